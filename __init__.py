@@ -1,0 +1,30 @@
+"""LeakRT: attribute a face image to the generator that made it, from training to a camera."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+__all__ = ["Detector", "LeakRTError", "Verdict", "__version__"]
+
+if TYPE_CHECKING:
+    from .core.errors import LeakRTError
+    from .core.verdict import Verdict
+    from .runtime.detector import Detector
+
+
+def __getattr__(name: str) -> object:
+    """Import the public names on first use, so that `import leakrt` costs nothing."""
+    if name == "Detector":
+        from .runtime.detector import Detector
+
+        return Detector
+    if name == "Verdict":
+        from .core.verdict import Verdict
+
+        return Verdict
+    if name == "LeakRTError":
+        from .core.errors import LeakRTError
+
+        return LeakRTError
+    raise AttributeError(f"module 'leakrt' has no attribute {name!r}")

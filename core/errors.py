@@ -1,0 +1,74 @@
+"""The error tree.
+
+LeakRTError
+├── UsageError          an option or argument that can't be meant
+├── DataError           a data set, folder or split that can't be used
+│   └── ImageError      one image that can't be read or judged
+├── BundleError         a bundle that is missing, broken, foreign or too new
+├── CheckpointError     a training run that can't be read or resumed
+├── ModelError          an encoder or graph with the wrong shape, names or operators
+├── ParityError         an exported graph that does not agree with its source
+├── BackendError        a backend that can't run here
+├── MissingExtraError   an optional package that is not installed
+└── StorageError        a file that can't be written
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+
+class LeakRTError(Exception):
+    """Anything LeakRT refuses. The message is one line: what is wrong, where, and what to do."""
+
+
+class UsageError(LeakRTError):
+    """An option or argument that can't be meant."""
+
+
+class DataError(LeakRTError):
+    """A data set, folder or split that can't be used."""
+
+
+class ImageError(DataError):
+    """One image that can't be read or judged; the others of its folder go on."""
+
+
+class BundleError(LeakRTError):
+    """A bundle that is missing, broken, foreign or too new."""
+
+
+class CheckpointError(LeakRTError):
+    """A training run that can't be read or resumed."""
+
+
+class ModelError(LeakRTError):
+    """An encoder or graph with the wrong shape, names or operators."""
+
+
+class ParityError(LeakRTError):
+    """An exported graph that does not agree with the network it came from."""
+
+
+class BackendError(LeakRTError):
+    """A backend that can't run here."""
+
+
+class MissingExtraError(LeakRTError):
+    """An optional package that is not installed."""
+
+
+class StorageError(LeakRTError):
+    """A file that can't be written."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import `module`, or raise MissingExtraError naming the extra that brings it."""
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{module} is not installed ({error}); install it with: pip install 'leakrt[{extra}]'"
+        ) from error

@@ -1,0 +1,109 @@
+"""ModelSpec: everything a runtime needs to know of a detector, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .errors import BundleError, UsageError
+from .schedule import SCHEDULES, TRAIN_STEPS
+
+VAE_KINDS = ("sd", "onnx", "builtin")
+ENCODERS = ("conv",)
+_MAX_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The shape and arithmetic of one detector. Checked on creation; raises UsageError."""
+
+    class_names: tuple[str, ...]  # K names, in the order of `scores`
+    real_class: str  # which of them is a camera
+    image_size: int = 256  # S, pixels, a multiple of 8
+    vae_kind: str = "sd"
+    vae_scale: float = 0.18215  # latent = scale x posterior mean; already inside the exported VAE encoder
+    schedule: str = "scaled_linear"
+    timesteps: tuple[int, ...] = (0, 20, 60, 150)  # T of the schedule's 1000 steps
+    sigma_normalize: bool = True
+    noise_seed: int = 0
+    draws: int = 1
+    encoder: str = "conv"
+    embedding_dim: int = 128  # D
+    prototypes_per_class: int = 6  # M
+
+    def __post_init__(self) -> None:
+        for problem in self._problems():
+            raise UsageError(problem)
+
+    def _problems(self) -> list[str]:
+        names, steps = self.class_names, self.timesteps
+        checks = [
+            (2 <= len(names) <= _MAX_CLASSES, f"{len(names)} classes; between 2 and {_MAX_CLASSES} are needed"),
+            (len(set(names)) == len(names), "a class name appears twice"),
+            (self.real_class in names, f"the real class {self.real_class!r} is not one of: {', '.join(names)}"),
+            (
+                self.image_size % 8 == 0 and 32 <= self.image_size <= 2048,
+                f"image size {self.image_size}; a multiple of 8 between 32 and 2048 is needed",
+            ),
+            (self.vae_kind in VAE_KINDS, f"no VAE kind {self.vae_kind!r}; choose one of: {', '.join(VAE_KINDS)}"),
+            (self.schedule in SCHEDULES, f"no schedule {self.schedule!r}; choose one of: {', '.join(SCHEDULES)}"),
+            (self.encoder in ENCODERS, f"no encoder {self.encoder!r}; choose one of: {', '.join(ENCODERS)}"),
+            (1 <= len(steps) <= 64, f"{len(steps)} timesteps; between 1 and 64 are needed"),
+            (len(set(steps)) == len(steps), "a timestep appears twice"),
+            (
+                all(0 <= t < TRAIN_STEPS for t in steps),
+                f"timesteps {list(steps)}; each lies between 0 and {TRAIN_STEPS - 1}",
+            ),
+            (1 <= self.draws <= 64, f"{self.draws} draws; between 1 and 64 are possible"),
+            (0 <= self.noise_seed < 2**64, "the noise seed must fit in 64 bits"),
+            (1 <= self.embedding_dim <= 4096, f"embedding of {self.embedding_dim} dimensions; 1 to 4096"),
+            (1 <= self.prototypes_per_class <= 256, f"{self.prototypes_per_class} prototypes a class; 1 to 256"),
+            (0 < self.vae_scale < 1e4, f"VAE scale {self.vae_scale}; a positive number is needed"),
+        ]
+        return [message for good, message in checks if not good]
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(4, S/8, S/8): one latent."""
+        return 4, self.image_size // 8, self.image_size // 8
+
+    @property
+    def real_index(self) -> int:
+        """Position of the real class in `scores`."""
+        return self.class_names.index(self.real_class)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with one entry a field."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_json(cls, data: object) -> ModelSpec:
+        """Read what `to_json` wrote. Raises BundleError for missing, unknown or mistyped fields."""
+        if not isinstance(data, dict):
+            raise BundleError("the model spec is not a JSON object")
+        fields = cls.__dataclass_fields__
+        unknown, missing = data.keys() - fields.keys(), {"class_names", "real_class"} - data.keys()
+        if unknown or missing:
+            raise BundleError(f"model spec: unknown fields {sorted(unknown)}, missing fields {sorted(missing)}")
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        for name, value in values.items():
+            _check_type(name, value, str(fields[name].type))
+        try:
+            return cls(**values)
+        except UsageError as error:
+            raise BundleError(f"model spec: {error}") from error
+
+
+def _check_type(name: str, value: object, annotation: str) -> None:
+    kinds: dict[str, bool] = {
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "bool": isinstance(value, bool),
+        "str": isinstance(value, str),
+        "float": isinstance(value, (int, float)) and not isinstance(value, bool),
+        "tuple[str, ...]": isinstance(value, tuple) and all(isinstance(v, str) for v in value),
+        "tuple[int, ...]": isinstance(value, tuple)
+        and all(isinstance(v, int) and not isinstance(v, bool) for v in value),
+    }
+    if not kinds[annotation]:
+        raise BundleError(f"model spec: {name} is not of type {annotation}")
