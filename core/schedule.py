@@ -27,9 +27,7 @@ def alphas_sigmas(schedule: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[n
     return np.sqrt(abar), np.sqrt(1.0 - abar)
 
 
-def step_coefficients(
-    schedule: str, timesteps: tuple[int, ...], sigma_normalize: bool
-) -> npt.NDArray[np.float32]:
+def step_coefficients(schedule: str, timesteps: tuple[int, ...], sigma_normalize: bool) -> npt.NDArray[np.float32]:
     """The two coefficients of each step, float32 [T, 2], so that u_t = c[t, 0] z0 + c[t, 1] eps_t.
 
     With sigma_normalize (alpha_t / sigma_t, 1), without it (alpha_t, sigma_t). Computed in float64, rounded once.

@@ -39,15 +39,27 @@ class ModelSpec:
     def _problems(self) -> list[str]:
         names, steps = self.class_names, self.timesteps
         checks = [
-            (2 <= len(names) <= _MAX_CLASSES, f"{len(names)} classes; between 2 and {_MAX_CLASSES} are needed"),
+            (
+                2 <= len(names) <= _MAX_CLASSES,
+                f"{len(names)} classes; between 2 and {_MAX_CLASSES} are needed",
+            ),
             (len(set(names)) == len(names), "a class name appears twice"),
-            (self.real_class in names, f"the real class {self.real_class!r} is not one of: {', '.join(names)}"),
+            (
+                self.real_class in names,
+                f"the real class {self.real_class!r} is not one of: {', '.join(names)}",
+            ),
             (
                 self.image_size % 8 == 0 and 32 <= self.image_size <= 2048,
                 f"image size {self.image_size}; a multiple of 8 between 32 and 2048 is needed",
             ),
-            (self.vae_kind in VAE_KINDS, f"no VAE kind {self.vae_kind!r}; choose one of: {', '.join(VAE_KINDS)}"),
-            (self.schedule in SCHEDULES, f"no schedule {self.schedule!r}; choose one of: {', '.join(SCHEDULES)}"),
+            (
+                self.vae_kind in VAE_KINDS,
+                f"no VAE kind {self.vae_kind!r}; choose one of: {', '.join(VAE_KINDS)}",
+            ),
+            (
+                self.schedule in SCHEDULES,
+                f"no schedule {self.schedule!r}; choose one of: {', '.join(SCHEDULES)}",
+            ),
             (self.encoder in ENCODERS, f"no encoder {self.encoder!r}; choose one of: {', '.join(ENCODERS)}"),
             (1 <= len(steps) <= 64, f"{len(steps)} timesteps; between 1 and 64 are needed"),
             (len(set(steps)) == len(steps), "a timestep appears twice"),
@@ -58,7 +70,10 @@ class ModelSpec:
             (1 <= self.draws <= 64, f"{self.draws} draws; between 1 and 64 are possible"),
             (0 <= self.noise_seed < 2**64, "the noise seed must fit in 64 bits"),
             (1 <= self.embedding_dim <= 4096, f"embedding of {self.embedding_dim} dimensions; 1 to 4096"),
-            (1 <= self.prototypes_per_class <= 256, f"{self.prototypes_per_class} prototypes a class; 1 to 256"),
+            (
+                1 <= self.prototypes_per_class <= 256,
+                f"{self.prototypes_per_class} prototypes a class; 1 to 256",
+            ),
             (0 < self.vae_scale < 1e4, f"VAE scale {self.vae_scale}; a positive number is needed"),
         ]
         return [message for good, message in checks if not good]
@@ -86,7 +101,7 @@ class ModelSpec:
         unknown, missing = data.keys() - fields.keys(), {"class_names", "real_class"} - data.keys()
         if unknown or missing:
             raise BundleError(f"model spec: unknown fields {sorted(unknown)}, missing fields {sorted(missing)}")
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         for name, value in values.items():
             _check_type(name, value, str(fields[name].type))
         try:

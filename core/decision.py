@@ -1,0 +1,109 @@
+"""From scores and a density to real, generator, unknown or abstain, with a stated false-alarm rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import BundleError
+from .spec import ModelSpec
+
+Kind = Literal["real", "generator", "unknown", "abstain"]
+KINDS: tuple[Kind, ...] = ("real", "generator", "unknown", "abstain")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One precision's block of `decision.json`; all of it is fitted on validation images only.
+
+    `generated` below is 1 - P(real class) after temperature.
+    """
+
+    temperature: float  # scores are divided by it before the softmax
+    alarm_threshold: float  # generated at or above: a generator
+    real_threshold: float  # generated at or below: real; between the two: abstain
+    density_threshold: float  # log-density below: unknown
+    false_alarm_rate: float  # stated share of real faces called generator or unknown
+    validation_real: int  # real faces that the thresholds were fitted on
+    validation_alarms: int  # of which this many raise an alarm at these thresholds
+    tolerance: Mapping[str, float] = field(default_factory=dict)  # backend to largest |score difference|
+
+    def __post_init__(self) -> None:
+        numbers = (self.temperature, self.alarm_threshold, self.real_threshold, self.density_threshold)
+        if not all(math.isfinite(x) for x in numbers) or self.temperature <= 0:
+            raise BundleError("decision: temperature and thresholds must be finite, the temperature positive")
+        if self.real_threshold > self.alarm_threshold:
+            raise BundleError("decision: the real threshold lies above the alarm threshold")
+        if not 0 < self.false_alarm_rate < 1:
+            raise BundleError("decision: the false-alarm rate must lie between 0 and 1")
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with one entry a field."""
+        return {**asdict(self), "tolerance": dict(self.tolerance)}
+
+    @classmethod
+    def from_json(cls, data: object) -> Decision:
+        """Read what `to_json` wrote. Raises BundleError."""
+        if not isinstance(data, dict) or data.keys() != cls.__dataclass_fields__.keys():
+            raise BundleError(f"decision: the fields {', '.join(cls.__dataclass_fields__)} are needed, no others")
+        tolerance = data["tolerance"]
+        numbers = [v for k, v in data.items() if k != "tolerance"]
+        numbers += list(tolerance.values()) if isinstance(tolerance, dict) else [None]
+        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in numbers):
+            raise BundleError("decision: every field is a number, the tolerance a number for each backend")
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was decided for one face, and why."""
+
+    kind: Kind
+    label: str  # a class name, or "unknown" or "abstain"
+    probability: float  # of the label's class; for unknown and abstain, of the likeliest class
+    reasons: tuple[str, ...]
+
+
+def probabilities(scores: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float64]:
+    """Softmax of scores float32 [..., K] over a temperature, in float64."""
+    scaled = scores.astype(np.float64) / temperature
+    scaled -= scaled.max(axis=-1, keepdims=True)
+    exponentials = np.exp(scaled)
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def judge(probability: npt.NDArray[np.float64], log_density: float, spec: ModelSpec, decision: Decision) -> Judgement:
+    """Decide on one face from its class probabilities float64 [K] and the log-density of its embedding.
+
+    Anything that is not finite is never a verdict: it abstains and says so. The density is asked first, since
+    class probabilities mean nothing far from everything seen in training.
+    """
+    if not (np.isfinite(probability).all() and math.isfinite(log_density)):
+        return Judgement("abstain", "abstain", 0.0, ("the network gave a value that is not finite",))
+    real = spec.real_index
+    generated = float(1.0 - probability[real])
+    top = float(probability.max())
+    if log_density < decision.density_threshold:
+        why = (
+            f"log-density {log_density:.2f} is under {decision.density_threshold:.2f}: "
+            "unlike every class seen in training"
+        )
+        return Judgement("unknown", "unknown", top, (why,))
+    if generated >= decision.alarm_threshold:
+        others = np.where(np.arange(len(probability)) == real, -1.0, probability)
+        best = int(others.argmax())
+        why = f"P(generated) {generated:.3f} is at or over {decision.alarm_threshold:.3f}"
+        return Judgement("generator", spec.class_names[best], float(probability[best]), (why,))
+    if generated <= decision.real_threshold:
+        why = f"P(generated) {generated:.3f} is at or under {decision.real_threshold:.3f}"
+        return Judgement("real", spec.real_class, float(probability[real]), (why,))
+    why = (
+        f"P(generated) {generated:.3f} lies between {decision.real_threshold:.3f} (real) "
+        f"and {decision.alarm_threshold:.3f} (generator)"
+    )
+    return Judgement("abstain", "abstain", top, (why,))

@@ -1,0 +1,31 @@
+"""What the leak encoder gives back for a batch, on every backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LeakOutputs:
+    """The four outputs of a leak encoder, float32. B counts images, or images x draws before averaging."""
+
+    scores: Array  # [B, K] class scores, before temperature
+    embedding: Array  # [B, D]
+    gates: Array  # [B, D] in (0, 1), pooled over steps like the embedding
+    step_weights: Array  # [B, T], each row sums to 1
+
+    def average_draws(self, draws: int) -> LeakOutputs:
+        """Mean over the draws of each image: [B x draws, ...] sample-major to [B, ...]."""
+        if draws == 1:
+            return self
+
+        def mean(array: Array) -> Array:
+            grouped = array.reshape(-1, draws, array.shape[1])
+            return np.asarray(grouped.mean(axis=1, dtype=np.float64), np.float32)
+
+        return LeakOutputs(mean(self.scores), mean(self.embedding), mean(self.gates), mean(self.step_weights))

@@ -1,0 +1,106 @@
+"""Where a bundle's files lie: a folder, or the same as one uncompressed zip."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from .errors import BundleError
+from .files import atomic_folder, atomic_produce
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip can hold: equal contents give equal bytes
+
+
+class Storage(Protocol):
+    """The flat files of a bundle."""
+
+    def sizes(self) -> dict[str, int]:
+        """File name to bytes."""
+
+    def read(self, name: str, limit: int) -> bytes:
+        """At most `limit` bytes of one file; BundleError when there are more."""
+
+
+class FolderStorage:
+    """A bundle that is a folder. Sub-folders and links are not part of a bundle and are refused."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def sizes(self) -> dict[str, int]:
+        """File name to bytes. Raises BundleError for anything that is not a plain file."""
+        sizes = {}
+        for entry in self._path.iterdir():
+            if entry.is_symlink() or not entry.is_file():
+                raise BundleError(f"{self._path}: {entry.name} is not a plain file; a bundle holds nothing else")
+            sizes[entry.name] = entry.stat().st_size
+        return sizes
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The bytes of one file."""
+        with open(self._path / name, "rb") as handle:
+            data = handle.read(limit + 1)
+        return _within(data, name, limit)
+
+
+class ZipStorage:
+    """A bundle that is one zip. Its entries are stored, never compressed, so sizes are what they say."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def sizes(self) -> dict[str, int]:
+        """File name to bytes. Raises BundleError for compressed, encrypted or doubled entries."""
+        sizes: dict[str, int] = {}
+        try:
+            with zipfile.ZipFile(self._path) as archive:
+                entries = archive.infolist()
+        except zipfile.BadZipFile as error:
+            raise BundleError(f"{self._path} is not a bundle: neither a folder nor a whole zip ({error})") from error
+        for entry in entries:
+            if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.filename in sizes:
+                raise BundleError(f"{self._path}: entry {entry.filename} is compressed, encrypted or there twice")
+            sizes[entry.filename] = entry.file_size
+        return sizes
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The bytes of one entry."""
+        try:
+            with zipfile.ZipFile(self._path) as archive, archive.open(name) as handle:
+                data = handle.read(limit + 1)
+        except (zipfile.BadZipFile, KeyError, EOFError) as error:
+            raise BundleError(f"{self._path}: {name} can't be read ({error}); copy the bundle again") from error
+        return _within(data, name, limit)
+
+
+def open_storage(path: Path) -> Storage:
+    """The storage at `path`. Raises BundleError when nothing is there."""
+    if path.is_dir():
+        return FolderStorage(path)
+    if path.is_file():
+        return ZipStorage(path)
+    raise BundleError(f"no bundle at {path}; make one with: leakrt export RUN --out {path}")
+
+
+def write_files(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a bundle's files in one step: a zip when `path` ends in .zip, else a folder. Raises StorageError."""
+    if path.suffix == ".zip":
+        atomic_produce(path, lambda target: _write_zip(target, files))
+        return
+    with atomic_folder(path) as folder:
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+
+
+def _write_zip(target: Path, files: Mapping[str, bytes]) -> None:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in sorted(files.items()):
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+
+
+def _within(data: bytes, name: str, limit: int) -> bytes:
+    if len(data) > limit:
+        raise BundleError(f"{name} holds more than the {limit} bytes that its place in a bundle allows")
+    return data

@@ -1,0 +1,89 @@
+"""The fitted geometry of the embeddings: density support and prototypes (`density.PRECISION.safetensors`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from .errors import BundleError
+
+Array = npt.NDArray[np.float32]
+_FIELDS = ("mean", "projection", "points", "bandwidth", "prototypes")
+
+
+@dataclass(frozen=True)
+class Support:
+    """What a kernel density and a nearest prototype need, float32.
+
+    An embedding h [D] is projected to (h - mean) @ projection [P]; its log-density is that of N isotropic
+    Gaussians of standard deviation `bandwidth` around `points`.
+    """
+
+    mean: Array  # [D]
+    projection: Array  # [D, P]
+    points: Array  # [N, P]
+    bandwidth: float
+    prototypes: Array  # [K, M, D]
+
+    def __post_init__(self) -> None:
+        d, p = self.projection.shape if self.projection.ndim == 2 else (-1, -1)
+        good = (
+            self.mean.shape == (d,)
+            and self.points.ndim == 2
+            and self.points.shape[1] == p
+            and len(self.points) > 0
+            and self.prototypes.ndim == 3
+            and self.prototypes.shape[2] == d
+            and self.bandwidth > 0
+        )
+        finite = all(np.isfinite(a).all() for a in (self.mean, self.projection, self.points, self.prototypes))
+        if not good or not finite:
+            raise BundleError("the density support has the wrong shapes or values; export the bundle again")
+
+    def project(self, embedding: Array) -> Array:
+        """Embeddings float32 [B, D] to the density's space, float32 [B, P].
+
+        Row by row: a matrix product's rounding may change with the batch, and a score must not.
+        """
+        centred = np.ascontiguousarray(embedding - self.mean)
+        rows = [row @ self.projection for row in centred]
+        return np.stack(rows) if rows else np.empty((0, self.projection.shape[1]), np.float32)
+
+    def nearest_prototypes(self, embedding: Array, gates: Array) -> npt.NDArray[np.float64]:
+        """Gated distances d_km = sum_i w_i (h_i - p_kmi)^2 of one image: float64 [K, M]."""
+        difference = embedding.astype(np.float64) - self.prototypes
+        return np.asarray((gates * difference**2).sum(axis=-1))
+
+    def to_bytes(self) -> bytes:
+        """The safetensors file."""
+        tensors = {
+            "mean": self.mean,
+            "projection": self.projection,
+            "points": self.points,
+            "bandwidth": np.array([self.bandwidth], np.float32),
+            "prototypes": self.prototypes,
+        }
+        return bytes(save({k: np.ascontiguousarray(v, np.float32) for k, v in tensors.items()}))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Support:
+        """Read what `to_bytes` wrote. Raises BundleError."""
+        try:
+            tensors = load(data)
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise BundleError(f"the density support can't be read ({error}); export the bundle again") from error
+        if set(tensors) != set(_FIELDS) or any(t.dtype != np.float32 for t in tensors.values()):
+            raise BundleError(f"the density support must hold float32 {', '.join(_FIELDS)}; export the bundle again")
+        if tensors["bandwidth"].shape != (1,):
+            raise BundleError("the density support's bandwidth is not one number; export the bundle again")
+        return cls(
+            tensors["mean"],
+            tensors["projection"],
+            tensors["points"],
+            float(tensors["bandwidth"][0]),
+            tensors["prototypes"],
+        )
