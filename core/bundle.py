@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import read_npz, write_npz
 from .decision import Decision
 from .errors import BundleError
 from .files import sha256_bytes
@@ -55,19 +54,13 @@ class Golden:
         arrays: dict[str, npt.NDArray[Any]] = {"image": self.image}
         arrays |= {f"scores_{p}": v for p, v in self.scores.items()}
         arrays |= {f"embedding_{p}": v for p, v in self.embedding.items()}
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        return buffer.getvalue()
+        return write_npz(arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Golden:
         """Read what `to_bytes` wrote. Raises BundleError."""
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            image = arrays.pop("image")
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise BundleError(f"golden.npz can't be read ({error}); export the bundle again") from error
+        arrays = read_npz(data, "golden.npz")
+        image = arrays.pop("image", np.empty(0))
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise BundleError("golden.npz: the image is not uint8 [H, W, 3]; export the bundle again")
         split = {stem: _by_precision(arrays, stem) for stem in ("scores", "embedding")}
