@@ -1,0 +1,62 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels.hpp"
+#include "operations.hpp"
+#include "parallel.hpp"
+
+namespace leakrt {
+namespace {
+
+// Exponents held at once, and products that take about as long as starting a thread.
+constexpr std::size_t kChunk = 512, kGrain = std::size_t{1} << 18;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// log(sum of exp) of everything added so far, in the order it was added.
+class LogSum {
+ public:
+  void add(const double* exponents, std::size_t n) {
+    double peak = peak_;
+    for (std::size_t i = 0; i < n; ++i) peak = std::max(peak, exponents[i]);
+    if (peak == -kInfinity) return add_nan(exponents, n);
+    double sum = peak_ == -kInfinity ? sum_ : sum_ * std::exp(peak_ - peak);
+    for (std::size_t i = 0; i < n; ++i) sum += std::exp(exponents[i] - peak);
+    peak_ = peak;
+    sum_ = sum;
+  }
+
+  double value() const { return peak_ + std::log(sum_); }
+
+ private:
+  // Every exponent is -inf (which adds nothing) or NaN (which std::max passes over and the answer must show).
+  void add_nan(const double* exponents, std::size_t n) {
+    for (std::size_t i = 0; i < n; ++i)
+      if (std::isnan(exponents[i])) sum_ = exponents[i];
+  }
+
+  double peak_ = -kInfinity, sum_ = 0.0;
+};
+
+}  // namespace
+
+void kde_log_density(const float* x, std::size_t batch, const float* support, std::size_t n, std::size_t dimension,
+                     double bandwidth, double* out, int threads) {
+  const Kernels& run = kernels();
+  const double scale = -0.5 / (bandwidth * bandwidth);
+  const double norm = std::log(static_cast<double>(n)) +
+                      static_cast<double>(dimension) * (0.9189385332046727418 + std::log(bandwidth));
+  parallel_for(batch, thread_count(threads, batch * n * dimension, kGrain), [&](std::size_t b, std::size_t) {
+    double exponents[kChunk];
+    LogSum total;
+    for (std::size_t begin = 0; begin < n; begin += kChunk) {
+      const std::size_t count = std::min(kChunk, n - begin);
+      run.scaled_distances(x + b * dimension, support + begin * dimension, count, dimension, scale, exponents);
+      total.add(exponents, count);
+    }
+    out[b] = total.value() - norm;
+  });
+}
+
+}  // namespace leakrt

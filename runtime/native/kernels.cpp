@@ -1,0 +1,125 @@
+// Compiled once per instruction set, with LEAKRT_SIMD_LEVEL naming it. Includes nothing whose inline functions the
+// linker could merge across instruction sets.
+#include "kernels.hpp"
+
+#include "philox.hpp"
+
+#define LEAKRT_RESTRICT __restrict__
+
+namespace leakrt::LEAKRT_SIMD_LEVEL {
+namespace {
+
+// Counters handled together.
+constexpr int kLanes = 16;
+constexpr int kBatch = 4 * kLanes;
+
+// The normals of elements 4 block to 4 block + kBatch - 1.
+inline void normal_batch(const NoiseStream& stream, std::uint32_t block, float* LEAKRT_RESTRICT out) {
+  for (int i = 0; i < kLanes; ++i) {
+    const Normals v = four_normals(stream, block + static_cast<std::uint32_t>(i));
+    for (int k = 0; k < 4; ++k) out[4 * i + k] = v.n[k];
+  }
+}
+
+void philox_words(const std::uint32_t* LEAKRT_RESTRICT counter, std::size_t n, std::uint64_t seed,
+                  std::uint32_t* LEAKRT_RESTRICT out) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint32_t* c = counter + 4 * i;
+    const Words w = philox4x32(Words{{c[0], c[1], c[2], c[3]}}, seed);
+    for (int k = 0; k < 4; ++k) out[4 * i + k] = w.x[k];
+  }
+}
+
+void normals(const NoiseStream& stream, std::uint32_t block, std::size_t n, float* LEAKRT_RESTRICT out) {
+  const NoiseStream local = stream;
+  std::size_t i = 0;
+  for (; i + kBatch <= n; i += kBatch) normal_batch(local, block + static_cast<std::uint32_t>(i / 4), out + i);
+  if (i == n) return;
+  float last[kBatch];
+  normal_batch(local, block + static_cast<std::uint32_t>(i / 4), last);
+  for (std::size_t j = i; j < n; ++j) out[j] = last[j - i];
+}
+
+void noise(const float* LEAKRT_RESTRICT z, const float* LEAKRT_RESTRICT eps, float a, float s, std::size_t n,
+           float* LEAKRT_RESTRICT out) {
+  for (std::size_t i = 0; i < n; ++i) out[i] = a * z[i] + s * eps[i];
+}
+
+void noise_fresh(const NoiseStream& stream, std::uint32_t block, const float* LEAKRT_RESTRICT z, float a, float s,
+                 std::size_t n, float* LEAKRT_RESTRICT out) {
+  const NoiseStream local = stream;
+  float eps[kBatch];
+  for (std::size_t i = 0; i < n; i += kBatch) {
+    normal_batch(local, block + static_cast<std::uint32_t>(i / 4), eps);
+    const std::size_t count = n - i < kBatch ? n - i : kBatch;
+    for (std::size_t j = 0; j < count; ++j) out[i + j] = a * z[i + j] + s * eps[j];
+  }
+}
+
+void blend_rows(const std::uint8_t* LEAKRT_RESTRICT pixels, std::ptrdiff_t stride,
+                const float* LEAKRT_RESTRICT weights, std::size_t rows, std::size_t n, float* LEAKRT_RESTRICT out) {
+  for (std::size_t i = 0; i < n; ++i) out[i] = 0.0f;
+  for (std::size_t r = 0; r < rows; ++r) {
+    const std::uint8_t* LEAKRT_RESTRICT row = pixels + static_cast<std::ptrdiff_t>(r) * stride;
+    const float w = weights[r];
+    for (std::size_t i = 0; i < n; ++i) out[i] += w * static_cast<float>(row[i]);
+  }
+}
+
+void blend_columns(const float* LEAKRT_RESTRICT row, const std::int32_t* LEAKRT_RESTRICT first,
+                   const std::int32_t* LEAKRT_RESTRICT taps, const float* LEAKRT_RESTRICT weights,
+                   std::size_t weight_stride, std::size_t size, std::size_t plane, float* LEAKRT_RESTRICT out) {
+  for (std::size_t x = 0; x < size; ++x) {
+    const float* pixel = row + 3 * static_cast<std::ptrdiff_t>(first[x]);
+    const float* w = weights + x * weight_stride;
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};  // the fourth lane is the next pixel's blue, and is dropped
+    for (std::int32_t k = 0; k < taps[x]; ++k, pixel += 3)
+      for (int c = 0; c < 4; ++c) sum[c] += w[k] * pixel[c];
+    for (std::size_t c = 0; c < 3; ++c) out[c * plane + x] = sum[2 - c] / 127.5f - 1.0f;
+  }
+}
+
+void convert_row(const std::uint8_t* LEAKRT_RESTRICT row, std::size_t size, std::size_t plane,
+                 float* LEAKRT_RESTRICT out) {
+  for (std::size_t c = 0; c < 3; ++c)
+    for (std::size_t x = 0; x < size; ++x)
+      out[c * plane + x] = static_cast<float>(row[3 * x + 2 - c]) / 127.5f - 1.0f;
+}
+
+// Eight partial sums whatever the vector unit, so that the result is the same on all of them.
+void scaled_distances(const float* LEAKRT_RESTRICT x, const float* LEAKRT_RESTRICT support, std::size_t n,
+                      std::size_t dimension, double scale, double* LEAKRT_RESTRICT out) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const float* LEAKRT_RESTRICT y = support + i * dimension;
+    double sum[8] = {};
+    std::size_t d = 0;
+    for (; d + 8 <= dimension; d += 8)
+      for (std::size_t k = 0; k < 8; ++k) {
+        const double difference = static_cast<double>(x[d + k]) - static_cast<double>(y[d + k]);
+        sum[k] += difference * difference;
+      }
+    for (std::size_t k = 0; d + k < dimension; ++k) {
+      const double difference = static_cast<double>(x[d + k]) - static_cast<double>(y[d + k]);
+      sum[k] += difference * difference;
+    }
+    out[i] = scale * (((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7])));
+  }
+}
+
+#define LEAKRT_TEXT_OF(x) #x
+#define LEAKRT_TEXT(x) LEAKRT_TEXT_OF(x)
+
+}  // namespace
+
+extern const Kernels table;
+const Kernels table = {LEAKRT_TEXT(LEAKRT_SIMD_LEVEL),
+                       philox_words,
+                       normals,
+                       noise,
+                       noise_fresh,
+                       blend_rows,
+                       blend_columns,
+                       convert_row,
+                       scaled_distances};
+
+}  // namespace leakrt::LEAKRT_SIMD_LEVEL
