@@ -1,0 +1,73 @@
+"""What a backend is: it loads one variant, runs its two graphs and says what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ...core.outputs import LeakOutputs
+from ...core.spec import ModelSpec
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The two verified ONNX graphs of a bundle at one precision."""
+
+    spec: ModelSpec
+    precision: str
+    vae_encoder: bytes
+    leak_encoder: bytes
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can run here."""
+
+    backend: str
+    runs: bool
+    version: str  # of the library behind it; empty when it is not installed
+    reason: str  # why it can't run; empty when it can
+    install: str  # the command that brings what is missing
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a loaded backend is, for reports."""
+
+    backend: str
+    version: str
+    device: str
+    precision: str
+    threads: int
+
+
+class Backend(Protocol):
+    """A variant, loaded. Not safe for two threads at once: the Detector holds a lock around it."""
+
+    name: str
+    precision: str
+    batch: int  # images it takes at once
+
+    def vae_encoder(self, image: Array) -> Array:
+        """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""
+
+    def leak_encoder(self, noised: Array) -> LeakOutputs:
+        """noised float32 [B, T, 4, S/8, S/8] to the four outputs, one row each. Raises ModelError."""
+
+    def describe(self) -> Description:
+        """What runs, and where."""
+
+
+@dataclass(frozen=True)
+class BackendKind:
+    """A backend that LeakRT knows. Neither call imports its library before it is made."""
+
+    name: str
+    probe: Callable[[], Availability]
+    load: Callable[[Variant, int], Backend]  # variant, threads

@@ -1,0 +1,97 @@
+"""The default backend: ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import ModelError
+from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
+from ...core.outputs import LeakOutputs
+from .base import Array, Availability, BackendKind, Description, Variant
+
+NAME = "onnxruntime"
+_INSTALL = "pip install onnxruntime"
+_FATAL = 4  # ONNX Runtime's log level: what fails is raised as well, and a kiosk's stderr stays readable
+
+
+class OnnxRuntimeBackend:
+    """Both graphs as ONNX Runtime sessions, each with its own pool of `threads` threads."""
+
+    name = NAME
+    batch = 1  # a larger one is no faster on a CPU, and kernels chosen by batch could move the last bits of a score
+
+    def __init__(self, variant: Variant, threads: int) -> None:
+        """Load from bytes, never from a path. Raises ModelError naming graph, tensor and shape."""
+        self.precision = variant.precision
+        self._threads = threads
+        self._vae = _Graph(vae_encoder_graph(variant.spec), variant.vae_encoder, threads)
+        self._leak = _Graph(leak_encoder_graph(variant.spec), variant.leak_encoder, threads)
+
+    def vae_encoder(self, image: Array) -> Array:
+        """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""
+        return self._vae.run(image)[0]
+
+    def leak_encoder(self, noised: Array) -> LeakOutputs:
+        """noised float32 [B, T, 4, S/8, S/8] to the four outputs, one row each. Raises ModelError."""
+        return LeakOutputs(*self._leak.run(noised))
+
+    def describe(self) -> Description:
+        """What runs, and where."""
+        device = platform.processor() or platform.machine()
+        return Description(NAME, probe().version, device, self.precision, self._threads)
+
+
+class _Graph:
+    """One session that keeps to its GraphSpec."""
+
+    def __init__(self, graph: GraphSpec, model: bytes, threads: int) -> None:
+        self._graph = graph
+        self._names = [tensor.name for tensor in graph.outputs]
+        self._session = _session(graph.stem, model, threads)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        for node in (*inputs, *outputs):
+            if node.type != "tensor(float)":
+                raise ModelError(f"{graph.stem}: {node.name} has type {node.type}, where float32 is needed")
+        graph.check_declared([(n.name, n.shape) for n in inputs], [(n.name, n.shape) for n in outputs])
+
+    def run(self, value: Array) -> list[Array]:
+        try:
+            results = self._session.run(self._names, {self._graph.input.name: value})
+        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+            raise ModelError(f"{self._graph.stem}: ONNX Runtime can't run it ({_one_line(error)})") from error
+        for tensor, result in zip(self._graph.outputs, results, strict=True):
+            self._graph.check_shape(tensor, np.shape(result), len(value))
+        return [np.asarray(result, np.float32) for result in results]
+
+
+def _session(stem: str, model: bytes, threads: int) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as above
+        raise ModelError(f"{stem}: ONNX Runtime can't load it ({_one_line(error)})") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def probe() -> Availability:
+    """Whether ONNX Runtime is installed and whole."""
+    try:
+        import onnxruntime as ort
+
+        return Availability(NAME, True, str(ort.__version__), "", "")
+    except (ImportError, AttributeError) as error:
+        return Availability(NAME, False, "", f"onnxruntime is not installed or broken ({_one_line(error)})", _INSTALL)
+
+
+KIND = BackendKind(NAME, probe, OnnxRuntimeBackend)

@@ -1,0 +1,107 @@
+"""The way of one frame as arrays: preprocess, VAE encoder, noising, leak encoder, log-density."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..core.errors import BundleError
+from ..core.outputs import LeakOutputs
+from ..core.schedule import step_coefficients
+from ..core.spec import ModelSpec
+from ..core.support import Support
+from .backends.base import Backend
+
+Array = npt.NDArray[np.float32]
+Frame = npt.NDArray[np.uint8]
+_T = TypeVar("_T")
+_SAMPLE = 0  # at inference the noise never moves, so that a frame keeps its scores
+
+
+@dataclass(frozen=True)
+class PipelineResult:
+    """What a batch of B images gave."""
+
+    outputs: LeakOutputs  # averaged over draws
+    log_density: npt.NDArray[np.float64]  # [B]
+    latency_ms: Mapping[str, float] = field(default_factory=dict)  # stage to milliseconds for each image
+
+
+class Pipeline:
+    """A backend with everything around it, for one thread at a time. Its noise and buffers are made once."""
+
+    def __init__(self, spec: ModelSpec, support: Support, backend: Backend, threads: int) -> None:
+        """Make the noise bank. Raises BundleError when the support is not of the spec's shape."""
+        _check_support(spec, support)
+        self._spec, self._support, self._backend, self._threads = spec, support, backend, threads
+        self._coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
+        self._bank = np.empty((spec.draws, len(spec.timesteps), *spec.latent_shape), np.float32)
+        _core.fill_normals(spec.noise_seed, _SAMPLE, self._bank, threads=threads)
+        self._noised = np.empty((0, *self._bank.shape[1:]), np.float32)
+
+    def preprocess(self, frame: Frame, out: Array) -> None:
+        """Fill `out` float32 [3, S, S] from a frame uint8 [H, W, 3] BGR of any size. Safe from any thread."""
+        _core.preprocess(frame, out, threads=self._threads)
+
+    def image_buffer(self) -> Array:
+        """A new buffer for one preprocessed image, float32 [3, S, S]."""
+        return np.empty((3, self._spec.image_size, self._spec.image_size), np.float32)
+
+    def run(self, images: Sequence[Array]) -> PipelineResult:
+        """From preprocessed images, each float32 [3, S, S], to outputs and log-density. Raises ModelError.
+
+        As many go through the backend at once as it says; the buffer for the noised latents is made once.
+        """
+        clock, step = _Clock(), self._backend.batch
+        parts = [self._run_batch(np.stack(images[i : i + step]), clock) for i in range(0, len(images), step)]
+        names = LeakOutputs.__dataclass_fields__
+        outputs = LeakOutputs(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        density = clock.time("decision", lambda: self._log_density(outputs.embedding))
+        return PipelineResult(outputs, density, clock.per(len(images)))
+
+    def _run_batch(self, images: Array, clock: _Clock) -> LeakOutputs:
+        latent = clock.time("vae", lambda: self._backend.vae_encoder(images))
+        noised = clock.time("noising", lambda: self._noise(latent))
+        return clock.time("leak", lambda: self._backend.leak_encoder(noised).average_draws(self._spec.draws))
+
+    def _noise(self, latent: Array) -> Array:
+        rows = len(latent) * self._spec.draws
+        if len(self._noised) < rows:
+            self._noised = np.empty((rows, *self._bank.shape[1:]), np.float32)
+        return _core.noise_steps(latent, self._bank, self._coefficients, out=self._noised[:rows], threads=self._threads)
+
+    def _log_density(self, embedding: Array) -> npt.NDArray[np.float64]:
+        support = self._support
+        return _core.kde_log_density(
+            support.project(embedding), support.points, support.bandwidth, threads=self._threads
+        )
+
+
+class _Clock:
+    """Adds up the time of each stage."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def time(self, stage: str, work: Callable[[], _T]) -> _T:
+        begin = time.perf_counter()
+        result = work()
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - begin
+        return result
+
+    def per(self, images: int) -> dict[str, float]:
+        """Milliseconds of each stage for one of `images`."""
+        return {stage: 1e3 * seconds / images for stage, seconds in self._seconds.items()}
+
+
+def _check_support(spec: ModelSpec, support: Support) -> None:
+    expected = (len(spec.class_names), spec.prototypes_per_class, spec.embedding_dim)
+    if support.prototypes.shape != expected:
+        found = list(support.prototypes.shape)
+        raise BundleError(f"the density support has prototypes {found}, the spec {list(expected)}; export it again")
