@@ -1,0 +1,136 @@
+"""The leak encoder in PyTorch: conv encoder a step, gates, attention over steps, prototypes with a soft-min.
+
+After Proto-LeakNet (arXiv 2511.04260), with the departures that ARCHITECTURE.md lists: the attention pool is
+trained and saved, and each step's input is brought to unit variance, since alpha_t / sigma_t spans two decades.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..core.schedule import step_coefficients
+from ..core.spec import ModelSpec
+from .config import TrainConfig
+
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 5.0
+
+
+class ConvEncoder(nn.Module):
+    """3 x 3 convolutions with batch norm and ReLU, each after the first with stride 2, then a mean over space.
+
+    [N, 4, H, W] to [N, D], any H and W.
+    """
+
+    def __init__(self, widths: tuple[int, ...], embedding_dim: int, dropout: float) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for position, (inputs, outputs) in enumerate(zip((4, *widths), widths, strict=False)):
+            stride = 1 if position == 0 else 2
+            layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+        self.stages = nn.Sequential(*layers)
+        self.dropout = nn.Dropout(dropout)
+        self.project = nn.Sequential(nn.Linear(widths[-1], embedding_dim), nn.BatchNorm1d(embedding_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One embedding a step."""
+        pooled = self.stages(x).mean(dim=(2, 3))
+        return self.project(self.dropout(pooled))  # type: ignore[no-any-return]
+
+
+class StepAttention(nn.Module):
+    """Softmax weights over the steps from each step's embedding and a learned bias a step: [B, T, D] to [B, T]."""
+
+    def __init__(self, embedding_dim: int, steps: int) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(embedding_dim, 64), nn.Tanh(), nn.Linear(64, 1))
+        self.bias = nn.Parameter(torch.zeros(steps))
+
+    def forward(self, h: Tensor, kept: Tensor | None) -> Tensor:
+        """`kept` bool [B, T] says which steps take part; None: all."""
+        logits = self.score(h).squeeze(-1) + self.bias
+        if kept is not None:
+            logits = logits.masked_fill(~kept, -torch.inf)
+        return torch.softmax(logits, dim=1)
+
+
+class PrototypeHead(nn.Module):
+    """Class scores from gated distances to M prototypes a class, by a soft-min with a learned temperature.
+
+    d_km = sum_i w_i (h_i - p_kmi)^2 / sqrt(D); score_k = tau (logsumexp_m(-d_km / tau) - log M).
+    """
+
+    def __init__(self, classes: int, prototypes: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.prototypes = nn.Parameter(torch.randn(classes, prototypes, embedding_dim) * 0.3)
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, embedding: Tensor, gates: Tensor) -> Tensor:
+        """[B, D] and [B, D] to scores [B, K]."""
+        _, count, dim = self.prototypes.shape
+        distance = (gates[:, None, None] * (embedding[:, None, None] - self.prototypes) ** 2).sum(dim=-1)
+        distance = distance * self.log_scale.exp() / math.sqrt(dim)
+        temperature = self.log_temperature.exp().clamp(_MIN_TEMPERATURE, _MAX_TEMPERATURE)
+        return temperature * (torch.logsumexp(-distance / temperature, dim=-1) - math.log(count))
+
+
+class LinearHead(nn.Module):
+    """The ablation: a linear classifier on the embedding, gates unused."""
+
+    def __init__(self, classes: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(embedding_dim, classes)
+
+    def forward(self, embedding: Tensor, gates: Tensor) -> Tensor:
+        """[B, D] to scores [B, K]."""
+        return self.linear(torch.relu(embedding)) + 0.0 * gates.sum()  # type: ignore[no-any-return]
+
+
+class LeakEncoder(nn.Module):
+    """noised float32 [B, T, 4, S/8, S/8] to (scores [B, K], embedding [B, D], gates [B, D], step_weights [B, T])."""
+
+    step_scale: Tensor
+
+    def __init__(self, spec: ModelSpec, config: TrainConfig) -> None:
+        super().__init__()
+        classes, dim = len(spec.class_names), spec.embedding_dim
+        self.register_buffer("step_scale", torch.ones(len(spec.timesteps)))
+        self._coefficients = torch.from_numpy(step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize))
+        self.encoder = ConvEncoder(config.widths, dim, config.embedding_dropout)
+        self.gate = nn.Sequential(nn.Linear(dim, dim // 2), nn.ReLU(), nn.Linear(dim // 2, dim), nn.Sigmoid())
+        self.attention = StepAttention(dim, len(spec.timesteps))
+        self.head: nn.Module
+        if config.head == "linear":
+            self.head = LinearHead(classes, dim)
+        else:
+            self.head = PrototypeHead(classes, spec.prototypes_per_class, dim)
+        self._step_dropout = config.step_dropout
+
+    @property
+    def prototypes(self) -> Tensor:
+        """[K, M, D]. Raises AttributeError with a linear head."""
+        return self.head.prototypes  # type: ignore[return-value]
+
+    def set_latent_statistics(self, latent_std: float) -> None:
+        """Bring each step to unit variance for latents of this standard deviation over the training set."""
+        a, s = self._coefficients[:, 0], self._coefficients[:, 1]
+        self.step_scale.copy_(torch.rsqrt((a * latent_std) ** 2 + s**2))
+
+    def forward(self, noised: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """In training mode steps are dropped at random, always keeping one."""
+        steps = noised.shape[1]
+        x = noised * self.step_scale.view(1, steps, 1, 1, 1)
+        h = self.encoder(x.flatten(0, 1)).unflatten(0, (-1, steps))
+        step_weights = self.attention(h, self._kept_steps(h) if self.training else None)
+        embedding = (step_weights[..., None] * h).sum(dim=1)
+        gates = (step_weights[..., None] * self.gate(h)).sum(dim=1)
+        return self.head(embedding, gates), embedding, gates, step_weights
+
+    def _kept_steps(self, h: Tensor) -> Tensor:
+        batch, steps = h.shape[:2]
+        kept = torch.rand(batch, steps) >= self._step_dropout
+        kept[torch.arange(batch), torch.randint(steps, (batch,))] = True
+        return kept
