@@ -2,6 +2,7 @@
 // linker could merge across instruction sets.
 #include "kernels.hpp"
 
+#include "lanes.hpp"
 #include "philox.hpp"
 
 #define LEAKRT_RESTRICT __restrict__
@@ -9,35 +10,40 @@
 namespace leakrt::LEAKRT_SIMD_LEVEL {
 namespace {
 
-// Counters handled together.
-constexpr int kLanes = 16;
-constexpr int kBatch = 4 * kLanes;
+// Elements drawn at once: four of each lane's counter.
+constexpr int kBatch = 4 * Vector::kLanes;
 
 // The normals of elements 4 block to 4 block + kBatch - 1.
-inline void normal_batch(const NoiseStream& stream, std::uint32_t block, float* LEAKRT_RESTRICT out) {
-  for (int i = 0; i < kLanes; ++i) {
-    const Normals v = four_normals(stream, block + static_cast<std::uint32_t>(i));
-    for (int k = 0; k < 4; ++k) out[4 * i + k] = v.n[k];
-  }
+LEAKRT_HD void normal_batch(const NoiseStream& stream, std::uint32_t block, float* out) {
+  Vector::W even[4] = {Vector::every_other(block), Vector::broadcast(stream.step),
+                       Vector::broadcast(stream.draw), Vector::broadcast(stream.sample)};
+  Vector::W odd[4] = {Vector::every_other(block + 1), even[1], even[2], even[3]};
+  philox4x32<Vector>(even, stream.seed);
+  philox4x32<Vector>(odd, stream.seed);
+  Vector::U x[4];
+  for (int k = 0; k < 4; ++k) x[k] = Vector::interleave(even[k], odd[k]);
+  Vector::F n[4];
+  box_muller<Vector>(x[0], x[1], n[0], n[1]);
+  box_muller<Vector>(x[2], x[3], n[2], n[3]);
+  Vector::store_interleaved(n[0], n[1], n[2], n[3], out);
 }
 
-void philox_words(const std::uint32_t* LEAKRT_RESTRICT counter, std::size_t n, std::uint64_t seed,
-                  std::uint32_t* LEAKRT_RESTRICT out) {
-  for (std::size_t i = 0; i < n; ++i) {
-    const std::uint32_t* c = counter + 4 * i;
-    const Words w = philox4x32(Words{{c[0], c[1], c[2], c[3]}}, seed);
-    for (int k = 0; k < 4; ++k) out[4 * i + k] = w.x[k];
+void philox_words(const std::uint32_t* counter, std::size_t n, std::uint64_t seed, std::uint32_t* out) {
+  for (std::size_t i = 0; i < 4 * n; i += 4) {
+    Scalar::W c[4] = {counter[i], counter[i + 1], counter[i + 2], counter[i + 3]};
+    philox4x32<Scalar>(c, seed);
+    for (std::size_t k = 0; k < 4; ++k) out[i + k] = static_cast<std::uint32_t>(c[k]);
   }
 }
 
 void normals(const NoiseStream& stream, std::uint32_t block, std::size_t n, float* LEAKRT_RESTRICT out) {
   const NoiseStream local = stream;
   std::size_t i = 0;
-  for (; i + kBatch <= n; i += kBatch) normal_batch(local, block + static_cast<std::uint32_t>(i / 4), out + i);
+  for (; i + kBatch <= n; i += kBatch, block += Vector::kLanes) normal_batch(local, block, out + i);
   if (i == n) return;
   float last[kBatch];
-  normal_batch(local, block + static_cast<std::uint32_t>(i / 4), last);
-  for (std::size_t j = i; j < n; ++j) out[j] = last[j - i];
+  normal_batch(local, block, last);
+  for (std::size_t j = 0; i + j < n; ++j) out[i + j] = last[j];
 }
 
 void noise(const float* LEAKRT_RESTRICT z, const float* LEAKRT_RESTRICT eps, float a, float s, std::size_t n,
@@ -45,14 +51,14 @@ void noise(const float* LEAKRT_RESTRICT z, const float* LEAKRT_RESTRICT eps, flo
   for (std::size_t i = 0; i < n; ++i) out[i] = a * z[i] + s * eps[i];
 }
 
-void noise_fresh(const NoiseStream& stream, std::uint32_t block, const float* LEAKRT_RESTRICT z, float a, float s,
-                 std::size_t n, float* LEAKRT_RESTRICT out) {
-  const NoiseStream local = stream;
-  float eps[kBatch];
-  for (std::size_t i = 0; i < n; i += kBatch) {
-    normal_batch(local, block + static_cast<std::uint32_t>(i / 4), eps);
-    const std::size_t count = n - i < kBatch ? n - i : kBatch;
-    for (std::size_t j = 0; j < count; ++j) out[i + j] = a * z[i + j] + s * eps[j];
+void noise_fresh(const NoiseStream& stream, std::uint32_t block, const float* z, float a, float s, std::size_t n,
+                 float* out) {
+  constexpr std::size_t kHeld = 512;  // stays in the first-level cache, and is read long after it was written
+  alignas(64) float eps[kHeld];
+  for (std::size_t i = 0; i < n; i += kHeld) {
+    const std::size_t count = n - i < kHeld ? n - i : kHeld;
+    normals(stream, block + static_cast<std::uint32_t>(i / 4), count, eps);
+    noise(z + i, eps, a, s, count, out + i);
   }
 }
 

@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t kChunk = 2048;
 
 // Starting a thread takes about as long as this many elements of each job.
-constexpr std::size_t kCopyGrain = std::size_t{1} << 18, kNormalGrain = std::size_t{1} << 15;
+constexpr std::size_t kCopyGrain = std::size_t{1} << 20, kNormalGrain = std::size_t{1} << 15;
 
 struct Piece {
   std::size_t begin, count;  // elements of one latent

@@ -12,9 +12,11 @@ namespace leakrt {
 
 // Threads worth starting: `wanted` (0: one per core this process may use), but none for less than `grain` of `work`.
 inline std::size_t thread_count(int wanted, std::size_t work, std::size_t grain) {
+  const std::size_t useful = std::max<std::size_t>(1, work / grain);
+  if (useful == 1) return 1;  // asking for the number of cores takes longer than little work
   const std::size_t most = wanted > 0 ? static_cast<std::size_t>(wanted)
                                       : std::max<std::size_t>(1, std::thread::hardware_concurrency());
-  return std::max<std::size_t>(1, std::min(most, work / std::max<std::size_t>(grain, 1)));
+  return std::min(most, useful);
 }
 
 // Call body(i, worker) once for each i < tasks, in any order, on up to `threads` threads; worker < threads tells

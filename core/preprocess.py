@@ -1,0 +1,49 @@
+"""The preprocessing of LeakRT, as a NumPy reference: short side to S, centre crop, RGB in [-1, 1].
+
+An antialiased bilinear resize is a weighted sum along each axis: output i sees the input pixels under a triangle
+around c = (i + 1/2) n / m, whose half width is max(1, n / m) pixels, cut at the border and normalised. That is what
+torchvision's v2 functional resize with antialias does to float32 images; tests hold golden tensors of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
+    """(height, width) in pixels once the short side is `size`; the long side is rounded down."""
+    short = min(height, width)
+    return (
+        size if height == short else size * height // short,
+        size if width == short else size * width // short,
+    )
+
+
+def crop_origin(height: int, width: int, size: int) -> tuple[int, int]:
+    """(top, left) of the centre crop size x size out of height x width pixels; halves go to the even number."""
+    return round((height - size) / 2), round((width - size) / 2)
+
+
+def _weights(length: int, resized: int, origin: int, size: int) -> npt.NDArray[np.float64]:
+    """float64 [size, length]: what outputs origin ... origin + size - 1 of `resized` take from `length` pixels."""
+    scale = length / resized
+    half = max(1.0, scale)
+    centre = scale * (np.arange(origin, origin + size, dtype=np.float64)[:, None] + 0.5)
+    triangle = np.maximum(0.0, 1.0 - np.abs(np.arange(length) + 0.5 - centre) / half)
+    return triangle / triangle.sum(axis=1, keepdims=True)
+
+
+def preprocess_reference(frame: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float32]:
+    """float32 [3, size, size], RGB in [-1, 1], from `frame` uint8 [H, W, 3] BGR; float64 until the end.
+
+    Raises ValueError for a frame of another shape or without pixels.
+    """
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0 or size < 1:
+        raise ValueError(f"a frame [H, W, 3] and a positive size are needed, not {frame.shape} and {size}")
+    height, width = frame.shape[:2]
+    tall, wide = resized_shape(height, width, size)
+    top, left = crop_origin(tall, wide, size)
+    rgb = frame[..., ::-1].transpose(2, 0, 1).astype(np.float64)
+    image = _weights(height, tall, top, size) @ rgb @ _weights(width, wide, left, size).T
+    return (image / 127.5 - 1.0).astype(np.float32)
