@@ -80,7 +80,8 @@ class Bundle:
     """An opened bundle: hashes verified, spec and decisions read. Graphs are read when asked for.
 
     Attributes: `path`, `identity` (first 12 hex digits of the manifest's SHA-256), `spec`, `provenance` (JSON
-    object), `decisions` (precision to Decision), `file_sizes` (file name to bytes).
+    object), `decisions` (precision to Decision), `hashes` (file name to SHA-256 in hex), `file_sizes` (file name to
+    bytes).
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -93,23 +94,23 @@ class Bundle:
             raise BundleError(f"{self.path} has no manifest.json: it is not a bundle, or was copied in part")
         manifest = _parse(raw, "manifest.json")
         self.identity = sha256_bytes(raw)[:12]
-        self._hashes = _check_manifest(manifest, self.path)
+        self.hashes = _check_manifest(manifest, self.path)
         self.spec = ModelSpec.from_json(manifest["spec"])
         self.provenance: dict[str, Any] = manifest["provenance"]
         self._check_files(sizes)
-        self.file_sizes = {name: sizes[name] for name in sorted(self._hashes)}
+        self.file_sizes = {name: sizes[name] for name in sorted(self.hashes)}
         self.decisions = self._read_decisions()
 
     def _check_files(self, sizes: Mapping[str, int]) -> None:
-        for name in sizes.keys() - self._hashes.keys() - {"manifest.json"}:
+        for name in sizes.keys() - self.hashes.keys() - {"manifest.json"}:
             raise BundleError(f"{self.path}: {name} is not listed in the manifest; remove it")
-        for name in sorted(self._hashes):
+        for name in sorted(self.hashes):
             if name not in sizes:
                 raise BundleError(f"{self.path}: {name} is missing; copy the bundle again")
             self.read(name)
 
     def _read_decisions(self) -> dict[str, Decision]:
-        if "decision.json" not in self._hashes:
+        if "decision.json" not in self.hashes:
             raise BundleError(f"{self.path}: decision.json is missing; export the bundle again")
         blocks = _parse(self.read("decision.json"), "decision.json")
         if not blocks or blocks.keys() - set(PRECISIONS):
@@ -117,7 +118,7 @@ class Bundle:
         for precision in blocks:
             needed = [graph_name("vae_encoder", precision), graph_name("leak_encoder", precision)]
             for name in [*needed, density_name(precision), "golden.npz"]:
-                if name not in self._hashes:
+                if name not in self.hashes:
                     raise BundleError(f"{self.path}: {precision} lacks {name}; export the bundle again")
         return {precision: Decision.from_json(block) for precision, block in blocks.items()}
 
@@ -128,16 +129,16 @@ class Bundle:
 
     def read(self, name: str) -> bytes:
         """The verified bytes of one file. Raises BundleError when they are not those the manifest names."""
-        if name not in self._hashes:
+        if name not in self.hashes:
             raise BundleError(f"{self.path} holds no {name}")
         data = self._storage.read(name, _FILE_LIMIT)
-        if sha256_bytes(data) != self._hashes[name]:
+        if sha256_bytes(data) != self.hashes[name]:
             raise BundleError(f"{self.path}: {name} was changed or damaged (SHA-256 differs); copy the bundle again")
         return data
 
     def has(self, name: str) -> bool:
         """Whether the manifest lists `name`."""
-        return name in self._hashes
+        return name in self.hashes
 
     def graph(self, stem: str, precision: str) -> bytes:
         """The ONNX bytes of `vae_encoder` or `leak_encoder`. Raises BundleError when there is no such variant."""

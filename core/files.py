@@ -92,6 +92,13 @@ def _swap(new: Path, path: Path) -> None:
         aside.unlink()
 
 
+def cache_folder() -> Path:
+    """Where LeakRT keeps what it can make again: $XDG_CACHE_HOME/leakrt, or ~/.cache/leakrt. Not made here."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification has relative paths ignored.
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "leakrt"
+
+
 def sha256_bytes(data: bytes | memoryview) -> str:
     """SHA-256 of `data`, in hex."""
     return hashlib.sha256(data).hexdigest()
