@@ -16,7 +16,8 @@ import numpy as np
 
 from ..core.bundle import PRECISIONS, Bundle
 from ..core.decision import judge, probabilities
-from ..core.errors import UsageError
+from ..core.errors import ImageError, UsageError
+from ..core.exemplars import Exemplars
 from ..core.images import MAX_PIXELS
 from ..core.outputs import LeakOutputs
 from ..core.verdict import Verdict
@@ -25,17 +26,24 @@ from .backends.base import Backend, Description, Variant
 from .faces import FaceFinder
 from .golden import check_golden
 from .pipeline import Pipeline, PipelineResult
-from .prepare import Frame, Image, Prepared, Preparer
+from .prepare import Crop, Frame, Image, Prepared, Preparer, unreadable
 from .threads import resolve_threads
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What the network was given and what it gave."""
+
+    pixels: Frame  # [H, W, 3] BGR: the face or image that was judged
+    outputs: LeakOutputs  # one row each, averaged over draws
+
+
+@dataclass(frozen=True)
 class Analysis:
-    """A verdict with what it rests on."""
+    """A verdict with what it rests on; `evidence` is None where nothing was run."""
 
     verdict: Verdict
-    pixels: Frame  # [H, W, 3] BGR: the face or image that was judged
-    outputs: LeakOutputs  # one row each
+    evidence: Evidence | None
 
 
 class Detector:
@@ -52,8 +60,8 @@ class Detector:
         self.spec, self.bundle = bundle.spec, bundle
         self._backend = backend
         self._decision = bundle.decisions[backend.precision]
-        self._support = bundle.support(backend.precision)
-        self._pipeline = Pipeline(bundle.spec, self._support, backend, threads)
+        self.support = bundle.support(backend.precision)
+        self._pipeline = Pipeline(bundle.spec, self.support, backend, threads)
         self._preparer = Preparer(self._pipeline.image_buffer, self._pipeline.preprocess, faces, max_pixels)
         self._lock = threading.Lock()
         check_golden(bundle, self._pipeline, backend)
@@ -114,14 +122,24 @@ class Detector:
         return self._stream(iter(images), batch)
 
     def analyse(self, image: Image) -> list[Analysis]:
-        """Verdicts like `check_faces`, each with pixels and network outputs; none where no face was found."""
-        analyses = []
-        for crop in self._preparer.crops(image):
-            if crop.pixels is not None:
-                prepared = self._preparer.preprocess(crop)
-                result = self._run([prepared])
-                analyses.append(Analysis(self._verdict(prepared, result, 0), crop.pixels, result.outputs))
-        return analyses
+        """One analysis for each face, as `check_stream` gives verdicts: an unreadable image gives one with an error."""
+        try:
+            return [self._analyse(crop) for crop in self._preparer.crops(image)]
+        except ImageError as error:
+            return [Analysis(self._unjudged(unreadable(image, error)), None)]
+
+    def exemplars(self) -> Exemplars:
+        """The training images nearest to each prototype; none when the bundle holds none. Raises BundleError."""
+        if not self.bundle.has("exemplars.npz"):
+            return Exemplars({})
+        return Exemplars.from_bytes(self.bundle.read("exemplars.npz"))
+
+    def _analyse(self, crop: Crop) -> Analysis:
+        prepared = self._preparer.preprocess(crop)
+        if crop.pixels is None:
+            return Analysis(self._unjudged(prepared), None)
+        result = self._run([prepared])
+        return Analysis(self._verdict(prepared, result, 0), Evidence(crop.pixels, result.outputs))
 
     def _stream(self, images: Iterator[Image], batch: int) -> Iterator[Verdict]:
         with ThreadPoolExecutor(1, thread_name_prefix="leakrt-prepare") as pool:
@@ -182,7 +200,7 @@ class Detector:
         )
 
     def _nearest_prototype(self, outputs: LeakOutputs, row: int) -> str:
-        distances = self._support.nearest_prototypes(outputs.embedding[row], outputs.gates[row])
+        distances = self.support.nearest_prototypes(outputs.embedding[row], outputs.gates[row])
         if not np.isfinite(distances).all():
             return ""
         k, m = np.unravel_index(int(distances.argmin()), distances.shape)

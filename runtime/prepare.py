@@ -89,7 +89,12 @@ class Preparer:
         try:
             return [self.preprocess(crop) for crop in self.crops(image)]
         except ImageError as error:
-            return [Prepared("" if isinstance(image, np.ndarray) else str(image), None, error=str(error))]
+            return [unreadable(image, error)]
+
+
+def unreadable(image: Image, error: ImageError) -> Prepared:
+    """What stands for an image that can't be judged."""
+    return Prepared("" if isinstance(image, np.ndarray) else str(image), None, error=str(error))
 
 
 def _checked(frame: Frame) -> Frame:

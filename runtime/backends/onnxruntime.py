@@ -50,7 +50,7 @@ class _Graph:
     def __init__(self, graph: GraphSpec, model: bytes, threads: int) -> None:
         self._graph = graph
         self._names = [tensor.name for tensor in graph.outputs]
-        self._session = _session(graph.stem, model, threads)
+        self._session = session(graph.stem, model, threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         for node in (*inputs, *outputs):
             if node.type != "tensor(float)":
@@ -67,7 +67,8 @@ class _Graph:
         return [np.asarray(result, np.float32) for result in results]
 
 
-def _session(stem: str, model: bytes, threads: int) -> Any:
+def session(stem: str, model: bytes, threads: int) -> Any:
+    """An InferenceSession on the CPU, from bytes. Raises ModelError that begins with `stem`."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()

@@ -1,0 +1,64 @@
+"""The Typer application: every verb is a function of the same name in its own file."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from .main import guarded
+
+VERBS = ("quickstart", "train", "evaluate", "export", "check", "inspect", "doctor")
+
+
+def build_app() -> typer.Typer:
+    """The application with every verb."""
+    app = typer.Typer(
+        help="Attribute face images to the generator that made them, from training to a camera.",
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for verb in VERBS:
+        function = _find_verb(verb)
+        if function is not None:
+            app.command(verb)(_as_command(function))
+    return app
+
+
+def _as_command(function: Callable[..., int | None]) -> Callable[..., None]:
+    """A verb as Typer wants it: guarded before Typer's own handlers see an error, its exit code raised."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> None:
+        raise typer.Exit(guarded(lambda: function(*args, **kwargs) or 0))
+
+    return command
+
+
+def _find_verb(verb: str) -> Callable[..., int | None] | None:
+    module = f"{__package__}.{verb}"
+    try:
+        found: Callable[..., int | None] = getattr(importlib.import_module(module), verb)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        return None
+    return found
+
+
+def _root(
+    ctx: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False
+) -> None:
+    from .. import __version__
+
+    if version:
+        print(f"leakrt {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+        raise typer.Exit(2)

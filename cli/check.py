@@ -1,0 +1,97 @@
+"""`leakrt check`: verdicts on images."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import ConsoleProgress, coloured, printable
+
+if TYPE_CHECKING:
+    from ..core.verdict import Verdict
+    from ..runtime.detector import Detector
+
+_COLOURS = {"real": "green", "generator": "red", "unknown": "magenta", "abstain": "yellow", "error": "red"}
+_KIND_WIDTH = max(map(len, _COLOURS))
+
+
+def check(
+    bundle: Annotated[Path, typer.Argument(help="The bundle, a folder or a zip.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images, or folders of them.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    batch: Annotated[int, typer.Option(help="Images taken at once.")] = 8,
+    backend: Annotated[str, typer.Option(help="What runs the bundle; see `leakrt doctor`.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as the bundle has it.")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")] = 0,
+    faces: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="A YuNet ONNX file: judge each face, not the whole image.")
+    ] = None,
+    explain: Annotated[
+        Path | None, typer.Option(metavar="PNG_OR_FOLDER", help="Draw what each verdict rests on.")
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(help="Refuse images with more pixels than this.")] = 64_000_000,
+) -> int:
+    """Tell for each image, or each face in it: real, made by which generator, unknown, or can't say."""
+    from ..core.images import find_images
+    from ..runtime.detector import Detector
+    from ..runtime.explain import explain_stream
+
+    paths = [image for path in images for image in find_images(path)]
+    begin = time.perf_counter()
+    detector = Detector.load(bundle, backend, precision, threads, faces or "", max_pixels)
+    verdicts = explain_stream(detector, paths, explain) if explain else detector.check_stream(paths, batch)
+    counts, width = Counter[str](), max(map(len, detector.spec.class_names)) + 2
+    for verdict in _with_progress(verdicts, len(paths), json):
+        counts["error" if verdict.verdict is None else verdict.verdict] += 1
+        print(verdict.to_json() if json else _line(verdict, width), flush=True)
+    print(_summary(detector, counts, time.perf_counter() - begin), file=sys.stderr)
+    return 1 if counts["error"] else 0
+
+
+def _with_progress(verdicts: Iterator[Verdict], images: int, json: bool) -> Iterator[Verdict]:
+    """Count images on stderr, unless the lines themselves show on a terminal where things stand."""
+    if sys.stdout.isatty() and not json:
+        yield from verdicts
+        return
+    with ConsoleProgress("images") as progress:
+        done = 0
+        for verdict in verdicts:
+            done += verdict.face is None or verdict.face.index == 0
+            yield verdict
+            progress("check", done, images)
+
+
+def _line(verdict: Verdict, width: int) -> str:
+    """One aligned line: verdict, class (in brackets where it is only the likeliest), probability, path, reasons."""
+    if verdict.verdict is None:
+        return f"{_kind('error')}  {printable(verdict.error or '')}"
+    decided = verdict.verdict in ("real", "generator")
+    likeliest = max(verdict.scores, key=lambda name: verdict.scores[name], default="")
+    label = verdict.label if decided else f"({likeliest})" if likeliest else ""
+    share = f"{100 * verdict.probability:5.1f} %" if likeliest else ""
+    reasons = "; ".join(verdict.reasons[1:] if decided else verdict.reasons)
+    place = printable(verdict.path)
+    if verdict.face is not None:
+        x, y, w, h = verdict.face.box
+        place += f"  face {verdict.face.index} at {x},{y} {w}x{h}"
+    line = f"{_kind(verdict.verdict)}  {printable(label):{width}}  {share:7}  {place}"
+    return f"{line}  {coloured(printable(reasons), 'dim')}" if reasons else line
+
+
+def _kind(kind: str) -> str:
+    return coloured(f"{kind:{_KIND_WIDTH}}", _COLOURS[kind])
+
+
+def _summary(detector: Detector, counts: Counter[str], seconds: float) -> str:
+    found = ", ".join(f"{counts[kind]} {kind}" for kind in _COLOURS if counts[kind])
+    runs = detector.describe()
+    return (
+        f"{counts.total()} checked in {seconds:.1f} s: {found}  "
+        f"[{runs.backend} {runs.precision}, {runs.threads} threads, bundle {detector.bundle.identity}]"
+    )

@@ -1,0 +1,152 @@
+"""What people see: progress on stderr, text without control characters, colours where there is a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+_PLAIN_INTERVAL = 2.0  # seconds between two lines where stderr is not a terminal
+_COLOURS = {"green": 32, "red": 31, "yellow": 33, "magenta": 35, "dim": 2, "bold": 1}
+
+
+class ConsoleProgress:
+    """A `core.progress.Progress` on stderr: a bar on a terminal, elsewhere a plain line every two seconds.
+
+    Use it as a context manager; leaving it clears the bar. It shows what is done, the rate and the time left.
+    """
+
+    def __init__(self, unit: str = "", stream: TextIO | None = None) -> None:
+        """`unit` names what is counted, such as "images"; `stream` is sys.stderr when not given."""
+        self._stream = sys.stderr if stream is None else stream
+        self._display: _Bar | _Lines = _Bar(unit) if self._stream.isatty() else _Lines(unit, self._stream)
+
+    def __call__(self, task: str, done: int, total: int) -> None:
+        """Show that `done` of `total` (0: not known) of `task` are done."""
+        self._display.update(printable(task), done, total)
+
+    def __enter__(self) -> ConsoleProgress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._display.close()
+
+
+class _Bar:
+    """Rich's progress bar, made at the first update: importing rich takes longer than many a command."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._progress: RichProgress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def update(self, task: str, done: int, total: int) -> None:
+        if self._progress is None:
+            self._progress = _rich_progress(self._unit)
+            self._progress.start()
+        if task not in self._tasks:
+            self._tasks[task] = self._progress.add_task(task, total=total or None)
+        self._progress.update(self._tasks[task], completed=done, total=total or None)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+
+class _Lines:
+    """Plain lines, for a log."""
+
+    def __init__(self, unit: str, stream: TextIO) -> None:
+        self._unit, self._stream = unit, stream
+        self._task = ""
+        self._begin = self._shown = 0.0
+        self._first = 0
+
+    def update(self, task: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if task != self._task:
+            self._task, self._begin, self._shown, self._first = task, now, now, done
+        last = total and done >= total and now - self._begin >= _PLAIN_INTERVAL
+        if last or now - self._shown >= _PLAIN_INTERVAL:
+            self._shown = now
+            print(self._line(done, total, now - self._begin), file=self._stream, flush=True)
+
+    def _line(self, done: int, total: int, seconds: float) -> str:
+        rate = (done - self._first) / seconds if seconds > 0 else 0.0
+        count = f"{done}/{total}" if total else str(done)
+        parts = [f"{self._task}: {count} {self._unit}".rstrip()]
+        if rate > 0:
+            parts.append(f"{rate:.3g}/s")
+        if rate > 0 and total > done:
+            parts.append(f"{duration((total - done) / rate)} left")
+        return ", ".join(parts)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _rich_progress(unit: str) -> RichProgress:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.3g}/s" if task.speed else "", style="dim")
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(escape(unit)),
+        Rate(),
+        TimeLeft(),
+        console=Console(stderr=True),
+    )
+
+
+def duration(seconds: float) -> str:
+    """A span of time for people: 8 s, 2 min 5 s, 3 h 12 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(count: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def printable(text: str) -> str:
+    """One line without control characters: names of files and classes come from outside."""
+    return "".join(
+        c if c.isprintable() or "\udc80" <= c <= "\udcff" else " " if c.isspace() else "\ufffd" for c in text
+    )
+
+
+def coloured(text: str, colour: str, stream: Any = None) -> str:
+    """`text` in a colour (or dim, bold) where `stream` (stdout when not given) is a terminal."""
+    stream = sys.stdout if stream is None else stream
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if stream.isatty() else text
+
+
+def table(rows: list[tuple[str, ...]], indent: str = "  ") -> str:
+    """Rows of text with their columns aligned to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,72 @@
+"""The entry point of `leakrt`: turns what goes wrong into one line and an exit code.
+
+Exit codes: 0 done; 1 an error, or an image that could not be judged; 2 wrong usage; 130 stopped by Ctrl-C;
+141 nobody reads the output any more. A traceback is a bug.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+INTERRUPTED, CLOSED_PIPE = 130, 141
+
+
+def run() -> None:
+    """The entry point of the console script."""
+    sys.exit(guarded(_main))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The exit code of `work`; what a user can cause is told in one line on stderr."""
+    from ..core.errors import LeakRTError
+
+    try:
+        return work()
+    except LeakRTError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        _drop_output()
+        return CLOSED_PIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_output()
+        where = f" while writing {error.filename}" if error.filename else ""
+        return _fail(f"no space left{where}; free some space and run the command again")
+
+
+def _main() -> int:
+    # Inside the guard, so that Ctrl-C while Python still imports is one line too.
+    from .app import build_app
+
+    _set_encoding()
+    try:
+        build_app()(prog_name="leakrt")
+    except SystemExit as stop:
+        sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
+def _fail(message: str, code: int = 1) -> int:
+    from .console import printable
+
+    print(f"leakrt: {'error: ' if code == 1 else ''}{printable(message)}", file=sys.stderr)
+    return code
+
+
+def _drop_output() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush can't fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _set_encoding() -> None:
+    """Write UTF-8 whatever the locale says; a file name that is no text is escaped (in JSON too: \\udcXX)."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -1,0 +1,110 @@
+"""What is in a bundle, for `leakrt inspect`."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from ..core.bundle import Bundle
+from ..core.errors import ModelError
+from ..core.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """One file of the bundle."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """One ONNX graph. Opset, nodes and parameters are None where the onnx package, which counts them, is missing."""
+
+    name: str
+    producer: str
+    inputs: tuple[str, ...]  # "NAME [dimensions]"
+    outputs: tuple[str, ...]
+    opset: int | None
+    nodes: int | None
+    parameters: int | None
+
+
+@dataclass(frozen=True)
+class BundleReport:
+    """A verified bundle in numbers and names."""
+
+    path: str
+    identity: str
+    spec: ModelSpec
+    files: tuple[FileReport, ...]
+    graphs: tuple[GraphReport, ...]
+    decisions: Mapping[str, Mapping[str, Any]]  # precision to the fields of its Decision
+    provenance: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {**asdict(self), "spec": self.spec.to_json()}
+
+
+def inspect_bundle(path: str | Path) -> BundleReport:
+    """Open and verify a bundle, and read its graphs. Raises BundleError, ModelError."""
+    bundle = Bundle(path)
+    return BundleReport(
+        path=str(path),
+        identity=bundle.identity,
+        spec=bundle.spec,
+        files=tuple(FileReport(name, size, bundle.hashes[name]) for name, size in bundle.file_sizes.items()),
+        graphs=tuple(_graphs(bundle)),
+        decisions={precision: decision.to_json() for precision, decision in bundle.decisions.items()},
+        provenance=bundle.provenance,
+    )
+
+
+def _graphs(bundle: Bundle) -> Iterator[GraphReport]:
+    read = _with_onnx if importlib.util.find_spec("onnx") else _with_onnxruntime
+    for name in bundle.file_sizes:
+        if name.endswith(".onnx"):
+            yield read(name, bundle.read(name))
+
+
+def _with_onnx(name: str, model: bytes) -> GraphReport:
+    import onnx
+
+    try:
+        proto = onnx.load_model_from_string(model)
+    except Exception as error:  # protobuf's errors share no base with onnx's
+        raise ModelError(f"{name} is not an ONNX graph ({' '.join(str(error).split())[:200]})") from error
+    weights = {tensor.name: prod(tensor.dims) for tensor in proto.graph.initializer}
+    return GraphReport(
+        name=name,
+        producer=f"{proto.producer_name} {proto.producer_version}".strip(),
+        inputs=tuple(_tensor(value) for value in proto.graph.input if value.name not in weights),
+        outputs=tuple(map(_tensor, proto.graph.output)),
+        opset=next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), None),
+        nodes=len(proto.graph.node),
+        parameters=sum(weights.values()),
+    )
+
+
+def _tensor(value: Any) -> str:
+    dimensions = (str(d.dim_param or d.dim_value) for d in value.type.tensor_type.shape.dim)
+    return f"{value.name} [{', '.join(dimensions)}]"
+
+
+def _with_onnxruntime(name: str, model: bytes) -> GraphReport:
+    from .backends.onnxruntime import session
+
+    loaded = session(name, model, 1)
+    inputs, outputs = (tuple(map(_declared, nodes)) for nodes in (loaded.get_inputs(), loaded.get_outputs()))
+    return GraphReport(name, loaded.get_modelmeta().producer_name, inputs, outputs, None, None, None)
+
+
+def _declared(node: Any) -> str:
+    return f"{node.name} [{', '.join(map(str, node.shape))}]"
