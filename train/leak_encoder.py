@@ -107,7 +107,7 @@ class LeakEncoder(nn.Module):
             self.head = LinearHead(classes, dim)
         else:
             self.head = PrototypeHead(classes, spec.prototypes_per_class, dim)
-        self._step_dropout = config.step_dropout
+        self._step_dropout, self._dim = config.step_dropout, dim
 
     @property
     def prototypes(self) -> Tensor:
@@ -123,14 +123,21 @@ class LeakEncoder(nn.Module):
         """In training mode steps are dropped at random, always keeping one."""
         steps = noised.shape[1]
         x = noised * self.step_scale.view(1, steps, 1, 1, 1)
-        h = self.encoder(x.flatten(0, 1)).unflatten(0, (-1, steps))
-        step_weights = self.attention(h, self._kept_steps(h) if self.training else None)
+        if self.training:
+            kept = self._kept_steps(len(x), steps)
+            # a dropped step has no weight in the pool, so its convolutions are never run
+            h = x.new_zeros(len(x), steps, self._dim)
+            h[kept] = self.encoder(x[kept])
+            step_weights = self.attention(h, kept)
+        else:
+            h = self.encoder(x.flatten(0, 1)).unflatten(0, (-1, steps))
+            step_weights = self.attention(h, None)
         embedding = (step_weights[..., None] * h).sum(dim=1)
         gates = (step_weights[..., None] * self.gate(h)).sum(dim=1)
         return self.head(embedding, gates), embedding, gates, step_weights
 
-    def _kept_steps(self, h: Tensor) -> Tensor:
-        batch, steps = h.shape[:2]
+    def _kept_steps(self, batch: int, steps: int) -> Tensor:
+        """bool [B, T]; at least one step of each image is kept."""
         kept = torch.rand(batch, steps) >= self._step_dropout
         kept[torch.arange(batch), torch.randint(steps, (batch,))] = True
         return kept
