@@ -57,7 +57,8 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """Read one image file. The header is read first, so an image beyond the limits costs no memory.
 
     Raises ImageError, in one line that begins with the path, for a file that is missing, empty, too large
-    (`max_pixels`, 256 MiB), too small (a side under 32 pixels), truncated, or not one of the formats.
+    (`max_pixels`, but at most twice PIL.Image.MAX_IMAGE_PIXELS; 256 MiB), too small (a side under 32 pixels),
+    truncated, or not one of the formats.
     """
     return decode_image(_read_bytes(Path(path)), str(path), max_pixels)
 
@@ -69,10 +70,11 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageF
     if not data:
         raise ImageError(f"{name}: the file is empty")
     _silence()
-    too_many = f"{name}: the image has more than {max_pixels / 1e6:g} megapixels; raise the limit or shrink the image"
+    limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))  # beyond that Pillow itself refuses
+    too_many = f"{name}: the image has more than {limit / 1e6:g} megapixels; shrink it or raise the limit"
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(image.size, name, max_pixels, too_many)
+            _check_size(image.size, name, limit, too_many)
             notes = _notes(image)
             upright = _upright(image)
             return ImageFile(_to_bgr(upright, name), notes)

@@ -1,0 +1,88 @@
+"""Fixtures for every stage: a tiny bundle, images of noise, and the command line."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DATA = Path(__file__).parent / "data"
+_RUN = "from leakrt.cli.main import run; run()"
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    """The bundle that tests/bundles.py made; not to be written to."""
+    return DATA / "tiny"
+
+
+@pytest.fixture
+def tiny_copy(tiny, tmp_path) -> Path:
+    """A copy of the tiny bundle that a test may damage."""
+    return Path(shutil.copytree(tiny, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """Makes a folder of `count` noise images of odd sizes, PNG and JPEG."""
+    from PIL import Image
+
+    def make(count: int, name: str = "images") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for i in range(count):
+            pixels = np.random.default_rng(i).integers(0, 256, (41 + i % 7, 53 - i % 5, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i:04d}.{'png' if i % 2 else 'jpg'}")
+        return folder
+
+    return make
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+@pytest.fixture
+def leakrt(monkeypatch, capsys):
+    """Runs `leakrt ARGUMENTS` in this process."""
+    from leakrt.cli.main import run
+
+    def call(*arguments: object) -> Run:
+        monkeypatch.setattr(sys, "argv", ["leakrt", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            run()
+        captured = capsys.readouterr()
+        return Run(stop.value.code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def start_leakrt():
+    """Starts `leakrt ARGUMENTS` as a process of its own; ended at the latest with the test."""
+    started: list[subprocess.Popen] = []
+
+    def start(*arguments: object, **options) -> subprocess.Popen:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+        process = subprocess.Popen([sys.executable, "-c", _RUN, *map(str, arguments)], **streams)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
