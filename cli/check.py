@@ -22,8 +22,8 @@ _KIND_WIDTH = max(map(len, _COLOURS))
 
 
 def check(
-    bundle: Annotated[Path, typer.Argument(help="The bundle, a folder or a zip.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images, or folders of them.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, a folder or a zip.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER", help="Images, or folders of them.")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     batch: Annotated[int, typer.Option(help="Images taken at once.")] = 8,
     backend: Annotated[str, typer.Option(help="What runs the bundle; see `leakrt doctor`.")] = "auto",
@@ -37,7 +37,11 @@ def check(
     ] = None,
     max_pixels: Annotated[int, typer.Option(help="Refuse images with more pixels than this.")] = 64_000_000,
 ) -> int:
-    """Tell for each image, or each face in it: real, made by which generator, unknown, or can't say."""
+    """Tell real faces from generated ones.
+
+    For each image, or with --faces each face in it: real, made by which generator, made by an unknown one, or can't
+    say. Exit code 1 when an image could not be judged.
+    """
     from ..core.images import find_images
     from ..runtime.detector import Detector
     from ..runtime.explain import explain_stream

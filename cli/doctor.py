@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> int:
-    """Look at this installation; exit code 1 when something keeps it from checking images."""
+    """Show what is installed and what can run.
+
+    Exit code 1 when something keeps this installation from checking images.
+    """
     import json as json_module
 
     from ..runtime.doctor import examine

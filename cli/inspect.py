@@ -17,10 +17,10 @@ _Rows = list[tuple[str, ...]]
 
 
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="The bundle, a folder or a zip.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, a folder or a zip.")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Verify a bundle and show its model, files, graphs, decisions and where it came from."""
+    """Verify a bundle and show what it holds."""
     import json as json_module
 
     from ..runtime.bundle_report import inspect_bundle

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 
-INTERRUPTED, CLOSED_PIPE = 130, 141
+USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
 
 
 def run() -> None:
@@ -21,12 +21,12 @@ def run() -> None:
 
 def guarded(work: Callable[[], int]) -> int:
     """The exit code of `work`; what a user can cause is told in one line on stderr."""
-    from ..core.errors import LeakRTError
+    from ..core.errors import LeakRTError, UsageError
 
     try:
         return work()
     except LeakRTError as error:
-        return _fail(str(error))
+        return _fail(f"error: {error}", USAGE if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -37,7 +37,7 @@ def guarded(work: Callable[[], int]) -> int:
             raise
         _drop_output()
         where = f" while writing {error.filename}" if error.filename else ""
-        return _fail(f"no space left{where}; free some space and run the command again")
+        return _fail(f"error: no space left{where}; free some space and run the command again", 1)
 
 
 def _main() -> int:
@@ -53,10 +53,10 @@ def _main() -> int:
     return 0
 
 
-def _fail(message: str, code: int = 1) -> int:
+def _fail(message: str, code: int) -> int:
     from .console import printable
 
-    print(f"leakrt: {'error: ' if code == 1 else ''}{printable(message)}", file=sys.stderr)
+    print(f"leakrt: {printable(message)}", file=sys.stderr)
     return code
 
 
