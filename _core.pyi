@@ -73,4 +73,3 @@ def kde_log_density(
 
     See `core.density`. Raises ValueError for an empty support or a bandwidth that is not positive.
     """
-

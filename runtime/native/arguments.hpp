@@ -1,5 +1,5 @@
-// Checked views of NumPy arguments: no array or a wrong dtype is a TypeError, a wrong shape or layout a ValueError,
-// and each names the argument, what it is and what it has to be.
+// Checked views of NumPy arguments: no array or a wrong dtype is a TypeError, a wrong shape or layout a
+// ValueError, and each names the argument, what it is and what it has to be.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -67,7 +67,8 @@ class Argument {
 
   void check_shape(const Shape& pattern) const {
     bool same = shape_.size() == pattern.size();
-    for (std::size_t i = 0; same && i < shape_.size(); ++i) same = pattern[i] == kAny || shape_[i] == pattern[i];
+    for (std::size_t i = 0; same && i < shape_.size(); ++i)
+      same = pattern[i] == kAny || shape_[i] == pattern[i];
     if (!same)
       refuse_value(name_ + " has shape " + shape_text(shape_) + "; " + shape_text(pattern) + " is needed");
   }
@@ -130,7 +131,8 @@ inline std::uint64_t low_bits(const char* name, nb::handle value) {
 }
 
 inline int checked_threads(int threads) {
-  if (threads < 0) refuse_value("threads is " + std::to_string(threads) + "; 0 (one a core) or more is needed");
+  if (threads < 0)
+    refuse_value("threads is " + std::to_string(threads) + "; 0 (one a core) or more is needed");
   return threads;
 }
 

@@ -41,8 +41,8 @@ class LogSum {
 
 }  // namespace
 
-void kde_log_density(const float* x, std::size_t batch, const float* support, std::size_t n, std::size_t dimension,
-                     double bandwidth, double* out, int threads) {
+void kde_log_density(const float* x, std::size_t batch, const float* support, std::size_t n,
+                     std::size_t dimension, double bandwidth, double* out, int threads) {
   const Kernels& run = kernels();
   const double scale = -0.5 / (bandwidth * bandwidth);
   const double norm = std::log(static_cast<double>(n)) +
@@ -52,7 +52,8 @@ void kde_log_density(const float* x, std::size_t batch, const float* support, st
     LogSum total;
     for (std::size_t begin = 0; begin < n; begin += kChunk) {
       const std::size_t count = std::min(kChunk, n - begin);
-      run.scaled_distances(x + b * dimension, support + begin * dimension, count, dimension, scale, exponents);
+      run.scaled_distances(x + b * dimension, support + begin * dimension, count, dimension, scale,
+                           exponents);
       total.add(exponents, count);
     }
     out[b] = total.value() - norm;

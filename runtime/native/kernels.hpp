@@ -1,7 +1,8 @@
 // The inner loops, compiled once per instruction set and chosen at run time.
 //
-// Each is single-threaded, works on plain pointers and checks nothing: the callers in noise.cpp, preprocess.cpp and
-// density.cpp do. No operation is fused and every sum has a fixed order, so all instruction sets give the same bits.
+// Each is single-threaded, works on plain pointers and checks nothing: the callers in noise.cpp,
+// preprocess.cpp and density.cpp do. No operation is fused and every sum has a fixed order, so all
+// instruction sets give the same bits.
 #pragma once
 
 #include <cstddef>
@@ -28,13 +29,14 @@ struct Kernels {
                       std::size_t n, float* out);
 
   // out[i] = sum over r < rows of weights[r] x pixels[r x stride + i], for i < n.
-  void (*blend_rows)(const std::uint8_t* pixels, std::ptrdiff_t stride, const float* weights, std::size_t rows,
-                     std::size_t n, float* out);
+  void (*blend_rows)(const std::uint8_t* pixels, std::ptrdiff_t stride, const float* weights,
+                     std::size_t rows, std::size_t n, float* out);
 
-  // For each x < size: the taps first[x] ... of `row` (interleaved BGR, one float readable past its end), weighted,
-  // to RGB planes `plane` floats apart, as value / 127.5 - 1.
-  void (*blend_columns)(const float* row, const std::int32_t* first, const std::int32_t* taps, const float* weights,
-                        std::size_t weight_stride, std::size_t size, std::size_t plane, float* out);
+  // For each x < size: the taps first[x] ... of `row` (interleaved BGR, one float readable past its end),
+  // weighted, to RGB planes `plane` floats apart, as value / 127.5 - 1.
+  void (*blend_columns)(const float* row, const std::int32_t* first, const std::int32_t* taps,
+                        const float* weights, std::size_t weight_stride, std::size_t size, std::size_t plane,
+                        float* out);
 
   // BGR bytes of one row to RGB planes `plane` floats apart, as value / 127.5 - 1.
   void (*convert_row)(const std::uint8_t* row, std::size_t size, std::size_t plane, float* out);

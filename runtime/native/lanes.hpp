@@ -1,7 +1,9 @@
 // The vector unit this file is compiled for, as a lane type for philox.hpp. Arithmetic and shifts are the
-// compiler's own (GCC and Clang vector types); what those lack is here, for x86, for 64-bit Arm and for any other.
+// compiler's own (GCC and Clang vector types); what those lack is here, for x86, for 64-bit Arm and for any
+// other.
 //
-// Everything has internal linkage: the file is compiled once per instruction set, and the linker must not merge.
+// Everything has internal linkage: the file is compiled once per instruction set, and the linker must not
+// merge.
 #pragma once
 
 #include <cstdint>
@@ -71,15 +73,15 @@ struct Vector {
     const F low01 = LEAKRT_X86(unpacklo_ps)(n0, n1), high01 = LEAKRT_X86(unpackhi_ps)(n0, n1);
     const F low23 = LEAKRT_X86(unpacklo_ps)(n2, n3), high23 = LEAKRT_X86(unpackhi_ps)(n2, n3);
     const F rows[4] = {LEAKRT_X86(shuffle_ps)(low01, low23, 0x44), LEAKRT_X86(shuffle_ps)(low01, low23, 0xEE),
-                       LEAKRT_X86(shuffle_ps)(high01, high23, 0x44), LEAKRT_X86(shuffle_ps)(high01, high23, 0xEE)};
+                       LEAKRT_X86(shuffle_ps)(high01, high23, 0x44),
+                       LEAKRT_X86(shuffle_ps)(high01, high23, 0xEE)};
     for (int part = 0; part < kLanes / 4; ++part)
       for (int row = 0; row < 4; ++row)
-        __builtin_memcpy(out + 16 * part + 4 * row, reinterpret_cast<const float*>(&rows[row]) + 4 * part, 16);
+        __builtin_memcpy(out + 16 * part + 4 * row, reinterpret_cast<const float*>(&rows[row]) + 4 * part,
+                         16);
   }
 #elif defined(__aarch64__)
-  LEAKRT_HD W multiply(W a, W b) {
-    return (W)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
-  }
+  LEAKRT_HD W multiply(W a, W b) { return (W)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b)); }
   LEAKRT_HD F square_root(F x) { return (F)vsqrtq_f32((float32x4_t)x); }
   LEAKRT_HD void store_interleaved(F n0, F n1, F n2, F n3, float* out) {
     vst4q_f32(out, float32x4x4_t{{(float32x4_t)n0, (float32x4_t)n1, (float32x4_t)n2, (float32x4_t)n3}});

@@ -65,8 +65,8 @@ nb::object py_noise_steps(nb::handle latents, nb::handle bank, nb::handle coeffi
   return out;
 }
 
-nb::object py_noise_steps_fresh(nb::handle latents, nb::handle coefficients, nb::handle seed, nb::handle samples,
-                                int draws, nb::object out, int threads) {
+nb::object py_noise_steps_fresh(nb::handle latents, nb::handle coefficients, nb::handle seed,
+                                nb::handle samples, int draws, nb::object out, int threads) {
   const Argument<const float> z("latents", latents, {kAny, kAny, kAny, kAny});
   const Argument<const float> c("coefficients", coefficients, {kAny, 2});
   const Argument<const std::uint32_t> indices("samples", samples, {z.shape(0)});
@@ -104,7 +104,8 @@ void py_preprocess(nb::handle frame, nb::handle out, int threads) {
   preprocess(Frame{pixels.data(), height, width, stride}, size, image.data(), threads);
 }
 
-nb::object py_kde_log_density(nb::handle x, nb::handle support, double bandwidth, nb::object out, int threads) {
+nb::object py_kde_log_density(nb::handle x, nb::handle support, double bandwidth, nb::object out,
+                              int threads) {
   const Argument<const float> points("x", x, {kAny, kAny});
   const Argument<const float> centres("support", support, {kAny, points.shape(1)});
   if (centres.shape(0) == 0 || centres.shape(1) == 0)
@@ -118,8 +119,8 @@ nb::object py_kde_log_density(nb::handle x, nb::handle support, double bandwidth
   densities.check_apart(centres);
   threads = checked_threads(threads);
   nb::gil_scoped_release unlocked;
-  kde_log_density(points.data(), points.shape(0), centres.data(), centres.shape(0), centres.shape(1), bandwidth,
-                  densities.data(), threads);
+  kde_log_density(points.data(), points.shape(0), centres.data(), centres.shape(0), centres.shape(1),
+                  bandwidth, densities.data(), threads);
   return out;
 }
 
@@ -139,15 +140,17 @@ void translate_simd_error(const std::exception_ptr& error, void*) {
 NB_MODULE(_core, m) {
   using namespace leakrt;
   nb::register_exception_translator(translate_simd_error);
+  // None reaches our own checks, which name the argument.
   m.def("simd", &simd);
   m.def("simd_levels", &simd_levels);
-  m.def("philox_words", &py_philox_words, "counter"_a, "seed"_a, "out"_a = nb::none());
-  m.def("fill_normals", &py_fill_normals, "seed"_a, "sample"_a, "out"_a, "threads"_a = 0);
-  m.def("noise_steps", &py_noise_steps, "latents"_a, "bank"_a, "coefficients"_a, "out"_a = nb::none(),
+  m.def("philox_words", &py_philox_words, "counter"_a.none(), "seed"_a.none(), "out"_a = nb::none());
+  m.def("fill_normals", &py_fill_normals, "seed"_a.none(), "sample"_a.none(), "out"_a.none(),
         "threads"_a = 0);
-  m.def("noise_steps_fresh", &py_noise_steps_fresh, "latents"_a, "coefficients"_a, "seed"_a, "samples"_a,
-        "draws"_a = 1, "out"_a = nb::none(), "threads"_a = 0);
-  m.def("preprocess", &py_preprocess, "frame"_a, "out"_a, "threads"_a = 0);
-  m.def("kde_log_density", &py_kde_log_density, "x"_a, "support"_a, "bandwidth"_a, "out"_a = nb::none(),
-        "threads"_a = 0);
+  m.def("noise_steps", &py_noise_steps, "latents"_a.none(), "bank"_a.none(), "coefficients"_a.none(),
+        "out"_a = nb::none(), "threads"_a = 0);
+  m.def("noise_steps_fresh", &py_noise_steps_fresh, "latents"_a.none(), "coefficients"_a.none(),
+        "seed"_a.none(), "samples"_a.none(), "draws"_a = 1, "out"_a = nb::none(), "threads"_a = 0);
+  m.def("preprocess", &py_preprocess, "frame"_a.none(), "out"_a.none(), "threads"_a = 0);
+  m.def("kde_log_density", &py_kde_log_density, "x"_a.none(), "support"_a.none(), "bandwidth"_a,
+        "out"_a = nb::none(), "threads"_a = 0);
 }

@@ -8,8 +8,8 @@
 namespace leakrt {
 namespace {
 
-// Elements of one task: a multiple of four, so that tasks begin at a counter; latents, noise and result of it fit
-// in the first-level cache.
+// Elements of one task: a multiple of four, so that tasks begin at a counter; latents, noise and result of it
+// fit in the first-level cache.
 constexpr std::size_t kChunk = 2048;
 
 // Starting a thread takes about as long as this many elements of each job.
@@ -32,7 +32,8 @@ void philox_words(const std::uint32_t* counter, std::size_t n, std::uint64_t see
   kernels().philox_words(counter, n, seed, out);
 }
 
-void fill_normals(const NoiseShape& shape, std::uint64_t seed, std::uint32_t sample, float* out, int threads) {
+void fill_normals(const NoiseShape& shape, std::uint64_t seed, std::uint32_t sample, float* out,
+                  int threads) {
   const Kernels& run = kernels();
   const std::size_t pieces = pieces_of(shape.elements), planes = shape.draws * shape.steps;
   parallel_for(planes * pieces, thread_count(threads, planes * shape.elements, kNormalGrain),
@@ -76,7 +77,8 @@ void noise_steps_fresh(const NoiseShape& shape, const float* latents, const floa
                                           static_cast<std::uint32_t>(plane / shape.steps), samples[sample]};
                  run.noise_fresh(stream, static_cast<std::uint32_t>(piece.begin / 4),
                                  latents + sample * shape.elements + piece.begin, coefficients[2 * step],
-                                 coefficients[2 * step + 1], piece.count, out + row * shape.elements + piece.begin);
+                                 coefficients[2 * step + 1], piece.count,
+                                 out + row * shape.elements + piece.begin);
                });
 }
 

@@ -1,5 +1,5 @@
-// What the module offers, on plain pointers: arguments are checked by module.cpp, work is split over threads here.
-// Results are the same bits for every thread count, batch size and instruction set.
+// What the module offers, on plain pointers: arguments are checked by module.cpp, work is split over threads
+// here. Results are the same bits for every thread count, batch size and instruction set.
 #pragma once
 
 #include <cstddef>
@@ -20,8 +20,8 @@ void philox_words(const std::uint32_t* counter, std::size_t n, std::uint64_t see
 // out: float32 [draws, steps, elements], the noise of one sample. shape.batch is not read.
 void fill_normals(const NoiseShape& shape, std::uint64_t seed, std::uint32_t sample, float* out, int threads);
 
-// latents: float32 [batch, elements]; bank: float32 [draws, steps, elements]; coefficients: float32 [steps, 2];
-// out: float32 [batch, draws, steps, elements] = c[t, 0] z0 + c[t, 1] eps.
+// latents: float32 [batch, elements]; bank: float32 [draws, steps, elements]; coefficients: float32 [steps,
+// 2]; out: float32 [batch, draws, steps, elements] = c[t, 0] z0 + c[t, 1] eps.
 void noise_steps(const NoiseShape& shape, const float* latents, const float* bank, const float* coefficients,
                  float* out, int threads);
 
@@ -35,16 +35,17 @@ struct Frame {
   std::ptrdiff_t row_stride;   // bytes from one row to the next; may be negative
 };
 
-// out: float32 [3, size, size], RGB in [-1, 1]: short side resized to `size`, antialiased bilinear, centre crop.
-// Throws std::bad_alloc.
+// out: float32 [3, size, size], RGB in [-1, 1]: short side resized to `size`, antialiased bilinear, centre
+// crop. Throws std::bad_alloc.
 void preprocess(const Frame& frame, std::size_t size, float* out, int threads);
 
-// x: float32 [batch, dimension]; support: float32 [n, dimension], n > 0; out: float64 [batch], the logarithm of the
-// mean over the support of isotropic Gaussian densities of standard deviation `bandwidth`.
-void kde_log_density(const float* x, std::size_t batch, const float* support, std::size_t n, std::size_t dimension,
-                     double bandwidth, double* out, int threads);
+// x: float32 [batch, dimension]; support: float32 [n, dimension], n > 0; out: float64 [batch], the logarithm
+// of the mean over the support of isotropic Gaussian densities of standard deviation `bandwidth`.
+void kde_log_density(const float* x, std::size_t batch, const float* support, std::size_t n,
+                     std::size_t dimension, double bandwidth, double* out, int threads);
 
-// $LEAKRT_SIMD names an instruction set that is unknown or can't run here. Thrown by every function of this file.
+// $LEAKRT_SIMD names an instruction set that is unknown or can't run here. Thrown by every function of this
+// file.
 struct SimdError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

@@ -4,13 +4,14 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
-#include <system_error>
+#include <exception>
 #include <thread>
 #include <vector>
 
 namespace leakrt {
 
-// Threads worth starting: `wanted` (0: one per core this process may use), but none for less than `grain` of `work`.
+// Threads worth starting: `wanted` (0: one per core this process may use), but none for less than `grain` of
+// `work`.
 inline std::size_t thread_count(int wanted, std::size_t work, std::size_t grain) {
   const std::size_t useful = std::max<std::size_t>(1, work / grain);
   if (useful == 1) return 1;  // asking for the number of cores takes longer than little work
@@ -19,8 +20,8 @@ inline std::size_t thread_count(int wanted, std::size_t work, std::size_t grain)
   return std::min(most, useful);
 }
 
-// Call body(i, worker) once for each i < tasks, in any order, on up to `threads` threads; worker < threads tells
-// them apart. The body must not throw. A thread that can't be started is done without.
+// Call body(i, worker) once for each i < tasks, in any order, on up to `threads` threads; worker < threads
+// tells them apart. The body must not throw. A thread that can't be started is done without.
 template <class Body>
 void parallel_for(std::size_t tasks, std::size_t threads, const Body& body) {
   threads = std::min(threads, tasks);
@@ -36,7 +37,7 @@ void parallel_for(std::size_t tasks, std::size_t threads, const Body& body) {
   helpers.reserve(threads - 1);
   try {
     while (helpers.size() + 1 < threads) helpers.emplace_back(work, helpers.size() + 1);
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {
   }
   work(0);
   for (std::thread& helper : helpers) helper.join();

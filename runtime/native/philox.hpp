@@ -1,13 +1,14 @@
 // The noise of LeakRT: Philox4x32-10 and Box-Muller (Salmon et al., SC 2011), for host and device.
 //
-// counter = (element index / 4, step, draw, sample), key = the 64-bit seed; one counter gives four words and so
-// four normals: r cos(theta), r sin(theta) of the pairs (x0, x1) and (x2, x3), with u = ((x >> 8) + 0.5) 2^-24,
-// r = sqrt(-2 log u1), theta = float32(2 pi) u2 rounded to float32. The reference is core/noise.py: words agree
-// bit for bit, normals within 2e-6.
+// counter = (element index / 4, step, draw, sample), key = the 64-bit seed; one counter gives four words and
+// so four normals: r cos(theta), r sin(theta) of the pairs (x0, x1) and (x2, x3), with u = ((x >> 8) + 0.5)
+// 2^-24, r = sqrt(-2 log u1), theta = float32(2 pi) u2 rounded to float32. The reference is core/noise.py:
+// words agree bit for bit, normals within 2e-6.
 //
-// Written once for any lane type V: `Scalar` here (host and device), `Vector` in lanes.hpp. Nothing branches, and
-// no operation may be fused: theta has to be the rounded product, and unfused results are the same bits on every
-// vector unit and device. The host is compiled with -ffp-contract=off; the device path names its roundings.
+// Written once for any lane type V: `Scalar` here (host and device), `Vector` in lanes.hpp. Nothing branches,
+// and no operation may be fused: theta has to be the rounded product, and unfused results are the same bits
+// on every vector unit and device. The host is compiled with -ffp-contract=off; the device path names its
+// roundings.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +29,8 @@ struct NoiseStream {
   std::uint32_t step, draw, sample;
 };
 
-// One lane. F, U and I are its float32, uint32 and int32; W is a uint32 in 64 bits, of which the upper half may
-// hold anything.
+// One lane. F, U and I are its float32, uint32 and int32; W is a uint32 in 64 bits, of which the upper half
+// may hold anything.
 struct Scalar {
   using F = float;
   using U = std::uint32_t;
@@ -123,13 +124,15 @@ LEAKRT_HD typename V::F natural_log(typename V::F x) {
 
 // (r cos theta, r sin theta) of a pair of words.
 template <class V>
-LEAKRT_HD void box_muller(typename V::U radius, typename V::U angle, typename V::F& cosine, typename V::F& sine) {
+LEAKRT_HD void box_muller(typename V::U radius, typename V::U angle, typename V::F& cosine,
+                          typename V::F& sine) {
   using F = typename V::F;
   using U = typename V::U;
   const F r = V::square_root(mul(natural_log<V>(uniform<V>(radius)), -2.0f));
   const F theta = mul(uniform<V>(angle), 6.2831855f);
 
-  // theta = quarter pi / 2 + t, |t| <= pi / 4. pi / 2 in two parts, the first of 18 bits: quarter times it is exact.
+  // theta = quarter pi / 2 + t, |t| <= pi / 4. pi / 2 in two parts, the first of 18 bits: quarter times it is
+  // exact.
   const typename V::I quarter = V::truncate(add(mul(theta, 0.63661975f), 0.5f));
   const F q = V::to_float(quarter);
   const F t = add(add(theta, mul(q, -0x1.921f8p+0f)), mul(q, -0x1.aa2216p-19f));
@@ -142,7 +145,8 @@ LEAKRT_HD void box_muller(typename V::U radius, typename V::U angle, typename V:
   const F c = add(add(mul(t2, -0.5f), mul(mul(t2, t2), add(mul(c2, t2), 0.04166664555668831f))), 1.0f);
 
   const U quadrant = V::as_unsigned(quarter), sine_bits = V::as_bits(s), cosine_bits = V::as_bits(c);
-  const U swap = (sine_bits ^ cosine_bits) & (0u - (quadrant & 1u));  // in odd quadrants the two change places
+  const U swap =
+      (sine_bits ^ cosine_bits) & (0u - (quadrant & 1u));  // in odd quadrants the two change places
   cosine = mul(r, V::as_float(cosine_bits ^ swap ^ (((quadrant + 1u) & 2u) << 30)));
   sine = mul(r, V::as_float(sine_bits ^ swap ^ ((quadrant & 2u) << 30)));
 }

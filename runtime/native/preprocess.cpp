@@ -19,10 +19,12 @@ struct Filter {
   std::size_t stride = 0;
 };
 
-// Resizing `length` to `resized`, kept are `size` outputs from `origin` on. Antialiased bilinear: a triangle whose
-// half width is max(1, length / resized) input pixels, cut at the border and normalised to a sum of one.
+// Resizing `length` to `resized`, kept are `size` outputs from `origin` on. Antialiased bilinear: a triangle
+// whose half width is max(1, length / resized) input pixels, cut at the border and normalised to a sum of
+// one.
 Filter make_filter(std::size_t length, std::size_t resized, std::size_t origin, std::size_t size) {
-  const double scale = static_cast<double>(length) / static_cast<double>(resized), half = std::max(1.0, scale);
+  const double scale = static_cast<double>(length) / static_cast<double>(resized),
+               half = std::max(1.0, scale);
   Filter filter;
   filter.stride = std::min(length, static_cast<std::size_t>(2.0 * half) + 2);
   filter.first.resize(size);
@@ -32,7 +34,8 @@ Filter make_filter(std::size_t length, std::size_t resized, std::size_t origin, 
   for (std::size_t i = 0; i < size; ++i) {
     const double centre = scale * (static_cast<double>(origin + i) + 0.5);
     const std::size_t low = static_cast<std::size_t>(std::max(0.0, centre - half + 0.5));
-    const std::size_t high = std::min({length, static_cast<std::size_t>(centre + half + 0.5), low + filter.stride});
+    const std::size_t high =
+        std::min({length, static_cast<std::size_t>(centre + half + 0.5), low + filter.stride});
     double sum = 0.0;
     for (std::size_t k = low; k < high; ++k) {
       row[k - low] = std::max(0.0, 1.0 - std::abs((static_cast<double>(k) + 0.5 - centre) / half));
@@ -55,8 +58,8 @@ std::size_t crop_origin(std::size_t resized, std::size_t size) {
 void crop(const Frame& frame, std::size_t size, float* out) {
   const std::size_t top = crop_origin(frame.height, size), left = crop_origin(frame.width, size);
   for (std::size_t y = 0; y < size; ++y)
-    kernels().convert_row(frame.pixels + static_cast<std::ptrdiff_t>(top + y) * frame.row_stride + 3 * left, size,
-                          size * size, out + y * size);
+    kernels().convert_row(frame.pixels + static_cast<std::ptrdiff_t>(top + y) * frame.row_stride + 3 * left,
+                          size, size * size, out + y * size);
 }
 
 }  // namespace
@@ -83,8 +86,8 @@ void preprocess(const Frame& frame, std::size_t size, float* out, int threads) {
     run.blend_rows(frame.pixels + static_cast<std::ptrdiff_t>(rows.first[y]) * frame.row_stride + 3 * left,
                    frame.row_stride, rows.weights.data() + y * rows.stride,
                    static_cast<std::size_t>(rows.taps[y]), 3 * seen, row);
-    run.blend_columns(row, columns.first.data(), columns.taps.data(), columns.weights.data(), columns.stride, size,
-                      size * size, out + y * size);
+    run.blend_columns(row, columns.first.data(), columns.taps.data(), columns.weights.data(), columns.stride,
+                      size, size * size, out + y * size);
   });
 }
 

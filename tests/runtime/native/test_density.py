@@ -1,0 +1,81 @@
+"""Native log-density against core.density."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leakrt import _core
+from leakrt.core.density import log_density_reference
+
+
+def points(batch, count, dimension, scale=1.0, key=0):
+    rng = np.random.default_rng(key)
+    x = rng.normal(scale=scale, size=(batch, dimension)).astype(np.float32)
+    return x, rng.normal(scale=scale, size=(count, dimension)).astype(np.float32)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    batch=st.integers(0, 5),
+    count=st.integers(1, 1100),
+    dimension=st.integers(1, 35),
+    bandwidth=st.floats(0.01, 10),
+    scale=st.floats(0.01, 30),
+)
+def test_it_agrees_with_the_reference(batch, count, dimension, bandwidth, scale):
+    x, support = points(batch, count, dimension, scale)
+    expected = log_density_reference(x, support, bandwidth)
+    np.testing.assert_allclose(_core.kde_log_density(x, support, bandwidth), expected, rtol=1e-11, atol=1e-9)
+
+
+def test_neither_batch_nor_threads_change_a_bit():
+    x, support = points(33, 1025, 128)
+    together = _core.kde_log_density(x, support, 0.7, threads=1)
+    np.testing.assert_array_equal(together, _core.kde_log_density(x, support, 0.7, threads=4))
+    np.testing.assert_array_equal(together, _core.kde_log_density(x, support, 0.7))
+    alone = [_core.kde_log_density(x[i : i + 1], support, 0.7)[0] for i in range(33)]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_far_from_the_support_it_stays_finite_and_right():
+    x, support = np.full((1, 128), 1e4, np.float32), np.zeros((700, 128), np.float32)
+    density = _core.kde_log_density(x, support, 0.1)
+    np.testing.assert_allclose(density, log_density_reference(x, support, 0.1), rtol=1e-12)
+
+
+def test_what_is_not_finite_shows_in_the_density():
+    _, support = points(0, 600, 5)
+    x = np.zeros((3, 5), np.float32)
+    x[0, 2], x[1, 2] = np.nan, np.inf
+    density = _core.kde_log_density(x, support, 0.5)
+    assert np.isnan(density[0])
+    assert density[1] == -np.inf
+    assert np.isfinite(density[2])
+    support[300, 1] = np.nan
+    assert np.isnan(_core.kde_log_density(x, support, 0.5)).all()
+
+
+def test_it_writes_into_out():
+    x, support = points(4, 9, 3)
+    out = np.zeros(4)
+    assert _core.kde_log_density(x, support, 0.5, out=out) is out
+    np.testing.assert_array_equal(out, _core.kde_log_density(x, support, 0.5))
+
+
+def test_an_empty_batch_gives_an_empty_result():
+    x, support = points(0, 9, 3)
+    assert _core.kde_log_density(x, support, 0.5).shape == (0,)
+
+
+@pytest.mark.parametrize("bandwidth", [0.0, -1.0, float("nan"), float("inf"), 1e-200])
+def test_a_bandwidth_that_is_no_width_is_refused(bandwidth):
+    with pytest.raises(ValueError, match="bandwidth"):
+        _core.kde_log_density(*points(2, 3, 4), bandwidth)
+
+
+def test_an_empty_support_is_refused():
+    with pytest.raises(ValueError, match="support"):
+        _core.kde_log_density(*points(2, 0, 4), 0.5)
