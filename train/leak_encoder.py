@@ -15,13 +15,15 @@ from ..core.schedule import step_coefficients
 from ..core.spec import ModelSpec
 from .config import TrainConfig
 
+_VARIANCE_FLOOR = 1e-5
 _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 5.0
 
 
 class ConvEncoder(nn.Module):
-    """3 x 3 convolutions with batch norm and ReLU, each after the first with stride 2, then a mean over space.
+    """3 x 3 convolutions with batch norm and ReLU, each after the first with stride 2, then statistics over space.
 
-    [N, 4, H, W] to [N, D], any H and W.
+    [N, 4, H, W] to [N, D], any H and W. Mean and standard deviation of every channel are pooled: a generator's
+    trace is a texture, and how much a filter's answer varies tells as much as its mean.
     """
 
     def __init__(self, widths: tuple[int, ...], embedding_dim: int, dropout: float) -> None:
@@ -32,11 +34,14 @@ class ConvEncoder(nn.Module):
             layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
         self.stages = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout)
-        self.project = nn.Sequential(nn.Linear(widths[-1], embedding_dim), nn.BatchNorm1d(embedding_dim))
+        self.project = nn.Sequential(nn.Linear(2 * widths[-1], embedding_dim), nn.BatchNorm1d(embedding_dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """One embedding a step."""
-        pooled = self.stages(x).mean(dim=(2, 3))
+        features = self.stages(x)
+        mean = features.mean(dim=(2, 3), keepdim=True)
+        deviation = ((features - mean) ** 2).mean(dim=(2, 3)).add(_VARIANCE_FLOOR).sqrt()
+        pooled = torch.cat([mean.flatten(1), deviation], dim=1)
         return self.project(self.dropout(pooled))  # type: ignore[no-any-return]
 
 
