@@ -8,13 +8,16 @@ from torch import Tensor
 
 from .config import TrainConfig
 
+_SMALLEST = 1e-8
+
 
 def step_entropy(step_weights: Tensor) -> Tensor:
     """Mean entropy of step weights [B, T] over their maximum log T, in [0, 1]; 0 for a single step."""
     steps = step_weights.shape[1]
     if steps == 1:
         return step_weights.new_zeros(())
-    entropy = -torch.xlogy(step_weights, step_weights).sum(dim=1)
+    # a dropped step weighs 0, where the derivative of w log w is infinite
+    entropy = -(step_weights * step_weights.clamp_min(_SMALLEST).log()).sum(dim=1)
     return entropy.mean() / torch.log(torch.tensor(float(steps)))
 
 
