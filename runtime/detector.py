@@ -8,17 +8,15 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 
-import numpy as np
-
 from ..core.bundle import PRECISIONS, Bundle
-from ..core.decision import judge, probabilities
 from ..core.errors import ImageError, UsageError
 from ..core.exemplars import Exemplars
 from ..core.images import MAX_PIXELS
+from ..core.judging import Judge, Origin, Subject
 from ..core.outputs import LeakOutputs
 from ..core.verdict import Verdict
 from .backends import registry
@@ -59,8 +57,9 @@ class Detector:
         """See `load`. Runs the golden image; raises ParityError, BundleError."""
         self.spec, self.bundle = bundle.spec, bundle
         self._backend = backend
-        self._decision = bundle.decisions[backend.precision]
         self.support = bundle.support(backend.precision)
+        origin = Origin(backend.name, backend.precision, bundle.identity)
+        self._judge = Judge(bundle.spec, bundle.decisions[backend.precision], self.support, origin)
         self._pipeline = Pipeline(bundle.spec, self.support, backend, threads)
         self._preparer = Preparer(self._pipeline.image_buffer, self._pipeline.preprocess, faces, max_pixels)
         self._lock = threading.Lock()
@@ -105,11 +104,11 @@ class Detector:
     def check_batch(self, images: Sequence[Image]) -> list[Verdict]:
         """One verdict for each image, in order. Raises like `check`, before anything is computed."""
         prepared = [self._preparer.preprocess(self._preparer.crops(image)[0]) for image in images]
-        return self._judge(prepared)
+        return self._judge_all(prepared)
 
     def check_faces(self, image: Image) -> list[Verdict]:
         """One verdict for each face of an image, the largest first. Raises like `check`."""
-        return self._judge([self._preparer.preprocess(crop) for crop in self._preparer.crops(image)])
+        return self._judge_all([self._preparer.preprocess(crop) for crop in self._preparer.crops(image)])
 
     def check_stream(self, images: Iterable[Image], batch: int = 8) -> Iterator[Verdict]:
         """Verdicts in the order of the images, one for each face; an unreadable image gives one with `error` set.
@@ -149,7 +148,7 @@ class Detector:
                 while ahead:
                     group = [ahead.popleft().result() for _ in range(min(batch, len(ahead)))]
                     ahead.extend(pool.submit(self._preparer.prepare, image) for image in islice(images, len(group)))
-                    yield from self._judge([prepared for each in group for prepared in each])
+                    yield from self._judge_all([prepared for each in group for prepared in each])
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -157,7 +156,7 @@ class Detector:
         with self._lock:
             return self._pipeline.run([p.image for p in prepared if p.image is not None])
 
-    def _judge(self, prepared: Sequence[Prepared]) -> list[Verdict]:
+    def _judge_all(self, prepared: Sequence[Prepared]) -> list[Verdict]:
         result = self._run(prepared) if any(p.image is not None for p in prepared) else None
         row = count()
         return [
@@ -175,36 +174,11 @@ class Detector:
 
     def _verdict(self, prepared: Prepared, result: PipelineResult, row: int) -> Verdict:
         begin = time.perf_counter()
-        spec, outputs = self.spec, result.outputs
-        shares = probabilities(outputs.scores[row], self._decision.temperature)
-        density = float(result.log_density[row])
-        judgement = judge(shares, density, spec, self._decision)
-        prototype = self._nearest_prototype(outputs, row)
+        subject = Subject(prepared.path, prepared.face, prepared.notes)
+        verdict = self._judge.verdict(subject, result.outputs, row, float(result.log_density[row]))
         stages = {**prepared.latency_ms, **result.latency_ms}
         stages["decision"] += 1e3 * (time.perf_counter() - begin)
-        return Verdict(
-            path=prepared.path,
-            verdict=judgement.kind,
-            label=judgement.label,
-            probability=judgement.probability,
-            log_density=density,
-            scores=dict(zip(spec.class_names, shares.tolist(), strict=True)),
-            step_weights={str(t): float(w) for t, w in zip(spec.timesteps, outputs.step_weights[row], strict=True)},
-            prototype=prototype,
-            reasons=(*judgement.reasons, *prepared.notes),
-            backend=self._backend.name,
-            precision=self._backend.precision,
-            bundle=self.bundle.identity,
-            latency_ms=stages,
-            face=prepared.face,
-        )
-
-    def _nearest_prototype(self, outputs: LeakOutputs, row: int) -> str:
-        distances = self.support.nearest_prototypes(outputs.embedding[row], outputs.gates[row])
-        if not np.isfinite(distances).all():
-            return ""
-        k, m = np.unravel_index(int(distances.argmin()), distances.shape)
-        return f"{self.spec.class_names[k]}/{m}"
+        return replace(verdict, latency_ms=stages)
 
 
 def _choose_precision(precision: str, bundle: Bundle) -> str:

@@ -1,0 +1,71 @@
+"""One verdict from one row of outputs: the same lines for a training run and for every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .decision import Decision, judge, probabilities
+from .outputs import LeakOutputs
+from .spec import ModelSpec
+from .support import Support
+from .verdict import Face, Verdict
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where outputs came from, as a verdict states it."""
+
+    backend: str
+    precision: str
+    bundle: str  # Bundle.identity; empty for a training run
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was judged."""
+
+    path: str
+    face: Face | None = None
+    notes: tuple[str, ...] = ()  # of the image reader; they follow the reasons
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+class Judge:
+    """Spec, decision and support of one precision, ready to give verdicts."""
+
+    def __init__(self, spec: ModelSpec, decision: Decision, support: Support, origin: Origin) -> None:
+        self.spec, self.decision, self.support, self.origin = spec, decision, support, origin
+
+    def verdict(self, subject: Subject, outputs: LeakOutputs, row: int, log_density: float) -> Verdict:
+        """The verdict on row `row` of outputs averaged over draws."""
+        spec = self.spec
+        shares = probabilities(outputs.scores[row], self.decision.temperature)
+        judgement = judge(shares, log_density, spec, self.decision)
+        weights = outputs.step_weights[row]
+        return Verdict(
+            path=subject.path,
+            verdict=judgement.kind,
+            label=judgement.label,
+            probability=judgement.probability,
+            log_density=log_density,
+            scores=dict(zip(spec.class_names, shares.tolist(), strict=True)),
+            step_weights={str(t): float(w) for t, w in zip(spec.timesteps, weights, strict=True)},
+            prototype=self.nearest_prototype(outputs, row),
+            reasons=(*judgement.reasons, *subject.notes),
+            backend=self.origin.backend,
+            precision=self.origin.precision,
+            bundle=self.origin.bundle,
+            latency_ms=subject.latency_ms,
+            face=subject.face,
+        )
+
+    def nearest_prototype(self, outputs: LeakOutputs, row: int) -> str:
+        """The nearest prototype by gated distance as "CLASS/INDEX"; empty when a distance is not finite."""
+        distances = self.support.nearest_prototypes(outputs.embedding[row], outputs.gates[row])
+        if not np.isfinite(distances).all():
+            return ""
+        k, m = np.unravel_index(int(distances.argmin()), distances.shape)
+        return f"{self.spec.class_names[k]}/{m}"
