@@ -1,0 +1,73 @@
+"""Fitting the density of embeddings: whitening projection, support points and bandwidth.
+
+What is fitted where: mean, projection and points come from training embeddings, the bandwidth from the likelihood of
+validation embeddings, which the points have never seen. A training point judged by a density that holds the point
+itself would ask for a bandwidth near zero.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..core.errors import DataError
+from ..core.support import Array, Support
+
+MAX_POINTS = 3000
+MAX_DIMENSIONS = 32
+EXPLAINED_VARIANCE = 0.99  # of the training embeddings, kept by the projection
+_EIGENVALUE_FLOOR = 1e-6  # relative to the largest: a direction without spread can't be whitened
+_BANDWIDTHS = np.geomspace(0.05, 3.0, 40)
+
+
+def fit_support(train: Array, val: Array, prototypes: Array, seed: int = 0) -> Support:
+    """Fit the support to embeddings float32 [N, D] of training and [V, D] of validation images.
+
+    `prototypes` float32 [K, M, D] are carried along. More than 3,000 training images are thinned at random, seeded.
+    Raises DataError when there are too few images or an embedding is not finite.
+    """
+    if len(train) < 8 or len(val) < 2:
+        raise DataError(f"{len(train)} training and {len(val)} validation images can't support a density; 8 and 2 can")
+    if not (np.isfinite(train).all() and np.isfinite(val).all()):
+        raise DataError("an embedding is not finite; train the run again with a lower learning rate")
+    mean, projection = whitening(train)
+    kept = np.sort(np.random.default_rng(seed).permutation(len(train))[:MAX_POINTS])
+    draft = Support(mean, projection, np.zeros((1, projection.shape[1]), np.float32), 1.0, prototypes)
+    points = draft.project(np.ascontiguousarray(train[kept]))
+    bandwidth = fit_bandwidth(points, draft.project(val))
+    return Support(mean, projection, points, bandwidth, np.ascontiguousarray(prototypes, np.float32))
+
+
+def whitening(embeddings: Array) -> tuple[Array, Array]:
+    """Mean [D] and PCA-whitening projection [D, P] that keeps 99 % of the variance, at most 32 dimensions."""
+    mean = embeddings.mean(axis=0, dtype=np.float64)
+    covariance = np.cov((embeddings - mean).T.astype(np.float64))
+    values, vectors = np.linalg.eigh(np.atleast_2d(covariance))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    if values[0] <= 0:
+        raise DataError("all training images have the same embedding; the run did not learn, train it again")
+    share = np.cumsum(np.maximum(values, 0)) / np.maximum(values, 0).sum()
+    enough = int(np.searchsorted(share, EXPLAINED_VARIANCE)) + 1
+    usable = int((values > _EIGENVALUE_FLOOR * values[0]).sum())
+    count = min(enough, usable, MAX_DIMENSIONS)
+    # An eigenvector's sign is arbitrary: fix it, so that equal embeddings give equal files.
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
+    projection = (vectors * signs)[:, :count] / np.sqrt(values[:count])
+    return mean.astype(np.float32), np.ascontiguousarray(projection, np.float32)
+
+
+def fit_bandwidth(points: Array, held_out: Array) -> float:
+    """The bandwidth under which `held_out` [V, P] is likeliest given `points` [N, P] (cross-validated likelihood)."""
+    likelihood = [float(log_density(points, held_out, float(b)).mean()) for b in _BANDWIDTHS]
+    return float(np.float32(_BANDWIDTHS[int(np.argmax(likelihood))]))
+
+
+def log_density(points: Array, x: Array, bandwidth: float) -> npt.NDArray[np.float64]:
+    """Log-density float64 [B] of projected embeddings x [B, P]."""
+    return _core.kde_log_density(np.ascontiguousarray(x), np.ascontiguousarray(points), bandwidth)
+
+
+def support_log_density(support: Support, embedding: Array) -> npt.NDArray[np.float64]:
+    """Log-density float64 [B] of embeddings [B, D] under a fitted support."""
+    return log_density(support.points, support.project(embedding), support.bandwidth)

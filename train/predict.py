@@ -1,0 +1,68 @@
+"""A trained encoder's verdicts in torch, by the decision path that the runtime takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..core.judging import Judge, Origin, Subject
+from ..core.noise import normals
+from ..core.outputs import Array, LeakOutputs
+from ..core.progress import Progress, silent
+from ..core.schedule import step_coefficients
+from ..core.spec import ModelSpec
+from ..core.verdict import Verdict
+from .density import support_log_density
+
+ORIGIN = Origin(backend="torch", precision="fp32", bundle="")
+_BATCH = 32
+_SAMPLE = 0  # the runtime's: at inference the noise never moves
+
+
+def predict(encoder: nn.Module, spec: ModelSpec, latents: Array, progress: Progress = silent) -> LeakOutputs:
+    """Outputs averaged over draws for latents float32 [N, 4, S/8, S/8], scaled, with the fixed inference noise.
+
+    The noised latents are made as on every backend: u_t = c_t0 z0 + c_t1 eps_t with the Philox bank of the spec.
+    """
+    bank = normals(spec.noise_seed, _SAMPLE, spec.draws, len(spec.timesteps), spec.latent_shape)
+    coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
+    encoder.eval()
+    parts = []
+    for start in range(0, len(latents), _BATCH):
+        batch = np.ascontiguousarray(latents[start : start + _BATCH])
+        parts.append(run_encoder(encoder, noised(batch, bank, coefficients)).average_draws(spec.draws))
+        progress("judge", min(start + _BATCH, len(latents)), len(latents))
+    return concatenate(parts, spec)
+
+
+def noised(latents: Array, bank: Array, coefficients: Array) -> Array:
+    """All noised steps, float32 [N x draws, T, 4, S/8, S/8], by the native kernel."""
+    from .. import _core
+
+    out = np.empty((len(latents) * len(bank), *bank.shape[1:]), np.float32)
+    return _core.noise_steps(latents, bank, coefficients, out=out)
+
+
+def run_encoder(encoder: nn.Module, noised_latents: Array) -> LeakOutputs:
+    """The four outputs of one batch, by torch."""
+    with torch.inference_mode():
+        outputs = encoder(torch.from_numpy(noised_latents))
+    return LeakOutputs(*(np.asarray(o.numpy(), np.float32) for o in outputs))
+
+
+def concatenate(parts: Sequence[LeakOutputs], spec: ModelSpec) -> LeakOutputs:
+    """Batches of outputs as one; without any, empty arrays of the right widths."""
+    if not parts:
+        widths = len(spec.class_names), spec.embedding_dim, spec.embedding_dim, len(spec.timesteps)
+        return LeakOutputs(*(np.empty((0, width), np.float32) for width in widths))
+    names = LeakOutputs.__dataclass_fields__
+    return LeakOutputs(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def verdicts(judge: Judge, paths: Sequence[str], outputs: LeakOutputs) -> list[Verdict]:
+    """One verdict for each path and row of outputs."""
+    density = support_log_density(judge.support, outputs.embedding)
+    return [judge.verdict(Subject(path), outputs, row, float(density[row])) for row, path in enumerate(paths)]

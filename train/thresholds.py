@@ -1,0 +1,166 @@
+"""From validation scores to a Decision: temperature, density threshold, alarm threshold, abstain zone.
+
+Everything here sees validation images only. The alarm threshold is conformal (Vovk, Gammerman & Shafer, 2005):
+of n validation real faces at most k = floor(rate (n + 1)) raise an alarm, so that a new real face, exchangeable
+with them, raises one with a chance of at most k / (n + 1) <= rate.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.stats import betabinom
+
+from ..core.decision import Decision, probabilities
+from ..core.errors import DataError, UsageError
+from ..core.spec import ModelSpec
+
+FALSE_ALARM_RATE = 0.05
+UNKNOWN_RATE = 0.01  # of all closed validation images, called unknown by the density threshold
+COVERAGE = 0.85  # of validation images, real ones as well as all, that are not abstained on
+MIN_ALARM_THRESHOLD = 0.5  # nothing that is more likely real than generated is called generated
+_MARGIN = 1e-4  # a threshold keeps this far from the face that sets it, so that rounding can't move that face
+
+Doubles = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ValidationOutputs:
+    """What the closed validation images gave, N of them."""
+
+    scores: npt.NDArray[np.float32]  # [N, K], averaged over draws, before temperature
+    log_density: Doubles  # [N]
+    labels: Labels  # [N] class indices
+
+    def __post_init__(self) -> None:
+        if len(self.labels) == 0:
+            raise DataError("there are no validation images to fit thresholds on; give the data set a val split")
+        if not (np.isfinite(self.scores).all() and np.isfinite(self.log_density).all()):
+            raise DataError("the network gave values that are not finite on validation images; train it again")
+
+
+def fit_decision(outputs: ValidationOutputs, spec: ModelSpec, rate: float = FALSE_ALARM_RATE) -> Decision:
+    """Fit all of a Decision at a stated false-alarm rate.
+
+    An alarm is a real face called generator or unknown. The density is asked first (as in `core.decision.judge`),
+    so its alarms are counted first, at most half of those that the rate allows; the alarm threshold takes the rest.
+
+    Raises DataError when there are too few validation real faces for that rate, UsageError for an impossible rate.
+    """
+    allowed = allowed_alarms(rate, int((outputs.labels == spec.real_index).sum()), spec.real_class)
+    real = outputs.labels == spec.real_index
+    temperature = fit_temperature(outputs.scores, outputs.labels)
+    generated = 1.0 - probabilities(outputs.scores, temperature)[:, spec.real_index]
+    density_threshold = _density_threshold(outputs.log_density, real, allowed)
+    unknown = outputs.log_density < density_threshold
+    judged = generated[real & ~unknown]
+    left = allowed - int((real & unknown).sum())
+    alarm = max(MIN_ALARM_THRESHOLD, _threshold_above(judged, left))
+    return Decision(
+        temperature=temperature,
+        alarm_threshold=alarm,
+        real_threshold=_real_threshold(generated, real, unknown, alarm),
+        density_threshold=density_threshold,
+        false_alarm_rate=rate,
+        validation_real=int(real.sum()),
+        validation_alarms=int((real & unknown).sum() + (judged >= alarm).sum()),
+    )
+
+
+def fit_temperature(scores: npt.NDArray[np.float32], labels: Labels) -> float:
+    """The temperature that minimises the negative log-likelihood of `labels` (Guo et al., ICML 2017).
+
+    Searched between exp(-4) and exp(4); scores float32 [N, K], labels int [N].
+    """
+    rows = np.arange(len(labels))
+
+    def negative_log_likelihood(log_temperature: float) -> float:
+        likelihood = probabilities(scores, math.exp(log_temperature))[rows, labels]
+        return float(-np.log(np.maximum(likelihood, 1e-300)).mean())
+
+    found = minimize_scalar(negative_log_likelihood, bounds=(-4.0, 4.0), method="bounded", options={"xatol": 1e-6})
+    return math.exp(float(found.x))
+
+
+def allowed_alarms(rate: float, faces: int, real_class: str = "real") -> int:
+    """k = floor(rate (n + 1)): how many of n validation real faces may raise an alarm, at least 1.
+
+    Raises DataError when k would be 0, UsageError for a rate outside (0, 0.5).
+    """
+    if not 0.0 < rate < 0.5:
+        raise UsageError(f"a false-alarm rate of {rate:g}; between 0 and 0.5 is needed, such as 0.05")
+    allowed = math.floor(rate * (faces + 1) + 1e-9)  # 0.29 x 100 is 28.999...
+    if allowed < 1:
+        needed = math.ceil(1.0 / rate - 1e-9) - 1
+        raise DataError(
+            f"{faces} validation images of class {real_class} can't support a false-alarm rate of {rate:g}: "
+            f"at least {needed} are needed; give more of them, or a rate of {1.0 / (faces + 1):.2g} or more"
+        )
+    return allowed
+
+
+def alarm_interval(alarms: int, validation_faces: int, faces: int, level: float = 0.95) -> tuple[int, int]:
+    """The prediction interval of how many of `faces` new real faces raise an alarm, both ends included.
+
+    With a threshold that `alarms` = k of n exchangeable validation faces reach, the count over m new ones is
+    beta-binomial (m, k, n + 1 - k) (Vovk, 2012: the coverage of a split-conformal set is beta). At least `level`
+    of its mass lies inside.
+    """
+    if not (1 <= alarms <= validation_faces and faces >= 0 and 0 < level < 1):
+        raise UsageError(f"no interval for {alarms} alarms among {validation_faces} faces and {faces} new ones")
+    count = betabinom(faces, alarms, validation_faces + 1 - alarms)
+    tail = (1.0 - level) / 2.0
+    return int(count.ppf(tail)), int(count.ppf(1.0 - tail))
+
+
+def _density_threshold(log_density: Doubles, real: npt.NDArray[np.bool_], allowed: int) -> float:
+    """The highest threshold under which lie at most 1 % of all images and half of the allowed real alarms."""
+    among_all = math.floor(UNKNOWN_RATE * (len(log_density) + 1))
+    highest = -_threshold_above(-log_density, among_all)
+    among_real = -_threshold_above(-log_density[real], allowed // 2)
+    return min(highest, among_real)
+
+
+def _threshold_above(values: Doubles, count: int) -> float:
+    """The lowest threshold that at most `count` values reach, just under the last of those that do."""
+    descending = np.sort(values)[::-1]
+    last = min(count, len(descending))
+    while 0 < last < len(descending) and descending[last - 1] == descending[last]:
+        last -= 1
+    if last == 0:
+        return float(descending[0]) + _MARGIN
+    gap = float(descending[last - 1] - descending[last]) if last < len(descending) else np.inf
+    return float(descending[last - 1]) - min(gap / 2.0, _MARGIN)
+
+
+def _real_threshold(
+    generated: Doubles, real: npt.NDArray[np.bool_], unknown: npt.NDArray[np.bool_], alarm: float
+) -> float:
+    """The lowest threshold that keeps the coverage of real faces and of all images at `COVERAGE`.
+
+    The lower it is, the fewer generated faces are called real and the more of all are abstained on; so it then
+    rises for as long as no further generated face would be called real.
+    """
+    thresholds = []
+    for group in (real, np.ones_like(real)):
+        doubtful = np.sort(generated[group & ~unknown & (generated < alarm)])
+        abstained = math.floor((1.0 - COVERAGE) * int(group.sum()) + 1e-9)
+        thresholds.append(_below_last(doubtful, abstained))
+    covering = max(thresholds)
+    above = generated[~real & ~unknown & (generated > covering)]
+    following = float(above.min()) if len(above) else np.inf
+    return min(alarm, following - min((following - covering) / 2.0, _MARGIN))
+
+
+def _below_last(ascending: Doubles, count: int) -> float:
+    """A threshold with at most `count` of the values above it, just over the last of the others."""
+    first = len(ascending) - count  # how many stay at or under it
+    if first <= 0:
+        return 0.0
+    gap = float(ascending[first] - ascending[first - 1]) if first < len(ascending) else np.inf
+    return float(ascending[first - 1]) + min(gap / 2.0, _MARGIN)
