@@ -41,7 +41,7 @@ class ConvEncoder(nn.Module):
         features = self.stages(x)
         mean = features.mean(dim=(2, 3), keepdim=True)
         deviation = ((features - mean) ** 2).mean(dim=(2, 3)).add(_VARIANCE_FLOOR).sqrt()
-        pooled = torch.cat([mean.flatten(1), deviation], dim=1)
+        pooled = torch.cat([mean.squeeze(-1).squeeze(-1), deviation], dim=1)
         return self.project(self.dropout(pooled))  # type: ignore[no-any-return]
 
 
@@ -76,8 +76,9 @@ class PrototypeHead(nn.Module):
     def forward(self, embedding: Tensor, gates: Tensor) -> Tensor:
         """[B, D] and [B, D] to scores [B, K]."""
         _, count, dim = self.prototypes.shape
-        distance = (gates[:, None, None] * (embedding[:, None, None] - self.prototypes) ** 2).sum(dim=-1)
-        distance = distance * self.log_scale.exp() / math.sqrt(dim)
+        # sqrt(D) x mean is sum / sqrt(D); ONNX writes a sum with its axes as an input
+        distance = (gates[:, None, None] * (embedding[:, None, None] - self.prototypes) ** 2).mean(dim=-1)
+        distance = distance * self.log_scale.exp() * math.sqrt(dim)
         temperature = self.log_temperature.exp().clamp(_MIN_TEMPERATURE, _MAX_TEMPERATURE)
         return temperature * (torch.logsumexp(-distance / temperature, dim=-1) - math.log(count))
 
@@ -91,7 +92,8 @@ class LinearHead(nn.Module):
 
     def forward(self, embedding: Tensor, gates: Tensor) -> Tensor:
         """[B, D] to scores [B, K]."""
-        return self.linear(torch.relu(embedding)) + 0.0 * gates.sum()  # type: ignore[no-any-return]
+        del gates
+        return self.linear(torch.relu(embedding))  # type: ignore[no-any-return]
 
 
 class LeakEncoder(nn.Module):
@@ -113,6 +115,7 @@ class LeakEncoder(nn.Module):
         else:
             self.head = PrototypeHead(classes, spec.prototypes_per_class, dim)
         self._step_dropout, self._dim = config.step_dropout, dim
+        self._steps, self._latent_shape = len(spec.timesteps), spec.latent_shape
 
     @property
     def prototypes(self) -> Tensor:
@@ -126,7 +129,7 @@ class LeakEncoder(nn.Module):
 
     def forward(self, noised: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """In training mode steps are dropped at random, always keeping one."""
-        steps = noised.shape[1]
+        steps = self._steps  # not read off `noised`: a traced size would leave Shape nodes in the graph
         x = noised * self.step_scale.view(1, steps, 1, 1, 1)
         if self.training:
             kept = self._kept_steps(len(x), steps)
@@ -135,11 +138,16 @@ class LeakEncoder(nn.Module):
             h[kept] = self.encoder(x[kept])
             step_weights = self.attention(h, kept)
         else:
-            h = self.encoder(x.flatten(0, 1)).unflatten(0, (-1, steps))
+            h = self.encoder(x.reshape(-1, *self._latent_shape)).reshape(-1, steps, self._dim)
             step_weights = self.attention(h, None)
-        embedding = (step_weights[..., None] * h).sum(dim=1)
-        gates = (step_weights[..., None] * self.gate(h)).sum(dim=1)
+        embedding = self._pool(step_weights, h)
+        gates = self._pool(step_weights, self.gate(h))
         return self.head(embedding, gates), embedding, gates, step_weights
+
+    @staticmethod
+    def _pool(step_weights: Tensor, values: Tensor) -> Tensor:
+        """[B, T] and [B, T, D] to [B, D]. A product of matrices, since ONNX writes a sum with its axes as an input."""
+        return torch.bmm(step_weights.unsqueeze(1), values).squeeze(1)
 
     def _kept_steps(self, batch: int, steps: int) -> Tensor:
         """bool [B, T]; at least one step of each image is kept."""

@@ -1,0 +1,78 @@
+"""What every exported graph must be: opset 17, checked, clean, dynamic in its batch alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..core.errors import ModelError, require
+from ..core.graphs import GraphSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 17  # the newest that TensorRT 8.5's parser is written for
+IR_VERSION = 8  # of ONNX 1.12, which brought opset 17
+BATCH = "batch"
+_AXES_INPUT = 1  # position of a Reduce's axes where they are an input
+
+
+def convert_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model at opset 17. Raises ModelError when its operators can't be taken there."""
+    onnx = require("onnx", "train")
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    if set(versions) - {"", "ai.onnx"}:
+        raise ModelError(f"{name} uses operators of {', '.join(sorted(filter(None, versions)))}; only standard ones run")
+    current = versions.get("", versions.get("ai.onnx", 0))
+    if current == OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, OPSET)
+    except Exception as error:  # the converter raises RuntimeError and bare C++ exceptions
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{name} has opset {current} and can't be converted to {OPSET} ({reason})") from error
+
+
+def finish(model: onnx.ModelProto, graph: GraphSpec) -> bytes:
+    """Fix the shapes that `graph` states, check everything and serialise.
+
+    Raises ModelError for a model that fails the checker, keeps other shapes or holds what older TensorRT misreads.
+    """
+    onnx = require("onnx", "train")
+    model.ir_version = IR_VERSION
+    del model.metadata_props[:]
+    model.doc_string = ""
+    model.producer_name, model.producer_version = "leakrt", ""
+    _declare(model, graph)
+    try:
+        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # onnx raises its own kinds, which share no base
+        raise ModelError(f"{graph.stem}: the graph is not valid ONNX ({' '.join(str(error).split())[:200]})") from error
+    check_reduce_axes(model, graph.stem)
+    return bytes(model.SerializeToString())
+
+
+def check_reduce_axes(model: onnx.ModelProto, name: str) -> None:
+    """Refuse a Reduce whose axes are an input: older TensorRT reads it as a reduction over everything.
+
+    At opset 17 that is ReduceSum alone, which is written with Reshape and MatMul or GlobalAveragePool instead where a
+    graph is ours. Raises ModelError naming the node.
+    """
+    for node in model.graph.node:
+        if node.op_type.startswith("Reduce") and len(node.input) > _AXES_INPUT and node.input[_AXES_INPUT]:
+            where = node.name or node.output[0]
+            raise ModelError(f"{name}: {node.op_type} {where} takes its axes as an input, which older TensorRT misreads")
+
+
+def _declare(model: onnx.ModelProto, graph: GraphSpec) -> None:
+    """State names and shapes of inputs and outputs; inferred shapes inside are made anew."""
+    onnx = require("onnx", "train")
+    del model.graph.value_info[:]
+    for values, tensors in ((model.graph.input, (graph.input,)), (model.graph.output, graph.outputs)):
+        names = [value.name for value in values]
+        if names != [tensor.name for tensor in tensors]:
+            raise ModelError(f"{graph.stem}: the graph has {names}, where {', '.join(map(str, tensors))} is needed")
+        del values[:]
+        for tensor in tensors:
+            shape = [BATCH, *tensor.shape]
+            values.append(onnx.helper.make_tensor_value_info(tensor.name, onnx.TensorProto.FLOAT, shape))
