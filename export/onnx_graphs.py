@@ -21,7 +21,7 @@ def convert_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     onnx = require("onnx", "train")
     versions = {entry.domain: entry.version for entry in model.opset_import}
     if set(versions) - {"", "ai.onnx"}:
-        raise ModelError(f"{name} uses operators of {', '.join(sorted(filter(None, versions)))}; only standard ones run")
+        raise ModelError(f"{name} uses operators of {', '.join(sorted(filter(None, versions)))}; only ONNX's own run")
     current = versions.get("", versions.get("ai.onnx", 0))
     if current == OPSET:
         return model
@@ -61,7 +61,7 @@ def check_reduce_axes(model: onnx.ModelProto, name: str) -> None:
     for node in model.graph.node:
         if node.op_type.startswith("Reduce") and len(node.input) > _AXES_INPUT and node.input[_AXES_INPUT]:
             where = node.name or node.output[0]
-            raise ModelError(f"{name}: {node.op_type} {where} takes its axes as an input, which older TensorRT misreads")
+            raise ModelError(f"{name}: {node.op_type} {where} takes its axes as an input; older TensorRT misreads it")
 
 
 def _declare(model: onnx.ModelProto, graph: GraphSpec) -> None:

@@ -1,0 +1,139 @@
+"""Parity: the exported graphs against the networks they came from, on real images, end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from ..core.errors import ParityError
+from ..core.graphs import leak_encoder_graph, vae_encoder_graph
+from ..core.judging import Judge
+from ..core.noise import normals
+from ..core.outputs import Array, LeakOutputs
+from ..core.progress import Progress, silent
+from ..core.schedule import step_coefficients
+from ..core.spec import ModelSpec
+from ..train.predict import concatenate, noised, run_encoder, verdicts
+from ..train.vae import VaeEncoder
+
+RELATIVE_TOLERANCE = 1e-4  # largest |score difference| over largest |score|
+_HEADROOM = 4.0  # of the tolerance stated for a device over what was allowed here: other CPUs sum in other orders
+_BATCH = 4
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the graphs are from their source. Scores are compared before temperature."""
+
+    images: int
+    latent_difference: float  # largest |difference|
+    score_difference: float  # largest |difference|
+    relative_score_difference: float  # that over the largest |score|
+    embedding_difference: float  # largest |difference|
+    same_verdicts: int  # of `images`
+    tolerance: float  # score difference that a backend may show on the golden image
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with one entry a field."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """The two exported graphs in ONNX Runtime."""
+
+    vae_encoder: Any
+    leak_encoder: Any
+
+
+def open_sessions(vae_encoder: bytes, leak_encoder: bytes) -> Sessions:
+    """Load both graphs from bytes."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    load = [ort.InferenceSession(g, options, providers=["CPUExecutionProvider"]) for g in (vae_encoder, leak_encoder)]
+    return Sessions(*load)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the graphs were exported from."""
+
+    vae: VaeEncoder
+    encoder: nn.Module
+
+
+def run_source(source: Source, spec: ModelSpec, images: Array) -> tuple[Array, LeakOutputs]:
+    """Latents and outputs of the networks themselves for images float32 [B, 3, S, S]."""
+    latents = source.vae.encode(images)
+    outputs = run_encoder(source.encoder.eval(), _noised(latents, spec))
+    return latents, outputs.average_draws(spec.draws)
+
+
+def run_graphs(sessions: Sessions, spec: ModelSpec, images: Array) -> tuple[Array, LeakOutputs]:
+    """Latents and outputs of the exported graphs for images float32 [B, 3, S, S]."""
+    vae, leak = vae_encoder_graph(spec), leak_encoder_graph(spec)
+    latents = sessions.vae_encoder.run([vae.outputs[0].name], {vae.input.name: images})[0]
+    names = [tensor.name for tensor in leak.outputs]
+    outputs = sessions.leak_encoder.run(names, {leak.input.name: _noised(latents, spec)})
+    return latents, LeakOutputs(*outputs).average_draws(spec.draws)
+
+
+def measure(
+    source: Source, sessions: Sessions, judge: Judge, images: Sequence[Array], progress: Progress = silent
+) -> Parity:
+    """Compare on preprocessed images, each float32 [3, S, S].
+
+    Raises ParityError when scores differ by more than 1e-4 of the largest, or a verdict differs.
+    """
+    spec = judge.spec
+    latent_difference, wanted, found = 0.0, [], []
+    for start in range(0, len(images), _BATCH):
+        batch = np.stack(images[start : start + _BATCH])
+        expected, outputs = run_source(source, spec, batch)
+        latents, exported = run_graphs(sessions, spec, batch)
+        latent_difference = max(latent_difference, _largest(latents, expected))
+        wanted.append(outputs)
+        found.append(exported)
+        progress("parity", min(start + _BATCH, len(images)), len(images))
+    return _compare(judge, concatenate(wanted, spec), concatenate(found, spec), latent_difference)
+
+
+def _compare(judge: Judge, wanted: LeakOutputs, found: LeakOutputs, latent_difference: float) -> Parity:
+    names = [str(i) for i in range(len(wanted.scores))]
+    pairs = zip(verdicts(judge, names, wanted), verdicts(judge, names, found), strict=True)
+    same = sum((a.verdict, a.label) == (b.verdict, b.label) for a, b in pairs)
+    largest = float(np.abs(wanted.scores).max())
+    difference = _largest(found.scores, wanted.scores)
+    allowed = RELATIVE_TOLERANCE * largest
+    if not difference <= allowed:  # so that a NaN is refused too
+        raise ParityError(
+            f"the exported graphs move scores by {difference:.3g}, beyond {allowed:.3g} (1e-4 of the largest); "
+            "export on another version of torch or ONNX Runtime, and report this"
+        )
+    if same != len(names):
+        raise ParityError(f"the exported graphs change {len(names) - same} of {len(names)} verdicts; report this")
+    return Parity(
+        images=len(names),
+        latent_difference=latent_difference,
+        score_difference=difference,
+        relative_score_difference=difference / largest,
+        embedding_difference=_largest(found.embedding, wanted.embedding),
+        same_verdicts=same,
+        tolerance=_HEADROOM * allowed,
+    )
+
+
+def _noised(latents: Array, spec: ModelSpec) -> Array:
+    bank = normals(spec.noise_seed, 0, spec.draws, len(spec.timesteps), spec.latent_shape)
+    return noised(latents, bank, step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize))
+
+
+def _largest(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+    return float(np.abs(a - b).max())

@@ -1,0 +1,53 @@
+"""The training images nearest to each prototype, as JPEG thumbnails for `exemplars.npz`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from ..core.exemplars import Exemplars
+from ..core.images import read_image
+from ..core.outputs import LeakOutputs
+from ..core.support import Support
+
+PER_PROTOTYPE = 3
+SIDE = 96  # pixels
+_QUALITY = 85
+
+
+def nearest_images(
+    support: Support, outputs: LeakOutputs, labels: Sequence[int], count: int = PER_PROTOTYPE
+) -> dict[tuple[int, int], list[int]]:
+    """For each prototype (k, m) the positions of the `count` images of class k nearest by gated distance."""
+    distances = np.stack(
+        [support.nearest_prototypes(h, w) for h, w in zip(outputs.embedding, outputs.gates, strict=True)]
+    )
+    classes = np.asarray(labels)
+    nearest = {}
+    for k, m in np.ndindex(*support.prototypes.shape[:2]):
+        own = np.flatnonzero(classes == k)
+        nearest[k, m] = [int(i) for i in own[np.argsort(distances[own, k, m], kind="stable")[:count]]]
+    return nearest
+
+
+def make_exemplars(nearest: dict[tuple[int, int], list[int]], paths: Sequence[str]) -> Exemplars:
+    """Read and shrink the named images. Raises ImageError when one is gone."""
+    wanted = sorted({i for positions in nearest.values() for i in positions})
+    files = {i: thumbnail(paths[i]) for i in wanted}
+    return Exemplars({key: tuple(files[i] for i in positions) for key, positions in nearest.items()})
+
+
+def thumbnail(path: str) -> bytes:
+    """The centre square of an image file as a JPEG of 96 x 96 pixels."""
+    pixels = read_image(path).pixels
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = np.ascontiguousarray(pixels[top : top + side, left : left + side, ::-1])
+    image = Image.fromarray(square).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=_QUALITY)
+    return buffer.getvalue()
