@@ -6,6 +6,7 @@ through the same path: an open set that is read, cropped or encoded differently 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -268,9 +269,20 @@ def open_set_classification_rate(closed: ClosedResults, unseen: OpenResults) -> 
 
 def expected_calibration_error(confidence: Doubles, right: npt.NDArray[np.bool_], bins: int = ECE_BINS) -> float:
     """Mean |accuracy - confidence| over bins of equal width, weighted by their images (Guo et al., ICML 2017)."""
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(index, weights=right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
+    counts, mean_confidence, accuracy = calibration_bins(confidence, right, bins)
+    filled = counts > 0
+    return float(np.abs(accuracy - mean_confidence)[filled] @ counts[filled] / len(confidence))
+
+
+def calibration_bins(
+    confidence: Doubles, right: npt.NDArray[np.bool_], bins: int = ECE_BINS
+) -> tuple[npt.NDArray[np.int64], Doubles, Doubles]:
+    """Images, mean confidence and accuracy of each bin (i / bins, (i + 1) / bins]; the means of an empty bin are 0."""
+    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    filled = np.maximum(counts, 1)
+    mean_confidence = np.bincount(index, weights=confidence, minlength=bins) / filled
+    return counts, mean_confidence, np.bincount(index, weights=right, minlength=bins) / filled
 
 
 def _interval(decision: Decision, faces: int) -> tuple[int, int]:
@@ -281,7 +293,7 @@ def _interval(decision: Decision, faces: int) -> tuple[int, int]:
 
 
 def _judged(verdict: Verdict) -> bool:
-    return verdict.error is None and np.isfinite([verdict.log_density, *verdict.scores.values()]).all()
+    return verdict.error is None and all(map(math.isfinite, (verdict.log_density, *verdict.scores.values())))
 
 
 def _count(kinds: Sequence[str]) -> dict[str, int]:

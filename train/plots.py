@@ -1,0 +1,128 @@
+"""Evaluation as pictures: confusion matrix, ROC curves, open set and reliability, as PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.metrics import auc, confusion_matrix, roc_curve
+
+from ..core.errors import require
+from ..core.files import atomic_write, storage_error
+from .evaluation import ECE_BINS, ClosedResults, OpenResults, calibration_bins
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_DPI = 120
+_STYLES = ("-", "--", ":", "-.")  # for classes beyond the colours there are
+_CELLS_WITH_NUMBERS = 20  # classes beyond which a cell is too small for its number
+
+
+def write_plots(folder: Path, closed: ClosedResults, unseen: OpenResults) -> list[Path]:
+    """Write confusion.png, roc.png, reliability.png and, with open images, open_set.png; the files, in that order.
+
+    Raises MissingExtraError without matplotlib, StorageError.
+    """
+    pictures: dict[str, Callable[[Axes], None]] = {
+        "confusion.png": lambda axes: draw_confusion(axes, closed),
+        "roc.png": lambda axes: draw_roc(axes, closed),
+        "reliability.png": lambda axes: draw_reliability(axes, closed),
+    }
+    if len(unseen.log_density):
+        pictures["open_set.png"] = lambda axes: draw_open_set(axes, closed, unseen)
+    rendered = {name: _render(draw, len(closed.class_names)) for name, draw in pictures.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    for name, data in rendered.items():
+        atomic_write(folder / name, data)
+    return [folder / name for name in rendered]
+
+
+def draw_confusion(axes: Axes, results: ClosedResults) -> None:
+    """Rows are true classes and sum to 1; cells show percent."""
+    names = results.class_names
+    shares = confusion_matrix(results.labels, results.predicted, labels=np.arange(len(names)), normalize="true")
+    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    if len(names) <= _CELLS_WITH_NUMBERS:
+        for (row, column), share in np.ndenumerate(shares):
+            colour = "white" if share > 0.5 else "black"
+            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour, fontsize=8)
+    axes.set(xlabel="likeliest class", ylabel="true class", title="Confusion, % of each true class")
+
+
+def draw_roc(axes: Axes, results: ClosedResults) -> None:
+    """One-vs-rest ROC curve of each class."""
+    colours = _colours(len(results.class_names))
+    areas = []
+    for k, name in enumerate(results.class_names):
+        false_positive, true_positive, _ = roc_curve(results.labels == k, results.probabilities[:, k])
+        areas.append(float(auc(false_positive, true_positive)))
+        style = _STYLES[(k // len(colours)) % len(_STYLES)]
+        label = f"{name}  {areas[-1]:.3f}"
+        axes.plot(false_positive, true_positive, style, color=colours[k % len(colours)], label=label, linewidth=1.4)
+    _finish_roc(axes, f"One class against the rest, macro AUC {np.mean(areas):.3f}")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate")
+
+
+def draw_open_set(axes: Axes, closed: ClosedResults, unseen: OpenResults) -> None:
+    """ROC curve of telling known classes from unseen makers by log-density."""
+    is_closed = np.r_[np.ones(len(closed.log_density), bool), np.zeros(len(unseen.log_density), bool)]
+    false_positive, true_positive, _ = roc_curve(is_closed, np.r_[closed.log_density, unseen.log_density])
+    area = float(auc(false_positive, true_positive))
+    axes.plot(false_positive, true_positive, color="tab:blue", linewidth=1.6)
+    axes.plot([0, 1], [0.95, 0.95], color="tab:grey", linewidth=0.8, linestyle=":", label="95 % of known accepted")
+    _finish_roc(axes, f"Known classes against unseen makers, AUROC {area:.3f}")
+    axes.set(xlabel="share of unseen images accepted as known", ylabel="share of known images accepted")
+
+
+def draw_reliability(axes: Axes, results: ClosedResults) -> None:
+    """Accuracy against the likeliest class's probability, in 15 bins; bars below show how full each bin is."""
+    confidence, right = results.probabilities.max(axis=1), results.predicted == results.labels
+    counts, mean_confidence, accuracy = calibration_bins(confidence, right)
+    filled = counts > 0
+    edges = np.arange(ECE_BINS) / ECE_BINS
+    axes.bar(edges, counts / counts.sum(), 1 / ECE_BINS, align="edge", color="0.85", label="share of images")
+    axes.plot([0, 1], [0, 1], color="tab:grey", linewidth=0.8, linestyle=":")
+    axes.plot(
+        mean_confidence[filled], accuracy[filled], "o-", color="tab:blue", markersize=4, clip_on=False, label="accuracy"
+    )
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="probability of the likeliest class", ylabel="accuracy")
+    error = float(np.abs(accuracy - mean_confidence)[filled] @ counts[filled] / counts.sum())
+    axes.set_title(f"Reliability, expected calibration error {error:.3f}", fontsize=10)
+    axes.legend(loc="upper left", fontsize=8, frameon=False)
+
+
+def _finish_roc(axes: Axes, title: str) -> None:
+    axes.plot([0, 1], [0, 1], color="tab:grey", linewidth=0.8, linestyle=":")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.set_title(title, fontsize=10)
+    axes.legend(loc="lower right", fontsize=8, frameon=False)
+
+
+def _colours(count: int) -> list[Any]:
+    import matplotlib
+
+    return list(matplotlib.color_sequences["tab10" if count <= 10 else "tab20"])
+
+
+def _render(draw: Callable[[Axes], None], classes: int) -> bytes:
+    """One picture as PNG bytes, on a figure of its own: no window, no state shared with the caller's plots."""
+    require("matplotlib", "train")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    side = min(6.0 + 0.2 * max(0, classes - 10), 24.0)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure.add_subplot())
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()
