@@ -1,0 +1,125 @@
+"""The convolutions of a graph: what can be int8, and how many multiplications each of them costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..core.errors import ModelError, require
+from .sessions import one_line
+
+if TYPE_CHECKING:
+    import onnx
+
+_EXTRA = "train"
+_PASS_THROUGH = frozenset({"Relu", "LeakyRelu", "Pad", "Identity", "Dropout"})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution with constant weights."""
+
+    name: str  # of its node
+    input: str
+    output: str
+    multiplications: int  # for one row of the batch
+
+
+def parse(model: bytes, name: str) -> onnx.ModelProto:
+    """Parse, name every node, infer shapes. Raises ModelError naming `name`, MissingExtraError without onnx."""
+    onnx = require("onnx", _EXTRA)
+    try:
+        parsed = onnx.load_model_from_string(model)
+        name_nodes(parsed)
+        return onnx.shape_inference.infer_shapes(parsed, data_prop=True)  # type: ignore[no-any-return]
+    except Exception as error:  # protobuf's errors share no base with onnx's
+        raise ModelError(f"{name}: not an ONNX graph ({one_line(error)}); export the bundle again") from error
+
+
+def name_nodes(model: onnx.ModelProto) -> None:
+    """Give every node a name of its own: quantiser and converters address nodes by name."""
+    seen: set[str] = set()
+    for index, node in enumerate(model.graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}_{index}"
+        seen.add(node.name)
+
+
+def is_quantised(model: onnx.ModelProto) -> bool:
+    """Whether the graph holds quantised operators of any kind."""
+    return any("QuantizeLinear" in n.op_type or n.op_type.startswith("QLinear") for n in model.graph.node)
+
+
+def find_layers(model: onnx.ModelProto, name: str) -> tuple[Layer, ...]:
+    """The convolutions in topological order. Raises ModelError for what the quantiser can't treat.
+
+    That is a graph that is quantised already, holds a control-flow operator or one of a foreign domain, whose
+    convolutions have no static size, or that has none.
+    """
+    _refuse(model, name)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    shapes = {v.name: _dimensions(v) for v in (*model.graph.value_info, *model.graph.output, *model.graph.input)}
+    kernels = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    layers = []
+    for node in model.graph.node:
+        if node.op_type != "Conv" or node.input[1] not in weights:
+            continue
+        out = shapes.get(node.output[0], ())
+        if len(out) < 3 or not all(isinstance(n, int) and n > 0 for n in out[1:]):
+            raise ModelError(f"{name}: the convolution {node.name} has no static size; export the bundle again")
+        each = math.prod(kernels[node.input[1]][1:])
+        layers.append(Layer(node.name, node.input[0], node.output[0], math.prod(out[1:]) * each))  # type: ignore[arg-type]
+    if not layers:
+        raise ModelError(f"{name}: the graph holds no convolution, so nothing of it can be int8")
+    return tuple(layers)
+
+
+def int8_share(layers: Sequence[Layer], quantised: Collection[str]) -> float:
+    """The share of the convolutions' multiplications that are in `quantised` layers."""
+    total = sum(layer.multiplications for layer in layers)
+    return sum(layer.multiplications for layer in layers if layer.name in quantised) / total
+
+
+def residual_adds(model: onnx.ModelProto, quantised: Collection[str]) -> tuple[str, ...]:
+    """Additions that join a quantised convolution to a branch and feed another quantised one.
+
+    TensorRT keeps such an Add in int8 with the convolution before it only if the other branch is quantised too
+    (NVIDIA/TensorRT issue 1992). An Add that feeds a normalisation is left alone: it ends in floating point anyway.
+    """
+    producers = {output: node for node in model.graph.node for output in node.output}
+    found = []
+    for node in model.graph.node:
+        if node.op_type != "Add":
+            continue
+        before = [producers.get(name) for name in node.input]
+        joins = any(p is not None and p.op_type == "Conv" and p.name in quantised for p in before)
+        if joins and all(p is not None for p in before) and _feeds_quantised(model, node.output[0], quantised):
+            found.append(node.name)
+    return tuple(found)
+
+
+def _feeds_quantised(model: onnx.ModelProto, tensor: str, quantised: Collection[str]) -> bool:
+    """Whether a quantised convolution reads the tensor, at once or through operators that only pass it on."""
+    for node in model.graph.node:
+        if tensor not in node.input:
+            continue
+        if node.op_type == "Conv" and node.name in quantised:
+            return True
+        if node.op_type in _PASS_THROUGH and _feeds_quantised(model, node.output[0], quantised):
+            return True
+    return False
+
+
+def _refuse(model: onnx.ModelProto, name: str) -> None:
+    if is_quantised(model):
+        raise ModelError(f"{name}: the graph is quantised already; calibrate the fp32 graph of a bundle")
+    foreign = sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")})
+    flow = sorted({n.op_type for n in model.graph.node if n.op_type in ("If", "Loop", "Scan")})
+    if foreign or flow:
+        raise ModelError(f"{name}: the quantiser can't treat the operators {', '.join([*foreign, *flow])}")
+
+
+def _dimensions(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
+    return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in value.type.tensor_type.shape.dim)

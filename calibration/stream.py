@@ -1,0 +1,108 @@
+"""The calibration stream: which images, and what each of the two graphs is given of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..core.errors import DataError, ImageError
+from ..core.files import sha256_bytes
+from ..core.images import find_images, read_image
+from ..core.progress import Progress
+from ..core.schedule import step_coefficients
+from ..core.spec import ModelSpec
+from ..train.data import hash_image
+
+MIN_IMAGES = 32
+_FLAT_SPREAD = 2.0 / 255.0  # standard deviation of a preprocessed image, in [-1, 1]: one colour and its rounding
+_SAMPLE = 0  # the runtime's: at inference the noise never moves
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    """The images that ranges are taken from, readable and not flat."""
+
+    paths: tuple[Path, ...]
+    fingerprint: str  # SHA-256 over the hashes of the files, in order
+
+
+def choose_images(candidates: Sequence[Path], count: int, spec: ModelSpec, progress: Progress) -> CalibrationImages:
+    """At most `count` of the candidates, drawn by the hash of their names, so that folders are mixed evenly.
+
+    Images that can't be read, and those of one flat colour, are passed over. Raises DataError when fewer than 32
+    are left, saying how many there are and why the others are no use.
+    """
+    if count < MIN_IMAGES:
+        raise DataError(f"{count} images are too few to calibrate on; at least {MIN_IMAGES} are needed (--images)")
+    kept: list[Path] = []
+    digests: list[str] = []
+    unreadable = flat = 0
+    for path in sorted(candidates, key=lambda path: (hashlib.sha256(path.name.encode()).digest(), path)):
+        try:
+            image = preprocess_file(path, spec.image_size)
+            digest = hash_image(path)
+        except ImageError:
+            unreadable += 1
+            continue
+        if float(image.std()) < _FLAT_SPREAD:
+            flat += 1
+            continue
+        kept.append(path)
+        digests.append(digest)
+        progress("choosing images", len(kept), count)
+        if len(kept) == count:
+            break
+    if len(kept) < MIN_IMAGES:
+        raise DataError(_too_few(len(kept), unreadable, flat))
+    return CalibrationImages(tuple(kept), sha256_bytes("\n".join(digests).encode()))
+
+
+def plain_folder(folder: Path) -> list[Path]:
+    """All images below a folder that has no classes. Raises DataError for no folder and no images."""
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder}; calibration needs a folder of face images")
+    return find_images(folder)
+
+
+def preprocess_file(path: Path, size: int) -> Array:
+    """An image file as the VAE encoder takes it, float32 [3, S, S]. Raises ImageError."""
+    out = np.empty((3, size, size), np.float32)
+    _core.preprocess(read_image(path).pixels, out)
+    return out
+
+
+class Noising:
+    """The noised latents of every timestep, as the runtime makes them."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
+        self._bank = np.empty((spec.draws, len(spec.timesteps), *spec.latent_shape), np.float32)
+        _core.fill_normals(spec.noise_seed, _SAMPLE, self._bank)
+
+    def __call__(self, latents: Array) -> Array:
+        """latents float32 [B, 4, S/8, S/8] to noised float32 [B x draws, T, 4, S/8, S/8]."""
+        return _core.noise_steps(np.ascontiguousarray(latents), self._bank, self._coefficients)
+
+
+def images(paths: Sequence[Path], size: int) -> Iterator[Array]:
+    """Each image as float32 [1, 3, S, S], one at a time. Raises ImageError for a file that changed meanwhile."""
+    for path in paths:
+        yield preprocess_file(path, size)[None]
+
+
+def _too_few(kept: int, unreadable: int, flat: int) -> str:
+    why = []
+    if unreadable:
+        why.append(f"{unreadable} can't be read")
+    if flat:
+        why.append(f"{flat} are of one flat colour")
+    rest = f" ({', '.join(why)})" if why else ""
+    return f"{kept} usable images{rest}; calibration needs at least {MIN_IMAGES} images of faces"
