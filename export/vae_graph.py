@@ -32,7 +32,7 @@ class ScaledEncoder(nn.Module):
         if self.quant_conv is not None:
             moments = self.quant_conv(moments)
         mean, _ = torch.chunk(moments, 2, dim=1)
-        return mean * self.scale  # type: ignore[no-any-return]
+        return mean * self.scale
 
 
 def export_vae(vae: SdVae | OnnxVae, spec: ModelSpec) -> bytes:
