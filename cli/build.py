@@ -1,0 +1,158 @@
+"""`leakrt build`: compile a bundle's graphs into engines."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import ConsoleProgress, coloured, duration, printable, size, table
+
+if TYPE_CHECKING:
+    from ..engines.build import BuildOutcome
+    from ..engines.signing import Signer
+    from ..engines.verify import Verified
+
+
+def build(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, a folder or a zip.")],
+    precision: Annotated[str, typer.Option(help="fp16, int8 or fp32, as the bundle has it.")] = "fp16",
+    flavour: Annotated[
+        str, typer.Option(help="tensorrt builds for the GPU of this machine; tensorrt-rtx on any CPU, for RTX GPUs.")
+    ] = "tensorrt",
+    batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes, each with its own profile.")] = "1",
+    target: Annotated[
+        str,
+        typer.Option(
+            metavar="N.N,N.N",
+            help="Compute capabilities for tensorrt-rtx; `current`: this GPU; nothing: 8.0, 8.6, 8.9, 12.0 and later.",
+        ),
+    ] = "",
+    opt_level: Annotated[int, typer.Option(help="0 to 5: time spent on building against speed of the engine.")] = 3,
+    workspace: Annotated[int, typer.Option(metavar="MIB", help="Device memory for tactics; 0: all there is.")] = 0,
+    dla: Annotated[
+        int, typer.Option(metavar="CORE", help="Put the VAE encoder on a Jetson's DLA core; -1: none.")
+    ] = -1,
+    device: Annotated[int, typer.Option(help="Number of the GPU to build on.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the engines, signed, to carry away.")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Run the engines against ONNX Runtime on the GPU.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object an engine.")] = False,
+) -> int:
+    """Compile a bundle for TensorRT.
+
+    Engines go to the cache, where they are built once. Exit code 1 when --verify finds an output that differs.
+    """
+    from ..core.bundle import Bundle
+    from ..engines.build import BuildRequest, build_bundle
+    from ..engines.builder import BuildOptions
+    from ..engines.cache import default_cache
+    from ..engines.device import find_device
+    from ..engines.flavour import load_flavour
+
+    if verify:
+        find_device(device)  # before minutes of building
+    options = BuildOptions(_numbers(batch), opt_level, workspace, dla, _words(target))
+    opened, cache = Bundle(bundle), default_cache()
+    opened.require_precision(precision)
+    request = BuildRequest(precision, load_flavour(flavour), options, device)
+    verified: list[Verified] = []
+    with ConsoleProgress("%") as progress:
+        outcomes = build_bundle(opened, request, cache, progress)
+        if verify:
+            from ..engines.verify import verify_bundle
+
+            verified = verify_bundle(opened, request, outcomes, cache, progress)
+    for outcome in outcomes:
+        for note in outcome.notes:
+            print(f"leakrt: {printable(note)}", file=sys.stderr)
+    _print(outcomes, json)
+    if out is not None:
+        _write(out, outcomes)
+    return _report(verified)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    from ..core.errors import UsageError
+
+    try:
+        return tuple(int(word) for word in _words(text))
+    except ValueError as error:
+        raise UsageError(f"--batch {text}: whole numbers with commas between are needed, such as 1,4,8") from error
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _print(outcomes: tuple[BuildOutcome, ...], json: bool) -> None:
+    import json as json_module
+
+    rows: list[tuple[str, ...]] = []
+    for outcome in outcomes:
+        record = outcome.record
+        if json:
+            print(json_module.dumps(_summary(outcome), ensure_ascii=False))
+            continue
+        how = f"built in {duration(record.seconds)}" if outcome.built else "was in the cache"
+        rows.append((record.key.graph, record.key.precision, size(record.size), how, printable(str(outcome.path))))
+    if rows:
+        print(table(rows, indent=""))
+
+
+def _summary(outcome: BuildOutcome) -> dict[str, Any]:
+    record = outcome.record
+    return {
+        "graph": record.key.graph,
+        "precision": record.key.precision,
+        "path": str(outcome.path),
+        "bytes": record.size,
+        "seconds": record.seconds,
+        "built": outcome.built,
+        "key": record.key.to_json(),
+        "parity": {p.output: p.error for p in record.parity},
+        "notes": list(outcome.notes),
+    }
+
+
+def _write(out: Path, outcomes: tuple[BuildOutcome, ...]) -> None:
+    from ..engines.cache import default_cache
+    from ..engines.carry import write_folder
+
+    signer = _signer()
+    write_folder(out, [outcome.record for outcome in outcomes], default_cache(), signer)
+    if signer:
+        print(f"leakrt: {printable(str(out))} is signed; there: leakrt engines add {printable(str(out))} --key "
+              f"{signer.public_key}", file=sys.stderr)  # fmt: skip
+
+
+def _signer() -> Signer | None:
+    from ..core.errors import MissingExtraError
+    from ..engines.signing import Signer
+
+    try:
+        return Signer.own()
+    except MissingExtraError as error:
+        print(f"leakrt: not signed, only hashed: {error}", file=sys.stderr)
+        return None
+
+
+def _report(verified: list[Verified]) -> int:
+    wrong = 0
+    for one in verified:
+        for c in one.comparisons:
+            wrong += not c.agrees
+            mark = coloured("agrees", "green", sys.stderr) if c.agrees else coloured("differs", "red", sys.stderr)
+            where = f"{c.graph} {c.output}, batch {c.batch}"
+            print(f"leakrt: {where}: {mark}, {c.error:.2e} of its spread (limit {c.limit:.2e})", file=sys.stderr)
+        if one.bad_layer:
+            bad = one.bad_layer
+            print(
+                f"leakrt: first off at {printable(bad.node)} ({bad.operator}): {bad.error:.2e} after {bad.before:.2e}, "
+                f"found in {bad.builds} builds; build another precision, or export the bundle again",
+                file=sys.stderr,
+            )
+    return 1 if wrong else 0

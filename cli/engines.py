@@ -1,0 +1,131 @@
+"""`leakrt engines`: what is in the engine cache."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import ConsoleProgress, coloured, printable, size, table
+
+if TYPE_CHECKING:
+    from ..engines.cache import CachedEngine
+
+_ACTIONS = ("list", "prune", "verify", "add")
+
+
+def engines(
+    action: Annotated[str, typer.Argument(metavar="list|prune|verify|add", help="What to do.")],
+    folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="For add: what build --out wrote.")] = None,
+    max_size: Annotated[
+        float, typer.Option(metavar="GIB", help="For prune: how much to keep; the least recently used go first.")
+    ] = -1.0,
+    key: Annotated[str, typer.Option(metavar="HEX", help="For add: trust this public key from now on.")] = "",
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="For add: take a folder that nobody signed.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Look after the engine cache.
+
+    list: what it holds. verify: hash every engine; exit code 1 when one is broken. prune: remove what is broken, left
+    over or over the limit. add FOLDER: check what `leakrt build --out` wrote on another machine, and install it.
+    """
+    from ..core.errors import UsageError
+
+    if action not in _ACTIONS:
+        raise UsageError(f"engines {action}: no such action; choose one of: {', '.join(_ACTIONS)}")
+    if (folder is not None) != (action == "add"):
+        raise UsageError(f"engines {action}: " + ("name the folder" if action == "add" else "it takes no folder"))
+    if action == "add" and folder is not None:
+        return _add(folder, key, unsigned, json)
+    if action == "prune":
+        return _prune(max_size, json)
+    return _list(action == "verify", json)
+
+
+def _list(verify: bool, json: bool) -> int:
+    import json as json_module
+
+    from ..engines.cache import default_cache
+
+    cache = default_cache()
+    found = cache.verify() if verify else cache.engines()
+    if json:
+        for engine in found:
+            print(json_module.dumps(_as_json(engine), ensure_ascii=False))
+    elif found:
+        print(table([_HEADER, *map(_row, found)], indent=""))
+    total = sum(engine.size for engine in found)
+    where = printable(str(cache.root))
+    print(f"leakrt: {len(found)} engines, {size(total)} of {size(cache.limit)}, in {where}", file=sys.stderr)
+    return 1 if verify and any(engine.problem for engine in found) else 0
+
+
+_HEADER = ("engine", "graph", "precision", "batch", "for", "with", "size", "state")
+
+
+def _row(engine: CachedEngine) -> tuple[str, ...]:
+    state = coloured("ok", "green") if not engine.problem else coloured(printable(engine.problem), "red")
+    if engine.record is None:
+        return (engine.digest[:8], "-", "-", "-", "-", "-", size(engine.size), state)
+    key = engine.record.key
+    place = key.device.name or ", ".join(key.targets)
+    batches = ",".join(map(str, key.batches))
+    library = f"{key.flavour} {key.version}"
+    cells = (engine.digest[:8], key.graph, key.precision, batches, place, library, size(engine.size))
+    return (*map(printable, cells), state)
+
+
+def _as_json(engine: CachedEngine) -> dict[str, Any]:
+    return {
+        "digest": engine.digest,
+        "path": str(engine.path),
+        "bytes": engine.size,
+        "used": engine.used,
+        "problem": engine.problem,
+        "key": engine.record.key.to_json() if engine.record else None,
+    }
+
+
+def _prune(max_size: float, json: bool) -> int:
+    import json as json_module
+    from dataclasses import asdict
+
+    from ..engines.cache import default_cache
+
+    cache = default_cache()
+    pruned = cache.prune(cache.limit if max_size < 0 else int(max_size * 2**30))
+    if json:
+        print(json_module.dumps(asdict(pruned)))
+        return 0
+    busy = f"; {pruned.busy} are being built right now and stay" if pruned.busy else ""
+    print(f"removed {pruned.engines} engines and {pruned.leftovers} leftovers, {size(pruned.freed)} freed{busy}")
+    return 0
+
+
+def _add(folder: Path, key: str, unsigned: bool, json: bool) -> int:
+    import json as json_module
+
+    from ..engines.cache import default_cache
+    from ..engines.carry import add_engines, read_folder
+    from ..engines.signing import check_public_key, trust, trusted_keys
+
+    cache = default_cache()
+    keys = trusted_keys()
+    if key:
+        keys |= {check_public_key(key)}
+    carried = read_folder(folder, keys, unsigned)
+    with ConsoleProgress("engines") as progress:
+        evicted = add_engines(carried, cache, progress)
+    if key:
+        trust(key)  # only once its engines were good
+    for name in evicted:
+        print(f"leakrt: evicted from the cache: {printable(name)}", file=sys.stderr)
+    for item in carried:
+        path = cache.path(item.record)
+        if json:
+            print(json_module.dumps({"path": str(path), "key": item.record.key.to_json()}, ensure_ascii=False))
+        else:
+            print(f"{item.record.file}  {size(item.record.size)}  {printable(str(path))}")
+    return 0

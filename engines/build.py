@@ -1,0 +1,264 @@
+"""From a bundle to two engines in the cache: derive, check, look up, build once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ..core.bundle import Bundle, graph_name
+from ..core.errors import EngineError, UsageError
+from ..core.files import sha256_bytes
+from ..core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
+from ..core.progress import Progress
+from .builder import NO_DLA, BuildJob, BuildOptions, BuiltEngine, build_engine, flag_names, graph_batches
+from .cache import EngineCache
+from .derive import RECIPE, DerivedGraph, boundary_types, derive_graph
+from .device import NO_DEVICE, Device, find_device, list_devices
+from .flavour import DEFAULT_LEVEL, Flavour
+from .index import engine_lock
+from .key import EngineKey, Wanted, canonical, device_misfit
+from .parity import GoldenInputs, can_judge_int8, check_parity, golden_inputs
+from .record import EngineRecord, Parity
+from .rtx import CURRENT, PORTABLE
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build and how."""
+
+    precision: str
+    flavour: Flavour
+    options: BuildOptions
+    device: int = 0  # number of the GPU to build on
+
+
+@dataclass(frozen=True)
+class BuildOutcome:
+    """One engine, ready in the cache."""
+
+    record: EngineRecord
+    path: Path
+    built: bool  # False: the cache had it
+    notes: tuple[str, ...]  # what people should know: a damaged engine replaced, others evicted
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One graph on its way."""
+
+    bundle: Bundle
+    graph: GraphSpec
+    request: BuildRequest
+    derived: DerivedGraph
+    key: EngineKey
+
+
+def build_bundle(
+    bundle: Bundle, request: BuildRequest, cache: EngineCache, progress: Progress
+) -> tuple[BuildOutcome, BuildOutcome]:
+    """Build the VAE encoder and the leak encoder of one precision, or take them from the cache.
+
+    Raises BundleError (no such variant), UsageError (an option), ModelError, ParityError, EngineError, BackendError,
+    StorageError, MissingExtraError.
+    """
+    bundle.require_precision(request.precision)
+    request = _settled(request)
+    device = _device(request)
+    golden = _LateGolden(bundle, request.precision)
+    vae, leak = (
+        _ensure(_step(bundle, graph, request, device), cache, golden, progress) for graph in bundle_graphs(bundle)
+    )
+    return vae, leak
+
+
+def bundle_graphs(bundle: Bundle) -> tuple[GraphSpec, GraphSpec]:
+    """Both graphs, in the order in which they run."""
+    return vae_encoder_graph(bundle.spec), leak_encoder_graph(bundle.spec)
+
+
+def wanted_engine(
+    bundle: Bundle, graph: GraphSpec, precision: str, flavour: Flavour, device: Device, batches: tuple[int, ...]
+) -> Wanted:
+    """What a runtime asks `EngineCache.find` for; `batches` count images."""
+    bundle.require_precision(precision)
+    return Wanted(
+        graph.stem,
+        precision,
+        bundle.hashes[graph_name(graph.stem, precision)],
+        flavour.name,
+        flavour.version,
+        device,
+        graph_batches(batches, _samples(bundle, graph)),
+        RECIPE,
+    )
+
+
+class _LateGolden:
+    """The golden image's way through the bundle's graphs, taken only when something is built."""
+
+    def __init__(self, bundle: Bundle, precision: str) -> None:
+        self._bundle, self._precision = bundle, precision
+        self._inputs: list[GoldenInputs] = []
+
+    def __call__(self) -> GoldenInputs:
+        if not self._inputs:
+            self._inputs.append(golden_inputs(self._bundle, self._precision))
+        return self._inputs[0]
+
+
+def _settled(request: BuildRequest) -> BuildRequest:
+    """The request with its targets chosen. Raises UsageError for what this flavour can't do."""
+    flavour, options = request.flavour, request.options
+    flavour.check_targets(options.targets)
+    if flavour.targets and not options.targets:
+        options = replace(options, targets=(PORTABLE,))
+    if not flavour.has_levels and options.level != DEFAULT_LEVEL:
+        raise UsageError(f"--opt-level: {flavour} has none; leave it away")
+    if options.dla:
+        problem = flavour.dla_problem(request.precision)
+        if problem:
+            raise UsageError(f"--dla: {problem}")
+        if len(options.batches) > 1:
+            raise UsageError("--dla: a DLA engine has one batch size; name one --batch")
+    return replace(
+        request, options=replace(options, targets=tuple(sorted(set(options.targets), key=_capability_order)))
+    )
+
+
+def _device(request: BuildRequest) -> Device:
+    """The device an engine is bound to, empty where it is for a list of capabilities. Raises BackendError."""
+    if not _needs_gpu(request):
+        return NO_DEVICE
+    return find_device(request.device)
+
+
+def _needs_gpu(request: BuildRequest) -> bool:
+    return not request.flavour.targets or request.options.targets == (CURRENT,)
+
+
+def _step(bundle: Bundle, graph: GraphSpec, request: BuildRequest, device: Device) -> _Step:
+    options = request.options
+    if graph.input.name != "image":
+        options = replace(options, dla_core=NO_DLA)  # attention over steps is not what a DLA is for
+        request = replace(request, options=options)
+    source = bundle.graph(graph.stem, request.precision)
+    derived = derive_graph(source, graph, request.precision, request.flavour)
+    # An engine for "current" is one for that capability, whether it has a name or not.
+    targets = (device.capability,) if options.targets == (CURRENT,) else options.targets
+    key = EngineKey(
+        graph=graph.stem,
+        precision=request.precision,
+        source=sha256_bytes(source),
+        onnx=derived.sha256,
+        tensors=_tensors(graph, request.precision),
+        batches=graph_batches(options.batches, _samples(bundle, graph)),
+        flavour=request.flavour.name,
+        version=request.flavour.version,
+        flags=flag_names(request.flavour, request.precision, options),
+        level=options.level,
+        workspace=options.workspace,
+        dla_core=options.dla_core,
+        device=NO_DEVICE if targets else device,
+        targets=targets,
+        recipe=RECIPE,
+    )
+    return _Step(bundle, graph, request, derived, key)
+
+
+def _ensure(step: _Step, cache: EngineCache, golden: _LateGolden, progress: Progress) -> BuildOutcome:
+    notes: list[str] = []
+    record = _cached(cache, step.key, notes)
+    if record is not None:
+        return BuildOutcome(record, cache.path(record), False, tuple(notes))
+    waiting = f"wait for another process that builds {step.graph.stem}"
+    with engine_lock(cache.root, step.key.digest, progress, waiting):
+        record = _cached(cache, step.key, [])  # the other process may have built it meanwhile
+        if record is not None:
+            return BuildOutcome(record, cache.path(record), False, tuple(notes))
+        progress(f"check {step.graph.stem}", 0, 0)
+        parity = _parity(step, golden(), notes)
+        timing = _timing_name(step.key) if step.request.flavour.has_timing_cache else ""
+        job = BuildJob(
+            name=step.graph.stem,
+            model=step.derived.model,
+            precision=step.request.precision,
+            batches=step.key.batches,
+            options=step.request.options,
+            device=step.request.device,
+            timing=cache.timing(timing) if timing else b"",
+        )
+        built = build_engine(step.request.flavour, job, _needs_gpu(step.request), progress)
+        record = _record(step, built, parity)
+        notes += [f"evicted from the cache: {name}" for name in cache.store(record, built.data)]
+        if timing and built.timing:
+            cache.store_timing(timing, built.timing)
+    return BuildOutcome(record, cache.path(record), True, tuple(notes))
+
+
+def _cached(cache: EngineCache, key: EngineKey, notes: list[str]) -> EngineRecord | None:
+    """The engine of this key, its bytes verified; one that is broken is told and built again."""
+    try:
+        record = cache.get(key)
+        if record is not None:
+            cache.read(record)
+        return record
+    except EngineError as error:
+        notes.append(f"{error}; building it again")
+        return None
+
+
+def _parity(step: _Step, golden: GoldenInputs, notes: list[str]) -> tuple[Parity, ...]:
+    if step.request.precision == "int8" and step.derived.changed and not can_judge_int8():
+        notes.append(f"{step.graph.stem}: parity of the int8 graph is not judged; that needs ONNX Runtime 1.32")
+    return check_parity(step.bundle, step.graph, step.request.precision, step.derived, golden)
+
+
+def _record(step: _Step, built: BuiltEngine, parity: tuple[Parity, ...]) -> EngineRecord:
+    from .. import __version__
+
+    return EngineRecord(
+        key=step.key,
+        sha256=sha256_bytes(built.data),
+        size=len(built.data),
+        created=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        seconds=round(built.seconds, 3),
+        leakrt=__version__,
+        bundle=step.bundle.identity,
+        memory=built.memory,
+        layers=built.layers,
+        warnings=built.warnings,
+        parity=parity,
+    )
+
+
+def _tensors(graph: GraphSpec, precision: str) -> tuple[str, ...]:
+    shapes = {t.name: t for t in (graph.input, *graph.outputs)}
+    return tuple(f"{dtype} {shapes[name]}" for name, dtype in boundary_types(graph, precision))
+
+
+def _samples(bundle: Bundle, graph: GraphSpec) -> int:
+    """Samples of a graph for one image: the leak encoder sees every draw as one."""
+    return 1 if graph.input.name == "image" else bundle.spec.draws
+
+
+def _timing_name(key: EngineKey) -> str:
+    """One timing cache a library and device: what it holds is true of nothing else."""
+    place = {"flavour": key.flavour, "version": key.version, **key.to_json()["device"]}
+    return f"{sha256_bytes(canonical(place))[:32]}.timing"
+
+
+def _capability_order(target: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in target.split(".")) if target[:1].isdigit() else ()
+
+
+def usable_here(record: EngineRecord, flavours: list[Flavour]) -> Iterator[str]:
+    """Why an engine can't be run on this machine; nothing when it can, as far as can be seen."""
+    key = record.key
+    versions = [flavour.version for flavour in flavours if flavour.name == key.flavour]
+    if versions and key.version not in versions:
+        yield f"it was built with {key.flavour} {key.version}, and {versions[0]} is installed"
+    misfits = [device_misfit(key, device) for device in list_devices()]
+    if misfits and all(misfits):
+        yield misfits[0]

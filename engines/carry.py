@@ -1,0 +1,157 @@
+"""Engines on their way to another machine: a folder with a signed list of hashes, checked before anything is taken.
+
+engines.json   the files of the folder with their SHA-256, and the signer's public key
+engines.sig    the signature over engines.json, 64 bytes; missing where nobody signed
+GRAPH.PRECISION.engine, GRAPH.PRECISION.json   as in the cache
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import EngineError, StorageError
+from ..core.files import atomic_folder, sha256_bytes
+from ..core.progress import Progress
+from .build import usable_here
+from .cache import EngineCache
+from .flavour import installed_flavours
+from .index import engine_lock
+from .record import RECORD_LIMIT, EngineRecord
+from .signing import PUBLIC_KEY, Signer, check_signature
+
+MANIFEST, SIGNATURE = "engines.json", "engines.sig"
+_FORMAT = 1
+_MANIFEST_LIMIT = 1 << 20
+_ENGINE_LIMIT = 16 << 30
+_MOST = 64  # engines in one folder
+_NAME = re.compile(r"(vae_encoder|leak_encoder)\.(fp32|fp16|int8)\.(engine|json)")
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Carried:
+    """One engine taken from a folder."""
+
+    record: EngineRecord
+    data: bytes
+
+
+def write_folder(out: Path, records: Sequence[EngineRecord], cache: EngineCache, signer: Signer | None) -> None:
+    """Write engines from the cache to a folder, which must be new, empty or of this kind. Raises StorageError."""
+    _check_target(out)
+    with atomic_folder(out) as folder:
+        hashes = {}
+        for record in records:
+            for name, data in ((record.file, cache.read(record)), (record.json_file, record.to_bytes())):
+                (folder / name).write_bytes(data)
+                hashes[name] = sha256_bytes(data)
+        manifest = {"format": _FORMAT, "signer": signer.public_key if signer else "", "files": hashes}
+        raw = json.dumps(manifest, indent=1, sort_keys=True).encode()
+        (folder / MANIFEST).write_bytes(raw)
+        if signer:
+            (folder / SIGNATURE).write_bytes(signer.sign(raw))
+
+
+def read_folder(path: Path, trusted: frozenset[str], allow_unsigned: bool) -> list[Carried]:
+    """Check a folder and read its engines. Nothing of it is run or kept here.
+
+    Raises EngineError: not such a folder, not signed, signed by a key that is not trusted, a file that is missing,
+    changed or foreign.
+    """
+    raw = _read(path / MANIFEST, _MANIFEST_LIMIT, path)
+    signer, files = _parse(raw, path)
+    if signer:
+        if signer not in trusted:
+            raise EngineError(
+                f"{path} is signed by {signer}, which is not trusted here; if it is your builder's key, "
+                f"run: leakrt engines add {path} --key {signer}"
+            )
+        check_signature(signer, _read(path / SIGNATURE, 64, path), raw, str(path))
+    elif not allow_unsigned:
+        raise EngineError(f"{path} is not signed, and engines are machine code; add --unsigned to take it all the same")
+    return [_carried(path, name, files) for name in sorted(files) if name.endswith(".engine")]
+
+
+def add_engines(carried: Sequence[Carried], cache: EngineCache, progress: Progress) -> list[str]:
+    """Install engines into the cache, all or none. Returns what had to go for them.
+
+    Raises EngineError for one that could never run on this machine, StorageError.
+    """
+    flavours = installed_flavours()
+    for item in carried:
+        for reason in usable_here(item.record, flavours):
+            raise EngineError(f"{item.record.file} can't run on this machine: {reason}; build it again for this one")
+    evicted: list[str] = []
+    for done, item in enumerate(carried):
+        progress("add engines", done, len(carried))
+        with engine_lock(cache.root, item.record.key.digest, progress, f"wait for {item.record.file}"):
+            evicted += cache.store(item.record, item.data)
+    progress("add engines", len(carried), len(carried))
+    return evicted
+
+
+def _carried(path: Path, name: str, files: dict[str, str]) -> Carried:
+    described = name.removesuffix(".engine") + ".json"
+    if described not in files:
+        raise EngineError(f"{path}: {name} has no {described} beside it; copy the folder again")
+    record = EngineRecord.from_bytes(_hashed(path / described, RECORD_LIMIT, files[described], path), described)
+    data = _hashed(path / name, _ENGINE_LIMIT, files[name], path)
+    if record.file != name:
+        raise EngineError(f"{path}: {described} describes {record.file}; build the folder again")
+    record.check(data)
+    return Carried(record, data)
+
+
+def _parse(raw: bytes, path: Path) -> tuple[str, dict[str, str]]:
+    try:
+        manifest = json.loads(raw)
+        version, signer, files = manifest["format"], manifest["signer"], manifest["files"]
+        named = {str(name): str(digest) for name, digest in files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise EngineError(f"{path}: {MANIFEST} is damaged; copy the folder again") from error
+    if version != _FORMAT:
+        raise EngineError(f"{path} has format {version}, this LeakRT reads {_FORMAT}; use the same version on both")
+    if not named or len(named) > 2 * _MOST or not (signer == "" or PUBLIC_KEY.fullmatch(str(signer))):
+        raise EngineError(f"{path}: {MANIFEST} lists no engines; copy the folder again")
+    for name, digest in named.items():
+        if not _NAME.fullmatch(name) or not _SHA256.fullmatch(digest):
+            raise EngineError(f"{path}: {MANIFEST} lists {name[:80]!r}, which is no engine")
+    return str(signer), named
+
+
+def _hashed(file: Path, limit: int, digest: str, folder: Path) -> bytes:
+    data = _read(file, limit, folder)
+    if sha256_bytes(data) != digest:
+        raise EngineError(f"{folder}: {file.name} was changed or cut short (SHA-256 differs); copy the folder again")
+    return data
+
+
+def _read(file: Path, limit: int, folder: Path) -> bytes:
+    try:
+        if file.is_symlink():
+            raise EngineError(f"{folder}: {file.name} is a link; copy the file itself")
+        with open(file, "rb") as handle:
+            data = handle.read(limit + 1)
+    except OSError as error:
+        raise EngineError(
+            f"{folder}: {file.name} can't be read ({error.strerror}); a folder of `leakrt build --out` is needed"
+        ) from error
+    if len(data) > limit:
+        raise EngineError(f"{folder}: {file.name} is larger than {limit} bytes")
+    return data
+
+
+def _check_target(out: Path) -> None:
+    """A folder is replaced as a whole, so it must hold nothing else."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise StorageError(f"--out {out} is a file; name a folder")
+    names = {entry.name for entry in out.iterdir()}
+    ours = MANIFEST in names and all(n in (MANIFEST, SIGNATURE) or _NAME.fullmatch(n) for n in names)
+    if names and not ours:
+        raise StorageError(f"--out {out} holds other files; name a new folder")

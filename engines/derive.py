@@ -1,0 +1,110 @@
+"""What a TensorRT version needs beyond the bundle's ONNX: float16 at the boundary and around int8, plain group norms.
+
+A bundle's graphs are float32 at their inputs and outputs, and int8 is Q/DQ around float32 at opset 17. Strong typing
+takes the graph at its word, so the copy given to the builder says what shall be computed. Nothing here is written back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..core.errors import ModelError, require
+from ..core.files import sha256_bytes
+from ..core.graphs import GraphSpec
+from .flavour import Flavour
+from .surgery import halve_input, halve_output, name_nodes, spell_out_instance_norm
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+RECIPE = 1  # counts changes of what is derived: part of the cache key
+_QDQ_OPSET = 19  # the first with float16 Q/DQ
+_HALF_BETWEEN = frozenset({"latent"})  # outputs that another kernel reads in float16; results stay float32
+# Float32 inside a float16 graph: what sums many values or divides, where 65504 and 3 digits are too little.
+_ISLANDS = (
+    "Exp", "GlobalAveragePool", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "Log",
+    "LogSoftmax", "Pow", "ReduceL2", "ReduceLogSumExp", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Reciprocal",
+    "Softmax", "Softplus", "Sqrt",
+)  # fmt: skip
+_WEIGHTY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+@dataclass(frozen=True)
+class DerivedGraph:
+    """The ONNX that the builder gets."""
+
+    model: bytes
+    sha256: str
+    changed: bool  # whether it differs from the bundle's, and so needs a parity check
+    dtypes: tuple[tuple[str, str], ...]  # input and outputs in order: name, "float32" or "float16"
+
+
+def derive_graph(source: bytes, graph: GraphSpec, precision: str, flavour: Flavour) -> DerivedGraph:
+    """Derive from a bundle's graph. Raises ModelError (not ONNX, or an opset that is too new), MissingExtraError."""
+    onnx = require("onnx", "rtx" if flavour.name == "tensorrt-rtx" else "tensorrt")
+    try:
+        model: ModelProto = onnx.load_model_from_string(source)
+    except Exception as error:  # protobuf's errors share no base with onnx's
+        raise ModelError(f"{graph.stem}: not an ONNX graph ({' '.join(str(error).split())[:200]})") from error
+    name_nodes(model.graph)
+    changed = False
+    if not flavour.strongly_typed:
+        changed = spell_out_instance_norm(model) > 0
+    if precision == "int8" and flavour.strongly_typed:
+        model, changed = _halve_rest(model, graph.stem), True
+    if precision != "fp32":
+        halve_input(model, graph.input.name)
+        for tensor in graph.outputs:
+            if tensor.name in _HALF_BETWEEN:
+                halve_output(model, tensor.name)
+        changed = True
+    _check_opset(model, graph.stem, flavour)
+    data = model.SerializeToString(deterministic=True) if changed else source
+    return DerivedGraph(data, sha256_bytes(data), changed, boundary_types(graph, precision))
+
+
+def boundary_types(graph: GraphSpec, precision: str) -> tuple[tuple[str, str], ...]:
+    """Input, then outputs of an engine: name and type. What lies between two kernels is float16 unless fp32."""
+    half = precision != "fp32"
+    outputs = [(t.name, "float16" if half and t.name in _HALF_BETWEEN else "float32") for t in graph.outputs]
+    return ((graph.input.name, "float16" if half else "float32"), *outputs)
+
+
+def _halve_rest(model: ModelProto, stem: str) -> ModelProto:
+    """Float16 for what is not int8: up to the last convolution; the head behind it, and the islands, stay float32."""
+    from onnx import version_converter
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        raise ModelError(f"{stem}: the int8 graph holds no QuantizeLinear; calibrate again: leakrt calibrate")
+    try:
+        model = version_converter.convert_version(model, _QDQ_OPSET)
+        return convert_float_to_float16(
+            model, keep_io_types=True, op_block_list=list(_ISLANDS), node_block_list=_head(model)
+        )
+    except Exception as error:  # the converters raise what their parts raise
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{stem}: the int8 graph can't be made float16 around its int8 ({reason})") from error
+
+
+def _head(model: ModelProto) -> list[str]:
+    """Names of the nodes with no quantised convolution or product behind them: pooling, distances, scores."""
+    quantised = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    needed: set[str] = set()
+    head = []
+    for node in reversed(model.graph.node):  # nodes stand in topological order
+        weighty = node.op_type in _WEIGHTY and any(name in quantised for name in node.input)
+        if weighty or any(name in needed for name in node.output):
+            needed.update(node.input)
+        else:
+            head.append(node.name)
+    return head
+
+
+def _check_opset(model: ModelProto, stem: str, flavour: Flavour) -> None:
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if opset > flavour.last_opset:
+        raise ModelError(
+            f"{stem}: opset {opset}, where {flavour} reads up to {flavour.last_opset}; export the bundle again"
+        )

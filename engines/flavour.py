@@ -1,0 +1,154 @@
+"""The TensorRT libraries an engine can be built with, and what each version can do."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from ..core.errors import BackendError, MissingExtraError, UsageError
+from .names import BuilderFlag, IBuilderConfig, ICudaEngine, ILogger, Trt
+
+FLAVOURS = ("tensorrt", "tensorrt-rtx")
+DEFAULT_LEVEL = 3
+LEVELS = range(6)
+_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_INSTALL = {
+    "tensorrt": "on a Jetson install python3-libnvinfer and make the environment with --system-site-packages; "
+    "elsewhere: pip install tensorrt",
+    "tensorrt-rtx": "install it with: pip install 'leakrt[rtx]'",
+}
+
+
+class Flavour(ABC):
+    """One TensorRT library. A subclass is one dialect: only it uses the names that its versions alone have.
+
+    Attributes: `trt` (the module), `version` (as the library states it).
+    """
+
+    name: ClassVar[str]
+    strongly_typed: ClassVar[bool]  # types come from the graph alone; else builder flags name what it holds
+    last_opset: ClassVar[int]  # the newest ONNX opset its parser was written for
+    has_levels: ClassVar[bool]  # the optimisation level can be chosen
+    has_timing_cache: ClassVar[bool]
+    targets: ClassVar[tuple[str, ...]] = ()  # compute capabilities to build for; empty: the GPU it builds on
+
+    def __init__(self, trt: Trt, version: str) -> None:
+        self.trt: Trt = trt
+        self.version = version
+
+    def __str__(self) -> str:
+        return f"{'TensorRT-RTX' if self.name == 'tensorrt-rtx' else 'TensorRT'} {self.version}"
+
+    @abstractmethod
+    def network_flags(self, dla: bool) -> int:
+        """The bits for `create_network`."""
+
+    @abstractmethod
+    def builder_flags(self, precision: str, dla: bool) -> list[BuilderFlag]:
+        """The builder flags that a precision needs."""
+
+    @abstractmethod
+    def configure(self, config: IBuilderConfig, level: int, targets: Sequence[str]) -> None:
+        """Set what only this dialect has: optimisation level, compute capabilities, tactic sources."""
+
+    @abstractmethod
+    def watch(self, config: IBuilderConfig, monitor: Monitor) -> None:
+        """Let the builder report to `monitor`, where it can."""
+
+    @abstractmethod
+    def device_memory(self, engine: ICudaEngine) -> int:
+        """Bytes of device memory that one execution context needs."""
+
+    @abstractmethod
+    def dla_problem(self, precision: str) -> str:
+        """Why a DLA can't be used; empty where it can."""
+
+    def check_targets(self, targets: Sequence[str]) -> None:
+        """Raises UsageError for a compute capability that can't be named."""
+        if targets:
+            raise UsageError(
+                f"--target: {self} builds for the GPU of this machine; use --flavour tensorrt-rtx to build for others"
+            )
+
+    def deserialize(self, data: bytes, logger: ILogger) -> ICudaEngine:
+        """The engine, or None: `logger` then holds the reason. Only give it bytes that the cache has verified."""
+        runtime = self.trt.Runtime(logger)
+        return runtime.deserialize_cuda_engine(data)
+
+
+class Monitor:
+    """Turns the builder's nested phases into one share of the whole, and its answer into a cancellation."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self._phases: dict[str, tuple[int, int]] = {}  # open phases, outermost first: steps done, steps
+        self._share = 0.0
+
+    def start(self, phase: str, steps: int) -> None:
+        """A phase opens, inside those that are open."""
+        self._phases[phase] = (0, max(steps, 1))
+
+    def step(self, phase: str, index: int) -> bool:
+        """One step of a phase is done. False asks the builder to stop."""
+        if phase in self._phases:
+            self._phases[phase] = (index + 1, self._phases[phase][1])
+        return not self.cancelled
+
+    def finish(self, phase: str) -> None:
+        """A phase is over."""
+        self._phases.pop(phase, None)
+
+    @property
+    def share(self) -> float:
+        """How much is done, 0 to 1; it never steps back, though the builder opens some phases more than once."""
+        share = 0.0
+        for done, steps in reversed(list(self._phases.values())):
+            share = min((done + share) / steps, 1.0)
+        self._share = max(self._share, share)
+        return self._share
+
+
+def load_flavour(name: str) -> Flavour:
+    """Import a TensorRT library. Raises UsageError (no such flavour), MissingExtraError, BackendError (its version)."""
+    if name not in FLAVOURS:
+        raise UsageError(f"no flavour {name!r}; choose one of: {', '.join(FLAVOURS)}")
+    try:
+        trt: Trt = importlib.import_module(_MODULES[name])
+    except (ImportError, OSError) as error:  # the bindings may be there without their libraries
+        raise MissingExtraError(f"{_MODULES[name]} does not import ({error}); {_INSTALL[name]}") from error
+    return _dialect(name, str(trt.__version__))(trt, str(trt.__version__))
+
+
+def installed_flavours() -> list[Flavour]:
+    """Those that import, in the order of FLAVOURS."""
+    found = []
+    for name in FLAVOURS:
+        try:
+            found.append(load_flavour(name))
+        except (MissingExtraError, BackendError):
+            continue
+    return found
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """ "10.13.3.9" to (10, 13, 3, 9); a suffix that is no number ends it."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, found.group().split("."))) if found else ()
+
+
+def _dialect(name: str, version: str) -> Callable[[Trt, str], Flavour]:
+    from .rtx import TensorRTRTX
+    from .tensorrt8 import TensorRT8
+    from .tensorrt10 import TensorRT10
+
+    if name == "tensorrt-rtx":
+        return TensorRTRTX
+    numbers = version_numbers(version)
+    if numbers[:1] in ((10,), (11,)):
+        return TensorRT10
+    if numbers[:2] in ((8, 5), (8, 6)):
+        return TensorRT8
+    raise BackendError(f"TensorRT {version} is installed; LeakRT builds with 8.5, 8.6, 10 and 11: install one of these")

@@ -1,0 +1,126 @@
+"""What is in an engine, for `leakrt inspect`: what its JSON says everywhere, the inspector's view where it can run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import EngineError, LeakRTError
+from .cache import EngineCache
+from .device import list_devices, use_device
+from .flavour import Flavour, load_flavour
+from .index import read_index
+from .inspector import FusedLayer, InspectedEngine, count_precisions, parse_inspection
+from .key import device_misfit
+from .logger import Messages, explain, make_logger
+from .names import EngineInspector, ICudaEngine
+from .record import RECORD_LIMIT, EngineRecord
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """An engine in numbers and names."""
+
+    path: str
+    record: EngineRecord
+    layers: tuple[FusedLayer, ...]  # empty where the engine can't be opened here: the record has those parsed
+    tensors: tuple[str, ...]
+    context_memory: int  # bytes of device memory an execution context needs; 0 where the engine can't be opened
+    closed: str  # why it can't be opened here; empty when it was
+
+    @property
+    def fused(self) -> tuple[FusedLayer, ...]:
+        """Layers made of several ONNX nodes."""
+        return tuple(layer for layer in self.layers if len(layer.nodes) > 1)
+
+    @property
+    def precisions(self) -> dict[str, int]:
+        """Layers of each precision: of the engine where it could be opened, else as parsed."""
+        if self.layers:
+            return count_precisions(self.layers)
+        counts: dict[str, int] = {}
+        for layer in self.record.layers:
+            counts[layer.dtype] = counts.get(layer.dtype, 0) + 1
+        return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {**asdict(self), "precisions": self.precisions}
+
+
+def is_engine(path: Path) -> bool:
+    """Whether `leakrt inspect` should read a path as an engine."""
+    return path.suffix == ".engine"
+
+
+def inspect_engine(path: Path, cache: EngineCache) -> EngineReport:
+    """Read an engine's JSON, and open the engine itself when the cache vouches for it and this machine can run it.
+
+    Raises EngineError: no such engine, no JSON beside it, or its bytes are not those the JSON names.
+    """
+    record = _read_record(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EngineError(
+            f"{path} can't be read ({error.strerror}); `leakrt engines list` shows what there is"
+        ) from error
+    record.check(data)
+    try:
+        closed = _closed(path, record, cache)
+        if closed:
+            return EngineReport(str(path), record, (), (), 0, closed)
+        flavour = load_flavour(record.key.flavour)
+        inspected, memory = _open(flavour, data, _device_of(record))
+    except EngineError as error:
+        return EngineReport(str(path), record, (), (), 0, str(error))
+    return EngineReport(str(path), record, inspected.layers, inspected.tensors, memory, "")
+
+
+def _read_record(path: Path) -> EngineRecord:
+    described = path.with_suffix(".json")
+    try:
+        with open(described, "rb") as handle:
+            raw = handle.read(RECORD_LIMIT + 1)
+    except OSError as error:
+        raise EngineError(
+            f"{path} has no {described.name} beside it ({error.strerror}); LeakRT reads engines that it built"
+        ) from error
+    return EngineRecord.from_bytes(raw, str(described))
+
+
+def _closed(path: Path, record: EngineRecord, cache: EngineCache) -> str:
+    """Why the engine is not opened; empty when it may be."""
+    entry = read_index(cache.root).engines.get(record.key.digest)
+    if entry is None or entry.sha256 != record.sha256:
+        return f"it is not in the cache, and engines are machine code: leakrt engines add {path.parent}"
+    try:
+        flavour = load_flavour(record.key.flavour)
+    except LeakRTError as error:
+        return str(error)
+    if flavour.version != record.key.version:
+        return f"it was built with {record.key.flavour} {record.key.version}, and {flavour.version} is installed"
+    if not list_devices():
+        return "its layers as compiled are seen on a machine with its GPU only"
+    if _device_of(record) < 0:
+        return device_misfit(record.key, list_devices()[0])
+    return ""
+
+
+def _device_of(record: EngineRecord) -> int:
+    """Number of the first GPU here that can run it; -1: none."""
+    devices = list_devices()
+    return next((i for i, device in enumerate(devices) if not device_misfit(record.key, device)), -1)
+
+
+def _open(flavour: Flavour, data: bytes, device: int) -> tuple[InspectedEngine, int]:
+    messages = Messages()
+    logger = make_logger(flavour.trt, messages)
+    with use_device(device):
+        engine: ICudaEngine = flavour.deserialize(data, logger)
+        if engine is None:
+            raise EngineError(f"{flavour} refuses the engine: {explain(messages.errors)}")
+        inspector: EngineInspector = engine.create_engine_inspector()
+        text = inspector.get_engine_information(flavour.trt.LayerInformationFormat.JSON)
+        return parse_inspection(text), flavour.device_memory(engine)

@@ -1,0 +1,88 @@
+"""What the library says while it works: kept in bounds, and turned into one line when it fails."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .device import find_driver
+from .names import ILogger, Trt
+
+_KEPT = 64  # different messages kept of each kind
+_WANTED = re.compile(
+    r"(?:requested (?:size was|amount of gpu memory \()|memory allocation of size|trying to allocate|allocate)\s*"
+    r"\(?(\d+)\)?(?: bytes)?",
+    re.IGNORECASE,
+)
+_MEMORY = {"activations": "Total Activation Memory", "weights": "Total Weights Memory"}
+
+
+@dataclass
+class Messages:
+    """The errors in order, the warnings counted, and the memory the builder states."""
+
+    errors: list[str] = field(default_factory=list)
+    warnings: Counter[str] = field(default_factory=Counter)
+    memory: dict[str, int] = field(default_factory=dict)  # "activations", "weights": bytes, the largest stated
+
+    def add(self, severity: int, error: int, warning: int, text: str) -> None:
+        """Keep one message; TensorRT counts severities downwards, `error` and `warning` are its own two."""
+        text = " ".join(text.split())
+        if severity <= error:
+            if len(self.errors) < _KEPT:
+                self.errors.append(text)
+        elif severity == warning:
+            if text in self.warnings or len(self.warnings) < _KEPT:
+                self.warnings[text] += 1
+        else:
+            self._read_memory(text)
+
+    def _read_memory(self, text: str) -> None:
+        for kind, words in _MEMORY.items():
+            found = re.match(rf"{words}: (\d+) bytes", text)
+            if found:
+                self.memory[kind] = max(self.memory.get(kind, 0), int(found.group(1)))
+
+
+def make_logger(trt: Trt, messages: Messages) -> ILogger:
+    """An ILogger that fills `messages`; its base class is known only once the library is imported."""
+    error, warning = int(trt.ILogger.Severity.ERROR), int(trt.ILogger.Severity.WARNING)
+
+    class Collector(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: int, msg: str) -> None:
+            messages.add(int(severity), error, warning, msg)
+
+    return Collector()
+
+
+def explain(errors: Sequence[str]) -> str:
+    """What went wrong and what to do, in one line, from the library's own messages."""
+    text = " ".join(errors)
+    lowered = text.lower()
+    if "out of memory" in lowered or "outofmemory" in lowered or "could not be allocated" in lowered:
+        wanted = [int(size) for size in _WANTED.findall(text)]
+        amount = f": {max(wanted) / 2**20:.0f} MiB were wanted" if wanted else ""
+        return f"out of GPU memory{amount}; use a smaller --batch or --workspace, or end what else uses the GPU"
+    if "driver version is insufficient" in lowered or "error: 35" in lowered or "cudaerror 35" in lowered:
+        return _driver_problem()
+    if "error: 100" in lowered or "no cuda-capable device" in lowered:
+        return "no GPU is visible; check CUDA_VISIBLE_DEVICES and `nvidia-smi`"
+    if not errors:
+        return "the library gave no reason"
+    return errors[0] if len(errors[0]) <= 300 else f"{errors[0][:297]}..."
+
+
+def _driver_problem() -> str:
+    """CUDA's error 35 means both that there is no driver and that it is older than the library's CUDA."""
+    driver = find_driver()
+    if driver.cuda:
+        return (
+            f"the NVIDIA driver supports CUDA up to {driver.cuda}, which is older than this library's; "
+            "update the driver, or install the library's build for that CUDA"
+        )
+    return f"{driver.problem or 'no NVIDIA driver here'}; install the driver"

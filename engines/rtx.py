@@ -1,0 +1,63 @@
+"""TensorRT-RTX: built on any CPU for a list of compute capabilities, finished on the GPU that runs the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..core.errors import UsageError
+from .names import IBuilderConfig
+from .tensorrt10 import TensorRT10
+
+PORTABLE = "default"  # what the library takes when nothing is named: 8.0, 8.6, 8.9, 12.0 and later
+CURRENT = "current"  # the GPU of this machine, whether it can be named or not
+
+
+class TensorRTRTX(TensorRT10):
+    """The dialect of TensorRT-RTX 1."""
+
+    name = "tensorrt-rtx"
+    has_levels = False  # it accepts them and builds the same bytes
+    has_timing_cache = False  # a timing cache makes it look for a GPU
+    targets = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+
+    def configure(self, config: IBuilderConfig, level: int, targets: Sequence[str]) -> None:
+        named = [target for target in targets if target != PORTABLE]
+        config.num_compute_capabilities = len(named)
+        for index, target in enumerate(named):
+            config.set_compute_capability(self._capability(target), index)
+
+    def dla_problem(self, precision: str) -> str:
+        return f"{self} does not run on a DLA; use --flavour tensorrt on a Jetson"
+
+    def check_targets(self, targets: Sequence[str]) -> None:
+        for target in targets:
+            if target in (PORTABLE, CURRENT):
+                if len(targets) > 1:
+                    raise UsageError(f"--target {target} stands alone; name compute capabilities, or {target}")
+            elif target not in self.targets:
+                raise UsageError(
+                    f"--target: {self} can't build for compute capability {target}; it knows: "
+                    f"{', '.join(self.targets)}{_elsewhere(target)}"
+                )
+        if "7.5" in targets and len(targets) > 1:
+            raise UsageError("--target: an engine for 7.5 slows the other GPUs down; build it by itself: --target 7.5")
+
+    def _capability(self, target: str) -> object:
+        known = self.trt.ComputeCapability
+        return {
+            "7.5": known.SM75,
+            "8.0": known.SM80,
+            "8.6": known.SM86,
+            "8.9": known.SM89,
+            "12.0": known.SM120,
+            "12.1": known.SM121,
+            CURRENT: known.CURRENT,
+        }[target]
+
+
+def _elsewhere(target: str) -> str:
+    """What to do for the GPUs people ask for most."""
+    boards = {"7.2": "Xavier", "8.7": "Orin", "9.0": "H100 and H200", "10.0": "B200", "11.0": "Thor"}
+    if target not in boards:
+        return ""
+    return f"; for {target} ({boards[target]}) build on that machine with --flavour tensorrt"

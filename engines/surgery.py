@@ -1,0 +1,144 @@
+"""Small, checked changes to an ONNX graph: types at its boundary, and group norm as plain arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
+_FLOAT, _FLOAT16 = 1, 10  # onnx.TensorProto
+
+
+def name_nodes(graph: GraphProto) -> None:
+    """Give every node a name of its own: converters address nodes by name."""
+    seen: set[str] = set()
+    for index, node in enumerate(graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}_{index}"
+        seen.add(node.name)
+
+
+def halve_input(model: ModelProto, name: str) -> None:
+    """Make a float32 input float16. A cast to float16 behind it goes; whoever wants float32 gets it from a cast."""
+    from onnx import helper
+
+    graph = model.graph
+    value = next(v for v in graph.input if v.name == name)
+    if value.type.tensor_type.elem_type == _FLOAT16:
+        return
+    value.type.tensor_type.elem_type = _FLOAT16
+    outputs = {v.name for v in graph.output}
+    casts = {n.output[0] for n in graph.node if _is_cast(n, name, _FLOAT16)} - outputs
+    wide = f"{name}_float32"
+    users = [n for n in graph.node if name in n.input and n.output[0] not in casts]
+    for node in users:
+        _replace(node.input, name, wide)
+    for cast in [n for n in graph.node if n.output[0] in casts]:
+        graph.node.remove(cast)
+        _rename_uses(graph.node, cast.output[0], name)
+    if users:
+        graph.node.insert(0, helper.make_node("Cast", [name], [wide], name=f"{name}_to_float32", to=_FLOAT))
+
+
+def halve_output(model: ModelProto, name: str) -> None:
+    """Make a float32 output float16. The cast to float32 before it goes, or a cast to float16 comes."""
+    from onnx import helper
+
+    graph = model.graph
+    value = next(v for v in graph.output if v.name == name)
+    if value.type.tensor_type.elem_type == _FLOAT16:
+        return
+    value.type.tensor_type.elem_type = _FLOAT16
+    producer = next(n for n in graph.node if name in n.output)
+    used = any(name in n.input for n in graph.node)
+    source = producer.input[0]
+    inner = next((n for n in graph.node if source in n.output), None)
+    if _is_cast(producer, source, _FLOAT) and inner is not None and not used:
+        graph.node.remove(producer)
+        _rename_uses(graph.node, source, name)
+        _replace(inner.output, source, name)
+        return
+    wide = f"{name}_float32"
+    _replace(producer.output, name, wide)
+    _rename_uses(graph.node, name, wide)
+    graph.node.append(helper.make_node("Cast", [wide], [name], name=f"{name}_to_float16", to=_FLOAT16))
+
+
+def spell_out_instance_norm(model: ModelProto) -> int:
+    """Write InstanceNormalization (what a group norm exports as at opset 17) as plain float32 arithmetic.
+
+    y = (x - mean) / sqrt(mean((x - mean)^2) + epsilon) * scale + bias, mean over all but batch and channel. Returns
+    how many there were. TensorRT 8.5 would hand them to a plugin that needs cuDNN.
+    """
+    graph = model.graph
+    ranks = _ranks(model)
+    found = [node for node in graph.node if node.op_type == "InstanceNormalization"]
+    for node in found:
+        position = list(graph.node).index(node)
+        graph.node.remove(node)
+        for offset, new in enumerate(_arithmetic(graph, node, ranks[node.input[0]])):
+            graph.node.insert(position + offset, new)
+    return len(found)
+
+
+def _arithmetic(graph: GraphProto, node: NodeProto, rank: int) -> list[NodeProto]:
+    from onnx import helper, numpy_helper
+
+    x, scale, bias = node.input
+    stem = node.name or node.output[0]
+    epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
+    axes, shape = list(range(2, rank)), [1, -1] + [1] * (rank - 2)
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array(epsilon, np.float32), f"{stem}_epsilon"),
+            numpy_helper.from_array(np.array(shape, np.int64), f"{stem}_shape"),
+        ]
+    )
+    steps: list[tuple[str, Sequence[str], str, dict[str, object]]] = [
+        ("ReduceMean", [x], "mean", {"axes": axes, "keepdims": 1}),
+        ("Sub", [x, f"{stem}_mean"], "centred", {}),
+        ("Mul", [f"{stem}_centred", f"{stem}_centred"], "squared", {}),
+        ("ReduceMean", [f"{stem}_squared"], "variance", {"axes": axes, "keepdims": 1}),
+        ("Add", [f"{stem}_variance", f"{stem}_epsilon"], "shifted", {}),
+        ("Sqrt", [f"{stem}_shifted"], "deviation", {}),
+        ("Div", [f"{stem}_centred", f"{stem}_deviation"], "normal", {}),
+        ("Reshape", [scale, f"{stem}_shape"], "scale", {}),
+        ("Reshape", [bias, f"{stem}_shape"], "bias", {}),
+        ("Mul", [f"{stem}_normal", f"{stem}_scale"], "scaled", {}),
+    ]
+    nodes = [
+        helper.make_node(kind, list(inputs), [f"{stem}_{out}"], name=f"{stem}_{out}", **attributes)
+        for kind, inputs, out, attributes in steps
+    ]
+    last = helper.make_node("Add", [f"{stem}_scaled", f"{stem}_bias"], [node.output[0]], name=f"{stem}_sum")
+    return [*nodes, last]
+
+
+def _ranks(model: ModelProto) -> dict[str, int]:
+    from onnx import shape_inference
+
+    graph = shape_inference.infer_shapes(model).graph
+    values = [*graph.input, *graph.value_info, *graph.output]
+    return {value.name: len(value.type.tensor_type.shape.dim) for value in values}
+
+
+def _is_cast(node: NodeProto, source: str, target: int) -> bool:
+    """Whether `node` casts `source` to a type."""
+    if node.op_type != "Cast" or node.input[0] != source:
+        return False
+    return any(a.name == "to" and a.i == target for a in node.attribute)
+
+
+def _rename_uses(nodes: Iterable[NodeProto], old: str, new: str) -> None:
+    for node in nodes:
+        _replace(node.input, old, new)
+
+
+def _replace(names: list[str], old: str, new: str) -> None:
+    for index, name in enumerate(names):
+        if name == old:
+            names[index] = new

@@ -1,0 +1,41 @@
+"""TensorRT 8.5 and 8.6: typed by builder flags, no progress, no levels. It proves graphs and runtime on a real GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .flavour import Flavour, Monitor
+from .names import BuilderFlag, IBuilderConfig, ICudaEngine
+from .weak_typing import weak_flags
+
+
+class TensorRT8(Flavour):
+    """The dialect of 8.5 and 8.6."""
+
+    name = "tensorrt"
+    strongly_typed = False
+    last_opset = 17
+    has_levels = False
+    has_timing_cache = True
+
+    def network_flags(self, dla: bool) -> int:
+        return 1 << int(self.trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
+
+    def builder_flags(self, precision: str, dla: bool) -> list[BuilderFlag]:
+        return weak_flags(self.trt, precision)
+
+    def configure(self, config: IBuilderConfig, level: int, targets: Sequence[str]) -> None:
+        # cuDNN and cuBLAS are not always there, and no graph of ours needs them.
+        sources = (self.trt.TacticSource.EDGE_MASK_CONVOLUTIONS, self.trt.TacticSource.JIT_CONVOLUTIONS)
+        config.set_tactic_sources(sum(1 << int(source) for source in sources))
+
+    def watch(self, config: IBuilderConfig, monitor: Monitor) -> None:
+        """This version's builder reports nothing."""
+
+    def device_memory(self, engine: ICudaEngine) -> int:
+        return int(engine.device_memory_size)
+
+    def dla_problem(self, precision: str) -> str:
+        if precision == "fp16":
+            return ""
+        return f"the DLA runs fp16 with {self}, not {precision}; use --precision fp16"

@@ -1,0 +1,167 @@
+"""`leakrt build --verify`: ONNX Runtime against the engine on its GPU, output by output, by Polygraphy's runners."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.bundle import Bundle
+from ..core.errors import BackendError, EngineError, LeakRTError, require
+from ..core.graphs import GraphSpec
+from ..core.progress import Progress, silent
+from .bisect import BadLayer, first_bad_layer
+from .build import BuildOutcome, BuildRequest, bundle_graphs
+from .builder import BuildJob, build_engine
+from .cache import EngineCache
+from .derive import derive_graph
+from .device import find_device, use_device
+from .parity import golden_inputs, relative_error
+from .record import EngineRecord
+
+LIMITS = {"fp32": 1e-3, "fp16": 0.02, "int8": 0.1}  # of the spread of an output; int8 rounds to other steps at edges
+_RTX_VARIABLE = "POLYGRAPHY_USE_TENSORRT_RTX"
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One output of one engine against ONNX Runtime on the ONNX that it was built from."""
+
+    graph: str
+    output: str
+    batch: int
+    error: float  # root mean square difference over the spread
+    limit: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the error is a number and within its limit."""
+        return self.error <= self.limit
+
+
+@dataclass(frozen=True)
+class Verified:
+    """One engine's outputs, and where it goes wrong first, if it does."""
+
+    comparisons: tuple[Comparison, ...]
+    bad_layer: BadLayer | None
+
+
+def verify_bundle(
+    bundle: Bundle,
+    request: BuildRequest,
+    outcomes: tuple[BuildOutcome, ...],
+    cache: EngineCache,
+    progress: Progress,
+) -> list[Verified]:
+    """Run both engines on the golden image, every profile, against ONNX Runtime. Raises BackendError (no GPU),
+    MissingExtraError, EngineError."""
+    find_device(request.device)
+    golden = golden_inputs(bundle, request.precision)
+    results = []
+    for graph, outcome in zip(bundle_graphs(bundle), outcomes, strict=True):
+        derived = derive_graph(bundle.graph(graph.stem, request.precision), graph, request.precision, request.flavour)
+        results.append(
+            _verify_one(graph, outcome.record, derived.model, golden.of(graph)[:1], request, cache, progress)
+        )
+    return results
+
+
+def compare_outputs(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> dict[str, float]:
+    """Output name to relative error. Raises EngineError when an output is missing or has another shape."""
+    errors = {}
+    for name, wanted in reference.items():
+        found = candidate.get(name)
+        if found is None or found.shape != wanted.shape:
+            raise EngineError(f"the engine gives {name} as {None if found is None else list(found.shape)}, where "
+                              f"{list(wanted.shape)} is needed")  # fmt: skip
+        errors[name] = relative_error(np.asarray(found, np.float32), np.asarray(wanted, np.float32))
+    return errors
+
+
+def run_side_by_side(runners: list[Any], feed: Mapping[str, Array]) -> list[dict[str, Array]]:
+    """The outputs of each Polygraphy runner for one input."""
+    with quiet_polygraphy():
+        comparator = require("polygraphy.comparator", "tensorrt").Comparator
+        try:
+            results = comparator.run(runners, data_loader=[dict(feed)])
+        except LeakRTError:
+            raise
+        except Exception as error:  # Polygraphy raises PolygraphyException, the libraries their own
+            raise EngineError(f"the comparison did not run ({' '.join(str(error).split())[:200]})") from error
+        return [{name: np.array(array) for name, array in iterations[0].items()} for _, iterations in results]
+
+
+def reference_runner(model: bytes) -> Any:
+    """A Polygraphy runner of ONNX bytes on ONNX Runtime."""
+    onnxrt = require("polygraphy.backend.onnxrt", "tensorrt")
+    return onnxrt.OnnxrtRunner(onnxrt.SessionFromOnnx(model, providers=["CPUExecutionProvider"]), name="onnxruntime")
+
+
+def quiet_polygraphy() -> AbstractContextManager[Any]:
+    """Polygraphy prints to stdout, where results go."""
+    logger = require("polygraphy.logger", "tensorrt").G_LOGGER
+    quiet: AbstractContextManager[Any] = logger.verbosity(logger.CRITICAL)
+    return quiet
+
+
+def _verify_one(
+    graph: GraphSpec,
+    record: EngineRecord,
+    model: bytes,
+    sample: Array,
+    request: BuildRequest,
+    cache: EngineCache,
+    progress: Progress,
+) -> Verified:
+    limit = LIMITS[request.precision]
+    data = cache.read(record)
+    comparisons = []
+    for profile, batch in enumerate(record.key.batches):
+        progress(f"verify {graph.stem}", profile, len(record.key.batches))
+        errors = _errors(model, data, _feed(graph, record, sample, batch), request, profile)
+        comparisons += [Comparison(graph.stem, name, batch, error, limit) for name, error in errors.items()]
+    progress(f"verify {graph.stem}", len(record.key.batches), len(record.key.batches))
+    if all(c.agrees for c in comparisons):
+        return Verified(tuple(comparisons), None)
+
+    def compare(part: bytes, output: str) -> float:
+        batch = record.key.batches[0]
+        job = BuildJob(graph.stem, part, request.precision, (batch,), request.options, request.device)
+        built = build_engine(request.flavour, job, True, silent)
+        return _errors(part, built.data, _feed(graph, record, sample, batch), request, 0)[output]
+
+    return Verified(tuple(comparisons), first_bad_layer(model, compare, limit, progress))
+
+
+def _errors(
+    model: bytes, engine: bytes, feed: Mapping[str, Array], request: BuildRequest, profile: int
+) -> dict[str, float]:
+    trt = _polygraphy_trt(request.flavour.name)
+    candidate = trt.TrtRunner(trt.EngineFromBytes(engine), name="tensorrt", optimization_profile=profile)
+    with use_device(request.device):
+        reference, found = run_side_by_side([reference_runner(model), candidate], feed)
+    return compare_outputs(reference, found)
+
+
+def _feed(graph: GraphSpec, record: EngineRecord, sample: Array, batch: int) -> dict[str, Array]:
+    """`batch` samples that differ, so that a mix-up between them shows."""
+    half = record.key.tensors[0].startswith("float16")
+    scales = np.linspace(1.0, 0.5, batch, dtype=np.float32).reshape(-1, *[1] * (sample.ndim - 1))
+    return {graph.input.name: (sample * scales).astype(np.float16 if half else np.float32)}
+
+
+def _polygraphy_trt(flavour: str) -> Any:
+    """Polygraphy's TensorRT backend. Which library it takes is fixed when it is first imported."""
+    rtx = flavour == "tensorrt-rtx"
+    os.environ.setdefault(_RTX_VARIABLE, "1" if rtx else "0")
+    config = require("polygraphy.config", "tensorrt")
+    if bool(config.USE_TENSORRT_RTX) != rtx:
+        raise BackendError(f"Polygraphy is set to the other TensorRT; set {_RTX_VARIABLE}={int(rtx)} and run it again")
+    return require("polygraphy.backend.trt", "tensorrt")
