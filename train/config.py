@@ -15,11 +15,11 @@ HEADS = ("prototypes", "linear")
 class TrainConfig:
     """The training recipe. Checked on creation; raises UsageError."""
 
-    epochs: int = 20
+    epochs: int = 16
     batch_size: int = 32
     learning_rate: float = 1e-3  # peak of the one-cycle schedule
     warmup_share: float = 0.15  # of all steps
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.1
     gradient_clip: float = 5.0  # norm over all parameters
     seed: int = 0
     threads: int = 2  # part of the result: sums are added in another order with another count
@@ -28,8 +28,8 @@ class TrainConfig:
     step_dropout: float = 0.3  # chance that a step is left out of the pool
     entropy_weight: float = 0.1  # of the step weights' entropy, kept high
     embedding_dropout: float = 0.3
-    label_smoothing: float = 0.0
-    widths: tuple[int, ...] = (32, 96, 192)  # channels of each stage of the conv encoder; all but the first halve
+    label_smoothing: float = 0.05
+    widths: tuple[int, ...] = (48, 128, 256)  # channels of each stage of the conv encoder; all but the first halve
     head: str = "prototypes"  # linear: one-step ablation without prototypes; it can't be exported
 
     def __post_init__(self) -> None:
@@ -44,6 +44,7 @@ class TrainConfig:
             (0 < self.warmup_share < 1, f"warm-up share {self.warmup_share}; between 0 and 1"),
             (0 <= self.weight_decay < 10, f"weight decay {self.weight_decay}; between 0 and 10"),
             (self.gradient_clip > 0, "the gradient clip must be positive"),
+            (0 <= self.seed < 2**32, f"seed {self.seed}; 0 or more and under 2^32"),
             (self.threads >= 1, "at least 1 thread is needed"),
             (self.views in VIEWS, f"no views {self.views!r}; choose one of: {', '.join(VIEWS)}"),
             (0 <= self.mixup < 10, f"mixup {self.mixup}; 0 or more and under 10"),

@@ -1,0 +1,113 @@
+"""`leakrt train`: a detector from labelled images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import ConsoleProgress, printable
+
+if TYPE_CHECKING:
+    from ..train.metrics_log import EpochMetrics
+    from ..train.run import Run
+
+
+def train(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="One folder a class, or train/ val/ test/ of them.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Where the run is kept; an unfinished one is gone on with.")],
+    vae: Annotated[str, typer.Option(help="sd:ID_OR_FOLDER, onnx:FILE or builtin.")] = "builtin",
+    vae_scale: Annotated[float, typer.Option(help="latent = scale x posterior mean; 0: the encoder's own.")] = 0.0,
+    real_class: Annotated[str, typer.Option(help="The class that cameras made.")] = "real",
+    timesteps: Annotated[str, typer.Option(help="Diffusion steps to simulate, of 1000.")] = "0,20,60,150",
+    schedule: Annotated[str, typer.Option(help="scaled_linear or linear.")] = "scaled_linear",
+    image_size: Annotated[int, typer.Option(help="Side of the square that is judged, in pixels.")] = 256,
+    draws: Annotated[int, typer.Option(help="Noise draws that a verdict averages over.")] = 1,
+    embedding_dim: Annotated[int, typer.Option(help="Size of the embedding.")] = 128,
+    prototypes: Annotated[int, typer.Option(help="Prototypes of each class.")] = 6,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 16,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Peak of the one-cycle schedule.")] = 1e-3,
+    views: Annotated[str, typer.Option(help="Of each training image: plain, flip or dihedral.")] = "flip",
+    seed: Annotated[int, typer.Option(help="Two runs with one seed give the same weights.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")] = 0,
+    cache: Annotated[
+        Path | None, typer.Option(help="Latent cache, if not $XDG_CACHE_HOME/leakrt/latents.")
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever stands at RUN.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out.")] = False,
+) -> int:
+    """Train a detector on labelled face images.
+
+    Images go through the VAE once and are kept in a cache. Killed at any moment, the same command goes on after the
+    last whole epoch and ends with the same weights.
+    """
+    from ..core.errors import require
+    from ..core.files import cache_folder
+    from ..core.spec import ModelSpec
+
+    require("torch", "train")
+    require("sklearn", "train")
+    from ..runtime.threads import resolve_threads
+    from ..train.config import TrainConfig
+    from ..train.session import TrainRequest
+    from ..train.session import train as train_run
+
+    config = TrainConfig(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        views=views,
+        seed=seed,
+        threads=resolve_threads(threads),
+    )
+    template = ModelSpec(
+        class_names=(real_class, f"not {real_class}"),  # the data's classes take their place
+        real_class=real_class,
+        image_size=image_size,
+        schedule=schedule,
+        timesteps=parse_timesteps(timesteps),
+        draws=draws,
+        embedding_dim=embedding_dim,
+        prototypes_per_class=prototypes,
+    )
+    folder = cache or cache_folder() / "latents"
+    request = TrainRequest(data, out, vae, folder, config, template, vae_scale, restart, skip_bad)
+    with ConsoleProgress() as progress:
+        run = train_run(request, progress, _report_epoch, _note)
+    print(_summary(run))
+    return 0
+
+
+def parse_timesteps(text: str) -> tuple[int, ...]:
+    """Numbers between commas. Raises UsageError."""
+    from ..core.errors import UsageError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--timesteps {text}: numbers between commas are needed, such as 0,20,60,150") from error
+
+
+def _report_epoch(row: EpochMetrics) -> None:
+    print(
+        f"epoch {row.epoch:3d}  loss {row.train_loss:.3f}  val loss {row.val_loss:.3f}  "
+        f"val AUC {row.val_macro_auc:.4f}  balanced accuracy {row.val_balanced_accuracy:.4f}",
+        file=sys.stderr,
+    )
+
+
+def _note(text: str) -> None:
+    print(f"leakrt: note: {printable(text)}", file=sys.stderr)
+
+
+def _summary(run: Run) -> str:
+    counts = {split: sum(classes.values()) for split, classes in run.info.counts.items()}
+    images = ", ".join(f"{count} {split}" for split, count in counts.items())
+    return (
+        f"{run.path}: {len(run.spec.class_names)} classes, {images} images. Next: leakrt export {run.path} --out BUNDLE"
+    )

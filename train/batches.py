@@ -1,0 +1,78 @@
+"""What one epoch sees: order, views, mixing and noise, each a pure function of seed, epoch and image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..core.outputs import Array
+from ..core.schedule import step_coefficients
+from ..core.spec import ModelSpec
+from .config import TrainConfig
+from .latents import LatentTable
+
+_MASK = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class LatentSet:
+    """Latents with their labels. N images in V views."""
+
+    latents: LatentTable  # scaled
+    labels: npt.NDArray[np.int64]  # [N]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's input."""
+
+    noised: Array  # [B, T, 4, S/8, S/8]
+    targets: Array  # [B, K] class probabilities
+
+
+class Batches:
+    """The training batches of an epoch. The last images of an epoch that fill no batch are left out."""
+
+    def __init__(self, data: LatentSet, spec: ModelSpec, config: TrainConfig) -> None:
+        self._data, self._spec, self._config = data, spec, config
+        self._size = min(config.batch_size, len(data.labels))
+        self._coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
+
+    def __len__(self) -> int:
+        return len(self._data.labels) // self._size
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, counted from 0."""
+        seed = self._config.seed
+        draw = np.random.default_rng([seed, epoch])
+        count = len(self._data.labels)
+        order, chosen = draw.permutation(count), draw.integers(self._data.latents.views, size=count)
+        one_hot = np.eye(len(self._spec.class_names), dtype=np.float32)
+        # never the seed of inference, whose noise must not be learned
+        noise_seed = ((seed + 1) * 0x9E3779B97F4A7C15 + epoch + 1) & _MASK
+        for start in range(0, len(self) * self._size, self._size):
+            rows = order[start : start + self._size]
+            latents = self._data.latents.take(rows, chosen[rows])
+            targets = one_hot[self._data.labels[rows]]
+            if self._config.mixup:
+                latents, targets = _mix(latents, targets, draw, self._config.mixup)
+            yield Batch(self._noised(latents, noise_seed, rows), targets)
+
+    def _noised(self, latents: Array, seed: int, rows: npt.NDArray[np.int64]) -> Array:
+        out = np.empty((len(latents), len(self._spec.timesteps), *self._spec.latent_shape), np.float32)
+        samples = rows.astype(np.uint32)
+        threads = self._config.threads
+        return _core.noise_steps_fresh(
+            np.ascontiguousarray(latents), self._coefficients, seed, samples, 1, out=out, threads=threads
+        )
+
+
+def _mix(latents: Array, targets: Array, draw: np.random.Generator, alpha: float) -> tuple[Array, Array]:
+    """Mixup (Zhang et al., ICLR 2018) with one share for the batch."""
+    share = np.float32(draw.beta(alpha, alpha))
+    partner = draw.permutation(len(latents))
+    return share * latents + (1 - share) * latents[partner], share * targets + (1 - share) * targets[partner]

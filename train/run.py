@@ -1,0 +1,209 @@
+"""The RUN folder: what a training run is, and what it left.
+
+run.json           spec, recipe, VAE, data fingerprint and counts, versions, whether it is finished
+items.json         every image with its class, split and hash
+best.safetensors   weights of the epoch with the best validation macro AUC
+last.safetensors   weights, optimiser and history of the last whole epoch
+metrics.csv        one row an epoch; tensorboard/ holds the same where TensorBoard is installed
+decision.json, density.safetensors   fitted after training (train/fit.py)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.errors import BundleError, CheckpointError, DataError, LeakRTError
+from ..core.files import atomic_write
+from ..core.progress import Progress, silent
+from ..core.spec import ModelSpec
+from .checkpoint import Checkpoint
+from .config import TrainConfig
+from .data import DataSet, Item, hash_image
+from .latents import VIEW_COUNTS, LatentCache, Wanted
+from .layout import SPLITS, Split
+from .leak_encoder import LeakEncoder
+from .metrics_log import EpochMetrics
+from .trainer import BEST
+from .vae import Array, VaeDescription, VaeEncoder, reopen_vae
+
+FORMAT_VERSION = 1
+RUN_FILE, ITEMS_FILE = "run.json", "items.json"
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What `run.json` holds."""
+
+    spec: ModelSpec
+    config: TrainConfig
+    vae: VaeDescription
+    data_root: str
+    data_fingerprint: str
+    counts: dict[str, dict[str, int]]  # split to class name to images
+    cache: str  # folder of the latent cache
+    versions: dict[str, str]
+    finished: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with one entry a field."""
+        parts = {"spec": self.spec.to_json(), "config": self.config.to_json(), "vae": self.vae.to_json()}
+        return {"format_version": FORMAT_VERSION, **asdict(self), **parts}
+
+    @classmethod
+    def read(cls, path: Path) -> RunInfo:
+        """Read `run.json`. Raises CheckpointError naming what is wrong with it."""
+        data = _read_json(path)
+        if not isinstance(data, dict) or data.pop("format_version", None) != FORMAT_VERSION:
+            raise CheckpointError(f"{path} is not a run of format {FORMAT_VERSION}; train again with this version")
+        if data.keys() != cls.__dataclass_fields__.keys():
+            raise CheckpointError(f"{path} lacks fields or has unknown ones; train again with this version")
+        try:
+            data["spec"] = ModelSpec.from_json(data["spec"])
+        except BundleError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        data["config"] = TrainConfig.from_json(data["config"])
+        data["vae"] = VaeDescription.from_json(data["vae"])
+        return cls(**data)
+
+    def write(self, folder: Path) -> None:
+        """Write `run.json` into a run's folder. Raises StorageError."""
+        atomic_write(folder / RUN_FILE, json.dumps(self.to_json(), indent=2).encode())
+
+
+@dataclass(frozen=True)
+class RunItem:
+    """One image of the run."""
+
+    path: str
+    label: int  # class index
+    split: Split
+    digest: str  # SHA-256 of the file
+
+
+class Run:
+    """A training run on disk. Attributes: `path`, `info`, `items`."""
+
+    def __init__(self, path: Path, info: RunInfo, items: tuple[RunItem, ...]) -> None:
+        self.path, self.info, self.items = path, info, items
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Read the run at `path`. Raises CheckpointError when there is none, or it is broken."""
+        folder = Path(path)
+        if not (folder / RUN_FILE).is_file():
+            raise CheckpointError(f"{folder} is not a training run: it has no {RUN_FILE}; make one with: leakrt train")
+        info = RunInfo.read(folder / RUN_FILE)
+        return cls(folder, info, _read_items(folder / ITEMS_FILE, len(info.spec.class_names)))
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The detector's shape and arithmetic."""
+        return self.info.spec
+
+    def require_finished(self) -> None:
+        """Raises CheckpointError when training has not come to its end."""
+        if not self.info.finished:
+            raise CheckpointError(f"{self.path} is not finished; run the same leakrt train command again to go on")
+
+    def encoder(self) -> LeakEncoder:
+        """The leak encoder with the best weights, in evaluation mode. Raises CheckpointError."""
+        encoder = LeakEncoder(self.info.spec, self.info.config)
+        checkpoint = Checkpoint.read(self.path / BEST)
+        try:
+            encoder.load_state_dict(dict(checkpoint.tensors))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"{self.path / BEST} does not fit the run ({reason}); train again") from error
+        return encoder.eval()
+
+    def best(self) -> EpochMetrics:
+        """The metrics of the epoch whose weights `encoder` gives. Raises CheckpointError."""
+        try:
+            return EpochMetrics(**Checkpoint.read(self.path / BEST).state)
+        except TypeError as error:
+            raise CheckpointError(f"{self.path / BEST} states no metrics; train again with --restart") from error
+
+    def of(self, split: Split) -> list[RunItem]:
+        """The images of one split, in the order of `labels` and `latents`."""
+        return [item for item in self.items if item.split == split]
+
+    def labels(self, split: Split) -> npt.NDArray[np.int64]:
+        """Class indices int64 [N] of one split."""
+        return np.array([item.label for item in self.of(split)], np.int64)
+
+    def vae(self) -> VaeEncoder:
+        """The VAE that the run was trained through. Raises ModelError when it was moved or changed."""
+        return reopen_vae(self.info.vae)
+
+    def latents(self, split: Split, progress: Progress = silent) -> Array:
+        """Latents float32 [N, 4, S/8, S/8] of one split from the cache; what is missing there is encoded again.
+
+        Raises DataError when an image that is missing there was moved or changed, ModelError for the VAE.
+        """
+        items = self.of(split)
+        cache = open_cache(Path(self.info.cache), self.info.vae)
+        missing = cache.missing(Wanted(Path(item.path), item.digest, (0,)) for item in items)
+        if missing:
+            _check_present(missing)
+            cache.fill(self.vae(), missing, self.info.config.threads, progress)
+        return cache.table([item.digest for item in items], [0]).plain()
+
+
+def open_cache(root: Path, vae: VaeDescription) -> LatentCache:
+    """The latent cache of a VAE."""
+    side = vae.image_size // 8
+    return LatentCache(root, vae.fingerprint, (4, side, side))
+
+
+def training_views(config: TrainConfig) -> tuple[int, ...]:
+    """The views of a training image that the recipe asks for."""
+    return tuple(range(VIEW_COUNTS[config.views]))
+
+
+def write_items(folder: Path, data: DataSet) -> tuple[RunItem, ...]:
+    """Write `items.json`. Raises StorageError."""
+    items = tuple(_run_item(item, digest) for item, digest in zip(data.items, data.hashes, strict=True))
+    atomic_write(folder / ITEMS_FILE, json.dumps([asdict(item) for item in items]).encode())
+    return items
+
+
+def _run_item(item: Item, digest: str) -> RunItem:
+    return RunItem(str(item.path.resolve()), item.class_index, item.split, digest)
+
+
+def _read_items(path: Path, classes: int) -> tuple[RunItem, ...]:
+    rows = _read_json(path)
+    try:
+        items = tuple(RunItem(**row) for row in rows)
+        whole = all(0 <= item.label < classes and item.split in SPLITS and item.path and item.digest for item in items)
+    except TypeError:
+        whole = False
+    if not whole:
+        raise CheckpointError(f"{path} is broken; train again with --restart")
+    return items
+
+
+def _check_present(missing: Sequence[Wanted]) -> None:
+    for image in missing:
+        try:
+            same = hash_image(image.path) == image.digest
+        except LeakRTError as error:
+            raise DataError(f"an image of the run is gone from its place: {error}; put the data back") from error
+        if not same:
+            raise DataError(f"{image.path} is not the file that the run was trained on; put the data back")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read ({error.strerror}); train again with --restart") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON ({error}); train again with --restart") from error

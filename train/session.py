@@ -1,0 +1,177 @@
+"""A training session from a data folder to a finished run: list, hash, encode, train, fit."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..core.errors import CheckpointError, UsageError
+from ..core.files import storage_error
+from ..core.progress import Progress, silent
+from ..core.spec import ModelSpec
+from .batches import LatentSet
+from .config import TrainConfig
+from .data import DataSet, list_data, load_data
+from .latents import LatentCache, Wanted
+from .metrics_log import METRICS_FILE, TENSORBOARD_FOLDER, EpochMetrics
+from .run import ITEMS_FILE, RUN_FILE, Run, RunInfo, open_cache, training_views, write_items
+from .trainer import BEST, LAST, Trainer, TrainingData
+from .vae import OWN_SCALE, VaeDescription, VaeEncoder, open_vae
+
+LOCK_FILE = ".lock"
+_OWNED = (RUN_FILE, ITEMS_FILE, BEST, LAST, METRICS_FILE, "decision.json", "density.safetensors")
+_PACKAGES = ("leakrt", "torch", "diffusers", "numpy", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What `leakrt train` was asked for. The spec's class names and VAE scale are found in the data and the VAE."""
+
+    data: Path
+    out: Path
+    vae: str  # sd:ID_OR_FOLDER, onnx:FILE or builtin
+    cache: Path
+    config: TrainConfig
+    spec: ModelSpec  # a template: class_names, vae_kind and vae_scale are replaced
+    vae_scale: float = OWN_SCALE
+    restart: bool = False
+    skip_bad: bool = False
+
+
+def train(
+    request: TrainRequest,
+    progress: Progress = silent,
+    report: Callable[[EpochMetrics], None] = lambda row: None,
+    note: Callable[[str], None] = lambda text: None,
+) -> Run:
+    """Train, or go on with the run at `request.out`. `note` hears what the user should know of the data.
+
+    Raises DataError, ModelError, CheckpointError (another run stands at `out`), StorageError.
+    """
+    listing = list_data(request.data)  # split alike whatever the seed, so that the images of a test stay unseen
+    if request.spec.real_class not in listing.classes:
+        found = ", ".join(listing.classes)
+        raise UsageError(f"no class is named {request.spec.real_class!r}; say with --real-class which of {found} it is")
+    vae = open_vae(request.vae, request.vae_scale, request.spec.image_size)
+    cache = open_cache(request.cache, vae.description)
+    data = load_data(listing, cache.has_image, request.config.threads, request.skip_bad, progress)
+    for text in data.notes:
+        note(text)
+    info = _describe(request, data, vae.description)
+    with _prepared_folder(request, info):
+        write_items(request.out, data)
+        info.write(request.out)
+        latents = _encode(data, cache, vae, request.config, progress)
+        Trainer(request.out, info.spec, info.config, latents).run(progress, report)
+        replace(info, finished=True).write(request.out)
+    return Run.open(request.out)
+
+
+def _describe(request: TrainRequest, data: DataSet, vae: VaeDescription) -> RunInfo:
+    spec = replace(request.spec, class_names=data.classes, vae_kind=vae.kind, vae_scale=vae.scale)
+    return RunInfo(
+        spec=spec,
+        config=request.config,
+        vae=vae,
+        data_root=str(data.root.resolve()),
+        data_fingerprint=data.fingerprint,
+        counts=data.counts(),
+        cache=str(request.cache.resolve()),
+        versions=_versions(),
+        finished=False,
+    )
+
+
+@contextmanager
+def _prepared_folder(request: TrainRequest, info: RunInfo) -> Iterator[None]:
+    """The run's folder, held by this process: made, cleared for --restart, or seen to hold this very run."""
+    lock = _locked(request.out)
+    try:
+        if request.restart:
+            _clear(request.out)
+        if (request.out / RUN_FILE).exists():
+            _check_same(RunInfo.read(request.out / RUN_FILE), info, request.out)
+        yield
+    finally:
+        lock.release()
+
+
+def _locked(out: Path) -> FileLock:
+    lock = FileLock(out / LOCK_FILE)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / RUN_FILE).exists() and any(not _may_be_ours(path.name) for path in out.iterdir()):
+            raise CheckpointError(f"{out} is not empty and holds no training run; choose another folder for --out")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise CheckpointError(f"another process trains in {out}; wait for it, or choose another --out") from error
+    except (OSError, NotImplementedError) as error:
+        raise storage_error(out, error if isinstance(error, OSError) else OSError(str(error))) from error
+    return lock
+
+
+def _may_be_ours(name: str) -> bool:
+    """What a run that was killed before its run.json can have left."""
+    return name in (ITEMS_FILE, LOCK_FILE) or (name.startswith(".") and name.endswith(".part"))
+
+
+def _clear(out: Path) -> None:
+    """Remove what a run consists of, and nothing else; what makes it a run goes last."""
+    try:
+        shutil.rmtree(out / TENSORBOARD_FOLDER, ignore_errors=True)
+        for name in reversed(_OWNED):
+            (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(out, error) from error
+
+
+def _check_same(old: RunInfo, new: RunInfo, out: Path) -> None:
+    pairs = ((old.spec.to_json(), new.spec.to_json()), (old.config.to_json(), new.config.to_json()))
+    differing = [
+        f"{name} (was {was[name]}, now {now[name]})"
+        for was, now in pairs
+        for name in now
+        if was[name] != now[name]
+    ]
+    if old.data_fingerprint != new.data_fingerprint:
+        differing.append("the images")
+    if old.vae.fingerprint != new.vae.fingerprint:
+        differing.append("the VAE")
+    if differing:
+        raise CheckpointError(
+            f"{out} holds a run with another {'; '.join(differing)}; choose another --out, or begin anew with --restart"
+        )
+
+
+def _encode(
+    data: DataSet, cache: LatentCache, vae: VaeEncoder, config: TrainConfig, progress: Progress
+) -> TrainingData:
+    views = training_views(config)
+    wanted = [
+        Wanted(item.path, digest, views if item.split == "train" else (0,))
+        for item, digest in zip(data.items, data.hashes, strict=True)
+    ]
+    cache.fill(vae, wanted, config.threads, progress)
+    train_digests = [data.hashes[i] for i in data.indices("train")]
+    val_digests = [data.hashes[i] for i in data.indices("val")]
+    return TrainingData(
+        LatentSet(cache.table(train_digests, views), data.labels("train")),
+        LatentSet(cache.table(val_digests, [0]), data.labels("val")),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

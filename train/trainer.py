@@ -1,0 +1,187 @@
+"""The training loop: seeded, resumable after a kill at any moment, bit-identical on one machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from torch import Tensor
+
+from ..core.decision import probabilities
+from ..core.errors import CheckpointError, ModelError
+from ..core.progress import Progress, silent
+from ..core.spec import ModelSpec
+from .batches import Batches, LatentSet
+from .checkpoint import Checkpoint, prefixed
+from .config import TrainConfig
+from .leak_encoder import LeakEncoder
+from .losses import training_loss
+from .metrics_log import EpochMetrics, MetricsLog, read_metrics
+from .predict import predict
+from .schedules import OneCycle
+
+BEST, LAST = "best.safetensors", "last.safetensors"
+_SEED_STRIDE = 1_000_003  # apart from any count of epochs
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What is trained and validated on."""
+
+    train: LatentSet
+    val: LatentSet  # one view
+
+
+class Trainer:
+    """Fits a leak encoder. All that is random in an epoch follows from (seed, epoch): no generator state is kept."""
+
+    def __init__(self, folder: Path, spec: ModelSpec, config: TrainConfig, data: TrainingData) -> None:
+        """Begin, or go on after the last whole epoch in `folder`. Raises CheckpointError."""
+        self._folder, self._spec, self._config, self._data = folder, spec, config, data
+        with _reproducible(config):
+            torch.manual_seed(config.seed)
+            self.encoder = LeakEncoder(spec, config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.encoder.set_latent_statistics(data.train.latents.std())
+        self._val_latents = data.val.latents.plain()
+        self._batches = Batches(data.train, spec, config)
+        self._optimizer = torch.optim.AdamW(
+            self.encoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        total = config.epochs * len(self._batches)
+        self._schedule = OneCycle(config.learning_rate, total, config.warmup_share)
+        self.history: list[EpochMetrics] = []
+        if (folder / LAST).exists():
+            self._restore(Checkpoint.read(folder / LAST))
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are done."""
+        return len(self.history)
+
+    def run(self, progress: Progress = silent, report: Callable[[EpochMetrics], None] = lambda row: None) -> None:
+        """Train to the last epoch; `report` hears of each.
+
+        Raises ModelError when the loss stops being finite, StorageError.
+        """
+        if self.epoch >= self._config.epochs:
+            return
+        log = MetricsLog(self._folder, self.history)
+        try:
+            with _reproducible(self._config):
+                while self.epoch < self._config.epochs:
+                    row = self._run_epoch(self.epoch, progress)
+                    self._keep(row, log)
+                    report(row)
+        finally:
+            log.close()
+
+    def _run_epoch(self, epoch: int, progress: Progress) -> EpochMetrics:
+        torch.manual_seed(self._config.seed * _SEED_STRIDE + epoch + 1)
+        self.encoder.train()
+        steps, total = len(self._batches), 0.0
+        rate = 0.0
+        for position, batch in enumerate(self._batches.epoch(epoch)):
+            rate = self._set_rate(epoch * steps + position)
+            loss = self._step(torch.from_numpy(batch.noised), torch.from_numpy(batch.targets))
+            if not math.isfinite(loss):
+                raise ModelError(self._not_finite("the loss is", epoch + 1))
+            total += loss
+            progress("training", epoch * steps + position + 1, self._config.epochs * steps)
+        return self._validate(epoch + 1, rate, total / steps)
+
+    def _step(self, noised: Tensor, targets: Tensor) -> float:
+        self._optimizer.zero_grad(set_to_none=True)
+        scores, _, _, step_weights = self.encoder(noised)
+        loss = training_loss(scores, step_weights, targets, self._config)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), self._config.gradient_clip)
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def _set_rate(self, step: int) -> float:
+        rate, beta1 = self._schedule.at(step)
+        for group in self._optimizer.param_groups:
+            group["lr"], group["betas"] = rate, (beta1, group["betas"][1])
+        return rate
+
+    def _validate(self, epoch: int, rate: float, train_loss: float) -> EpochMetrics:
+        labels = self._data.val.labels
+        outputs = predict(self.encoder, self._spec, self._val_latents)
+        if not np.isfinite(outputs.scores).all():
+            raise ModelError(self._not_finite("a validation score is", epoch))
+        loss = float(functional.cross_entropy(torch.from_numpy(outputs.scores), torch.from_numpy(labels)))
+        shares = probabilities(outputs.scores, 1.0)
+        predicted = shares.argmax(axis=1)
+        aucs = [roc_auc_score(labels == k, shares[:, k]) for k in range(shares.shape[1])]
+        return EpochMetrics(
+            epoch=epoch,
+            learning_rate=rate,
+            train_loss=train_loss,
+            val_loss=loss,
+            val_macro_auc=float(np.mean(aucs)),
+            val_balanced_accuracy=float(balanced_accuracy_score(labels, predicted)),
+            val_top1=float((predicted == labels).mean()),
+        )
+
+    def _not_finite(self, what: str, epoch: int) -> str:
+        kept = f"; what was trained before it is kept in {self._folder}" if epoch > 1 else ""
+        return f"{what} not finite in epoch {epoch}{kept}; train again with a lower --learning-rate"
+
+    def _keep(self, row: EpochMetrics, log: MetricsLog) -> None:
+        """First the best weights and the metrics, then the state: a kill between them only repeats the epoch."""
+        best = all(row.val_macro_auc > earlier.val_macro_auc for earlier in self.history)
+        self.history.append(row)
+        log.add(row)
+        if best:
+            Checkpoint(self.encoder.state_dict(), asdict(row)).write(self._folder / BEST)
+        optimizer = {
+            f"{index}.{name}": value
+            for index, entry in self._optimizer.state_dict()["state"].items()
+            for name, value in entry.items()
+        }
+        tensors = {**prefixed("model", self.encoder.state_dict()), **prefixed("optimizer", optimizer)}
+        Checkpoint(tensors, {"history": [asdict(r) for r in self.history]}).write(self._folder / LAST)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        where = self._folder / LAST
+        try:
+            self.encoder.load_state_dict(checkpoint.part("model"))
+            state: dict[int, dict[str, Any]] = {}
+            parameters = list(self.encoder.parameters())
+            for key, value in checkpoint.part("optimizer").items():
+                index, name = key.split(".", 1)
+                state.setdefault(int(index), {})[name] = _laid_out_as(parameters[int(index)], value)
+            if state.keys() != set(range(len(parameters))):
+                raise ValueError("the optimiser's state lacks parameters")
+            self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
+            self.history = read_metrics(checkpoint.state["history"])
+        except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"{where} does not fit this run ({reason}); train again with --restart") from error
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """`value` in the memory order of its parameter, as it was before it was saved: sums round by that order."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+
+
+@contextmanager
+def _reproducible(config: TrainConfig) -> Iterator[None]:
+    """Fixed threads, deterministic operators and a generator of its own; the caller's settings come back after."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_num_threads(threads)
