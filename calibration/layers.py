@@ -7,13 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..core.errors import ModelError, require
-from .sessions import one_line
+from ..core.errors import ModelError
 
 if TYPE_CHECKING:
     import onnx
 
-_EXTRA = "train"
 _PASS_THROUGH = frozenset({"Relu", "LeakyRelu", "Pad", "Identity", "Dropout"})
 
 
@@ -25,26 +23,6 @@ class Layer:
     input: str
     output: str
     multiplications: int  # for one row of the batch
-
-
-def parse(model: bytes, name: str) -> onnx.ModelProto:
-    """Parse, name every node, infer shapes. Raises ModelError naming `name`, MissingExtraError without onnx."""
-    onnx = require("onnx", _EXTRA)
-    try:
-        parsed = onnx.load_model_from_string(model)
-        name_nodes(parsed)
-        return onnx.shape_inference.infer_shapes(parsed, data_prop=True)  # type: ignore[no-any-return]
-    except Exception as error:  # protobuf's errors share no base with onnx's
-        raise ModelError(f"{name}: not an ONNX graph ({one_line(error)}); export the bundle again") from error
-
-
-def name_nodes(model: onnx.ModelProto) -> None:
-    """Give every node a name of its own: quantiser and converters address nodes by name."""
-    seen: set[str] = set()
-    for index, node in enumerate(model.graph.node):
-        if not node.name or node.name in seen:
-            node.name = f"{node.op_type}_{index}"
-        seen.add(node.name)
 
 
 def is_quantised(model: onnx.ModelProto) -> bool:

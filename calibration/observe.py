@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import require
+from ..export.sessions import open_session, run_session
 from .histogram import MagnitudeHistogram
-from .sessions import open_session, run_session
 
 if TYPE_CHECKING:
     import onnx

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.errors import ModelError, require
-from .layers import Layer, find_layers, parse, residual_adds
-from .sessions import one_line
+from ..export.graph_io import parse_graph
+from ..export.sessions import one_line
+from .layers import Layer, find_layers, residual_adds
 
 if TYPE_CHECKING:
     import onnx
@@ -54,7 +55,7 @@ def quantise(
     """
     if not quantised:
         return model
-    parsed = parse(model, name)
+    parsed = parse_graph(model, name)
     known = {layer.name: layer for layer in find_layers(parsed, name)}
     missing = sorted(set(quantised) - set(known))
     if missing:

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from ..core.files import atomic_write, sha256_bytes, storage_error
 from ..core.progress import Progress
+from ..export.graph_io import parse_graph
 from .histogram import BINS, MagnitudeHistogram
-from .layers import parse
 from .methods import check_method, symmetric_range
 from .observe import Observer
 
@@ -70,7 +70,7 @@ def collect_histograms(
     if done >= source.count:
         return histograms
     task = f"ranges of {source.name}"
-    observer = Observer(parse(source.model, source.name), source.tensors, threads)
+    observer = Observer(parse_graph(source.model, source.name), source.tensors, threads)
     progress(task, done, source.count)
     for value in source.inputs(done):
         observer.add(value, histograms)

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions for graphs that are looked into: from bytes, quiet, on a stated number of threads."""
+"""ONNX Runtime sessions for graphs that are measured: from bytes, quiet, on a stated number of threads."""
 
 from __future__ import annotations
 
