@@ -13,12 +13,11 @@ from torch import nn
 from ..core.errors import ParityError
 from ..core.graphs import leak_encoder_graph, vae_encoder_graph
 from ..core.judging import Judge
-from ..core.noise import normals
 from ..core.outputs import Array, LeakOutputs
 from ..core.progress import Progress, silent
 from ..core.schedule import step_coefficients
 from ..core.spec import ModelSpec
-from ..train.predict import concatenate, noised, run_encoder, verdicts
+from ..train.predict import concatenate, noise_bank, noised, run_encoder, verdicts
 from ..train.vae import VaeEncoder
 
 RELATIVE_TOLERANCE = 1e-4  # largest |score difference| over largest |score|
@@ -131,8 +130,7 @@ def _compare(judge: Judge, wanted: LeakOutputs, found: LeakOutputs, latent_diffe
 
 
 def _noised(latents: Array, spec: ModelSpec) -> Array:
-    bank = normals(spec.noise_seed, 0, spec.draws, len(spec.timesteps), spec.latent_shape)
-    return noised(latents, bank, step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize))
+    return noised(latents, noise_bank(spec), step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize))
 
 
 def _largest(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:

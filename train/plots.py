@@ -73,19 +73,24 @@ def draw_roc(axes: Axes, results: ClosedResults) -> None:
 
 
 def draw_open_set(axes: Axes, closed: ClosedResults, unseen: OpenResults) -> None:
-    """ROC curve of telling known classes from unseen makers by log-density."""
-    is_closed = np.r_[np.ones(len(closed.log_density), bool), np.zeros(len(unseen.log_density), bool)]
-    false_positive, true_positive, _ = roc_curve(is_closed, np.r_[closed.log_density, unseen.log_density])
-    area = float(auc(false_positive, true_positive))
-    axes.plot(false_positive, true_positive, color="tab:blue", linewidth=1.6)
-    axes.plot([0, 1], [0.95, 0.95], color="tab:grey", linewidth=0.8, linestyle=":", label="95 % of known accepted")
-    _finish_roc(axes, f"Known classes against unseen makers, AUROC {area:.3f}")
+    """ROC curves of telling known classes from unseen makers, by probability and by log-density."""
+    is_closed = np.r_[np.ones(len(closed.confidence), bool), np.zeros(len(unseen.confidence), bool)]
+    scores = {
+        "likeliest class's probability": np.r_[closed.confidence, unseen.confidence],
+        "log-density": np.r_[closed.log_density, unseen.log_density],
+    }
+    for name, score in scores.items():
+        false_positive, true_positive, _ = roc_curve(is_closed, score)
+        label = f"{name}  {auc(false_positive, true_positive):.3f}"
+        axes.plot(false_positive, true_positive, linewidth=1.6, label=label)
+    axes.plot([0, 1], [0.95, 0.95], color="tab:grey", linewidth=0.8, linestyle="--", label="95 % of known accepted")
+    _finish_roc(axes, "Known classes against unseen makers")
     axes.set(xlabel="share of unseen images accepted as known", ylabel="share of known images accepted")
 
 
 def draw_reliability(axes: Axes, results: ClosedResults) -> None:
     """Accuracy against the likeliest class's probability, in 15 bins; bars below show how full each bin is."""
-    confidence, right = results.probabilities.max(axis=1), results.predicted == results.labels
+    confidence, right = results.confidence, results.predicted == results.labels
     counts, mean_confidence, accuracy = calibration_bins(confidence, right)
     filled = counts > 0
     edges = np.arange(ECE_BINS) / ECE_BINS

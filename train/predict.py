@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from .. import _core
 from ..core.judging import Judge, Origin, Subject
-from ..core.noise import normals
 from ..core.outputs import Array, LeakOutputs
 from ..core.progress import Progress, silent
 from ..core.schedule import step_coefficients
@@ -27,7 +27,7 @@ def predict(encoder: nn.Module, spec: ModelSpec, latents: Array, progress: Progr
 
     The noised latents are made as on every backend: u_t = c_t0 z0 + c_t1 eps_t with the Philox bank of the spec.
     """
-    bank = normals(spec.noise_seed, _SAMPLE, spec.draws, len(spec.timesteps), spec.latent_shape)
+    bank = noise_bank(spec)
     coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
     encoder.eval()
     parts = []
@@ -38,10 +38,15 @@ def predict(encoder: nn.Module, spec: ModelSpec, latents: Array, progress: Progr
     return concatenate(parts, spec)
 
 
+def noise_bank(spec: ModelSpec) -> Array:
+    """The fixed inference noise float32 [draws, T, 4, S/8, S/8], by the native kernel, as the runtime makes it."""
+    bank = np.empty((spec.draws, len(spec.timesteps), *spec.latent_shape), np.float32)
+    _core.fill_normals(spec.noise_seed, _SAMPLE, bank)
+    return bank
+
+
 def noised(latents: Array, bank: Array, coefficients: Array) -> Array:
     """All noised steps, float32 [N x draws, T, 4, S/8, S/8], by the native kernel."""
-    from .. import _core
-
     out = np.empty((len(latents) * len(bank), *bank.shape[1:]), np.float32)
     return _core.noise_steps(latents, bank, coefficients, out=out)
 

@@ -1,0 +1,214 @@
+"""`leakrt evaluate`: how good a run or a bundle is on labelled images."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import ConsoleProgress, coloured, printable, table
+
+if TYPE_CHECKING:
+    from ..core.decision import Decision
+    from ..core.progress import Progress
+    from ..core.spec import ModelSpec
+    from ..core.verdict import Verdict
+    from ..train.evaluation import Evaluation
+    from ..train.labelled import LabelledImages
+
+_FAILURES_SHOWN = 10
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A finished run, or a bundle.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Labelled images: one folder for each class.")],
+    split: Annotated[str, typer.Option(help="test, val, train, or all: DATA holds the classes directly.")] = "test",
+    open_set: Annotated[
+        Path | None, typer.Option("--open", metavar="FOLDER", help="Images of makers that training never saw.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Of a bundle: fp32, fp16 or int8.")] = "auto",
+    backend: Annotated[str, typer.Option(help="What runs a bundle; see `leakrt doctor`.")] = "auto",
+    plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Draw confusion, ROC and reliability.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Measure a run or a bundle on labelled images.
+
+    Attribution among the known classes, false alarms and coverage at the shipped thresholds, and with --open how
+    unseen makers are told from known ones. Closed and open images take the same path.
+    """
+    import json as json_module
+
+    from ..core.errors import require
+
+    require("sklearn", "train")
+    from ..train.evaluation import closed_results, open_results
+    from ..train.evaluation import evaluate as measure
+    from ..train.labelled import open_images
+
+    opened = _open(model, precision, backend)
+    images = opened.images(data, split)
+    unseen = open_images(open_set)
+    with ConsoleProgress("images") as progress:
+        verdicts = opened.judge([*images.paths, *unseen], progress)
+    closed, others = verdicts[: len(images.paths)], verdicts[len(images.paths) :]
+    _tell_failures(verdicts)
+    result = measure(closed, images.labels, others, opened.spec, opened.decision)
+    print(json_module.dumps(result.to_json(), ensure_ascii=False) if json else _report(result))
+    if plots is not None:
+        from ..train.plots import write_plots
+
+        for path in write_plots(plots, closed_results(closed, images.labels, opened.spec), open_results(others)):
+            print(f"wrote {printable(str(path))}", file=sys.stderr)
+    return 1 if result.failed else 0
+
+
+def _open(model: Path, precision: str, backend: str) -> _OpenedRun | _OpenedBundle:
+    if not (model / "run.json").is_file():
+        return _OpenedBundle(model, precision, backend)
+    from ..core.errors import UsageError, require
+
+    if (precision, backend) not in (("auto", "auto"), ("fp32", "torch")):
+        raise UsageError(f"{model} is a run, judged in torch at fp32; export it to choose precision or backend")
+    require("torch", "train")
+    return _OpenedRun(model)
+
+
+class _OpenedRun:
+    """A finished run, in torch."""
+
+    def __init__(self, path: Path) -> None:
+        from ..train.fit import open_fitted
+        from ..train.run import Run
+
+        with ConsoleProgress("images") as progress:
+            self._fitted = open_fitted(Run.open(path), progress)
+        self.spec: ModelSpec = self._fitted.judge.spec
+        self.decision: Decision = self._fitted.judge.decision
+
+    def images(self, data: Path, split: str) -> LabelledImages:
+        """The closed images; says so when training saw them."""
+        from ..train.evaluation import check_classes
+        from ..train.labelled import labelled_images
+
+        run = self._fitted.run
+        images = labelled_images(data, split, run.info.config.seed)
+        check_classes(images.labels, self.spec)
+        trained = {item.path for item in run.of("train")}
+        seen = sum(str(path.resolve()) in trained for path in images.paths)
+        if seen and split != "train":
+            print(f"note: the run was trained on {seen} of these images; the figures flatter", file=sys.stderr)
+        return images
+
+    def judge(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
+        """A verdict for each image."""
+        from ..train.judge_images import judge_images
+
+        return judge_images(self._fitted, paths, progress)
+
+
+class _OpenedBundle:
+    """A bundle on a backend."""
+
+    def __init__(self, path: Path, precision: str, backend: str) -> None:
+        from ..runtime.detector import Detector
+
+        self._detector = Detector.load(path, backend, precision)
+        self.spec: ModelSpec = self._detector.spec
+        bundle = self._detector.bundle
+        self.decision: Decision = bundle.decisions[self._detector.describe().precision]
+        seed = bundle.provenance.get("split_seed", 0)
+        self._split_seed = seed if isinstance(seed, int) else 0
+
+    def images(self, data: Path, split: str) -> LabelledImages:
+        """The closed images; data that is split by itself is split as it was for training."""
+        from ..train.evaluation import check_classes
+        from ..train.labelled import labelled_images
+
+        images = labelled_images(data, split, self._split_seed)
+        check_classes(images.labels, self.spec)
+        return images
+
+    def judge(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
+        """A verdict for each image."""
+        found = []
+        for verdict in self._detector.check_stream(paths):
+            found.append(verdict)
+            progress("judge", len(found), len(paths))
+        return found
+
+
+def _tell_failures(verdicts: Sequence[Verdict]) -> None:
+    failed = [v for v in verdicts if v.error is not None]
+    for verdict in failed[:_FAILURES_SHOWN]:
+        print(f"leakrt: error: {printable(verdict.error or '')}", file=sys.stderr)
+    if len(failed) > _FAILURES_SHOWN:
+        print(f"leakrt: {len(failed) - _FAILURES_SHOWN} more images could not be judged", file=sys.stderr)
+
+
+def _report(result: Evaluation) -> str:
+    sections = [("closed set", _closed(result)), ("decision", _decision(result))]
+    if result.open is not None:
+        sections.append(("open set", _open_set(result)))
+    parts = [f"{coloured(title, 'bold')}\n{table(rows)}" for title, rows in sections]
+    return "\n\n".join([*parts, _per_class(result)])
+
+
+def _closed(result: Evaluation) -> list[tuple[str, ...]]:
+    closed = result.closed
+    return [
+        ("images", str(closed.images)),
+        ("macro AUC", f"{closed.macro_auc:.4f}"),
+        ("balanced accuracy", f"{closed.balanced_accuracy:.4f}"),
+        ("top-1", f"{closed.top1:.4f}"),
+        ("calibration error", f"{closed.ece:.4f}"),
+        ("verdicts", ", ".join(f"{count} {kind}" for kind, count in closed.verdicts.items())),
+    ]
+
+
+def _decision(result: Evaluation) -> list[tuple[str, ...]]:
+    d = result.decision
+    inside = "inside" if d.inside_interval else "OUTSIDE"
+    return [
+        ("false alarms", f"{d.false_alarm_count} of {d.real_faces} real faces, {_percent(d.false_alarm_rate)}"),
+        (
+            "",
+            f"stated {_percent(d.false_alarm_target)}; {inside} its 95 % interval, {d.interval[0]} to {d.interval[1]}",
+        ),
+        ("coverage", f"{_percent(d.coverage)} of all, {_percent(d.coverage_real)} of real faces"),
+        (
+            "generated faces",
+            f"{_percent(d.generated_called_generated)} called generated, {_percent(d.generated_called_real)} real",
+        ),
+    ]
+
+
+def _open_set(result: Evaluation) -> list[tuple[str, ...]]:
+    unseen = result.open
+    assert unseen is not None
+    return [
+        ("images", str(unseen.images)),
+        ("AUROC", f"{unseen.auroc:.4f} by probability, {unseen.auroc_density:.4f} by log-density"),
+        ("FPR at 95 %", f"{unseen.fpr95:.4f}"),
+        ("OSCR", f"{unseen.oscr:.4f}"),
+        ("called", f"generated {_percent(unseen.called_generated)}, real {_percent(unseen.called_real)}"),
+    ]
+
+
+def _per_class(result: Evaluation) -> str:
+    """AUC and recall of each class, and what it is taken for most often."""
+    closed = result.closed
+    names = list(closed.per_class_auc)
+    rows: list[tuple[str, ...]] = [("class", "AUC", "recall", "most often taken for")]
+    for k, name in enumerate(names):
+        row = closed.confusion[k]
+        others = [(count, other) for other, count in enumerate(row) if other != k and count]
+        taken = f"{printable(names[max(others)[1]])} ({max(others)[0]})" if others else ""
+        rows.append((printable(name), f"{closed.per_class_auc[name]:.4f}", f"{row[k] / sum(row):.3f}", taken))
+    return table(rows)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

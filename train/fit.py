@@ -1,0 +1,108 @@
+"""What is fitted after training: the density of embeddings and the decision, kept beside the weights.
+
+decision.json         the Decision, and the SHA-256 of the weights and of the density that it belongs to
+density.safetensors   the Support
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.decision import Decision
+from ..core.errors import BundleError, CheckpointError
+from ..core.files import atomic_write, sha256_bytes, sha256_file
+from ..core.judging import Judge
+from ..core.outputs import LeakOutputs
+from ..core.progress import Progress, silent
+from ..core.support import Support
+from .density import fit_support, support_log_density
+from .layout import Split
+from .leak_encoder import LeakEncoder, PrototypeHead
+from .predict import ORIGIN, predict
+from .run import Run
+from .thresholds import FALSE_ALARM_RATE, ValidationOutputs, fit_decision
+from .trainer import BEST
+
+DECISION, DENSITY = "decision.json", "density.safetensors"
+
+
+@dataclass(frozen=True)
+class FittedRun:
+    """A finished run, ready to judge."""
+
+    run: Run
+    encoder: LeakEncoder
+    judge: Judge  # spec, decision and support
+
+    def predict(self, split: Split, progress: Progress = silent) -> LeakOutputs:
+        """Outputs of one split of the run's own images, from their cached latents."""
+        return predict(self.encoder, self.run.spec, self.run.latents(split, progress), progress)
+
+
+def open_fitted(run: Run, progress: Progress = silent) -> FittedRun:
+    """The run with what was fitted to it, at whatever rate that was; fitted now where it was not yet.
+
+    Raises what `fit_run` does.
+    """
+    run.require_finished()
+    kept = _read(run)
+    return fit_run(run, progress=progress) if kept is None else FittedRun(run, _encoder(run), kept)
+
+
+def fit_run(run: Run, rate: float = FALSE_ALARM_RATE, progress: Progress = silent) -> FittedRun:
+    """Fit density and thresholds at a stated false-alarm rate, on training and validation images, and write them.
+
+    What is there already and was fitted to these weights at this rate is taken as it is. Raises CheckpointError for an
+    unfinished run, DataError for too few validation real faces or missing images, UsageError for an impossible rate.
+    """
+    run.require_finished()
+    kept = _read(run)
+    encoder = _encoder(run)
+    if kept is not None and kept.decision.false_alarm_rate == rate:
+        return FittedRun(run, encoder, kept)
+    val = predict(encoder, run.spec, run.latents("val", progress), progress)
+    support = _fit_support(run, encoder, val, progress) if kept is None else kept.support
+    outputs = ValidationOutputs(val.scores, support_log_density(support, val.embedding), run.labels("val"))
+    judge = Judge(run.spec, fit_decision(outputs, run.spec, rate), support, ORIGIN)
+    _write(run, judge)
+    return FittedRun(run, encoder, judge)
+
+
+def _fit_support(run: Run, encoder: LeakEncoder, val: LeakOutputs, progress: Progress) -> Support:
+    train = predict(encoder, run.spec, run.latents("train", progress), progress)
+    prototypes = encoder.prototypes.detach().numpy()
+    return fit_support(train.embedding, val.embedding, prototypes, run.info.config.seed)
+
+
+def _encoder(run: Run) -> LeakEncoder:
+    torch.set_num_threads(run.info.config.threads)
+    encoder = run.encoder()
+    if not isinstance(encoder.head, PrototypeHead):
+        raise CheckpointError(f"{run.path} has a linear head: an ablation has no prototypes to judge by")
+    return encoder
+
+
+def _read(run: Run) -> Judge | None:
+    """What was fitted to the weights that the run has now; None where nothing was, or to others."""
+    try:
+        block = json.loads((run.path / DECISION).read_bytes())
+        density = (run.path / DENSITY).read_bytes()
+        if block.pop("weights") != sha256_file(run.path / BEST) or block.pop("density") != sha256_bytes(density):
+            return None
+        return Judge(run.spec, Decision.from_json(block), Support.from_bytes(density), ORIGIN)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, BundleError):
+        return None  # it can be made again from what the run holds
+
+
+def _write(run: Run, judge: Judge) -> None:
+    """The density first: a decision that names another density is not believed."""
+    density = judge.support.to_bytes()
+    hashes = {"weights": sha256_file(run.path / BEST), "density": sha256_bytes(density)}
+    block: dict[str, Any] = {**judge.decision.to_json(), **hashes}
+    atomic_write(run.path / DENSITY, density)
+    atomic_write(Path(run.path / DECISION), json.dumps(block, indent=2).encode())

@@ -1,0 +1,61 @@
+"""Verdicts of a training run on any images: read, encoded through the latent cache, judged in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ..core.errors import ImageError
+from ..core.images import read_image
+from ..core.progress import Progress, silent
+from ..core.verdict import Verdict
+from .data import hash_image
+from .fit import FittedRun
+from .latents import LatentCache, Wanted
+from .predict import predict, verdicts
+from .run import open_cache
+
+
+def judge_images(fitted: FittedRun, paths: Sequence[Path], progress: Progress = silent) -> list[Verdict]:
+    """One verdict for each image file, in order; one that can't be read gives a verdict with `error` set.
+
+    Latents come from the run's cache and are added to it. Raises ModelError when the VAE was moved or changed,
+    StorageError.
+    """
+    run, origin = fitted.run, fitted.judge.origin
+    cache = open_cache(Path(run.info.cache), run.info.vae)
+    checked = _check(cache, paths, run.info.config.threads, progress)
+    readable = [(path, digest) for path, digest in zip(paths, checked, strict=True) if isinstance(digest, str)]
+    missing = cache.missing(Wanted(path, digest, (0,)) for path, digest in readable)
+    if missing:
+        cache.fill(run.vae(), missing, run.info.config.threads, progress)
+    latents = cache.read([digest for _, digest in readable], [0])[:, 0]
+    outputs = predict(fitted.encoder, run.spec, latents, progress)
+    judged = iter(verdicts(fitted.judge, [str(path) for path, _ in readable], outputs))
+    return [
+        next(judged)
+        if isinstance(result, str)
+        else Verdict.failed(str(path), str(result), origin.backend, origin.precision, origin.bundle)
+        for path, result in zip(paths, checked, strict=True)
+    ]
+
+
+def _check(cache: LatentCache, paths: Sequence[Path], threads: int, progress: Progress) -> list[str | ImageError]:
+    """The hash of each file, or why it can't be read."""
+
+    def check(path: Path) -> str | ImageError:
+        try:
+            digest = hash_image(path)
+            if not cache.has_image(digest):
+                read_image(path)
+            return digest
+        except ImageError as error:
+            return error
+
+    results = []
+    with ThreadPoolExecutor(threads) as pool:
+        for done, result in enumerate(pool.map(check, paths), 1):
+            results.append(result)
+            progress("reading images", done, len(paths))
+    return results
