@@ -35,8 +35,12 @@ class Decision:
 
     def __post_init__(self) -> None:
         numbers = (self.temperature, self.alarm_threshold, self.real_threshold, self.density_threshold)
-        if not all(math.isfinite(x) for x in numbers) or self.temperature <= 0:
+        if not all(map(_finite, numbers)) or self.temperature <= 0:
             raise BundleError("decision: temperature and thresholds must be finite, the temperature positive")
+        if not all(_finite(x) and x > 0 for x in self.tolerance.values()):
+            raise BundleError(
+                "decision: a tolerance must be finite and positive, or the golden image would prove nothing"
+            )
         if self.real_threshold > self.alarm_threshold:
             raise BundleError("decision: the real threshold lies above the alarm threshold")
         if not 0 < self.false_alarm_rate < 1:
@@ -57,6 +61,13 @@ class Decision:
         if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in numbers):
             raise BundleError("decision: every field is a number, the tolerance a number for each backend")
         return cls(**data)
+
+
+def _finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # JSON holds integers of any length
+        return False
 
 
 @dataclass(frozen=True)

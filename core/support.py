@@ -38,7 +38,7 @@ class Support:
             and len(self.points) > 0
             and self.prototypes.ndim == 3
             and self.prototypes.shape[2] == d
-            and self.bandwidth > 0
+            and 0 < self.bandwidth < np.inf
         )
         finite = all(np.isfinite(a).all() for a in (self.mean, self.projection, self.points, self.prototypes))
         if not good or not finite:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from leakrt.core.bundle import Golden, density_name, graph_name, write_bundle
 from leakrt.core.decision import Decision
 from leakrt.core.exemplars import Exemplars
@@ -128,11 +129,12 @@ def bundle_files(spec: ModelSpec, vae: bytes, leak: bytes, prototypes: Array) ->
     """All files of an fp32 bundle: support, thresholds, golden outputs and exemplars come from noise images."""
     from io import BytesIO
 
+    from PIL import Image
+
     from leakrt.core.outputs import LeakOutputs
     from leakrt.runtime.backends.base import Variant
     from leakrt.runtime.backends.onnxruntime import OnnxRuntimeBackend
     from leakrt.runtime.pipeline import Pipeline
-    from PIL import Image
 
     identity = np.eye(spec.embedding_dim, dtype=np.float32)
     blank = Support(np.zeros(spec.embedding_dim, np.float32), identity, identity[:1], 1.0, prototypes)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from leakrt.core.errors import DataError, ImageError
 from leakrt.core.images import FORMATS, MIN_SIDE, decode_image, find_images, read_image
-from PIL import Image
 
 RNG = np.random.default_rng(5)
 PIXELS = RNG.integers(0, 256, (37, 45, 3), dtype=np.uint8)  # RGB

@@ -1,0 +1,73 @@
+"""npz files from outside: no pickle, no inflation, no shape that the bytes don't hold."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+
+from leakrt.core.arrays import read_npz, write_npz
+from leakrt.core.errors import BundleError
+
+
+def npz(name: str, data: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def npy(shape: tuple[int, ...], descr: str, data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue() + data
+
+
+def test_arrays_come_back_as_they_were():
+    arrays = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b/0": np.uint8([1, 2]), "empty": np.empty((0, 3))}
+    arrays["fortran"] = np.asfortranarray(np.arange(6).reshape(2, 3))
+    found = read_npz(write_npz(arrays), "x.npz")
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert np.array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+
+
+def test_numpys_own_files_are_read():
+    buffer = io.BytesIO()
+    np.savez(buffer, x=np.float64([1.5]))
+    assert read_npz(buffer.getvalue(), "x.npz")["x"].tolist() == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "not a zip"),
+        (b"PK\x03\x04 nothing", "not a zip"),
+        (npz("a.npy", npy((2**40,), "<f4", b"\0" * 16)), "buffer size|reshape"),
+        (npz("a.npy", npy((5,), "<f4", b"\0" * 16)), "reshape"),
+        (npz("a.npy", npy((1,), "|O", b"\x80\x04N.")), "dtype object"),
+        (npz("a.npy", npy((1 << 40,), "|V0", b"")), "dtype"),
+        (npz("a.npy", b"hello"), "magic|read"),
+        (npz("a.npy", npy((1 << 20,), "|u1", bytes(1 << 20)), zipfile.ZIP_DEFLATED), "compressed"),
+    ],
+)
+def test_what_lies_about_itself_is_refused(data, why):
+    with pytest.raises(BundleError, match=rf"^x\.npz can't be read \(.*({why}).*\); export the bundle again$"):
+        read_npz(data, "x.npz")
+
+
+def test_a_flipped_byte_never_raises_anything_else():
+    data, rng = write_npz({"a": np.arange(4, dtype=np.float32)}), np.random.default_rng(0)
+    refused = 0
+    for place in range(len(data)):
+        broken = bytearray(data)
+        broken[place] ^= int(rng.integers(1, 256))
+        try:
+            read_npz(bytes(broken), "x.npz")
+        except BundleError:
+            refused += 1
+    assert refused > 50

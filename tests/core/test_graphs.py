@@ -1,0 +1,54 @@
+"""The tensor names and shapes that a graph must keep to."""
+
+from __future__ import annotations
+
+import pytest
+
+from leakrt.core.errors import ModelError
+from leakrt.core.graphs import leak_encoder_graph, vae_encoder_graph
+from leakrt.core.spec import ModelSpec
+
+SPEC = ModelSpec(class_names=("real", "gan"), real_class="real", image_size=64, timesteps=(0, 5, 9), embedding_dim=7)
+VAE, LEAK = vae_encoder_graph(SPEC), leak_encoder_graph(SPEC)
+IMAGE, LATENT = ("image", ["batch", 3, 64, 64]), ("latent", ["batch", 4, 8, 8])
+
+
+def test_the_graphs_follow_the_spec():
+    assert str(VAE.input) == "image [B, 3, 64, 64]"
+    assert [str(t) for t in VAE.outputs] == ["latent [B, 4, 8, 8]"]
+    assert str(LEAK.input) == "noised [B, 3, 4, 8, 8]"
+    assert [str(t) for t in LEAK.outputs] == [
+        "scores [B, 2]",
+        "embedding [B, 7]",
+        "gates [B, 7]",
+        "step_weights [B, 3]",
+    ]
+
+
+def test_what_fits_passes():
+    VAE.check_declared([IMAGE], [LATENT])
+    VAE.check_declared([("image", [None, 3, 64, 64])], [("latent", [None, "c", None, None])])  # outputs may be open
+    VAE.check_shape(VAE.outputs[0], (5, 4, 8, 8), 5)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "why"),
+    [
+        ([("input", IMAGE[1])], [LATENT], r"the inputs are \['input'\], where image"),
+        ([IMAGE, ("mask", ["b"])], [LATENT], r"the inputs are \['image', 'mask'\]"),
+        ([IMAGE], [("z", LATENT[1])], r"the outputs are \['z'\], where latent"),
+        ([("image", ["b", 3, 32, 32])], [LATENT], r"image has shape \['b', 3, 32, 32\], where image \[B, 3, 64, 64\]"),
+        ([("image", ["b", 3, "h", "w"])], [LATENT], "image has shape"),
+        ([("image", [1, 3, 64, 64])], [LATENT], "image has shape"),
+        ([IMAGE], [("latent", ["b", 16, 8, 8])], r"latent has shape \['b', 16, 8, 8\], where latent \[B, 4, 8, 8\]"),
+        ([IMAGE], [("latent", ["b", 4, 8])], "latent has shape"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_graph_tensor_and_shape(inputs, outputs, why):
+    with pytest.raises(ModelError, match=f"^vae_encoder: {why}"):
+        VAE.check_declared(inputs, outputs)
+
+
+def test_a_result_of_another_shape_is_named():
+    with pytest.raises(ModelError, match=r"^leak_encoder: scores has shape \[2, 3\], where scores \[B, 2\] .*B = 2"):
+        LEAK.check_shape(LEAK.outputs[0], (2, 3), 2)

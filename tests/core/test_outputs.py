@@ -1,0 +1,40 @@
+"""Draws are averaged before anything is decided."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from leakrt.core.outputs import LeakOutputs
+
+
+def outputs(rows: int) -> LeakOutputs:
+    rng = np.random.default_rng(3)
+    return LeakOutputs(*(rng.standard_normal((rows, n)).astype(np.float32) for n in (3, 7, 7, 5)))
+
+
+def test_one_draw_is_returned_as_it_is():
+    single = outputs(4)
+    assert single.average_draws(1) is single
+
+
+def test_draws_lie_sample_major_and_are_averaged_in_every_output():
+    many = outputs(6)
+    mean = many.average_draws(3)
+    for name in ("scores", "embedding", "gates", "step_weights"):
+        array, averaged = getattr(many, name), getattr(mean, name)
+        assert averaged.dtype == np.float32
+        assert averaged.shape == (2, array.shape[1])
+        np.testing.assert_allclose(averaged[0], array[:3].mean(axis=0), atol=1e-6)
+        np.testing.assert_allclose(averaged[1], array[3:].mean(axis=0), atol=1e-6)
+
+
+def test_a_not_a_number_in_one_draw_is_not_averaged_away():
+    many = outputs(4)
+    many.scores[1, 0] = np.nan
+    scores = many.average_draws(2).scores
+    assert np.isnan(scores[0, 0])
+    assert np.isfinite(scores[1]).all()
+
+
+def test_no_images_give_no_rows():
+    assert outputs(0).average_draws(2).scores.shape == (0, 3)
