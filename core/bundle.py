@@ -193,7 +193,7 @@ def _parse(raw: bytes, name: str) -> dict[str, Any]:
 
 def _check_manifest(manifest: Mapping[str, Any], path: Path) -> dict[str, str]:
     version = manifest.get("format_version")
-    if not isinstance(version, int) or version < 1:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise BundleError(f"{path}: manifest.json states no format version; it is not a bundle")
     if version > FORMAT_VERSION:
         raise BundleError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import StorageError
@@ -50,10 +50,11 @@ def atomic_produce(path: Path, produce: Callable[[Path], None]) -> None:
     except OSError as error:
         raise storage_error(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a parent that is no folder; the error above says so
+            temporary.unlink(missing_ok=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`; on success it takes that name, replacing what stood there.
 

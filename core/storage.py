@@ -11,6 +11,8 @@ from .errors import BundleError
 from .files import atomic_folder, atomic_produce
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip can hold: equal contents give equal bytes
+# zipfile raises each of these for some damage: an unknown version or method, an encrypted entry, a broken date
+_ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, OSError)
 
 
 class Storage(Protocol):
@@ -32,16 +34,22 @@ class FolderStorage:
     def sizes(self) -> dict[str, int]:
         """File name to bytes. Raises BundleError for anything that is not a plain file."""
         sizes = {}
-        for entry in self._path.iterdir():
-            if entry.is_symlink() or not entry.is_file():
-                raise BundleError(f"{self._path}: {entry.name} is not a plain file; a bundle holds nothing else")
-            sizes[entry.name] = entry.stat().st_size
+        try:
+            for entry in self._path.iterdir():
+                if entry.is_symlink() or not entry.is_file():
+                    raise BundleError(f"{self._path}: {entry.name} is not a plain file; a bundle holds nothing else")
+                sizes[entry.name] = entry.stat().st_size
+        except OSError as error:
+            raise _unreadable(self._path, "it", error) from error
         return sizes
 
     def read(self, name: str, limit: int) -> bytes:
         """The bytes of one file."""
-        with open(self._path / name, "rb") as handle:
-            data = handle.read(limit + 1)
+        try:
+            with open(self._path / name, "rb") as handle:
+                data = handle.read(limit + 1)
+        except OSError as error:
+            raise _unreadable(self._path, name, error) from error
         return _within(data, name, limit)
 
 
@@ -57,7 +65,7 @@ class ZipStorage:
         try:
             with zipfile.ZipFile(self._path) as archive:
                 entries = archive.infolist()
-        except zipfile.BadZipFile as error:
+        except _ZIP_ERRORS as error:
             raise BundleError(f"{self._path} is not a bundle: neither a folder nor a whole zip ({error})") from error
         for entry in entries:
             if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.filename in sizes:
@@ -70,8 +78,8 @@ class ZipStorage:
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(name) as handle:
                 data = handle.read(limit + 1)
-        except (zipfile.BadZipFile, KeyError, EOFError) as error:
-            raise BundleError(f"{self._path}: {name} can't be read ({error}); copy the bundle again") from error
+        except (*_ZIP_ERRORS, KeyError) as error:
+            raise _unreadable(self._path, name, error) from error
         return _within(data, name, limit)
 
 
@@ -98,6 +106,10 @@ def _write_zip(target: Path, files: Mapping[str, bytes]) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, data in sorted(files.items()):
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+
+
+def _unreadable(path: Path, name: str, error: Exception) -> BundleError:
+    return BundleError(f"{path}: {name} can't be read ({error}); copy the bundle again")
 
 
 def _within(data: bytes, name: str, limit: int) -> bytes:
