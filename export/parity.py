@@ -11,7 +11,6 @@ import numpy.typing as npt
 from torch import nn
 
 from ..core.errors import ParityError
-from ..core.graphs import leak_encoder_graph, vae_encoder_graph
 from ..core.judging import Judge
 from ..core.outputs import Array, LeakOutputs
 from ..core.progress import Progress, silent
@@ -19,6 +18,7 @@ from ..core.schedule import step_coefficients
 from ..core.spec import ModelSpec
 from ..train.predict import concatenate, noise_bank, noised, run_encoder, verdicts
 from ..train.vae import VaeEncoder
+from .sessions import Variant
 
 RELATIVE_TOLERANCE = 1e-4  # largest |score difference| over largest |score|
 _HEADROOM = 4.0  # of the tolerance stated for a device over what was allowed here: other CPUs sum in other orders
@@ -43,24 +43,6 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class Sessions:
-    """The two exported graphs in ONNX Runtime."""
-
-    vae_encoder: Any
-    leak_encoder: Any
-
-
-def open_sessions(vae_encoder: bytes, leak_encoder: bytes) -> Sessions:
-    """Load both graphs from bytes."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    load = [ort.InferenceSession(g, options, providers=["CPUExecutionProvider"]) for g in (vae_encoder, leak_encoder)]
-    return Sessions(*load)
-
-
-@dataclass(frozen=True)
 class Source:
     """What the graphs were exported from."""
 
@@ -75,17 +57,14 @@ def run_source(source: Source, spec: ModelSpec, images: Array) -> tuple[Array, L
     return latents, outputs.average_draws(spec.draws)
 
 
-def run_graphs(sessions: Sessions, spec: ModelSpec, images: Array) -> tuple[Array, LeakOutputs]:
+def run_graphs(variant: Variant, spec: ModelSpec, images: Array) -> tuple[Array, LeakOutputs]:
     """Latents and outputs of the exported graphs for images float32 [B, 3, S, S]."""
-    vae, leak = vae_encoder_graph(spec), leak_encoder_graph(spec)
-    latents = sessions.vae_encoder.run([vae.outputs[0].name], {vae.input.name: images})[0]
-    names = [tensor.name for tensor in leak.outputs]
-    outputs = sessions.leak_encoder.run(names, {leak.input.name: _noised(latents, spec)})
-    return latents, LeakOutputs(*outputs).average_draws(spec.draws)
+    latents = variant.vae_encoder(images)
+    return latents, variant.leak_encoder(_noised(latents, spec)).average_draws(spec.draws)
 
 
 def measure(
-    source: Source, sessions: Sessions, judge: Judge, images: Sequence[Array], progress: Progress = silent
+    source: Source, variant: Variant, judge: Judge, images: Sequence[Array], progress: Progress = silent
 ) -> Parity:
     """Compare on preprocessed images, each float32 [3, S, S].
 
@@ -96,7 +75,7 @@ def measure(
     for start in range(0, len(images), _BATCH):
         batch = np.stack(images[start : start + _BATCH])
         expected, outputs = run_source(source, spec, batch)
-        latents, exported = run_graphs(sessions, spec, batch)
+        latents, exported = run_graphs(variant, spec, batch)
         latent_difference = max(latent_difference, _largest(latents, expected))
         wanted.append(outputs)
         found.append(exported)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..core.errors import ModelError, require
 from ..core.graphs import vae_encoder_graph
 from ..core.spec import ModelSpec
-from ..train.vae import OnnxVae, SdVae
+from ..train.vae import OnnxVae, SdVae, VaeEncoder
 from .onnx_graphs import convert_opset, finish
 from .torch_export import export_module
 
@@ -35,11 +35,13 @@ class ScaledEncoder(nn.Module):
         return mean * self.scale
 
 
-def export_vae(vae: SdVae | OnnxVae, spec: ModelSpec) -> bytes:
+def export_vae(vae: VaeEncoder, spec: ModelSpec) -> bytes:
     """The ONNX file of the encoder that a run was trained through. Raises ModelError."""
     if isinstance(vae, SdVae):
         return export_module(ScaledEncoder(vae.module, vae.description.scale), vae_encoder_graph(spec))
-    return _from_onnx(vae, spec)
+    if isinstance(vae, OnnxVae):
+        return _from_onnx(vae, spec)
+    raise ModelError(f"a VAE of kind {vae.description.kind} can't be exported")
 
 
 def _from_onnx(vae: OnnxVae, spec: ModelSpec) -> bytes:

@@ -1,0 +1,211 @@
+"""From a finished run to a bundle: graphs, parity, thresholds, golden image, exemplars."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
+from ..core.bundle import Golden, density_name, graph_name, write_bundle
+from ..core.errors import DataError, ImageError, StorageError
+from ..core.graphs import leak_encoder_graph, vae_encoder_graph
+from ..core.images import read_image
+from ..core.judging import Judge
+from ..core.outputs import Array, LeakOutputs
+from ..core.progress import Progress, silent
+from ..core.spec import ModelSpec
+from ..train.evaluation import Evaluation, evaluate
+from ..train.fit import FittedRun, fit_run
+from ..train.predict import verdicts
+from ..train.run import Run, RunItem
+from ..train.thresholds import FALSE_ALARM_RATE
+from ..train.vae import VaeEncoder
+from .leak_graph import export_leak_encoder
+from .parity import Parity, Source, measure, run_graphs
+from .sessions import GraphRunner, Variant
+from .thumbnails import make_exemplars, nearest_images
+from .vae_graph import export_vae
+
+PRECISION = "fp32"
+PARITY_IMAGES = 64
+_BACKEND = "onnxruntime"  # what parity is measured on
+_GOLDEN_SIDE = 1024  # a golden image with a longer short side is cropped to it: it lies in every bundle
+_PACKAGES = ("leakrt", "torch", "onnx", "onnxruntime", "onnxslim", "numpy")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle that was written, and what was measured on the way."""
+
+    path: Path
+    parity: Parity
+    validation: Evaluation
+    judge: Judge
+
+
+def export_run(
+    run: Run,
+    out: Path,
+    rate: float = FALSE_ALARM_RATE,
+    exemplars: bool = True,
+    progress: Progress = silent,
+) -> Exported:
+    """Export a finished run to the bundle `out`: a zip when its name ends in .zip, else a folder.
+
+    Without `exemplars` the bundle holds no image of the data set: its golden image is drawn instead.
+
+    Raises CheckpointError for an unfinished run, ModelError when the VAE is gone or a graph can't be exported,
+    DataError when images of the run are gone, ParityError, UsageError, StorageError. What stood at `out` is replaced
+    at the end.
+    """
+    run.require_finished()
+    check_target(out)
+    vae = run.vae()
+    fitted = fit_run(run, rate, progress)
+    graphs = export_graphs(vae, fitted, progress)
+    variant = load_graphs(graphs, run)
+    source = Source(vae, fitted.encoder)
+    parity = measure(source, variant, fitted.judge, _parity_images(run, progress), progress)
+    validation, golden_item = _validate(fitted, progress)
+    golden = _make_golden(variant, run.spec, _golden_image(golden_item) if exemplars else drawn_image(run.spec))
+    decision = replace(fitted.judge.decision, tolerance={_BACKEND: parity.tolerance})
+    files = {
+        **graphs,
+        density_name(PRECISION): fitted.judge.support.to_bytes(),
+        "decision.json": json.dumps({PRECISION: decision.to_json()}, indent=2).encode(),
+        "golden.npz": golden.to_bytes(),
+    }
+    if exemplars:
+        files["exemplars.npz"] = _exemplars(fitted, progress)
+    write_bundle(out, run.spec, files, provenance(run, parity, validation))
+    return Exported(out, parity, validation, fitted.judge)
+
+
+def check_target(out: Path) -> None:
+    """Refuse to replace what is not a bundle. Raises StorageError."""
+    if out.is_dir():
+        replaceable = (out / "manifest.json").is_file() or not any(out.iterdir())
+    else:
+        replaceable = not out.exists() or out.suffix == ".zip"
+    if not replaceable or out.is_symlink():
+        raise StorageError(f"{out} is there and is not a bundle; choose another place for --out")
+
+
+def export_graphs(vae: VaeEncoder, fitted: FittedRun, progress: Progress = silent) -> dict[str, bytes]:
+    """Both graphs, by their names in the bundle. Raises ModelError."""
+    progress("export graphs", 0, 2)
+    vae_encoder = export_vae(vae, fitted.run.spec)
+    progress("export graphs", 1, 2)
+    leak_encoder = export_leak_encoder(fitted.encoder, fitted.run.spec)
+    progress("export graphs", 2, 2)
+    return {graph_name("vae_encoder", PRECISION): vae_encoder, graph_name("leak_encoder", PRECISION): leak_encoder}
+
+
+def load_graphs(graphs: dict[str, bytes], run: Run) -> Variant:
+    """Both graphs in ONNX Runtime."""
+    threads = run.info.config.threads
+    specs = (vae_encoder_graph(run.spec), leak_encoder_graph(run.spec))
+    return Variant(*(GraphRunner(s, graphs[graph_name(s.stem, PRECISION)], threads) for s in specs))
+
+
+def provenance(run: Run, parity: Parity, validation: Evaluation) -> dict[str, Any]:
+    """Where a bundle comes from, for its manifest. No path of this machine is in it, and no time: equal runs give
+    equal bundles."""
+    vae = run.info.vae
+    return {
+        "data_fingerprint": run.info.data_fingerprint,
+        "data_counts": run.info.counts,
+        "split_seed": run.info.config.seed,
+        "training": run.info.config.to_json(),
+        "vae": {"kind": vae.kind, "name": Path(vae.source).name, "scale": vae.scale, "fingerprint": vae.fingerprint},
+        "metrics": {"split": "val", **validation.to_json()},
+        "parity": {PRECISION: {"backend": _BACKEND, **parity.to_json()}},
+        "versions": {"training": run.info.versions, "export": _versions()},
+    }
+
+
+def drawn_image(spec: ModelSpec) -> npt.NDArray[np.uint8]:
+    """A golden image that shows nobody: soft colours under seeded noise, uint8 [S + 13, S + 40, 3]."""
+    height, width = spec.image_size + 13, spec.image_size + 40
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32) / np.float32(spec.image_size)
+    soft = np.stack([120 + 90 * np.sin(3 * x + k) * np.cos(2 * y - k) for k in range(3)], axis=-1)
+    noise = np.empty((1, 1, height, width, 3), np.float32)
+    _core.fill_normals(spec.noise_seed, 0, noise)
+    return np.asarray(np.clip(np.rint(soft + 8 * noise[0, 0]), 0, 255), np.uint8)
+
+
+def _parity_images(run: Run, progress: Progress) -> list[Array]:
+    """Preprocessed validation images, spread evenly over the classes: their items are sorted by class."""
+    items = run.of("val")
+    chosen = np.unique(np.linspace(0, len(items) - 1, min(PARITY_IMAGES, len(items))).round().astype(int))
+    images = []
+    for i in chosen:
+        images.append(np.empty((3, run.spec.image_size, run.spec.image_size), np.float32))
+        _core.preprocess(_read(items[i]), images[-1])
+        progress("reading images", len(images), len(chosen))
+    return images
+
+
+def _validate(fitted: FittedRun, progress: Progress) -> tuple[Evaluation, RunItem]:
+    """The run on its validation images, and the one whose class it is surest of: the golden image."""
+    run, judge = fitted.run, fitted.judge
+    items, outputs = run.of("val"), fitted.predict("val", progress)
+    found = verdicts(judge, [item.path for item in items], outputs)
+    labels = [run.spec.class_names[item.label] for item in items]
+    shares = [verdict.scores[label] for verdict, label in zip(found, labels, strict=True)]
+    return evaluate(found, labels, [], run.spec, judge.decision), items[int(np.argmax(shares))]
+
+
+def _golden_image(item: RunItem) -> npt.NDArray[np.uint8]:
+    """The image, or of a large one its middle."""
+    pixels = _read(item)
+    height, width = pixels.shape[:2]
+    side = min(_GOLDEN_SIDE, height, width)
+    if max(height, width) <= _GOLDEN_SIDE:
+        return pixels
+    top, left = (height - side) // 2, (width - side) // 2
+    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+
+
+def _make_golden(variant: Variant, spec: ModelSpec, image: npt.NDArray[np.uint8]) -> Golden:
+    square = np.empty((1, 3, spec.image_size, spec.image_size), np.float32)
+    _core.preprocess(image, square[0])
+    _, outputs = run_graphs(variant, spec, square)
+    return Golden(image, {PRECISION: outputs.scores[0]}, {PRECISION: outputs.embedding[0]})
+
+
+def _exemplars(fitted: FittedRun, progress: Progress) -> bytes:
+    run = fitted.run
+    outputs: LeakOutputs = fitted.predict("train", progress)
+    nearest = nearest_images(fitted.judge.support, outputs, run.labels("train").tolist())
+    paths: Sequence[str] = [item.path for item in run.of("train")]
+    try:
+        return make_exemplars(nearest, paths).to_bytes()
+    except ImageError as error:
+        raise DataError(
+            f"a training image is needed as an exemplar: {error}; put it back, or --no-exemplars"
+        ) from error
+
+
+def _read(item: RunItem) -> npt.NDArray[np.uint8]:
+    try:
+        return read_image(item.path).pixels
+    except ImageError as error:
+        raise DataError(f"the run's validation images are needed for parity: {error}; put the data back") from error
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
