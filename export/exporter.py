@@ -28,8 +28,8 @@ from ..train.run import Run, RunItem
 from ..train.thresholds import FALSE_ALARM_RATE
 from ..train.vae import VaeEncoder
 from .leak_graph import export_leak_encoder
-from .parity import Parity, Source, measure, run_graphs
-from .sessions import GraphRunner, Variant
+from .parity import Graphs, Parity, Source, measure, run_graphs
+from .sessions import GraphRunner
 from .thumbnails import make_exemplars, nearest_images
 from .vae_graph import export_vae
 
@@ -69,15 +69,14 @@ def export_run(
     check_target(out)
     vae = run.vae()
     fitted = fit_run(run, rate, progress)
-    graphs = export_graphs(vae, fitted, progress)
-    variant = load_graphs(graphs, run)
+    files = export_graphs(vae, fitted, progress)
+    graphs = load_graphs(files, run)
     source = Source(vae, fitted.encoder)
-    parity = measure(source, variant, fitted.judge, _parity_images(run, progress), progress)
+    parity = measure(source, graphs, fitted.judge, _parity_images(run, progress), progress)
     validation, golden_item = _validate(fitted, progress)
-    golden = _make_golden(variant, run.spec, _golden_image(golden_item) if exemplars else drawn_image(run.spec))
+    golden = _make_golden(graphs, run.spec, _golden_image(golden_item) if exemplars else drawn_image(run.spec))
     decision = replace(fitted.judge.decision, tolerance={_BACKEND: parity.tolerance})
-    files = {
-        **graphs,
+    files |= {
         density_name(PRECISION): fitted.judge.support.to_bytes(),
         "decision.json": json.dumps({PRECISION: decision.to_json()}, indent=2).encode(),
         "golden.npz": golden.to_bytes(),
@@ -108,11 +107,11 @@ def export_graphs(vae: VaeEncoder, fitted: FittedRun, progress: Progress = silen
     return {graph_name("vae_encoder", PRECISION): vae_encoder, graph_name("leak_encoder", PRECISION): leak_encoder}
 
 
-def load_graphs(graphs: dict[str, bytes], run: Run) -> Variant:
+def load_graphs(files: dict[str, bytes], run: Run) -> Graphs:
     """Both graphs in ONNX Runtime."""
     threads = run.info.config.threads
     specs = (vae_encoder_graph(run.spec), leak_encoder_graph(run.spec))
-    return Variant(*(GraphRunner(s, graphs[graph_name(s.stem, PRECISION)], threads) for s in specs))
+    return Graphs(*(GraphRunner(s, files[graph_name(s.stem, PRECISION)], threads) for s in specs))
 
 
 def provenance(run: Run, parity: Parity, validation: Evaluation) -> dict[str, Any]:
@@ -174,10 +173,10 @@ def _golden_image(item: RunItem) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(pixels[top : top + side, left : left + side])
 
 
-def _make_golden(variant: Variant, spec: ModelSpec, image: npt.NDArray[np.uint8]) -> Golden:
+def _make_golden(graphs: Graphs, spec: ModelSpec, image: npt.NDArray[np.uint8]) -> Golden:
     square = np.empty((1, 3, spec.image_size, spec.image_size), np.float32)
     _core.preprocess(image, square[0])
-    _, outputs = run_graphs(variant, spec, square)
+    _, outputs = run_graphs(graphs, spec, square)
     return Golden(image, {PRECISION: outputs.scores[0]}, {PRECISION: outputs.embedding[0]})
 
 

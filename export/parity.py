@@ -18,7 +18,7 @@ from ..core.schedule import step_coefficients
 from ..core.spec import ModelSpec
 from ..train.predict import concatenate, noise_bank, noised, run_encoder, verdicts
 from ..train.vae import VaeEncoder
-from .sessions import Variant
+from .sessions import GraphRunner
 
 RELATIVE_TOLERANCE = 1e-4  # largest |score difference| over largest |score|
 _HEADROOM = 4.0  # of the tolerance stated for a device over what was allowed here: other CPUs sum in other orders
@@ -43,6 +43,14 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class Graphs:
+    """The two exported graphs in ONNX Runtime."""
+
+    vae_encoder: GraphRunner
+    leak_encoder: GraphRunner
+
+
+@dataclass(frozen=True)
 class Source:
     """What the graphs were exported from."""
 
@@ -57,14 +65,15 @@ def run_source(source: Source, spec: ModelSpec, images: Array) -> tuple[Array, L
     return latents, outputs.average_draws(spec.draws)
 
 
-def run_graphs(variant: Variant, spec: ModelSpec, images: Array) -> tuple[Array, LeakOutputs]:
+def run_graphs(graphs: Graphs, spec: ModelSpec, images: Array) -> tuple[Array, LeakOutputs]:
     """Latents and outputs of the exported graphs for images float32 [B, 3, S, S]."""
-    latents = variant.vae_encoder(images)
-    return latents, variant.leak_encoder(_noised(latents, spec)).average_draws(spec.draws)
+    latents = graphs.vae_encoder.run(images)[0]
+    outputs = LeakOutputs(*graphs.leak_encoder.run(_noised(latents, spec)))
+    return latents, outputs.average_draws(spec.draws)
 
 
 def measure(
-    source: Source, variant: Variant, judge: Judge, images: Sequence[Array], progress: Progress = silent
+    source: Source, graphs: Graphs, judge: Judge, images: Sequence[Array], progress: Progress = silent
 ) -> Parity:
     """Compare on preprocessed images, each float32 [3, S, S].
 
@@ -75,7 +84,7 @@ def measure(
     for start in range(0, len(images), _BATCH):
         batch = np.stack(images[start : start + _BATCH])
         expected, outputs = run_source(source, spec, batch)
-        latents, exported = run_graphs(variant, spec, batch)
+        latents, exported = run_graphs(graphs, spec, batch)
         latent_difference = max(latent_difference, _largest(latents, expected))
         wanted.append(outputs)
         found.append(exported)

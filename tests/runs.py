@@ -1,4 +1,4 @@
-"""A small real training run for tests: images of noise in three textures, an ONNX encoder, a few epochs. Needs torch."""
+"""A small real training run for tests: images of noise in three textures, an ONNX encoder, few epochs. Needs torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from bundles import vae_encoder
+
 from leakrt.core.spec import ModelSpec
 
 CLASSES = ("blocky", "real", "smooth")
