@@ -51,7 +51,7 @@ class Judged:
     @property
     def predicted(self) -> Labels:
         """[N] the likeliest class."""
-        return self.probabilities.argmax(axis=1)
+        return np.asarray(self.probabilities.argmax(axis=1), np.int64)
 
     @property
     def macro_auc(self) -> float:

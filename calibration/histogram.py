@@ -43,7 +43,7 @@ class MagnitudeHistogram:
     @property
     def centres(self) -> npt.NDArray[np.float64]:
         """The middle of each bin, float64 [BINS]."""
-        return (np.arange(BINS) + 0.5) * (self.limit / BINS)
+        return np.asarray((np.arange(BINS) + 0.5) * (self.limit / BINS), np.float64)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object; trailing zeros are left out."""

@@ -31,7 +31,7 @@ def _weights(length: int, resized: int, origin: int, size: int) -> npt.NDArray[n
     half = max(1.0, scale)
     centre = scale * (np.arange(origin, origin + size, dtype=np.float64)[:, None] + 0.5)
     triangle = np.maximum(0.0, 1.0 - np.abs(np.arange(length) + 0.5 - centre) / half)
-    return triangle / triangle.sum(axis=1, keepdims=True)
+    return np.asarray(triangle / triangle.sum(axis=1, keepdims=True), np.float64)
 
 
 def preprocess_reference(frame: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float32]:

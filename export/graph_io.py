@@ -17,7 +17,7 @@ def parse_graph(model: bytes, name: str) -> onnx.ModelProto:
     try:
         parsed = onnx.load_model_from_string(model)
         name_nodes(parsed)
-        return onnx.shape_inference.infer_shapes(parsed, data_prop=True)  # type: ignore[no-any-return]
+        return onnx.shape_inference.infer_shapes(parsed, data_prop=True)
     except Exception as error:  # protobuf's errors share no base with onnx's
         raise ModelError(f"{name}: not an ONNX graph ({one_line(error)}); export the bundle again") from error
 

@@ -40,12 +40,12 @@ class ClosedResults:
     @property
     def predicted(self) -> npt.NDArray[np.int64]:
         """[N] the likeliest class of each image."""
-        return self.probabilities.argmax(axis=1)
+        return np.asarray(self.probabilities.argmax(axis=1), np.int64)
 
     @property
     def confidence(self) -> Doubles:
         """[N] probability of the likeliest class."""
-        return self.probabilities.max(axis=1)
+        return np.asarray(self.probabilities.max(axis=1), np.float64)
 
 
 @dataclass(frozen=True)
