@@ -1,0 +1,164 @@
+"""Metrics from verdicts, against counts done by hand and scikit-learn's own."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+from sklearn.metrics import roc_auc_score
+
+from leakrt.core.decision import Decision
+from leakrt.core.errors import DataError
+from leakrt.core.spec import ModelSpec
+from leakrt.core.verdict import Verdict
+from leakrt.train.evaluation import (
+    calibration_bins,
+    closed_results,
+    evaluate,
+    expected_calibration_error,
+    open_results,
+    open_set_classification_rate,
+    separation,
+)
+
+SPEC = ModelSpec(class_names=("gan", "real", "vae"), real_class="real")
+DECISION = Decision(1.0, 0.9, 0.5, -30.0, 0.05, 90, 4)
+NAMED = {
+    "macro_auc",
+    "balanced_accuracy",
+    "top1",
+    "per_class_auc",
+    "ece",
+    "false_alarm_rate",
+    "false_alarm_target",
+    "open_auroc",
+    "open_fpr95",
+    "oscr",
+}
+
+
+def verdict(shares, kind="real", density=-10.0, error=None) -> Verdict:
+    if error is not None:
+        return Verdict.failed("x.png", error, "torch", "fp32", "")
+    scores = dict(zip(SPEC.class_names, map(float, shares), strict=True))
+    return Verdict("x.png", kind, kind, max(shares), density, scores, {}, "", (), "torch", "fp32", "")
+
+
+def closed_set(seed: int = 0, each: int = 30) -> tuple[list[Verdict], list[str]]:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(3), each)
+    logits = rng.standard_normal((3 * each, 3))
+    logits[np.arange(3 * each), labels] += 1.0
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    kinds = rng.choice(["real", "generator", "unknown", "abstain"], 3 * each)
+    found = [verdict(p, k, d) for p, k, d in zip(shares, kinds, rng.normal(-10, 2, 3 * each), strict=True)]
+    return found, [SPEC.class_names[k] for k in labels]
+
+
+def test_macro_auc_is_the_one_vs_rest_mean():
+    found, labels = closed_set()
+    result = evaluate(found, labels, [], SPEC, DECISION).closed
+    shares = np.array([list(v.scores.values()) for v in found])
+    wanted = roc_auc_score([SPEC.class_names.index(n) for n in labels], shares, multi_class="ovr", average="macro")
+    assert result.macro_auc == pytest.approx(wanted)
+    assert result.macro_auc == pytest.approx(np.mean(list(result.per_class_auc.values())))
+
+
+def test_confusion_counts_true_classes_by_row():
+    found = [verdict((0.8, 0.1, 0.1)), verdict((0.2, 0.7, 0.1)), verdict((0.6, 0.3, 0.1)), verdict((0.1, 0.1, 0.8))]
+    closed = evaluate(found, ["gan", "gan", "real", "vae"], [], SPEC, DECISION).closed
+    assert closed.confusion == ((1, 1, 0), (1, 0, 0), (0, 0, 1))
+    assert closed.top1 == 0.5
+    assert closed.balanced_accuracy == pytest.approx((0.5 + 0.0 + 1.0) / 3)
+
+
+def test_alarms_on_real_faces_are_those_called_generator_or_unknown():
+    real = [("real", 5), ("generator", 2), ("unknown", 1), ("abstain", 2)]
+    fake = [("real", 1), ("generator", 5), ("unknown", 2), ("abstain", 2)]
+    found = [verdict((0.3, 0.4, 0.3), kind) for kind, count in real for _ in range(count)]
+    found += [verdict((0.4, 0.3, 0.3), kind) for kind, count in fake for _ in range(count)]
+    decision = evaluate(found, ["real"] * 10 + ["gan"] * 5 + ["vae"] * 5, [], SPEC, DECISION).decision
+    assert (decision.false_alarm_count, decision.real_faces, decision.false_alarm_rate) == (3, 10, 0.3)
+    assert decision.interval == (0, 2)  # beta-binomial of 10 faces, 4 of 90: 0.3 is far outside
+    assert not decision.inside_interval
+    assert decision.coverage_real == pytest.approx(0.8)
+    assert decision.coverage == pytest.approx(0.8)
+    assert decision.generated_called_generated == pytest.approx(0.7)
+    assert decision.generated_called_real == pytest.approx(0.1)
+
+
+def test_calibration_error_is_the_weighted_gap():
+    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.55, 0.55])
+    right = np.array([True, True, True, False, True, False])
+    wanted = (4 * abs(0.75 - 0.95) + 2 * abs(0.5 - 0.55)) / 6
+    assert expected_calibration_error(confidence, right) == pytest.approx(wanted)
+    counts, means, accuracy = calibration_bins(confidence, right, 10)
+    assert counts.tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 0, 4]
+    assert (means[5], accuracy[5]) == (pytest.approx(0.55), 0.5)
+
+
+def test_certain_and_hopeless_answers_fall_into_a_bin():
+    counts, _, _ = calibration_bins(np.array([1.0, 0.0]), np.array([True, False]))
+    assert counts.sum() == 2
+
+
+def test_open_set_is_ranked_by_confidence_with_closed_images_as_known():
+    auroc, fpr95 = separation(np.linspace(0.5, 1.0, 100), np.linspace(0.0, 0.4, 50))
+    assert (auroc, fpr95) == (1.0, 0.0)
+    auroc, fpr95 = separation(np.linspace(0.0, 0.4, 100), np.linspace(0.5, 1.0, 50))
+    assert (auroc, fpr95) == (0.0, 1.0)
+
+
+def test_fpr95_is_the_share_of_open_images_above_the_fifth_percentile_of_closed_ones():
+    closed, unseen = np.arange(100.0), np.array([3.0, 4.5, 5.5, 200.0])
+    assert separation(closed, unseen)[1] == 0.5  # 95 of 100 closed lie at 5 or above
+
+
+def test_oscr_is_the_area_under_the_curve_of_its_two_rates():
+    rng = np.random.default_rng(3)
+    found, labels = closed_set(3)
+    closed = closed_results(found, labels, SPEC)
+    unseen = open_results([verdict(rng.dirichlet(np.ones(3))) for _ in range(37)])
+    right = closed.predicted == closed.labels
+    thresholds = np.unique(np.r_[closed.confidence, unseen.confidence, 2.0])[::-1]
+    rates = [(np.mean(unseen.confidence >= t), np.mean(right & (closed.confidence >= t))) for t in thresholds]
+    area = np.trapezoid([r[1] for r in rates], [r[0] for r in rates])
+    found_rate = open_set_classification_rate(closed.confidence[right], unseen, len(closed.labels))
+    assert found_rate == pytest.approx(area)
+
+
+def test_json_has_every_named_figure_with_and_without_an_open_set():
+    found, labels = closed_set()
+    without = evaluate(found, labels, [], SPEC, DECISION).to_json()
+    assert without.keys() >= NAMED
+    assert without["open_auroc"] is without["open_fpr95"] is without["oscr"] is None
+    data = json.loads(json.dumps(evaluate(found, labels, found[:9], SPEC, DECISION).to_json(), allow_nan=False))
+    assert data.keys() == without.keys()
+    assert 0 <= data["oscr"] <= data["open_auroc"] <= 1
+
+
+def test_images_that_failed_count_nowhere_but_are_told():
+    found, labels = closed_set()
+    broken = [*found, verdict((), error="x.png: cut short"), verdict((0.2, 0.5, 0.3), density=math.nan)]
+    result = evaluate(broken, [*labels, "real", "real"], [verdict((), error="gone"), found[0]], SPEC, DECISION)
+    assert result.failed == 3
+    assert result.closed == evaluate(found, labels, [], SPEC, DECISION).closed
+    assert result.open is not None
+    assert result.open.images == 1
+
+
+def test_classes_that_do_not_match_the_model_are_named():
+    found, labels = closed_set()
+    with pytest.raises(DataError, match="not trained on flow"):
+        evaluate([*found, found[0]], [*labels, "flow"], [], SPEC, DECISION)
+    with pytest.raises(DataError, match="no image of vae"):
+        evaluate(found[:60], labels[:60], [], SPEC, DECISION)
+    failing = [v if name != "gan" else verdict((), error="cut short") for v, name in zip(found, labels, strict=True)]
+    with pytest.raises(DataError, match="no image of gan could be judged"):
+        evaluate(failing, labels, [], SPEC, DECISION)
+    with pytest.raises(DataError, match=r"open set could be judged.*gone"):
+        evaluate(found, labels, [verdict((), error="gone")], SPEC, DECISION)

@@ -1,0 +1,50 @@
+"""Which images an evaluation takes."""
+
+from __future__ import annotations
+
+import pytest
+from runs import CLASSES, COUNTS, write_data
+
+from leakrt.core.errors import DataError, UsageError
+from leakrt.train.labelled import labelled_images, open_images
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_data(tmp_path / "data")
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_split_holds_its_own_images_with_their_classes(data, split):
+    images = labelled_images(data, split)
+    assert len(images.paths) == 3 * COUNTS[split]
+    assert all(path.parts[-3:-1] == (split, name) for path, name in zip(images.paths, images.labels, strict=True))
+
+
+def test_all_takes_a_folder_of_classes(data):
+    images = labelled_images(data / "val", "all")
+    assert len(images.paths) == 3 * COUNTS["val"]
+    assert set(images.labels) == set(CLASSES)
+
+
+def test_data_split_by_itself_follows_the_seed(data):
+    first, again, other = (set(labelled_images(data / "val", "test", seed).paths) for seed in (1, 1, 2))
+    assert first == again != other
+    assert not first & set(labelled_images(data / "val", "train", 1).paths)
+
+
+def test_what_is_not_there_is_told(data, tmp_path):
+    with pytest.raises(UsageError, match="no split 'tests'"):
+        labelled_images(data, "tests")
+    with pytest.raises(DataError, match="no such folder"):
+        labelled_images(tmp_path / "nowhere", "all")
+    with pytest.raises(DataError, match="no such file or folder"):
+        open_images(tmp_path / "nowhere")
+    (data / "test").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="no images in test"):
+        labelled_images(data, "test")
+
+
+def test_open_images_may_lie_in_folders_of_their_makers(data):
+    assert len(open_images(data / "test")) == 3 * COUNTS["test"]
+    assert open_images(None) == ()
