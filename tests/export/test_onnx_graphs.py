@@ -1,0 +1,76 @@
+"""What every exported graph must be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("torch")
+from onnx import TensorProto, helper, numpy_helper
+
+from leakrt.core.errors import ModelError
+from leakrt.core.graphs import GraphSpec, TensorSpec
+from leakrt.export.onnx_graphs import IR_VERSION, OPSET, check_reduce_axes, convert_opset, finish
+
+GRAPH = GraphSpec("toy", TensorSpec("image", (3, 8, 8)), (TensorSpec("latent", (3,)),))
+
+
+def model(nodes, initializers=(), opset=OPSET, output="latent"):
+    tensors = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["b", 3, "h", "w"])]
+    outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "toy", tensors, outputs, list(initializers))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
+
+
+def reduce_with_input(kind="ReduceSum", axes_name="axes"):
+    axes = numpy_helper.from_array(np.array([2, 3], np.int64), "axes")
+    return model([helper.make_node(kind, ["image", axes_name], ["latent"], keepdims=0)], [axes] if axes_name else [])
+
+
+def mean():
+    return model([helper.make_node("ReduceMean", ["image"], ["latent"], axes=[2, 3], keepdims=0)])
+
+
+def test_a_reduce_with_its_axes_as_an_input_is_refused():
+    with pytest.raises(ModelError, match=r"toy: ReduceSum latent takes its axes as an input"):
+        finish(reduce_with_input(), GRAPH)
+
+
+def test_any_reduce_is_looked_at_and_an_empty_axes_input_passes():
+    with pytest.raises(ModelError, match="ReduceMax"):
+        check_reduce_axes(reduce_with_input("ReduceMax"), "toy")
+    check_reduce_axes(reduce_with_input(axes_name=""), "toy")
+    check_reduce_axes(mean(), "toy")
+
+
+def test_a_finished_graph_is_static_in_all_but_its_batch():
+    done = onnx.load_model_from_string(finish(mean(), GRAPH))
+    assert (done.opset_import[0].version, done.ir_version) == (OPSET, IR_VERSION)
+    shapes = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in done.graph.input]
+    assert shapes == [["batch", 3, 8, 8]]
+    assert [d.dim_value for d in done.graph.output[0].type.tensor_type.shape.dim][1:] == [3]
+
+
+def test_a_graph_of_another_shape_or_name_is_refused():
+    wider = GraphSpec("toy", GRAPH.input, (TensorSpec("latent", (4,)),))
+    with pytest.raises(ModelError, match="not valid ONNX"):
+        finish(mean(), wider)
+    with pytest.raises(ModelError, match=r"latent \[B, 3\] is needed"):
+        finish(model([helper.make_node("ReduceMean", ["image"], ["z"], axes=[2, 3], keepdims=0)], output="z"), GRAPH)
+
+
+def test_older_operators_are_converted():
+    old = model([helper.make_node("ReduceMean", ["image"], ["latent"], axes=[2, 3], keepdims=0)], opset=10)
+    assert convert_opset(old, "old").opset_import[0].version == OPSET
+
+
+def test_what_can_not_be_converted_is_told():
+    split = helper.make_node("Split", ["image"], ["latent", "rest"], axis=1, num_outputs=2)
+    newer = model([split], opset=18)
+    with pytest.raises(ModelError, match="onnx:f has opset 18 and can't be converted to 17"):
+        convert_opset(newer, "onnx:f")
+    foreign = mean()
+    foreign.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    with pytest.raises(ModelError, match=r"operators of com\.microsoft"):
+        convert_opset(foreign, "onnx:f")
