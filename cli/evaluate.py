@@ -56,7 +56,7 @@ def evaluate(
     closed, others = verdicts[: len(images.paths)], verdicts[len(images.paths) :]
     _tell_failures(verdicts)
     result = measure(closed, images.labels, others, opened.spec, opened.decision)
-    print(json_module.dumps(result.to_json(), ensure_ascii=False) if json else _report(result))
+    print(json_module.dumps(result.to_json(), ensure_ascii=False) if json else evaluation_text(result))
     if plots is not None:
         from ..train.plots import write_plots
 
@@ -148,7 +148,8 @@ def _tell_failures(verdicts: Sequence[Verdict]) -> None:
         print(f"leakrt: {len(failed) - _FAILURES_SHOWN} more images could not be judged", file=sys.stderr)
 
 
-def _report(result: Evaluation) -> str:
+def evaluation_text(result: Evaluation) -> str:
+    """All figures of an evaluation as aligned lines."""
     sections = [("closed set", _closed(result)), ("decision", _decision(result))]
     if result.open is not None:
         sections.append(("open set", _open_set(result)))

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="One folder a class, or train/ val/ test/ of them.")
-    ],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="One folder a class, or train/ val/ test/ of them.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Where the run is kept; an unfinished one is gone on with.")],
     vae: Annotated[str, typer.Option(help="sd:ID_OR_FOLDER, onnx:FILE or builtin.")] = "builtin",
     vae_scale: Annotated[float, typer.Option(help="latent = scale x posterior mean; 0: the encoder's own.")] = 0.0,
@@ -35,9 +33,7 @@ def train(
     views: Annotated[str, typer.Option(help="Of each training image: plain, flip or dihedral.")] = "flip",
     seed: Annotated[int, typer.Option(help="Two runs with one seed give the same weights.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")] = 0,
-    cache: Annotated[
-        Path | None, typer.Option(help="Latent cache, if not $XDG_CACHE_HOME/leakrt/latents.")
-    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Latent cache, if not $XDG_CACHE_HOME/leakrt/latents.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever stands at RUN.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out.")] = False,
 ) -> int:

@@ -135,10 +135,7 @@ def _clear(out: Path) -> None:
 def _check_same(old: RunInfo, new: RunInfo, out: Path) -> None:
     pairs = ((old.spec.to_json(), new.spec.to_json()), (old.config.to_json(), new.config.to_json()))
     differing = [
-        f"{name} (was {was[name]}, now {now[name]})"
-        for was, now in pairs
-        for name in now
-        if was[name] != now[name]
+        f"{name} (was {was[name]}, now {now[name]})" for was, now in pairs for name in now if was[name] != now[name]
     ]
     if old.data_fingerprint != new.data_fingerprint:
         differing.append("the images")

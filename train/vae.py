@@ -91,10 +91,13 @@ class SdVae:
     def _run(self, image: Array) -> Array:
         import torch
 
-        if torch.get_num_threads() != 1:
-            torch.set_num_threads(1)  # of the calling thread; sums are added in another order with another count
-        with torch.inference_mode():
-            mean = self.module.encode(torch.from_numpy(image)).latent_dist.mean
+        threads = torch.get_num_threads()  # of the calling thread
+        torch.set_num_threads(1)  # another count would add sums in another order
+        try:
+            with torch.inference_mode():
+                mean = self.module.encode(torch.from_numpy(image)).latent_dist.mean
+        finally:
+            torch.set_num_threads(threads)
         return np.asarray(mean.numpy(), np.float32)
 
 

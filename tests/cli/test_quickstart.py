@@ -1,0 +1,48 @@
+"""The whole way in small: every stage runs, and what it leaves is whole."""
+
+import re
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from leakrt.cli.quickstart import quickstart
+from leakrt.core.bundle import Bundle
+from leakrt.core.images import find_images, read_image
+from leakrt.train.synthetic import SyntheticPlan, make_data_set
+
+
+def test_the_whole_way_ends_in_a_bundle_and_a_report_that_fetches_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    out = tmp_path / "quick start"
+    assert quickstart(out, seed=3, fast=True) == 0
+    printed = capsys.readouterr().out
+    for expected in ("verdicts on held-out pictures", "macro AUC", "false alarms", "end to end", "report:"):
+        assert expected in printed
+    bundle = Bundle(out / "bundle")
+    assert bundle.spec.vae_kind == "sd"
+    assert bundle.spec.class_names == ("nearest", "pixelshuffle", "real", "transposed")
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/") > 20
+    assert not re.search(r"(src|href)=.?(https?:)?//", page)
+
+    pictures = [path.stat().st_mtime_ns for path in find_images(out / "data")]
+    assert quickstart(out, seed=3, fast=True) == 0
+    assert [path.stat().st_mtime_ns for path in find_images(out / "data")] == pictures
+
+
+def test_a_plan_gives_the_same_pictures_again_and_keeps_a_scene_in_one_split(tmp_path):
+    plan = SyntheticPlan(64, 3, 2, 2, 2, seed=7)
+    for name in ("a", "b"):
+        make_data_set(tmp_path / name, plan)
+    first, second = find_images(tmp_path / "a"), find_images(tmp_path / "b")
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+    counts = {s: len(find_images(tmp_path / "a" / "data" / s)) for s in ("train", "val", "test")}
+    assert counts == {"train": 12, "val": 8, "test": 8}
+    assert len(find_images(tmp_path / "a" / "open")) == 2
+    real = read_image(tmp_path / "a" / "data" / "test" / "real" / "0000.jpg").pixels
+    copy = read_image(tmp_path / "a" / "data" / "test" / "nearest" / "0000.jpg").pixels
+    assert real.shape == copy.shape == (64, 64, 3)
+    assert not np.array_equal(real, copy)
