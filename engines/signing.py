@@ -37,7 +37,7 @@ class Signer:
 
     def sign(self, data: bytes) -> bytes:
         """64 bytes."""
-        return self._key.sign(data)
+        return bytes(self._key.sign(data))
 
     @classmethod
     def own(cls) -> Signer:

@@ -1,0 +1,94 @@
+"""The ONNX Runtime backend keeps to the graphs' names and shapes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from leakrt.core.bundle import Bundle
+from leakrt.core.errors import ModelError
+from leakrt.runtime.backends import onnxruntime
+from leakrt.runtime.backends.base import Variant
+from leakrt.runtime.backends.onnxruntime import OnnxRuntimeBackend
+
+
+@pytest.fixture(scope="module")
+def variant(tiny):
+    bundle = Bundle(tiny)
+    return Variant(bundle.spec, "fp32", bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32"))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_both_graphs_give_what_the_format_says(variant, batch):
+    backend = OnnxRuntimeBackend(variant, 1)
+    rng = np.random.default_rng(0)
+    latent = backend.vae_encoder(rng.standard_normal((batch, 3, 40, 40), dtype=np.float32))
+    assert (latent.shape, latent.dtype) == ((batch, 4, 5, 5), np.float32)
+    outputs = backend.leak_encoder(np.repeat(latent[:, None], 3, axis=1))
+    assert outputs.scores.shape == (batch, 3)
+    assert outputs.embedding.shape == outputs.gates.shape == (batch, 12)
+    np.testing.assert_allclose(outputs.step_weights.sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_it_says_what_it_is(variant):
+    described = OnnxRuntimeBackend(variant, 2).describe()
+    assert (described.backend, described.precision, described.threads) == ("onnxruntime", "fp32", 2)
+    assert described.version[0].isdigit()
+
+
+@pytest.mark.parametrize("graph", ["vae_encoder", "leak_encoder"])
+@pytest.mark.parametrize("data", [b"", b"not a graph", b"\x08\x08"])
+def test_bytes_that_are_no_graph_are_one_line_that_names_the_graph(variant, graph, data, capfd):
+    with pytest.raises(ModelError, match=f"^{graph}: ONNX Runtime can't load it") as error:
+        OnnxRuntimeBackend(replace(variant, **{graph: data}), 1)
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_an_encoder_with_the_wrong_output_shape_is_named_with_both_shapes(variant):
+    bundles = pytest.importorskip("bundles", reason="needs tests/bundles.py")
+    pytest.importorskip("onnx")
+    wrong = bundles.vae_encoder(variant.spec, channels_out=16)
+    with pytest.raises(ModelError, match=r"^vae_encoder: latent has shape .*16, 5, 5\], where latent \[B, 4, 5, 5\]"):
+        OnnxRuntimeBackend(replace(variant, vae_encoder=wrong), 1)
+
+
+def test_swapped_graphs_are_found_at_load(variant):
+    with pytest.raises(ModelError, match=r"^vae_encoder: the inputs are \['noised'\], where image \[B, 3, 40, 40\]"):
+        OnnxRuntimeBackend(replace(variant, vae_encoder=variant.leak_encoder), 1)
+
+
+def test_another_type_is_refused(variant):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_model_from_string(variant.vae_encoder)
+    last = model.graph.node[-1]
+    last.output[0] = "inner"
+    model.graph.node.append(onnx.helper.make_node("Cast", ["inner"], ["latent"], to=onnx.TensorProto.FLOAT16))
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    with pytest.raises(ModelError, match=r"^vae_encoder: latent has type tensor\(float16\), where float32 is needed"):
+        OnnxRuntimeBackend(replace(variant, vae_encoder=model.SerializeToString()), 1)
+
+
+def test_weights_outside_the_verified_bytes_are_not_loaded(variant, tmp_path, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_model_from_string(variant.vae_encoder)
+    for tensor in model.graph.initializer:
+        onnx.external_data_helper.set_external_data(tensor, "weights.bin")
+        data = tensor.raw_data
+        tensor.ClearField("raw_data")
+        (tmp_path / "weights.bin").write_bytes(data * 100)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"^vae_encoder: "):
+        OnnxRuntimeBackend(replace(variant, vae_encoder=model.SerializeToString()), 1)
+
+
+def test_a_missing_library_is_told_with_its_install_command(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    found = onnxruntime.probe()
+    assert not found.runs
+    assert "not installed" in found.reason
+    assert found.install == "pip install onnxruntime"

@@ -1,0 +1,65 @@
+"""A variant that does not give what its bundle promises is refused at load."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from leakrt import Detector
+from leakrt.core.bundle import Bundle, Golden, write_bundle
+from leakrt.core.errors import BundleError, ParityError
+
+
+@pytest.fixture
+def changed(tiny, tmp_path):
+    """Writes the tiny bundle with other golden scores or another tolerance."""
+
+    def write(scores=lambda s: s, tolerance=None):
+        source = Bundle(tiny)
+        files = {name: source.read(name) for name in source.file_sizes}
+        golden = source.golden()
+        moved = {p: np.float32(scores(v)) for p, v in golden.scores.items() if scores(v) is not None}
+        files["golden.npz"] = Golden(golden.image, moved, golden.embedding).to_bytes()
+        if tolerance is not None:
+            block = json.loads(files["decision.json"])
+            block["fp32"]["tolerance"] = tolerance
+            files["decision.json"] = json.dumps(block).encode()
+        write_bundle(tmp_path / "b", source.spec, files, {})
+        return tmp_path / "b"
+
+    return write
+
+
+def test_what_agrees_loads(changed):
+    assert Detector.load(changed()).spec.image_size == 40
+
+
+def test_scores_beyond_the_tolerance_are_refused_with_both_numbers(changed):
+    path = changed(lambda s: s + [0, 0.01, 0])
+    with pytest.raises(
+        ParityError, match=r"fp32 on onnxruntime moves the golden image's scores by 0\.01.*the 0\.0001 that"
+    ):
+        Detector.load(path)
+
+
+def test_scores_within_the_stated_tolerance_load(changed):
+    assert Detector.load(changed(lambda s: s + [0, 0.01, 0], {"onnxruntime": 0.02}))
+
+
+def test_a_backend_without_a_stated_tolerance_gets_a_ten_thousandth_of_the_largest_score(changed):
+    assert Detector.load(changed(lambda s: s + [0, 5e-5, 0], {}))
+    with pytest.raises(ParityError, match="moves the golden image's scores"):
+        Detector.load(changed(lambda s: s + [0, 1e-2, 0], {}))
+
+
+def test_a_not_a_number_is_refused(changed):
+    with pytest.raises(ParityError, match="by nan"):
+        Detector.load(changed(lambda s: s * [1, np.nan, 1]))
+
+
+def test_a_bundle_that_promises_nothing_is_refused(changed):
+    for scores in (lambda s: None, lambda s: s[:2]):
+        with pytest.raises(BundleError, match=r"golden\.npz holds no scores for fp32"):
+            Detector.load(changed(scores))

@@ -1,0 +1,43 @@
+"""How many threads a detector takes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from leakrt.core.errors import UsageError
+from leakrt.runtime import threads
+
+
+def test_a_number_is_taken_as_it_is():
+    assert threads.resolve_threads(5) == 5
+
+
+def test_zero_takes_no_more_than_this_process_may_use():
+    assert 1 <= threads.resolve_threads(0) <= os.cpu_count()
+
+
+def test_a_negative_number_is_wrong_usage():
+    with pytest.raises(UsageError, match="-1 threads; 0 means one for each core"):
+        threads.resolve_threads(-1)
+
+
+def test_hyper_threads_of_one_core_count_once(tmp_path, monkeypatch):
+    for cpu, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
+        folder = tmp_path / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(siblings)
+    monkeypatch.setattr(threads, "_TOPOLOGY", tmp_path)
+    monkeypatch.setattr(threads, "_QUOTA", tmp_path / "none")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    assert threads.resolve_threads(0) == 2
+
+
+@pytest.mark.parametrize(("text", "expected"), [("150000 100000\n", 2), ("50000 100000\n", 1), ("max 100000\n", 4)])
+def test_a_quota_of_the_cgroup_is_respected(tmp_path, monkeypatch, text, expected):
+    (tmp_path / "cpu.max").write_text(text)
+    monkeypatch.setattr(threads, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(threads, "_TOPOLOGY", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    assert threads.resolve_threads(0) == expected

@@ -1,0 +1,161 @@
+"""The three layouts of a data folder, and the split that LeakRT draws itself."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from leakrt.core.errors import DataError
+from leakrt.train.layout import read_layout
+
+
+def put(root: Path, *names: str) -> None:
+    """Empty files: a layout is read without opening an image."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def put_classes(root: Path, **counts: int) -> None:
+    for name, count in counts.items():
+        put(root, *(f"{name}/{name}_{i:03d}.png" for i in range(count)))
+
+
+def assigned(root: Path, seed: int = 0) -> dict[str, tuple[str, str]]:
+    found = read_layout(root, seed)
+    return {a.path.relative_to(root).as_posix(): (a.class_name, a.split) for a in found}
+
+
+def split_counts(root: Path, seed: int = 0) -> Counter:
+    return Counter(assigned(root, seed).values())
+
+
+def test_folders_of_splits_are_taken_as_they_are_and_others_beside_them_ignored(tmp_path):
+    put(tmp_path, "train/a/1.jpg", "val/a/2.JPG", "test/b/deep/3.png", "open/c/4.png", "train/a/notes.txt")
+    assert assigned(tmp_path) == {
+        "train/a/1.jpg": ("a", "train"),
+        "val/a/2.JPG": ("a", "val"),
+        "test/b/deep/3.png": ("b", "test"),
+    }
+
+
+def test_a_class_may_be_named_train_where_no_other_split_is(tmp_path):
+    put_classes(tmp_path, train=5, plane=5)
+    assert {name for name, _ in assigned(tmp_path).values()} == {"train", "plane"}
+
+
+def test_split_folders_without_val_are_refused(tmp_path):
+    put(tmp_path, "train/a/1.jpg", "test/a/2.jpg")
+    with pytest.raises(DataError, match="no val"):
+        read_layout(tmp_path, 0)
+
+
+def test_each_class_is_split_70_15_15(tmp_path):
+    put_classes(tmp_path, a=40, b=100, c=7)
+    counts = split_counts(tmp_path)
+    assert [counts["a", s] for s in ("train", "val", "test")] == [28, 6, 6]
+    assert [counts["b", s] for s in ("train", "val", "test")] == [70, 15, 15]
+    assert [counts["c", s] for s in ("train", "val", "test")] == [5, 1, 1]
+
+
+def test_files_of_one_picture_stay_in_one_split_and_the_shares_hold(tmp_path):
+    put(tmp_path, *(f"{name}/{i:03d}.{end}" for name, end in (("a", "png"), ("b", "jpg")) for i in range(41)))
+    put(tmp_path, *(f"b/own{i}.png" for i in range(19)))
+    put(tmp_path, *(f"c/{i:03d}.png" for i in range(0, 41, 2)))
+    splits = defaultdict(set)
+    for path, (_, split) in assigned(tmp_path).items():
+        splits[Path(path).stem].add(split)
+    assert all(len(found) == 1 for found in splits.values())
+    counts = split_counts(tmp_path)
+    for name, total in (("a", 41), ("b", 60), ("c", 21)):
+        assert abs(counts[name, "val"] - 0.15 * total) <= 2
+        assert abs(counts[name, "test"] - 0.15 * total) <= 2
+
+
+def test_the_split_follows_the_seed_alone(tmp_path):
+    put_classes(tmp_path / "here", a=30, b=30)
+    put_classes(tmp_path / "there", b=30, a=30)
+    assert assigned(tmp_path / "here", 3) == assigned(tmp_path / "there", 3)
+    assert assigned(tmp_path / "here", 3) != assigned(tmp_path / "here", 4)
+
+
+def test_a_class_too_small_to_split_is_named(tmp_path):
+    put_classes(tmp_path, a=30, b=2)
+    with pytest.raises(DataError, match="class b has 2 images; at least 3"):
+        read_layout(tmp_path, 0)
+
+
+def test_hidden_folders_are_no_classes(tmp_path):
+    put_classes(tmp_path, a=5, b=5)
+    put(tmp_path, ".thumbnails/1.png")
+    assert {name for name, _ in assigned(tmp_path).values()} == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, "no such folder"),
+        (lambda root: root.mkdir(), "holds no folders"),
+        (lambda root: put(root, "1.png", "2.png"), "holds no folders"),
+        (lambda root: put(root, "a/1.png", "b/readme.txt"), r"class b: .* holds no images"),
+    ],
+)
+def test_what_is_no_data_folder_is_refused_in_one_line(tmp_path, make, message):
+    make(tmp_path / "data")
+    with pytest.raises(DataError, match=message) as error:
+        read_layout(tmp_path / "data", 0)
+    assert "\n" not in str(error.value)
+
+
+def write_split(root: Path, data: object) -> None:
+    (root / "Split.json").write_text(data if isinstance(data, str) else json.dumps(data))
+
+
+def test_a_split_file_decides_and_what_it_does_not_list_is_left_out(tmp_path):
+    put(tmp_path, "a/1.png", "a/sub/2.png", "a/3.png", "b/1.png", "c/1.png")
+    write_split(tmp_path, {"seed": 7, "train": {"a": ["1.png"], "b": ["1.png"]}, "validation": {"a": ["sub/2.png"]}})
+    assert assigned(tmp_path) == {
+        "a/1.png": ("a", "train"),
+        "b/1.png": ("b", "train"),
+        "a/sub/2.png": ("a", "val"),
+    }
+
+
+def test_a_split_file_may_give_positions_in_each_class(tmp_path):
+    put(tmp_path, "a/B.png", "a/a.png", "a/c.png", "b/1.png", "b/2.png", "b/3.png")
+    write_split(tmp_path, {"train": [0], "val": [1], "test": [2]})
+    found = assigned(tmp_path)
+    assert found["a/a.png"] == ("a", "train")
+    assert found["a/B.png"] == ("a", "val")
+    assert found["b/3.png"] == ("b", "test")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("{", "can't be read as JSON"),
+        ("[" * 100_000, "can't be read as JSON"),
+        ([], "must be an object"),
+        ({}, "lists no images"),
+        ({"trian": {"a": ["1.png"]}}, "no split is named 'trian'"),
+        ({"train": {"a": "1.png"}}, "needs a list of file names"),
+        ({"train": {"a": [1]}}, "needs a list of file names"),
+        ({"train": {"a": ["gone.png"]}}, "lists a/gone.png, which is not there"),
+        ({"train": {"a": ["../../secret.png"]}}, "does not lie in the folder of its class"),
+        ({"train": {"a": ["/etc/passwd"]}}, "does not lie in the folder of its class"),
+        ({"train": {"../b": ["1.png"]}}, "does not lie in the folder of its class"),
+        ({"train": {"a": ["1.png\0"]}}, "does not lie in the folder of its class"),
+        ({"train": {"a": ["1.png"]}, "test": {"a": ["1.png"]}}, "is in train and in test"),
+        ({"train": [0], "val": [5]}, "5 is no position in class a"),
+        ({"train": [True]}, "True is no position"),
+    ],
+)
+def test_a_split_file_that_can_not_be_meant_is_refused_in_one_line(tmp_path, data, message):
+    put(tmp_path, "a/1.png", "a/2.png", "b/1.png", "b/2.png")
+    write_split(tmp_path, data)
+    with pytest.raises(DataError, match=message) as error:
+        read_layout(tmp_path, 0)
+    assert "\n" not in str(error.value)

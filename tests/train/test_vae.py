@@ -1,0 +1,263 @@
+"""The VAE encoders: what they give, what they refuse, and how they are told apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import Graph, vae_encoder
+from runs import SPEC
+
+from leakrt.core.errors import CheckpointError, ModelError, UsageError
+from leakrt.train.vae import OWN_SCALE, VaeDescription, open_vae, reopen_vae
+
+pytest.importorskip("onnx")
+SIZE = SPEC.image_size
+
+
+def images(count: int, size: int = SIZE, seed: int = 0):
+    return np.random.default_rng(seed).uniform(-1, 1, (count, 3, size, size)).astype(np.float32)
+
+
+@pytest.fixture
+def onnx_file(tmp_path) -> Path:
+    path = tmp_path / "vae.onnx"
+    path.write_bytes(vae_encoder(SPEC))
+    return path
+
+
+def graph(build, shape=("B", 3, SIZE, SIZE), name="pixels", opset=17, element=1) -> bytes:
+    """An encoder whose nodes `build(Graph, input name)` draws; its last node's output is the latent."""
+    from onnx import helper
+
+    g = Graph(np.random.default_rng(0))
+    out = build(g, name)
+    model = helper.make_model(
+        helper.make_graph(
+            g.nodes,
+            "g",
+            [helper.make_tensor_value_info(name, element, list(shape))],
+            [helper.make_tensor_value_info(out, element, None)],
+            g.weights,
+        ),
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=8,
+    )
+    return model.SerializeToString()
+
+
+def eighth(channels: int = 4):
+    return lambda g, x: g.conv(x, 3, channels, 8, 8)
+
+
+def test_an_onnx_encoder_gives_its_output_times_the_scale(onnx_file):
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
+    batch = images(3)
+    expected = session.run(None, {"image": batch})[0]
+    found = open_vae(f"onnx:{onnx_file}", 0.25, SIZE).encode(batch)
+    assert found.dtype == np.float32
+    assert found.shape == (3, 4, SIZE // 8, SIZE // 8)
+    np.testing.assert_allclose(found, 0.25 * expected, atol=1e-6)
+
+
+def test_an_onnx_encoder_without_a_scale_gets_that_of_stable_diffusion(onnx_file):
+    assert open_vae(f"onnx:{onnx_file}", OWN_SCALE, SIZE).description.scale == 0.18215
+
+
+def test_latents_are_the_same_bits_in_every_batch(onnx_file):
+    vae, batch = open_vae(f"onnx:{onnx_file}", 1.0, SIZE), images(5)
+    one_by_one = np.concatenate([vae.encode(image[None]) for image in batch])
+    assert np.array_equal(vae.encode(batch), one_by_one)
+    assert vae.encode(batch[:0]).shape == (0, 4, SIZE // 8, SIZE // 8)
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17, 19])
+def test_any_input_name_opset_and_dynamic_size_will_do(tmp_path, opset):
+    path = tmp_path / "any.onnx"
+    path.write_bytes(graph(eighth(), ("b", 3, "height", "width"), "x:0", opset))
+    assert open_vae(f"onnx:{path}", 1.0, 48).encode(images(2, 48)).shape == (2, 4, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: vae_encoder(SPEC, channels_out=8), r"shape \[1, 8, 4, 4\] .* \[1, 4, 4, 4\] is needed"),
+        (lambda: graph(lambda g, x: g.conv(x, 3, 4, 4, 4)), r"shape \[1, 4, 8, 8\]"),
+        (lambda: graph(lambda g, x: g.op("Flatten", x)), r"shape \[1, 3072\]"),
+        (lambda: graph(eighth(), ("B", 3, 64, 64)), "can't be run"),
+        (lambda: graph(lambda g, x: g.op("Relu", x), ("B", 3)), r"takes pixels tensor\(float\)"),
+        (lambda: graph(lambda g, x: g.op("Relu", x), element=10), r"tensor\(float16\)"),
+        (lambda: b"no model", "can't be loaded"),
+        (lambda: b"", "can't be loaded"),
+        (lambda: vae_encoder(SPEC)[:500], "can't be loaded"),
+    ],
+)
+def test_an_onnx_file_that_is_no_encoder_is_refused_in_one_line(tmp_path, model, message):
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(model())
+    with pytest.raises(ModelError, match=message) as error:
+        open_vae(f"onnx:{path}", 1.0, SIZE)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_weights_beside_the_onnx_file_are_not_followed(tmp_path, onnx_file):
+    import onnx
+
+    model = onnx.load(onnx_file)
+    onnx.save(model, tmp_path / "split.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    with pytest.raises(ModelError, match="can't be loaded"):
+        open_vae(f"onnx:{tmp_path / 'split.onnx'}", 1.0, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("option", "scale", "error", "message"),
+    [
+        ("builtin", 0.0, ModelError, "no trained weights yet"),
+        ("taesd", 0.0, UsageError, "choose sd:ID_OR_FOLDER, onnx:FILE or builtin"),
+        ("onnx:", 0.0, UsageError, "choose sd:ID_OR_FOLDER"),
+        ("onnx:/no/such.onnx", 0.0, ModelError, "can't be read"),
+        ("onnx:/", 0.0, ModelError, "can't be read"),
+        ("builtin", -1.0, UsageError, "VAE scale -1.0"),
+        ("builtin", float("nan"), UsageError, "VAE scale nan"),
+    ],
+)
+def test_an_option_that_names_no_encoder_is_refused(option, scale, error, message):
+    with pytest.raises(error, match=message):
+        open_vae(option, scale, SIZE)
+
+
+def test_the_fingerprint_moves_with_weights_scale_and_size_but_not_with_the_place(tmp_path, onnx_file):
+    def fingerprint(path=onnx_file, scale=0.5, size=SIZE):
+        return open_vae(f"onnx:{path}", scale, size).description.fingerprint
+
+    moved = tmp_path / "moved.onnx"
+    moved.write_bytes(onnx_file.read_bytes())
+    other = tmp_path / "other.onnx"
+    other.write_bytes(vae_encoder(SPEC, seed=9))
+    dynamic = tmp_path / "dynamic.onnx"
+    dynamic.write_bytes(graph(eighth(), ("b", 3, "h", "w")))
+    assert fingerprint(moved) == fingerprint()
+    assert len({fingerprint(), fingerprint(other), fingerprint(scale=0.6)}) == 3
+    assert fingerprint(dynamic) != fingerprint(dynamic, size=64)
+
+
+def test_a_run_reopens_the_very_encoder_and_no_other(tmp_path, onnx_file, monkeypatch):
+    monkeypatch.chdir(onnx_file.parent)
+    described = open_vae(f"onnx:{onnx_file.name}", 0.5, SIZE).description
+    monkeypatch.chdir("/")
+    assert reopen_vae(described).description == described
+    moved = onnx_file.rename(tmp_path / "moved.onnx")
+    with pytest.raises(ModelError, match="can't be read"):
+        reopen_vae(described)
+    assert reopen_vae(described, str(moved)).description.fingerprint == described.fingerprint
+    moved.write_bytes(vae_encoder(SPEC, seed=9))
+    with pytest.raises(ModelError, match="is not the VAE that the run was trained through"):
+        reopen_vae(described, str(moved))
+
+
+def test_a_description_survives_json_and_a_broken_one_is_refused(onnx_file):
+    described = open_vae(f"onnx:{onnx_file}", 0.5, SIZE).description
+    assert VaeDescription.from_json(described.to_json()) == described
+    for change in ({"scale": "1"}, {"extra": 1}, {"kind": 3}, {"image_size": 1.5}):
+        with pytest.raises(CheckpointError):
+            VaeDescription.from_json({**described.to_json(), **change})
+
+
+class TestAutoencoderKL:
+    """`sd:`, with a small AutoencoderKL saved in diffusers' own format."""
+
+    @pytest.fixture(scope="class")
+    def saved(self, tmp_path_factory):
+        torch = pytest.importorskip("torch")
+        diffusers = pytest.importorskip("diffusers")
+        torch.manual_seed(0)
+        module = diffusers.AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(4, 4, 8, 8),
+            layers_per_block=1,
+            norm_num_groups=4,
+            sample_size=64,
+            scaling_factor=0.7,
+        ).eval()
+        folder = tmp_path_factory.mktemp("sd")
+        module.save_pretrained(folder)
+        return folder, module
+
+    def test_latents_are_the_posterior_mean_times_the_encoder_s_own_scale(self, saved):
+        import torch
+
+        folder, module = saved
+        vae, batch = open_vae(f"sd:{folder}", OWN_SCALE, 40), images(2, 40)
+        with torch.inference_mode():
+            mean = module.encode(torch.from_numpy(batch)).latent_dist.mean.numpy()
+        assert vae.description.scale == pytest.approx(0.7)
+        np.testing.assert_allclose(vae.encode(batch), np.float32(0.7) * mean, atol=1e-5)
+        assert open_vae(f"sd:{folder}", 0.3, 40).description.scale == 0.3
+
+    def test_the_vae_of_a_whole_pipeline_is_found(self, saved, tmp_path):
+        saved[1].save_pretrained(tmp_path / "vae")
+        (tmp_path / "model_index.json").write_text("{}")
+        whole, alone = (open_vae(f"sd:{p}", OWN_SCALE, 40).description.fingerprint for p in (tmp_path, saved[0]))
+        assert whole == alone
+
+    def test_encoding_leaves_the_caller_s_threads_alone(self, saved):
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(3)
+        try:
+            open_vae(f"sd:{saved[0]}", OWN_SCALE, 40).encode(images(1, 40))
+            assert torch.get_num_threads() == 3
+        finally:
+            torch.set_num_threads(before)
+
+    def test_weights_in_a_pickle_are_not_read(self, saved, tmp_path):
+        saved[1].save_pretrained(tmp_path, safe_serialization=False)
+        with pytest.raises(ModelError, match="can't be loaded") as error:
+            open_vae(f"sd:{tmp_path}", OWN_SCALE, 40)
+        assert "\n" not in str(error.value)
+
+    def test_truncated_weights_are_refused(self, saved, tmp_path):
+        saved[1].save_pretrained(tmp_path)
+        weights = next(tmp_path.glob("*.safetensors"))
+        weights.write_bytes(weights.read_bytes()[:-100])
+        with pytest.raises(ModelError, match="can't be loaded"):
+            open_vae(f"sd:{tmp_path}", OWN_SCALE, 40)
+
+    def test_another_number_of_latent_channels_is_refused_with_both_shapes(self, tmp_path):
+        diffusers = pytest.importorskip("diffusers")
+        diffusers.AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            block_out_channels=(4, 4, 4),
+            latent_channels=3,
+            layers_per_block=1,
+            norm_num_groups=4,
+        ).save_pretrained(tmp_path)
+        with pytest.raises(ModelError, match=r"\[1, 3, 16, 16\] for S = 64, where .* \[1, 4, 8, 8\]"):
+            open_vae(f"sd:{tmp_path}", OWN_SCALE, 40)
+
+    @pytest.mark.parametrize(
+        ("source", "message"),
+        [
+            ("/no/such/folder", "no such folder"),
+            ("nosuchfolder", "no such folder"),
+            ("owner/name", "without a network download its folder elsewhere"),
+        ],
+    )
+    def test_what_is_not_here_is_told_in_one_line(self, source, message, monkeypatch):
+        hub = pytest.importorskip("huggingface_hub")
+        monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+        monkeypatch.setattr(hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+        with pytest.raises(ModelError, match=message) as error:
+            open_vae(f"sd:{source}", OWN_SCALE, 40)
+        assert "\n" not in str(error.value)
+
+    def test_a_folder_without_a_vae_is_told(self, tmp_path):
+        with pytest.raises(ModelError, match="can't be loaded"):
+            open_vae(f"sd:{tmp_path}", OWN_SCALE, 40)
