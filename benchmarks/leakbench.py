@@ -1,0 +1,117 @@
+"""Attribution on LeakBench: three seeds with prototypes, gates and four steps, beside a one-step linear ablation.
+
+    python benchmarks/leakbench.py LEAKBENCH ENCODER.onnx [--work FOLDER] [--seeds 0,1,2] [--json FILE]
+
+Trains what --work does not hold yet (about ten minutes a seed on two idle cores), fits thresholds on validation
+images, and measures on test images. Prints each figure beside its target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from leakrt.cli.console import ConsoleProgress, table
+from leakrt.core.files import atomic_write, cache_folder
+from leakrt.core.spec import ModelSpec
+from leakrt.train.config import TrainConfig
+from leakrt.train.evaluation import evaluate
+from leakrt.train.fit import fit_run
+from leakrt.train.judge_images import judge_images
+from leakrt.train.labelled import labelled_images, open_images
+from leakrt.train.run import Run
+from leakrt.train.session import TrainRequest, train
+
+SCALE = 0.18215
+TARGET_AUC, TARGET_BALANCED, TARGET_COVERAGE = 0.965, 0.74, 0.7
+
+
+def main() -> None:
+    """Train, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("encoder", type=Path)
+    parser.add_argument("--work", type=Path, default=Path("leakbench-runs"))
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/leakbench.json"))
+    args = parser.parse_args()
+    full = {f"seed{seed}": _measure(args, int(seed), ablation=False) for seed in args.seeds.split(",")}
+    ablation = _measure(args, 0, ablation=True)
+    _print(full, ablation)
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(args.json, json.dumps({**full, "ablation": ablation}, indent=1).encode())
+
+
+def _measure(args: argparse.Namespace, seed: int, ablation: bool) -> dict[str, Any]:
+    """Figures of one run; the ablation has no prototypes, so no density and no thresholds either."""
+    run = _train(args, seed, ablation)
+    if ablation:
+        return _ablation_figures(run)
+    with ConsoleProgress() as progress:
+        fitted = fit_run(run, progress=progress)
+        test, unseen = labelled_images(args.data, "test"), open_images(args.data / "open")
+        verdicts = judge_images(fitted, [*test.paths, *unseen], progress)
+    count = len(test.paths)
+    result = evaluate(verdicts[:count], test.labels, verdicts[count:], run.spec, fitted.judge.decision)
+    return result.to_json()
+
+
+def _train(args: argparse.Namespace, seed: int, ablation: bool) -> Run:
+    config = TrainConfig(epochs=args.epochs, seed=seed, threads=1)
+    spec = ModelSpec(("real", "not real"), "real")
+    if ablation:
+        config, spec = replace(config, head="linear"), replace(spec, timesteps=(0,))
+    out = args.work / (f"linear{seed}" if ablation else f"seed{seed}")
+    print(f"{out}: {'one-step linear ablation' if ablation else 'four steps, gates, prototypes'}", file=sys.stderr)
+    request = TrainRequest(args.data, out, f"onnx:{args.encoder}", cache_folder() / "latents", config, spec, SCALE)
+    with ConsoleProgress() as progress:
+        return train(request, progress)
+
+
+def _ablation_figures(run: Run) -> dict[str, Any]:
+    import numpy as np
+    from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+    from leakrt.core.decision import probabilities
+    from leakrt.train.predict import predict
+
+    labels = run.labels("test")
+    shares = probabilities(predict(run.encoder(), run.spec, run.latents("test")).scores, 1.0)
+    aucs = [roc_auc_score(labels == k, shares[:, k]) for k in range(shares.shape[1])]
+    balanced = balanced_accuracy_score(labels, shares.argmax(axis=1))
+    return {"macro_auc": float(np.mean(aucs)), "balanced_accuracy": float(balanced)}
+
+
+def _print(full: dict[str, dict[str, Any]], ablation: dict[str, Any]) -> None:
+    runs = list(full.values())
+    rows: list[tuple[str, ...]] = [("figure", "mean", "spread", *full, "ablation", "target")]
+    for key, target in (
+        ("macro_auc", TARGET_AUC),
+        ("balanced_accuracy", TARGET_BALANCED),
+        ("coverage", TARGET_COVERAGE),
+    ):
+        rows.append(_row(key, runs, ablation.get(key), f"at least {target}"))
+    for key in ("coverage_real", "generated_called_generated", "open_auroc", "open_fpr95", "oscr", "ece"):
+        rows.append(_row(key, runs, None, ""))
+    print(table(rows))
+    for name, run in full.items():
+        low, high = run["false_alarm_interval"]
+        where = "inside" if low <= run["false_alarm_count"] <= high else "OUTSIDE"
+        print(f"  {name}: {run['false_alarm_count']} false alarms of {run['real_faces']}, {where} [{low}, {high}]")
+
+
+def _row(key: str, runs: list[dict[str, Any]], ablation: float | None, target: str) -> tuple[str, ...]:
+    values = [run[key] for run in runs]
+    spread = stdev(values) if len(values) > 1 else 0.0
+    last = "" if ablation is None else f"{ablation:.4f}"
+    return (key, f"{mean(values):.4f}", f"{spread:.4f}", *(f"{v:.4f}" for v in values), last, target)
+
+
+if __name__ == "__main__":
+    main()
