@@ -6,14 +6,16 @@ takes the graph at its word, so the copy given to the builder says what shall be
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError, require
 from ..core.files import sha256_bytes
 from ..core.graphs import GraphSpec
+from ..export.graph_io import parse_graph
 from .flavour import Flavour
-from .surgery import halve_input, halve_output, name_nodes, spell_out_instance_norm
+from .surgery import halve_input, halve_output, spell_out_instance_norm
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -22,12 +24,28 @@ RECIPE = 1  # counts changes of what is derived: part of the cache key
 _QDQ_OPSET = 19  # the first with float16 Q/DQ
 _HALF_BETWEEN = frozenset({"latent"})  # outputs that another kernel reads in float16; results stay float32
 # Float32 inside a float16 graph: what sums many values or divides, where 65504 and 3 digits are too little.
-_ISLANDS = (
-    "Exp", "GlobalAveragePool", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "Log",
-    "LogSoftmax", "Pow", "ReduceL2", "ReduceLogSumExp", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Reciprocal",
-    "Softmax", "Softplus", "Sqrt",
-)  # fmt: skip
-_WEIGHTY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_ISLANDS = frozenset(
+    [
+        "Exp",
+        "GlobalAveragePool",
+        "GroupNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "Log",
+        "LogSoftmax",
+        "Pow",
+        "ReduceL2",
+        "ReduceLogSumExp",
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "Reciprocal",
+        "Softmax",
+        "Softplus",
+        "Sqrt",
+    ]
+)
+_WEIGHTY = frozenset({"Conv", "ConvTranspose"})
 
 
 @dataclass(frozen=True)
@@ -42,12 +60,8 @@ class DerivedGraph:
 
 def derive_graph(source: bytes, graph: GraphSpec, precision: str, flavour: Flavour) -> DerivedGraph:
     """Derive from a bundle's graph. Raises ModelError (not ONNX, or an opset that is too new), MissingExtraError."""
-    onnx = require("onnx", "rtx" if flavour.name == "tensorrt-rtx" else "tensorrt")
-    try:
-        model: ModelProto = onnx.load_model_from_string(source)
-    except Exception as error:  # protobuf's errors share no base with onnx's
-        raise ModelError(f"{graph.stem}: not an ONNX graph ({' '.join(str(error).split())[:200]})") from error
-    name_nodes(model.graph)
+    require("onnx", "rtx" if flavour.name == "tensorrt-rtx" else "tensorrt")
+    model = parse_graph(source, graph.stem)
     changed = False
     if not flavour.strongly_typed:
         changed = spell_out_instance_norm(model) > 0
@@ -73,29 +87,30 @@ def boundary_types(graph: GraphSpec, precision: str) -> tuple[tuple[str, str], .
 
 def _halve_rest(model: ModelProto, stem: str) -> ModelProto:
     """Float16 for what is not int8: up to the last convolution; the head behind it, and the islands, stay float32."""
-    from onnx import version_converter
+    import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
-    if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        raise ModelError(f"{stem}: the int8 graph holds no QuantizeLinear; calibrate again: leakrt calibrate")
+    logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.ERROR)
     try:
-        model = version_converter.convert_version(model, _QDQ_OPSET)
-        return convert_float_to_float16(
-            model, keep_io_types=True, op_block_list=list(_ISLANDS), node_block_list=_head(model)
+        model = onnx.version_converter.convert_version(model, _QDQ_OPSET)
+        model = convert_float_to_float16(
+            model, keep_io_types=True, op_block_list=sorted(_ISLANDS), node_block_list=_head(model)
         )
+        OnnxModel.graph_topological_sort(model.graph)  # the converter appends its casts
+        onnx.checker.check_model(model)
     except Exception as error:  # the converters raise what their parts raise
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{stem}: the int8 graph can't be made float16 around its int8 ({reason})") from error
+    return model
 
 
 def _head(model: ModelProto) -> list[str]:
-    """Names of the nodes with no quantised convolution or product behind them: pooling, distances, scores."""
-    quantised = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    """Names of the nodes with no convolution behind them: pooling, distances, scores."""
     needed: set[str] = set()
     head = []
     for node in reversed(model.graph.node):  # nodes stand in topological order
-        weighty = node.op_type in _WEIGHTY and any(name in quantised for name in node.input)
-        if weighty or any(name in needed for name in node.output):
+        if node.op_type in _WEIGHTY or any(name in needed for name in node.output):
             needed.update(node.input)
         else:
             head.append(node.name)

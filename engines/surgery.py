@@ -13,15 +13,6 @@ if TYPE_CHECKING:
 _FLOAT, _FLOAT16 = 1, 10  # onnx.TensorProto
 
 
-def name_nodes(graph: GraphProto) -> None:
-    """Give every node a name of its own: converters address nodes by name."""
-    seen: set[str] = set()
-    for index, node in enumerate(graph.node):
-        if not node.name or node.name in seen:
-            node.name = f"{node.op_type}_{index}"
-        seen.add(node.name)
-
-
 def halve_input(model: ModelProto, name: str) -> None:
     """Make a float32 input float16. A cast to float16 behind it goes; whoever wants float32 gets it from a cast."""
     from onnx import helper
