@@ -1,0 +1,88 @@
+"""Progress and text for people."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from leakrt.cli import console
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test moves."""
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_without_a_terminal_a_line_comes_at_most_every_two_seconds(clock):
+    stream = io.StringIO()
+    with console.ConsoleProgress("images", stream) as progress:
+        for i in range(101):
+            progress("check", i, 100)
+            clock[0] += 0.125
+    assert stream.getvalue().splitlines() == [
+        *(f"check: {n}/100 images, 8/s, {round((100 - n) / 8)} s left" for n in (16, 32, 48, 64, 80, 96)),
+        "check: 100/100 images, 8/s",
+    ]
+
+
+def test_what_is_done_at_once_prints_nothing(clock):
+    stream = io.StringIO()
+    with console.ConsoleProgress("images", stream) as progress:
+        progress("check", 0, 3)
+        progress("check", 3, 3)
+    assert stream.getvalue() == ""
+
+
+def test_an_unknown_total_shows_what_is_done(clock):
+    stream = io.StringIO()
+    progress = console.ConsoleProgress("", stream)
+    progress("read", 0, 0)
+    clock[0] += 4
+    progress("read", 8, 0)
+    assert stream.getvalue() == "read: 8, 2/s\n"
+
+
+def test_on_a_terminal_there_is_a_bar_on_stderr(monkeypatch):
+    import sys
+
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    with console.ConsoleProgress("images") as progress:
+        progress("check [me]", 1, 2)
+        progress("check [me]", 2, 2)
+    assert "check [me]" in stream.getvalue()
+    assert "2/2" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(7.6, "8 s"), (125, "2 min 5 s"), (11_520, "3 h 12 min")])
+def test_durations_are_for_people(seconds, text):
+    assert console.duration(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")])
+def test_sizes_are_for_people(count, text):
+    assert console.size(count) == text
+
+
+def test_control_characters_do_not_reach_a_terminal():
+    assert console.printable("a\nb\tc\x1b[31m\u202e\x00ä") == "a b c\ufffd[31m\ufffd\ufffdä"
+
+
+def test_colour_is_for_terminals():
+    assert console.coloured("x", "red", io.StringIO()) == "x"
+    assert console.coloured("x", "red", Terminal()) == "\x1b[31mx\x1b[0m"
+
+
+def test_columns_of_a_table_are_aligned():
+    assert console.table([("a", "1"), ("long", "22")], "") == "a     1\nlong  22"
+    assert console.table([]) == ""

@@ -1,0 +1,64 @@
+"""`leakrt inspect`: what a bundle holds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from leakrt.core.files import sha256_file
+
+
+def test_json_holds_spec_files_graphs_decisions_and_provenance(leakrt, tiny):
+    done = leakrt("inspect", tiny, "--json")
+    report = json.loads(done.out)
+    assert (done.code, done.err) == (0, "")
+    assert report["spec"]["class_names"] == ["real", "blocky", "smooth"]
+    files = {f["name"]: f for f in report["files"]}
+    for name, file in files.items():
+        assert file["sha256"] == sha256_file(tiny / name)
+        assert file["bytes"] == (tiny / name).stat().st_size
+    assert report["decisions"]["fp32"]["false_alarm_rate"] == 0.05
+    assert report["provenance"]["trained_on"] == "nothing: random weights"
+    assert [g["name"] for g in report["graphs"]] == ["leak_encoder.fp32.onnx", "vae_encoder.fp32.onnx"]
+    assert report["graphs"][1]["inputs"] == ["image [B, 3, 40, 40]"]
+
+
+def test_people_get_every_section(leakrt, tiny):
+    out = leakrt("inspect", tiny).out
+    for text in (
+        "model\n",
+        "files, all with",
+        "graph vae_encoder.fp32.onnx",
+        "decision fp32",
+        "provenance",
+        "real, blocky",
+    ):
+        assert text in out
+
+
+def test_counts_come_from_the_onnx_package(leakrt, tiny):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(str(tiny / "vae_encoder.fp32.onnx"))
+    graph = json.loads(leakrt("inspect", tiny, "--json").out)["graphs"][1]
+    assert (graph["opset"], graph["nodes"]) == (17, len(model.graph.node))
+    expected = sum(onnx.numpy_helper.to_array(tensor).size for tensor in model.graph.initializer)
+    assert graph["parameters"] == expected
+
+
+def test_without_onnx_the_session_still_tells_names_and_shapes(leakrt, tiny, monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnx" else find(name, *a))
+    graph = json.loads(leakrt("inspect", tiny, "--json").out)["graphs"][1]
+    assert graph["inputs"] == ["image [B, 3, 40, 40]"]
+    assert graph["outputs"] == ["latent [B, 4, 5, 5]"]
+    assert (graph["opset"], graph["nodes"], graph["parameters"]) == (None, None, None)
+    assert "install onnx to count it" in leakrt("inspect", tiny).out
+
+
+def test_a_folder_that_is_no_bundle_is_one_line(leakrt, tmp_path):
+    done = leakrt("inspect", tmp_path)
+    assert done.code == 1
+    assert done.err == f"leakrt: error: {tmp_path} has no manifest.json: it is not a bundle, or was copied in part\n"

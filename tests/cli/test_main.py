@@ -1,0 +1,103 @@
+"""What goes wrong is one line and an exit code; a traceback is a bug."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from leakrt.cli.main import CLOSED_PIPE, INTERRUPTED, USAGE, guarded
+from leakrt.core.errors import DataError, UsageError
+
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+
+
+def failing(error: BaseException):
+    def work() -> int:
+        raise error
+
+    return work
+
+
+def test_success_passes_its_code_through():
+    assert guarded(lambda: 0) == 0
+    assert guarded(lambda: 7) == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (DataError("no such folder: x"), 1, "leakrt: error: no such folder: x\n"),
+        (UsageError("a batch of 0"), USAGE, "leakrt: error: a batch of 0\n"),
+        (KeyboardInterrupt(), INTERRUPTED, "leakrt: interrupted\n"),
+        (DataError("two\nlines and \x1b[31mcolour"), 1, "leakrt: error: two lines and \ufffd[31mcolour\n"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_line(capsys, error, code, line):
+    assert guarded(failing(error)) == code
+    assert capsys.readouterr() == ("", line)
+
+
+def test_a_bug_keeps_its_traceback():
+    for error in (ZeroDivisionError(), OSError(errno.EACCES, "Permission denied")):
+        with pytest.raises(type(error)):
+            guarded(failing(error))
+
+
+@needs_full
+@pytest.mark.parametrize("verb", [("inspect",), ("inspect", "--json")])
+def test_a_full_disk_behind_stdout_is_one_line(start_leakrt, tiny, verb):
+    with open("/dev/full", "w") as full:
+        process = start_leakrt(*verb, tiny, stdout=full)
+        _, err = process.communicate()
+    assert err == "leakrt: error: no space left; free some space and run the command again\n"
+    assert process.returncode == 1
+
+
+def test_a_reader_that_goes_away_is_no_error(start_leakrt, tiny, image_folder):
+    process = start_leakrt("check", tiny, image_folder(60), "--json", "--batch", 1)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait() == CLOSED_PIPE
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_ctrl_c_is_one_line_and_130(tiny, image_folder, start_leakrt):
+    folder = image_folder(1)
+    again = [folder / "0000.jpg"] * 5000
+    process = start_leakrt("check", tiny, *again, "--json", "--batch", 1)
+    assert process.stdout.readline().startswith("{")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == INTERRUPTED
+    assert err.splitlines()[-1] == "leakrt: interrupted"
+    assert "Traceback" not in err
+    assert all(line.endswith("}") for line in out.splitlines())  # no line is cut
+
+
+def test_ctrl_c_while_python_imports_is_one_line_too(leakrt, monkeypatch):
+    class Interrupter:
+        def find_spec(self, name, *_):
+            if name == "leakrt.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "leakrt.cli.app", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupter(), *sys.meta_path])
+    done = leakrt("doctor")
+    assert (done.code, done.out, done.err) == (INTERRUPTED, "", "leakrt: interrupted\n")
+
+
+def test_json_is_utf8_whatever_the_locale_and_the_file_name(tiny, image_folder, start_leakrt):
+    import json
+    import os
+
+    folder = image_folder(1)
+    name = os.fsencode(folder) + b"/\xff\xc3\xa4.jpg"
+    (folder / "0000.jpg").rename(os.fsdecode(name))
+    process = start_leakrt("check", tiny, folder, "--json", env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"})
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    assert os.fsencode(json.loads(out)["path"]) == name
