@@ -115,7 +115,7 @@ def build_engine(flavour: Flavour, job: BuildJob, needs_gpu: bool, progress: Pro
 def _build(flavour: Flavour, job: BuildJob, monitor: Monitor) -> BuiltEngine:
     begin, messages = time.monotonic(), Messages()
     logger = make_logger(flavour.trt, messages)
-    builder = _make_builder(flavour, logger, messages)
+    builder: Builder = _make_builder(flavour, logger, messages)
     dla = job.options.dla
     if dla:
         _check_dla(flavour, builder, job)

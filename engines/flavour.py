@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from ..core.errors import BackendError, MissingExtraError, UsageError
-from .names import BuilderFlag, IBuilderConfig, ICudaEngine, ILogger, Trt
+from .names import BuilderFlag, IBuilderConfig, ICudaEngine, ILogger, Runtime, Trt
 
 FLAVOURS = ("tensorrt", "tensorrt-rtx")
 DEFAULT_LEVEL = 3
@@ -75,7 +75,7 @@ class Flavour(ABC):
 
     def deserialize(self, data: bytes, logger: ILogger) -> ICudaEngine:
         """The engine, or None: `logger` then holds the reason. Only give it bytes that the cache has verified."""
-        runtime = self.trt.Runtime(logger)
+        runtime: Runtime = self.trt.Runtime(logger)
         return runtime.deserialize_cuda_engine(data)
 
 
