@@ -20,7 +20,7 @@ from ..core.spec import ModelSpec
 from ..train.data import hash_image
 
 MIN_IMAGES = 32
-_FLAT_SPREAD = 2.0 / 255.0  # standard deviation of a preprocessed image, in [-1, 1]: one colour and its rounding
+_FLAT_SPREAD = 2.0 / 255.0  # standard deviation of a channel in [-1, 1]: one colour and its rounding
 _SAMPLE = 0  # the runtime's: at inference the noise never moves
 
 Array = npt.NDArray[np.float32]
@@ -52,7 +52,7 @@ def choose_images(candidates: Sequence[Path], count: int, spec: ModelSpec, progr
         except ImageError:
             unreadable += 1
             continue
-        if float(image.std()) < _FLAT_SPREAD:
+        if float(image.std(axis=(1, 2)).max()) < _FLAT_SPREAD:
             flat += 1
             continue
         kept.append(path)

@@ -66,11 +66,11 @@ class Variant:
         self._vae, self._leak = vae, leak
 
     def vae_encoder(self, image: Array) -> Array:
-        """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled."""
+        """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""
         return self._vae.run(image)[0]
 
     def leak_encoder(self, noised: Array) -> LeakOutputs:
-        """noised float32 [B, T, 4, S/8, S/8] to the four outputs."""
+        """noised float32 [B, T, 4, S/8, S/8] to the four outputs. Raises ModelError."""
         return LeakOutputs(*self._leak.run(noised))
 
 

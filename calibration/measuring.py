@@ -1,0 +1,75 @@
+"""A variant run over images on whatever backend: the way of one frame, without the decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.graphs import leak_encoder_graph, vae_encoder_graph
+from ..core.outputs import LeakOutputs
+from ..core.progress import Progress, silent
+from ..core.spec import ModelSpec
+from ..export.sessions import GraphRunner, Variant
+from ..train.predict import concatenate
+from .stream import Noising
+
+Array = npt.NDArray[np.float32]
+
+
+class Runner(Protocol):
+    """A loaded variant: what every backend of the runtime is, too."""
+
+    def vae_encoder(self, image: Array) -> Array:
+        """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled."""
+
+    def leak_encoder(self, noised: Array) -> LeakOutputs:
+        """noised float32 [B, T, 4, S/8, S/8] to the four outputs."""
+
+
+Loader = Callable[[ModelSpec, str, bytes, bytes], Runner]  # spec, precision, VAE encoder, leak encoder
+
+
+@dataclass(frozen=True)
+class Backends:
+    """Where variants are measured; ONNX Runtime is always among them, and comes first."""
+
+    loaders: Mapping[str, Loader]
+
+
+def load_variant(spec: ModelSpec, vae_encoder: bytes, leak_encoder: bytes, threads: int) -> Variant:
+    """Both graphs in ONNX Runtime, an image at a time. Raises ModelError."""
+    vae = GraphRunner(vae_encoder_graph(spec), vae_encoder, threads)
+    return Variant(vae, GraphRunner(leak_encoder_graph(spec), leak_encoder, threads))
+
+
+def onnxruntime_only(threads: int) -> Backends:
+    """The backend that is always there."""
+    return Backends({"onnxruntime": lambda spec, precision, vae, leak: load_variant(spec, vae, leak, threads)})
+
+
+def run_images(
+    runner: Runner,
+    spec: ModelSpec,
+    images: Iterable[Array],
+    task: str = "measure",
+    total: int = 0,
+    progress: Progress = silent,
+) -> tuple[Array, LeakOutputs]:
+    """Latents [N, 4, S/8, S/8] and outputs averaged over draws, of images float32 [3, S, S] each. Raises ModelError."""
+    latents = []
+    for done, image in enumerate(images, 1):
+        latents.append(runner.vae_encoder(image[None]))
+        progress(task, done, total)
+    stacked = np.concatenate(latents) if latents else np.empty((0, *spec.latent_shape), np.float32)
+    return stacked, run_latents(runner, spec, stacked)
+
+
+def run_latents(runner: Runner, spec: ModelSpec, latents: Array) -> LeakOutputs:
+    """Outputs averaged over draws of latents float32 [N, 4, S/8, S/8]. Raises ModelError."""
+    noising = Noising(spec)
+    rows = [runner.leak_encoder(noising(latents[i : i + 1])).average_draws(spec.draws) for i in range(len(latents))]
+    return concatenate(rows, spec)

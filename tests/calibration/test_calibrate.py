@@ -1,0 +1,108 @@
+from dataclasses import replace
+
+import pytest
+from bundles import TINY_SPEC, noise_image, random_bundle
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+from PIL import Image
+
+from leakrt.calibration.calibrate import CalibrationOptions, calibrate
+from leakrt.calibration.gate import Limits
+from leakrt.calibration.measuring import onnxruntime_only
+from leakrt.core.bundle import Bundle
+from leakrt.core.errors import BundleError, DataError, UsageError
+from leakrt.core.progress import silent
+from leakrt.core.variants import passed_gate
+from leakrt.runtime.detector import Detector
+
+SPEC = replace(TINY_SPEC, class_names=("blocky", "real", "smooth"))
+EASY = Limits(max_drop=0.5, min_agreement=0.5)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    for split, count in (("train", 14), ("val", 24)):
+        for k, name in enumerate(SPEC.class_names):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(noise_image(1000 * k + i + 100 * (split == "val"))).save(folder / f"{split}{i}.png")
+    return root
+
+
+def options(**changes):
+    return CalibrationOptions(**{"images": 40, "limits": EASY, "threads": 1, **changes})
+
+
+def run(bundle, data, cache, **changes):
+    return calibrate(bundle, data, options(**changes), None, onnxruntime_only(1), cache, silent)
+
+
+def files_of(bundle):
+    return {path.name: path.read_bytes() for path in bundle.iterdir()}
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return random_bundle(tmp_path / "bundle", SPEC)
+
+
+@pytest.fixture
+def any_speed(monkeypatch):
+    monkeypatch.setattr("leakrt.calibration.calibrate.MIN_SPEEDUP", 0.0)
+
+
+def test_a_variant_that_passes_its_gate_loads_and_is_told_of_in_the_manifest(bundle, data, tmp_path, any_speed):
+    result = run(bundle, data, tmp_path / "cache")
+    assert result.written == bundle
+    opened = Bundle(bundle)
+    assert opened.precisions == ("fp32", "int8")
+    assert passed_gate(opened.provenance, "int8", "onnxruntime")
+    assert not passed_gate(opened.provenance, "int8", "openvino")
+    assert opened.provenance["variants"]["int8"]["int8_share"] >= 0.8
+    verdict = Detector.load(bundle, precision="int8", threads=1).check(noise_image(5))
+    assert verdict.precision == "int8"
+    assert verdict.verdict is not None
+
+
+def test_a_variant_that_fails_its_gate_is_not_written(bundle, data, tmp_path, any_speed):
+    before = files_of(bundle)
+    result = run(bundle, data, tmp_path / "cache", limits=Limits(max_drop=-1.0))
+    assert result.written is None
+    assert all("macro AUC" in attempt.failures[0] for attempt in result.attempts)
+    assert files_of(bundle) == before
+
+
+def test_a_variant_that_is_no_faster_is_refused(bundle, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("leakrt.calibration.calibrate.MIN_SPEEDUP", 1e9)
+    result = run(bundle, data, tmp_path / "cache")
+    assert result.written is None
+    assert any("as fast as fp32" in why for why in result.attempts[0].failures)
+
+
+def test_an_int8_bundle_is_calibrated_anew_only_when_told(bundle, data, tmp_path, any_speed):
+    run(bundle, data, tmp_path / "cache")
+    before = files_of(bundle)
+    with pytest.raises(BundleError, match="already"):
+        run(bundle, data, tmp_path / "cache")
+    assert files_of(bundle) == before
+    assert run(bundle, data, tmp_path / "cache", replace=True).written == bundle
+
+
+def test_too_few_images_and_a_flat_colour_are_refused_with_the_number_wanted(bundle, data, tmp_path):
+    with pytest.raises(DataError, match="at least 32"):
+        run(bundle, data, tmp_path / "cache", images=31)
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i in range(40):
+        Image.new("RGB", (64, 64), (i, 90, 20)).save(flat / f"{i}.png")
+    with pytest.raises(DataError, match=r"0 usable images \(40 are of one flat colour\)"):
+        run(bundle, data, tmp_path / "cache", range_images=flat)
+
+
+def test_a_method_that_does_not_exist_is_refused_before_anything_runs(bundle, data, tmp_path):
+    with pytest.raises(UsageError, match="'best'"):
+        run(bundle, data, tmp_path / "cache", method="best")
+    assert not (tmp_path / "cache").exists()
