@@ -7,11 +7,12 @@ import pytest
 
 pytest.importorskip("onnx")
 from bundles import vae_encoder
+from runs import SPEC, write_images
+
 from leakrt.core.errors import DataError
 from leakrt.train.data import hash_image
 from leakrt.train.latents import LatentCache, LatentTable, Wanted, apply_view
 from leakrt.train.vae import open_vae
-from runs import SPEC, write_images
 
 
 class Counting:

@@ -1,0 +1,118 @@
+"""The training loop: seeded, resumable, and honest when it fails."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from dataclasses import replace
+
+from runs import CLASSES, SPEC
+
+from leakrt.core.errors import CheckpointError, ModelError
+from leakrt.train.batches import Batches, LatentSet
+from leakrt.train.checkpoint import Checkpoint
+from leakrt.train.config import TrainConfig
+from leakrt.train.latents import LatentTable
+from leakrt.train.metrics_log import EpochMetrics
+from leakrt.train.schedules import OneCycle
+from leakrt.train.trainer import BEST, LAST, Trainer, TrainingData
+
+SPEC = replace(SPEC, class_names=CLASSES)
+CONFIG = TrainConfig(epochs=4, batch_size=8, learning_rate=5e-3, widths=(8, 12), threads=1, views="flip", mixup=0.2)
+
+
+def latent_set(count: int, seed: int, views: int = 2) -> LatentSet:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    latents = rng.normal(0, 1 + labels[:, None, None, None, None], (count, views, *SPEC.latent_shape))
+    return LatentSet(LatentTable.of(latents.astype(np.float32)), labels)
+
+
+DATA = TrainingData(latent_set(26, 0), latent_set(12, 1))
+
+
+def train(folder, config=CONFIG, data=DATA, report=lambda row: None):
+    folder.mkdir(exist_ok=True)
+    Trainer(folder, SPEC, config, data).run(report=report)
+    return {name: (folder / name).read_bytes() for name in (BEST, LAST, "metrics.csv")}
+
+
+def stop_after(epoch):
+    def report(row):
+        if row.epoch == epoch:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def test_two_runs_give_the_same_bits_and_another_seed_others(tmp_path):
+    first = train(tmp_path / "a")
+    torch.manual_seed(99)
+    assert train(tmp_path / "b") == first
+    assert train(tmp_path / "c", replace(CONFIG, seed=1))[LAST] != first[LAST]
+
+
+@pytest.mark.parametrize("epoch", [1, 3, 4])
+def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, epoch):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", report=stop_after(epoch))
+    assert train(tmp_path / "stopped") == train(tmp_path / "whole")
+
+
+def test_the_best_weights_are_those_of_the_first_epoch_with_the_best_auc(tmp_path):
+    rows: list[EpochMetrics] = []
+    train(tmp_path / "run", report=rows.append)
+    best = max(rows, key=lambda row: row.val_macro_auc)
+    assert Checkpoint.read(tmp_path / "run" / BEST).state["epoch"] == best.epoch
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", report=stop_after(1))
+    kept = (tmp_path / "run" / LAST).read_bytes()
+    broken = LatentTable.of(np.full((26, 2, *SPEC.latent_shape), np.nan, np.float32))
+    with pytest.raises(ModelError, match="not finite in epoch 2; what was trained before it is kept"):
+        train(tmp_path / "run", data=TrainingData(LatentSet(broken, DATA.train.labels), DATA.val))
+    assert (tmp_path / "run" / LAST).read_bytes() == kept
+
+
+def test_a_truncated_checkpoint_is_one_clear_error(tmp_path):
+    train(tmp_path / "run")
+    (tmp_path / "run" / LAST).write_bytes((tmp_path / "run" / LAST).read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match="--restart") as error:
+        train(tmp_path / "run")
+    assert "\n" not in str(error.value)
+
+
+def test_the_caller_s_torch_is_left_as_it_was(tmp_path):
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    train(tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_noise_follows_seed_epoch_and_image_alone():
+    def epoch(number, size, seed=0):
+        config = replace(CONFIG, mixup=0.0, batch_size=size, seed=seed)
+        return np.concatenate([batch.noised for batch in Batches(DATA.train, SPEC, config).epoch(number)])
+
+    first = epoch(0, 13)
+    assert np.array_equal(first[:24], epoch(0, 8))
+    assert not np.array_equal(first, epoch(1, 13))
+    assert not np.array_equal(first, epoch(0, 13, seed=1))
+
+
+def test_the_schedule_is_torch_s_one_cycle():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], lr=1.0)
+    reference = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=80, pct_start=0.15)
+    schedule = OneCycle(2e-3, 80, 0.15)
+    for step in range(80):
+        group = optimizer.param_groups[0]
+        assert schedule.at(step) == pytest.approx((group["lr"], group["betas"][0]), rel=1e-9)
+        optimizer.step()
+        if step < 79:
+            reference.step()
