@@ -76,7 +76,7 @@ def refit(
     for done, (clean, rounded, labels) in enumerate(_batches(pairs, spec, config, recipe.epochs, batch), 1):
         loss = _loss(teacher, student, clean, rounded, labels, recipe.label_weight)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(student.parameters(), config.gradient_clip)
         optimiser.step()
         schedule.step()
@@ -98,7 +98,7 @@ def _loss(
     distilled = functional.kl_div(scores.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
     near = functional.mse_loss(found, embedding) / embedding.var().clamp_min(1e-12)
     labelled = functional.cross_entropy(scores, labels)
-    return (1.0 - label_weight) * (distilled + near) + label_weight * labelled
+    return (1.0 - label_weight) * (distilled + near) + label_weight * labelled  # type: ignore[no-any-return]
 
 
 def _batches(
@@ -109,7 +109,8 @@ def _batches(
     count, views = pairs.fp32.shape[:2]
     for epoch in range(epochs):
         draw = np.random.default_rng([config.seed, epoch, _NOISE_SALT])
-        order, view = draw.permutation(count), draw.integers(views, size=count)
+        order = draw.permutation(count)
+        view = np.asarray(draw.integers(views, size=count), np.int64)
         noise_seed = (((config.seed + 1) * 0x9E3779B97F4A7C15) ^ (_NOISE_SALT + epoch)) & _MASK
         for start in range(0, count - size + 1, size):
             rows = order[start : start + size]

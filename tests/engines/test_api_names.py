@@ -148,5 +148,8 @@ def test_the_check_finds_a_name_that_one_version_lacks():
     source = "def f(config: IBuilderConfig, trt: Trt):\n    config.progress_monitor = trt.BuilderFlag.FP16\n"
     reader = Reader()
     reader.visit(ast.parse(source))
-    assert {"line 2: BuilderFlag.FP16 is not in 11.4.0.106", "line 2: IBuilderConfig.progress_monitor is not in 8.5.3.1"} \
+    assert {
+        "line 2: BuilderFlag.FP16 is not in 11.4.0.106",
+        "line 2: IBuilderConfig.progress_monitor is not in 8.5.3.1",
+    } \
         <= set(missing(reader.usage, set(VERSIONS)))  # fmt: skip
