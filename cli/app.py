@@ -11,7 +11,7 @@ import typer
 
 from .main import guarded
 
-VERBS = ("quickstart", "train", "evaluate", "export", "build", "engines", "check", "inspect", "doctor")
+VERBS = ("quickstart", "train", "evaluate", "export", "calibrate", "build", "engines", "check", "inspect", "doctor")
 
 
 def build_app() -> typer.Typer:

@@ -1,0 +1,123 @@
+"""`leakrt calibrate`: an int8 variant for a bundle, if its verdicts hold."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import ConsoleProgress, coloured, printable, table
+
+if TYPE_CHECKING:
+    from ..calibration.calibrate import Attempt, CalibrationResult
+
+
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="An fp32 bundle; the variant is added to it.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="The run's labelled images, laid out as for training.")],
+    images: Annotated[int, typer.Option(help="Training images that ranges are taken from; at least 32.")] = 256,
+    method: Annotated[str, typer.Option(help="entropy, percentile, minmax or mse.")] = "percentile",
+    run: Annotated[Path | None, typer.Option(metavar="RUN", help="The run of the bundle; --refit needs it.")] = None,
+    refit: Annotated[
+        bool, typer.Option("--refit/--no-refit", help="Teach the leak encoder int8 latents; else keep it as it is.")
+    ] = True,
+    max_drop: Annotated[float, typer.Option(help="Macro AUC that may be lost on validation images.")] = 0.002,
+    range_images: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Take ranges from these images instead.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Calibrate an int8 variant anew.")] = False,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Add an int8 variant to a bundle, if its verdicts hold on validation images; else the bundle stays as it was."""
+    import json as json_module
+
+    from ..core.errors import UsageError, require
+
+    for module in ("torch", "onnx", "sklearn"):
+        require(module, "train")
+    from ..calibration.calibrate import CalibrationOptions
+    from ..calibration.calibrate import calibrate as run_calibration
+    from ..calibration.gate import Limits
+    from ..calibration.measuring import onnxruntime_only
+    from ..calibration.methods import check_method
+    from ..calibration.refit import RefitConfig
+    from ..calibration.refitting import Refitter, teacher_of
+    from ..core.bundle import Bundle
+    from ..core.files import cache_folder
+    from ..runtime.threads import resolve_threads
+    from ..train.run import Run
+
+    check_method(method)
+    if refit and run is None:
+        raise UsageError("the refit needs the run that the bundle was exported from: give --run RUN, or --no-refit")
+    threads = resolve_threads(threads)
+    options = CalibrationOptions(
+        images, method, Limits(max_drop), threads=threads, range_images=range_images, replace=replace
+    )
+    refitter = Refitter(teacher_of(Run.open(run), Bundle(bundle)), RefitConfig()) if refit and run else None
+    with ConsoleProgress("images") as progress:
+        result = run_calibration(
+            bundle, data, options, refitter, onnxruntime_only(threads), cache_folder() / "ranges", progress
+        )
+    print(json_module.dumps(_to_json(result)) if json else _report(result))
+    if result.written is None:
+        print("leakrt: no attempt passed its gate; the bundle stays as it was", file=sys.stderr)
+    return 0 if result.written else 1
+
+
+def _to_json(result: CalibrationResult) -> dict[str, object]:
+    return {
+        "written": None if result.written is None else str(result.written),
+        "attempts": [
+            {
+                "int8_share": a.share,
+                "float_layers": list(a.float_layers),
+                "leak_encoder_int8": a.leak_int8,
+                "gate": {name: c.to_json() for name, c in a.gates.items()},
+                "speedup": a.speedup,
+                "failures": list(a.failures),
+            }
+            for a in result.attempts
+        ],
+        "sensitivity": [
+            {
+                "layer": s.layer.name,
+                "share": s.share,
+                "latent_error": s.latent_error,
+                "score_error": s.score_error,
+                "labels_moved": s.labels_moved,
+            }
+            for s in result.sensitivities
+        ],
+    }
+
+
+def _report(result: CalibrationResult) -> str:
+    rows = [("layer alone in int8", "of the work", "latents", "scores", "labels moved")]
+    rows += [
+        (
+            printable(s.layer.name),
+            f"{s.share:.1%}",
+            f"{s.latent_error:.4f}",
+            f"{s.score_error:.4f}",
+            f"{s.labels_moved:.1%}",
+        )
+        for s in result.sensitivities
+    ]
+    return "\n".join([table(rows), *map(_attempt, result.attempts)])
+
+
+def _attempt(attempt: Attempt) -> str:
+    leak = "int8" if attempt.leak_int8 else "float"
+    verdict = coloured("passed", "green") if not attempt.failures else coloured("refused", "red")
+    lines = [f"{attempt.share:.1%} of the VAE in int8, leak encoder {leak}: {verdict}"]
+    for name, found in attempt.gates.items():
+        lines.append(
+            f"  {name}: macro AUC {found.macro_auc:.4f} (drop {found.macro_auc_drop:+.4f}), labels agree "
+            f"{found.agreement:.1%}, of confident images {found.agreement_confident:.2%}, "
+            f"{attempt.speedup[name]:.2f} x as fast as fp32"
+        )
+    return "\n".join([*lines, *(f"  {why}" for why in attempt.failures)])

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+from bundles import TINY_SPEC, noise_image, vae_encoder
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+from PIL import Image
+
+from leakrt.calibration.refit import RefitConfig
+from leakrt.calibration.refitting import Refitter, Teacher
+from leakrt.core.graphs import leak_encoder_graph
+from leakrt.core.progress import silent
+from leakrt.export.sessions import GraphRunner
+from leakrt.train.config import TrainConfig
+from leakrt.train.data import list_data
+from leakrt.train.leak_encoder import LeakEncoder
+
+
+def test_a_refit_gives_a_graph_that_is_another_than_the_teacher_and_the_same_twice(tmp_path):
+    for split, count in (("train", 6), ("val", 2)):
+        for name in TINY_SPEC.class_names:
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(noise_image(i)).save(tmp_path / split / name / f"{i}.png")
+    listing, config = list_data(tmp_path), TrainConfig(widths=(4, 6), batch_size=4)
+    torch.manual_seed(0)
+    teacher = LeakEncoder(TINY_SPEC, config)
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    fp32, other = vae_encoder(TINY_SPEC, seed=0), vae_encoder(TINY_SPEC, seed=1)
+
+    def refitted():
+        return Refitter(Teacher(teacher, config), RefitConfig(epochs=2)).refit(
+            TINY_SPEC, listing, fp32, other, 1, silent
+        )
+
+    (graph, outputs), (again, _) = refitted(), refitted()
+    assert graph == again
+    assert outputs.scores.shape == (18, len(TINY_SPEC.class_names))
+    assert all(torch.equal(before[k], v) for k, v in teacher.state_dict().items())
+    noised = np.random.default_rng(0).standard_normal((2, 3, *TINY_SPEC.latent_shape)).astype(np.float32)
+    student = GraphRunner(leak_encoder_graph(TINY_SPEC), graph, 1).run(noised)[0]
+    with torch.inference_mode():
+        taught = teacher.eval()(torch.from_numpy(noised))[0].numpy()
+    assert np.abs(student - taught).max() > 1e-4

@@ -1,0 +1,53 @@
+"""A flavour that builds here, a cache of its own, and bundles whose variants are made in a moment."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    """No test touches the user's cache or keys."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """An empty engine cache."""
+    pytest.importorskip("filelock", reason="the engine cache needs filelock (extra rtx)")
+    from leakrt.engines.cache import EngineCache
+
+    return EngineCache(tmp_path / "cache" / "leakrt" / "engines", 8 << 30)
+
+
+@pytest.fixture(scope="session")
+def rtx():
+    """TensorRT-RTX, which builds on any CPU."""
+    for name in ("onnx", "filelock", "tensorrt_rtx"):
+        pytest.importorskip(name, reason=f"building needs {name} (extra rtx)")
+    from leakrt.engines.flavour import load_flavour
+
+    return load_flavour("tensorrt-rtx")
+
+
+@pytest.fixture(scope="session")
+def variants(tmp_path_factory) -> Path:
+    """A tiny bundle with fp32, fp16 and int8 variants, whose verdicts mean nothing."""
+    pytest.importorskip("onnx", reason="variants are made with onnx (extra rtx)")
+    from variants import variant_bundle
+
+    return variant_bundle(tmp_path_factory.mktemp("variants") / "bundle")
+
+
+@pytest.fixture
+def no_gpu():
+    """Skips where there is a GPU: what a machine without one is told."""
+    from leakrt.engines.device import list_devices
+
+    if list_devices():
+        pytest.skip("this machine has a GPU")
+    return sys.platform

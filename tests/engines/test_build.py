@@ -1,0 +1,245 @@
+"""From a bundle to engines in the cache, really built with TensorRT-RTX."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from leakrt.core.bundle import Bundle
+from leakrt.core.errors import BackendError, BundleError, EngineError, UsageError
+from leakrt.core.progress import silent
+
+
+@pytest.fixture
+def request_of(rtx):
+    """A BuildRequest for RTX."""
+    from leakrt.engines.build import BuildRequest
+    from leakrt.engines.builder import BuildOptions
+
+    def make(precision="fp32", **options):
+        return BuildRequest(precision, rtx, BuildOptions(**{"targets": ("8.6",), **options}))
+
+    return make
+
+
+@pytest.fixture
+def build(variants, cache, request_of):
+    """Builds the bundle of variants."""
+    from leakrt.engines.build import build_bundle
+
+    def call(*args, progress=silent, **options):
+        return build_bundle(Bundle(variants), request_of(*args, **options), cache, progress)
+
+    return call
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_every_variant_builds_for_every_common_capability(build, cache, precision):
+    for outcome in build(precision, targets=("8.9", "8.0", "12.0", "8.6")):
+        assert outcome.built
+        assert outcome.record.key.targets == ("8.0", "8.6", "8.9", "12.0")
+        assert cache.read(outcome.record) == outcome.path.read_bytes()
+
+
+def test_the_second_build_comes_from_the_cache(build):
+    first, second = build(), build()
+    assert [o.built for o in first] == [True, True]
+    assert [o.built for o in second] == [False, False]
+    assert [o.record for o in first] == [o.record for o in second]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"batches": (1, 3)}, {"targets": ("8.9",)}, {"workspace": 64}, {"targets": ()}],
+    ids=["batch", "target", "workspace", "no target"],
+)
+def test_another_option_is_another_engine(build, options):
+    assert {o.record.key.digest for o in build()}.isdisjoint(o.record.key.digest for o in build(**options))
+
+
+def test_the_leak_encoder_has_a_profile_for_every_draw(build, variants):
+    vae, leak = build(batches=(1, 3))
+    assert vae.record.key.batches == (1, 3)
+    assert leak.record.key.batches == tuple(b * Bundle(variants).spec.draws for b in (1, 3))
+
+
+def test_fp16_and_int8_take_and_give_float16_between_kernels_and_float32_at_the_end(build):
+    for precision in ("fp16", "int8"):
+        vae, leak = build(precision)
+        assert [t.split()[:2] for t in vae.record.key.tensors] == [["float16", "image"], ["float16", "latent"]]
+        assert leak.record.key.tensors[0].startswith("float16 noised")
+        assert all(t.startswith("float32") for t in leak.record.key.tensors[1:])
+        assert all(p.error <= p.limit for p in (*vae.record.parity, *leak.record.parity))
+
+
+def test_an_int8_engine_is_parsed_with_int8_and_float16(build):
+    vae, _ = build("int8")
+    kinds, types = ({getattr(layer, f) for layer in vae.record.layers} for f in ("kind", "dtype"))
+    assert {"QUANTIZE", "DEQUANTIZE", "CONVOLUTION"} <= kinds
+    assert {"INT8", "HALF"} <= types
+
+
+def test_a_damaged_engine_is_built_again_and_that_is_said(build, cache):
+    vae, _ = build()
+    whole = vae.path.read_bytes()
+    vae.path.write_bytes(whole[: len(whole) // 2])
+    again, _ = build()
+    assert again.built
+    assert "building it again" in again.notes[0]
+    assert again.path.read_bytes() == whole
+
+
+def test_a_changed_byte_is_noticed_though_the_size_is_right(build):
+    vae, _ = build()
+    data = bytearray(vae.path.read_bytes())
+    data[100] ^= 1
+    vae.path.write_bytes(data)
+    assert "SHA-256 differs" in build()[0].notes[0]
+
+
+def test_progress_comes_up_to_its_end_and_never_steps_back(build):
+    seen = []
+    build(progress=lambda task, done, total: seen.append((task, done, total)))
+    for stem in ("vae_encoder", "leak_encoder"):
+        steps = [done for task, done, _ in seen if task == f"build {stem}"]
+        assert steps == sorted(steps)
+        assert steps[-1] == 100
+
+
+def test_what_can_not_be_built_is_refused_by_name(build, tiny, cache, request_of):
+    from leakrt.engines.build import build_bundle
+
+    with pytest.raises(BundleError, match="has no int8 variant; it has: fp32"):
+        build_bundle(Bundle(tiny), request_of("int8"), cache, silent)
+    for target, words in (("8.7", "Orin"), ("9.0", "H100"), ("7", "can't build for compute capability 7")):
+        with pytest.raises(UsageError, match=words):
+            build(targets=(target,))
+    with pytest.raises(UsageError, match="build it by itself: --target 7.5"):
+        build(targets=("7.5", "8.6"))
+    with pytest.raises(UsageError, match="--opt-level: TensorRT-RTX .* has none"):
+        build(level=5)
+    with pytest.raises(UsageError, match="does not run on a DLA"):
+        build("fp16", dla_core=0)
+
+
+def test_without_a_gpu_the_current_one_can_not_be_built_for(build, no_gpu):
+    with pytest.raises(BackendError, match="no NVIDIA driver here"):
+        build(targets=("current",))
+
+
+def test_a_graph_whose_image_size_is_dynamic_is_refused(rtx):
+    import onnx
+    from bundles import TINY_SPEC, vae_encoder
+
+    from leakrt.core.errors import ModelError
+    from leakrt.engines.builder import BuildJob, BuildOptions, build_engine
+
+    model = onnx.load_model_from_string(vae_encoder(TINY_SPEC))
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    job = BuildJob("vae_encoder", model.SerializeToString(), "fp32", (1,), BuildOptions(targets=("8.6",)), 0)
+    with pytest.raises(ModelError, match="the batch alone must be dynamic"):
+        build_engine(rtx, job, False, silent)
+
+
+def test_bytes_that_are_no_onnx_are_refused_in_one_line(rtx):
+    from leakrt.core.errors import ModelError
+    from leakrt.engines.builder import BuildJob, BuildOptions, build_engine
+
+    job = BuildJob("vae_encoder", b"nothing", "fp32", (1,), BuildOptions(targets=("8.6",)), 0)
+    with pytest.raises(ModelError, match=r"^vae_encoder: TensorRT-RTX .* can't parse the graph [^\n]*$"):
+        build_engine(rtx, job, False, silent)
+
+
+def test_a_builder_that_fails_says_why(rtx, variants, no_gpu):
+    from leakrt.engines.builder import BuildJob, BuildOptions, build_engine
+
+    model = Bundle(variants).graph("vae_encoder", "fp32")
+    job = BuildJob("vae_encoder", model, "fp32", (1,), BuildOptions(targets=("current",)), 0)
+    with pytest.raises(EngineError, match="did not build it: no NVIDIA driver here"):
+        build_engine(rtx, job, False, silent)
+
+
+def test_the_runtime_finds_what_was_built_and_is_told_why_it_does_not(build, variants, cache, rtx):
+    from leakrt.engines.build import bundle_graphs, wanted_engine
+    from leakrt.engines.device import Device
+
+    build(batches=(1, 4))
+    bundle = Bundle(variants)
+    for graph in bundle_graphs(bundle):
+        wanted = wanted_engine(bundle, graph, "fp32", rtx, Device("RTX", "8.6", 10, "1"), (4,))
+        record, _ = cache.find(wanted)
+        assert record is not None
+        assert record.key.graph == graph.stem
+        elsewhere = replace(wanted, device=Device("other", "12.0", 10, "1"))
+        assert cache.find(elsewhere)[0] is None
+        assert "it is for compute capability 8.6, and other has 12.0" in cache.find(elsewhere)[1][0]
+        assert "no profile for batch 64" in cache.find(replace(wanted, batches=(64,)))[1][0]
+        assert "is installed" in cache.find(replace(wanted, version="1.0"))[1][0]
+
+
+_BUILD = """
+import sys
+from pathlib import Path
+from leakrt.core.bundle import Bundle
+from leakrt.engines.build import BuildRequest, build_bundle
+from leakrt.engines.builder import BuildOptions
+from leakrt.engines.cache import default_cache
+from leakrt.engines.flavour import load_flavour
+def progress(task, done, total):
+    if task == "build leak_encoder":
+        print("building", flush=True)
+request = BuildRequest("fp32", load_flavour("tensorrt-rtx"), BuildOptions(targets=("8.6",)))
+for o in build_bundle(Bundle(sys.argv[1]), request, default_cache(), progress):
+    print("built" if o.built else "found", flush=True)
+"""
+
+
+def _start(variants):
+    return subprocess.Popen([sys.executable, "-c", _BUILD, str(variants)], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_kill_in_the_middle_of_a_build_leaves_the_next_start_clean(build, cache, variants):
+    process = _start(variants)
+    assert process.stdout.readline() == "building\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    vae, leak = build()
+    assert (vae.built, leak.built) == (False, True)
+    assert not [engine for engine in cache.verify() if engine.problem]
+    assert cache.prune(cache.limit).leftovers == 0
+
+
+def test_two_processes_build_an_engine_once(variants, rtx, own_folders):
+    processes = [_start(variants), _start(variants)]
+    lines = [line for p in processes for line in p.communicate()[0].splitlines() if line != "building"]
+    assert sorted(lines) == ["built", "built", "found", "found"]
+    assert all(p.returncode == 0 for p in processes)
+
+
+def test_a_build_waits_for_the_process_that_has_the_lock_and_says_so(build, cache):
+    import threading
+
+    from leakrt.engines.index import engine_lock
+
+    vae, _ = build()
+    cache.discard(vae.record.key.digest)
+    said, held = [], threading.Event()
+
+    def hold():
+        with engine_lock(cache.root, vae.record.key.digest, silent, ""):
+            held.set()
+            while not said:
+                time.sleep(0.05)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    build(progress=lambda task, done, total: said.append(task) if "wait for another" in task else None)
+    holder.join()
+    assert said[0] == "wait for another process that builds vae_encoder"
