@@ -138,9 +138,8 @@ def test_no_name_of_tensorrt_is_used_on_something_without_an_annotation(path):
 
 
 def test_files_that_use_the_library_import_its_names():
-    users = {
-        path for path in STAGE.glob("*.py") if "trt." in path.read_text() and path.name not in ("names.py", "verify.py")
-    }
+    others = {"names.py", "verify.py"}  # their `trt` is in a docstring, or Polygraphy's
+    users = {path for path in STAGE.glob("*.py") if "trt." in path.read_text() and path.name not in others}
     assert users <= set(FILES)
 
 
@@ -148,8 +147,6 @@ def test_the_check_finds_a_name_that_one_version_lacks():
     source = "def f(config: IBuilderConfig, trt: Trt):\n    config.progress_monitor = trt.BuilderFlag.FP16\n"
     reader = Reader()
     reader.visit(ast.parse(source))
-    assert {
-        "line 2: BuilderFlag.FP16 is not in 11.4.0.106",
-        "line 2: IBuilderConfig.progress_monitor is not in 8.5.3.1",
-    } \
-        <= set(missing(reader.usage, set(VERSIONS)))  # fmt: skip
+    found = set(missing(reader.usage, set(VERSIONS)))
+    assert "line 2: BuilderFlag.FP16 is not in 11.4.0.106" in found
+    assert "line 2: IBuilderConfig.progress_monitor is not in 8.5.3.1" in found
