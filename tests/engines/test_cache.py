@@ -1,0 +1,255 @@
+"""The engine cache: nothing is loaded that it does not vouch for, and it keeps to its limit."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import replace
+
+import pytest
+
+from leakrt.core.errors import EngineError, StorageError, UsageError
+from leakrt.core.files import sha256_bytes
+from leakrt.core.progress import silent
+from leakrt.engines.device import Device
+from leakrt.engines.key import EngineKey, Wanted, misfit
+from leakrt.engines.record import EngineRecord, Parity
+
+pytest.importorskip("filelock", reason="the engine cache needs filelock (extra rtx)")
+GPU = Device("NVIDIA A", "8.9", 128, "550.1")
+KEY = EngineKey(
+    graph="vae_encoder", precision="fp16", source="a" * 64, onnx="b" * 64, tensors=("float16 image [B, 3, 40, 40]",),
+    batches=(1, 4), flavour="tensorrt", version="10.3.0", flags=("STRONGLY_TYPED",), level=3, workspace=0, dla_core=-1,
+    device=GPU, targets=(), recipe=1,
+)  # fmt: skip
+
+
+def record_of(data: bytes, key: EngineKey = KEY, created: str = "2026-01-01") -> EngineRecord:
+    parity = (Parity("latent", 1e-4, 0.02),)
+    return EngineRecord(key, sha256_bytes(data), len(data), created, 1.5, "0.1.0", "abc", {}, (), ("w",), parity)
+
+
+def store(cache, data: bytes, key: EngineKey = KEY, used: float = 0.0) -> EngineRecord:
+    from leakrt.engines.index import engine_lock
+
+    record = record_of(data, key)
+    with engine_lock(cache.root, key.digest, silent, ""):
+        cache.store(record, data)
+    if used:
+        os.utime(cache.path(record).with_suffix(".json"), (used, used))
+    return record
+
+
+def keys(count: int) -> list[EngineKey]:
+    return [replace(KEY, workspace=i) for i in range(count)]
+
+
+def test_what_is_stored_is_read_back(cache):
+    record = store(cache, b"engine")
+    assert cache.read(record) == b"engine"
+    assert cache.get(KEY) == record
+    assert [e.record for e in cache.engines()] == [record]
+
+
+def test_the_json_beside_an_engine_holds_its_full_key(cache):
+    record = store(cache, b"engine")
+    body = json.loads(cache.path(record).with_suffix(".json").read_text())
+    assert EngineKey.from_json(body["key"]) == KEY
+
+
+@pytest.mark.parametrize("name", [f.name for f in KEY.__dataclass_fields__.values()])
+def test_every_field_of_the_key_changes_the_folder(name):
+    other = {
+        "graph": "leak_encoder", "precision": "fp32", "flavour": "tensorrt-rtx", "level": 4, "workspace": 7,
+        "dla_core": 0, "recipe": 2, "batches": (1,), "tensors": (), "flags": (), "targets": ("8.6",),
+        "device": replace(GPU, driver="551"), "source": "c" * 64, "onnx": "c" * 64, "version": "10.3.1",
+    }[name]  # fmt: skip
+    assert replace(KEY, **{name: other}).digest != KEY.digest
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda p: p.write_bytes(b"engin"), "its size differs"),
+        (lambda p: p.unlink(), "a file of it is missing"),
+        (lambda p: p.with_suffix(".json").write_text("{}"), "its JSON was changed"),
+        (lambda p: p.with_suffix(".json").unlink(), "can't be read"),
+    ],
+    ids=["cut short", "gone", "other JSON", "no JSON"],
+)
+def test_a_broken_engine_is_named_and_pruned(cache, damage, words):
+    record = store(cache, b"engine")
+    damage(cache.path(record))
+    with pytest.raises(EngineError, match=words):
+        cache.get(KEY)
+    assert words in cache.engines()[0].problem
+    assert cache.prune(cache.limit).engines == 1
+    assert cache.engines() == []
+    assert not cache.path(record).parent.exists()
+
+
+def test_verify_hashes_every_byte(cache):
+    record = store(cache, b"engine")
+    cache.path(record).write_bytes(b"enginX")
+    assert not cache.engines()[0].problem
+    assert "SHA-256 differs" in cache.verify()[0].problem
+    with pytest.raises(EngineError, match="SHA-256 differs"):
+        cache.read(record)
+
+
+def test_an_engine_put_there_by_hand_is_not_loaded(cache):
+    record = record_of(b"foreign")
+    folder = cache.root / KEY.digest
+    folder.mkdir(parents=True)
+    (folder / record.file).write_bytes(b"foreign")
+    (folder / record.json_file).write_bytes(record.to_bytes())
+    assert cache.get(KEY) is None
+    with pytest.raises(EngineError, match="not in the cache's index"):
+        cache.read(record)
+    assert cache.prune(cache.limit).leftovers == 1
+    assert not folder.exists()
+
+
+def test_an_entry_renamed_to_another_key_is_refused(cache):
+    store(cache, b"engine")
+    other = replace(KEY, device=replace(GPU, name="NVIDIA B"))
+    (cache.root / KEY.digest).rename(cache.root / other.digest)
+    index = json.loads((cache.root / "index.json").read_text())
+    index["engines"][other.digest] = index["engines"].pop(KEY.digest)
+    (cache.root / "index.json").write_text(json.dumps(index))
+    with pytest.raises(EngineError, match="belongs to another engine"):
+        cache.get(other)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"format": 2}', '{"format": 1, "engines": {"../x": {}}, "timing": {}}', "[" * 100000]
+)
+def test_a_damaged_index_is_named_and_begun_anew_by_prune(cache, text):
+    store(cache, b"engine")
+    (cache.root / "index.json").write_text(text)
+    with pytest.raises(EngineError, match="is damaged"):
+        cache.get(KEY)
+    cache.prune(cache.limit)
+    assert cache.engines() == []
+    assert cache.read(store(cache, b"engine")) == b"engine"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permission bits")
+def test_an_index_that_others_can_write_is_not_trusted(cache):
+    store(cache, b"engine")
+    path = cache.root / "index.json"
+    path.chmod(path.stat().st_mode | stat.S_IWOTH)
+    with pytest.raises(EngineError, match="can be written by others"):
+        cache.get(KEY)
+
+
+def test_the_least_recently_used_goes_first(cache):
+    cache.limit = 25
+    old, middle, new = keys(3)
+    for age, key in enumerate((old, middle)):
+        store(cache, b"0123456789", key, used=1000.0 + age)
+    cache.read(record_of(b"0123456789", old))  # now the last used
+    store(cache, b"0123456789", new)
+    assert {e.digest for e in cache.engines()} == {old.digest, new.digest}
+
+
+def test_an_engine_larger_than_the_limit_is_kept_alone(cache):
+    cache.limit = 5
+    for key in keys(2):
+        store(cache, b"0123456789", key)
+    assert [e.digest for e in cache.engines()] == [keys(2)[1].digest]
+
+
+def test_prune_keeps_to_the_size_it_is_given(cache):
+    for age, key in enumerate(keys(3)):
+        store(cache, b"0123456789", key, used=1000.0 + age)
+    assert cache.prune(15).engines == 2
+    assert [e.digest for e in cache.engines()] == [keys(3)[2].digest]
+
+
+def test_prune_leaves_alone_what_another_process_builds(cache):
+    from leakrt.engines.index import engine_lock
+
+    folder = cache.root / KEY.digest
+    folder.mkdir(parents=True)
+    with engine_lock(cache.root, KEY.digest, silent, ""):
+        (folder / ".vae_encoder.fp16.engine.1.part").write_bytes(b"half")
+        assert cache.prune(cache.limit).busy == 1
+        assert folder.exists()
+    assert cache.prune(cache.limit).leftovers == 1
+    assert not folder.exists()
+
+
+def test_a_full_disk_loses_nothing(cache, monkeypatch):
+    import errno
+
+    kept = store(cache, b"engine")
+    other = replace(KEY, level=5)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="no space left"):
+        store(cache, b"other", other)
+    monkeypatch.undo()
+    assert cache.read(kept) == b"engine"
+    assert not (cache.root / other.digest).exists()
+
+
+def test_a_timing_cache_that_was_changed_is_not_given_to_the_library(cache):
+    cache.store_timing("x.timing", b"tactics")
+    assert cache.timing("x.timing") == b"tactics"
+    (cache.root / "timing" / "x.timing").write_bytes(b"others")
+    assert cache.timing("x.timing") == b""
+    assert cache.timing("missing") == b""
+
+
+def test_the_limit_comes_from_the_environment(monkeypatch):
+    from leakrt.engines.cache import LIMIT_VARIABLE, default_cache
+
+    monkeypatch.setenv(LIMIT_VARIABLE, "0.5")
+    assert default_cache().limit == 1 << 29
+    monkeypatch.setenv(LIMIT_VARIABLE, "much")
+    with pytest.raises(UsageError, match="is not a number of GiB"):
+        default_cache()
+
+
+def wanted(**changes: object) -> Wanted:
+    base = Wanted("vae_encoder", "fp16", "a" * 64, "tensorrt", "10.3.0", GPU, (1,), 1)
+    return replace(base, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"device": replace(GPU, name="NVIDIA B")}, "built on NVIDIA A"),
+        ({"device": replace(GPU, driver="551")}, "driver 550.1"),
+        ({"device": replace(GPU, multiprocessors=64)}, "128 multiprocessors"),
+        ({"version": "11.4.0"}, "built with tensorrt 10.3.0, and tensorrt 11.4.0 is installed"),
+        ({"source": "d" * 64}, "another graph"),
+        ({"batches": (1, 16)}, "no profile for batch 16"),
+        ({"recipe": 9}, "another version of LeakRT"),
+    ],
+)
+def test_an_engine_for_something_else_is_told_apart(changes, words):
+    assert misfit(KEY, wanted()) == ""
+    assert words in misfit(KEY, wanted(**changes))
+
+
+@pytest.mark.parametrize(("capability", "fits"), [("7.5", False), ("8.0", True), ("8.7", True), ("12.1", True)])
+def test_a_portable_engine_runs_from_8_0_on(capability, fits):
+    key = replace(KEY, device=Device(), targets=("default",))
+    assert (misfit(key, wanted(device=replace(GPU, capability=capability))) == "") == fits
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("graph", "../x"), ("precision", "fp8"), ("flavour", "os"), ("batches", "14"), ("level", True), ("level", 1.5)],
+)
+def test_a_key_from_outside_with_a_wrong_field_is_refused(field, value):
+    with pytest.raises(EngineError, match="engine key"):
+        EngineKey.from_json({**KEY.to_json(), field: value})
+    with pytest.raises(EngineError, match="are needed, no others"):
+        EngineKey.from_json({**KEY.to_json(), "extra": 1})
