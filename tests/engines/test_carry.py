@@ -1,0 +1,198 @@
+"""Engines on their way to another machine: signed, checked whole, installed all or none."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from leakrt.core.errors import EngineError, StorageError, UsageError
+from leakrt.core.progress import silent
+
+pytest.importorskip("filelock", reason="the engine cache needs filelock (extra rtx)")
+pytest.importorskip("cryptography", reason="signatures need cryptography (extra rtx)")
+NOBODY = frozenset[str]()
+
+
+@pytest.fixture
+def signer():
+    from leakrt.engines.signing import Signer
+
+    return Signer.own()
+
+
+@pytest.fixture
+def portable():
+    """Two records that any machine may take, with their engines."""
+    from dataclasses import replace
+
+    from leakrt.core.files import sha256_bytes
+    from leakrt.engines.device import NO_DEVICE
+    from leakrt.engines.key import EngineKey
+    from leakrt.engines.record import EngineRecord
+
+    key = EngineKey(
+        graph="vae_encoder", precision="fp16", source="a" * 64, onnx="b" * 64, tensors=(), batches=(1,),
+        flavour="tensorrt-rtx", version=_installed(), flags=(), level=3, workspace=0, dla_core=-1, device=NO_DEVICE,
+        targets=("default",), recipe=1,
+    )  # fmt: skip
+    return [
+        (EngineRecord(replace(key, graph=g), sha256_bytes(d), len(d), "2026", 1.0, "0.1.0", "id", {}, (), (), ()), d)
+        for g, d in (("vae_encoder", b"first engine"), ("leak_encoder", b"second"))
+    ]
+
+
+def _installed() -> str:
+    from leakrt.engines.flavour import installed_flavours
+
+    return next((f.version for f in installed_flavours() if f.name == "tensorrt-rtx"), "1.7.1")
+
+
+@pytest.fixture
+def folder(tmp_path, cache, signer, portable):
+    """A signed folder of both."""
+    return write(tmp_path / "carried", cache, portable, signer)
+
+
+def write(path, cache, portable, signer):
+    from leakrt.engines.carry import write_folder
+
+    for record, data in portable:
+        cache.store(record, data)
+    write_folder(path, [record for record, _ in portable], cache, signer)
+    return path
+
+
+def elsewhere(tmp_path):
+    from leakrt.engines.cache import EngineCache
+
+    return EngineCache(tmp_path / "elsewhere", 1 << 30)
+
+
+def test_a_signed_folder_reaches_another_cache(folder, signer, portable, tmp_path):
+    from leakrt.engines.carry import add_engines, read_folder
+
+    there = elsewhere(tmp_path)
+    add_engines(read_folder(folder, frozenset({signer.public_key}), False), there, silent)
+    for record, data in portable:
+        assert there.read(record) == data
+
+
+def test_a_key_that_is_not_trusted_is_refused_with_the_command_that_would_trust_it(folder, signer):
+    from leakrt.engines.carry import read_folder
+
+    with pytest.raises(EngineError, match=f"not trusted here.*leakrt engines add .* --key {signer.public_key}"):
+        read_folder(folder, NOBODY, True)
+
+
+def test_an_unsigned_folder_needs_to_be_accepted_by_name(tmp_path, cache, portable):
+    from leakrt.engines.carry import read_folder
+
+    path = write(tmp_path / "unsigned", cache, portable, None)
+    with pytest.raises(EngineError, match="not signed.*--unsigned"):
+        read_folder(path, NOBODY, False)
+    assert len(read_folder(path, NOBODY, True)) == 2
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("vae_encoder.fp16.engine", _flip, "SHA-256 differs"),
+        ("vae_encoder.fp16.engine", lambda p: p.write_bytes(p.read_bytes()[:-1]), "SHA-256 differs"),
+        ("vae_encoder.fp16.json", _flip, "SHA-256 differs"),
+        ("leak_encoder.fp16.engine", os.unlink, "can't be read"),
+        ("engines.sig", _flip, "the signature is not that of"),
+        ("engines.sig", os.unlink, "can't be read"),
+        ("engines.json", os.unlink, "a folder of `leakrt build --out` is needed"),
+        ("engines.json", lambda p: p.write_text("{}"), "is damaged"),
+        ("engines.json", lambda p: p.write_text(p.read_text().replace("vae_encoder.fp16.e", "x")), "is no engine|dam"),
+        ("engines.json", lambda p: p.write_text(p.read_text().replace("\n", "\n ")), "the signature is not that of"),
+    ],
+)
+def test_a_folder_that_was_changed_on_the_way_is_refused(folder, signer, name, damage, words):
+    from leakrt.engines.carry import read_folder
+
+    damage(folder / name)
+    with pytest.raises(EngineError, match=words):
+        read_folder(folder, frozenset({signer.public_key}), False)
+
+
+@pytest.mark.parametrize("name", ["../../x.engine", "/etc/passwd", "vae_encoder.fp16.so"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(folder, name):
+    from leakrt.engines.carry import read_folder
+
+    manifest = json.loads((folder / "engines.json").read_text())
+    manifest["files"][name], manifest["signer"] = "a" * 64, ""
+    (folder / "engines.json").write_text(json.dumps(manifest))
+    with pytest.raises(EngineError, match="is no engine"):
+        read_folder(folder, NOBODY, True)
+
+
+def test_a_link_is_not_followed(folder, signer, tmp_path):
+    from leakrt.engines.carry import read_folder
+
+    target = folder / "vae_encoder.fp16.engine"
+    target.rename(tmp_path / "moved")
+    target.symlink_to(tmp_path / "moved")
+    with pytest.raises(EngineError, match="is a link"):
+        read_folder(folder, frozenset({signer.public_key}), False)
+
+
+def test_an_engine_for_another_version_is_not_installed_and_neither_is_its_neighbour(portable, tmp_path, rtx):
+    from dataclasses import replace
+
+    from leakrt.engines.carry import Carried, add_engines
+
+    (first, data), (second, more) = portable
+    stale = replace(second, key=replace(second.key, version="0.9"))
+    there = elsewhere(tmp_path)
+    with pytest.raises(EngineError, match=f"built with tensorrt-rtx 0.9, and {rtx.version} is installed"):
+        add_engines([Carried(first, data), Carried(stale, more)], there, silent)
+    assert there.engines() == []
+
+
+def test_a_folder_with_other_files_is_not_replaced(tmp_path, cache, portable, signer):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years")
+    with pytest.raises(StorageError, match="holds other files"):
+        write(tmp_path / "mine", cache, portable, signer)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
+
+
+def test_a_folder_of_engines_is_replaced(folder, cache, portable, signer):
+    write(folder, cache, portable[:1], signer)
+    assert not (folder / "leak_encoder.fp16.engine").exists()
+
+
+def test_the_private_key_is_made_once_and_for_its_owner_alone(signer):
+    from leakrt.engines.signing import Signer, config_folder
+
+    path = config_folder() / "signing.pem"
+    assert Signer.own().public_key == signer.public_key
+    if os.name != "nt":
+        assert path.stat().st_mode & 0o077 == 0
+        path.chmod(0o666)
+        with pytest.raises(EngineError, match="can be written by others"):
+            Signer.own()
+
+
+def test_a_trusted_key_stays_trusted_and_others_do_not_become_so():
+    from leakrt.engines.signing import check_public_key, config_folder, trust, trusted_keys
+
+    trust("ab" * 32)
+    trust("cd" * 32)
+    trust("ab" * 32)
+    assert trusted_keys() == {"ab" * 32, "cd" * 32}
+    with open(config_folder() / "trusted_keys", "a") as file:
+        file.write("kiosk 7\n")
+    with pytest.raises(EngineError, match="line 3: a public key is 64 hex digits"):
+        trusted_keys()
+    with pytest.raises(UsageError, match="64 hex digits"):
+        check_public_key("ab")
