@@ -1,8 +1,9 @@
 """`leakrt doctor`: what is installed, what can run, what is missing."""
 
-from __future__ import re
+from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
