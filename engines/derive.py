@@ -45,7 +45,7 @@ _ISLANDS = frozenset(
         "Sqrt",
     ]
 )
-_WEIGHTY = frozenset({"Conv", "ConvTranspose"})
+_BODY = frozenset({"Conv", "ConvTranspose", "DequantizeLinear", "QuantizeLinear"})
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,11 @@ def _halve_rest(model: ModelProto, stem: str) -> ModelProto:
 
 
 def _head(model: ModelProto) -> list[str]:
-    """Names of the nodes with no convolution behind them: pooling, distances, scores."""
+    """Names of the nodes with no convolution and no int8 behind them: pooling, distances, scores."""
     needed: set[str] = set()
     head = []
     for node in reversed(model.graph.node):  # nodes stand in topological order
-        if node.op_type in _WEIGHTY or any(name in needed for name in node.output):
+        if node.op_type in _BODY or any(name in needed for name in node.output):
             needed.update(node.input)
         else:
             head.append(node.name)

@@ -1,0 +1,51 @@
+"""Polygraphy's comparison, with ONNX Runtime on both sides where there is no GPU for an engine."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from leakrt.core.bundle import Bundle
+from leakrt.core.errors import BackendError, EngineError
+from leakrt.core.progress import silent
+
+pytest.importorskip("polygraphy", reason="the comparison is Polygraphy's (extra rtx)")
+
+
+def test_runners_are_compared_output_by_output_and_stdout_stays_clean(variants, capsys):
+    from leakrt.engines.verify import compare_outputs, reference_runner, run_side_by_side
+
+    bundle = Bundle(variants)
+    exact, half = (bundle.graph("vae_encoder", p) for p in ("fp32", "fp16"))
+    feed = {"image": np.random.default_rng(1).uniform(-1, 1, (2, 3, 40, 40)).astype(np.float32)}
+    a, b, c = run_side_by_side([reference_runner(m) for m in (exact, exact, half)], feed)
+    assert compare_outputs(a, b) == {"latent": 0.0}
+    assert 0 < compare_outputs(a, c)["latent"] < 0.02
+    assert capsys.readouterr().out == ""
+
+
+def test_an_output_that_is_missing_or_misshapen_is_named():
+    from leakrt.engines.verify import compare_outputs
+
+    wanted = {"latent": np.zeros((2, 4))}
+    for found in ({}, {"latent": np.zeros((1, 4))}):
+        with pytest.raises(EngineError, match=r"latent as .*where \[2, 4\] is needed"):
+            compare_outputs(wanted, found)
+
+
+def test_a_runner_that_fails_is_one_line():
+    from leakrt.engines.verify import reference_runner, run_side_by_side
+
+    with pytest.raises(EngineError, match=r"^the comparison did not run \([^\n]*\)$"):
+        run_side_by_side([reference_runner(b"nothing")], {"image": np.zeros((1, 3, 8, 8), np.float32)})
+
+
+def test_without_a_gpu_an_engine_can_not_be_verified(variants, cache, rtx, no_gpu):
+    from leakrt.engines.build import BuildRequest, build_bundle
+    from leakrt.engines.builder import BuildOptions
+    from leakrt.engines.verify import verify_bundle
+
+    request = BuildRequest("fp32", rtx, BuildOptions(targets=("8.6",)))
+    outcomes = build_bundle(Bundle(variants), request, cache, silent)
+    with pytest.raises(BackendError, match="no NVIDIA driver"):
+        verify_bundle(Bundle(variants), request, outcomes, cache, silent)
