@@ -35,8 +35,8 @@ def test_pictures_share_one_scale(tmp_path):
 
 
 def test_pictures_of_another_size_and_no_pictures_are_refused(tmp_path):
-    small = _write(tmp_path / "small.png", np.zeros((16, 16, 3), np.uint8))
-    large = _write(tmp_path / "large.png", np.zeros((24, 24, 3), np.uint8))
+    small = _write(tmp_path / "small.png", np.zeros((40, 40, 3), np.uint8))
+    large = _write(tmp_path / "large.png", np.zeros((48, 48, 3), np.uint8))
     with pytest.raises(DataError, match=r"large\.png"):
         residual_spectrum([small, large])
     with pytest.raises(DataError, match="no pictures"):
