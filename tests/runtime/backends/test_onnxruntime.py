@@ -55,6 +55,34 @@ def test_an_encoder_with_the_wrong_output_shape_is_named_with_both_shapes(varian
         OnnxRuntimeBackend(replace(variant, vae_encoder=wrong), 1)
 
 
+def test_a_shape_that_shows_only_when_run_is_named(variant):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_model_from_string(variant.vae_encoder)
+    # The sizes come out of a NonZero, so that no reader of the graph can know them before it runs.
+    model.graph.node[-1].output[0] = "whole"
+    helper, int64 = onnx.helper, onnx.TensorProto.INT64
+    kept = helper.make_tensor("kept", int64, [4], [1, 1, 1, 1])
+    model.graph.initializer.extend([kept, helper.make_tensor("axis", int64, [1], [3])])
+    model.graph.initializer.extend([helper.make_tensor("zero", int64, [1], [0])])
+    nodes = [
+        helper.make_node("NonZero", ["kept"], ["places"]),
+        helper.make_node("Shape", ["places"], ["count"]),
+        helper.make_node("Slice", ["count", "one", "two", "zero"], ["end"]),
+        helper.make_node("Slice", ["whole", "zero", "end", "axis"], ["latent"]),
+    ]
+    model.graph.initializer.extend(
+        [helper.make_tensor("one", int64, [1], [1]), helper.make_tensor("two", int64, [1], [2])]
+    )
+    model.graph.node.extend(nodes)
+    dims = model.graph.output[0].type.tensor_type.shape.dim
+    del dims[:]
+    for name in ("B", "c", "h", "w"):
+        dims.add().dim_param = name
+    backend = OnnxRuntimeBackend(replace(variant, vae_encoder=model.SerializeToString()), 1)
+    with pytest.raises(ModelError, match=r"^vae_encoder: latent has shape \[1, 4, 5, 4\], where latent \[B, 4, 5, 5\]"):
+        backend.vae_encoder(np.zeros((1, 3, 40, 40), np.float32))
+
+
 def test_swapped_graphs_are_found_at_load(variant):
     with pytest.raises(ModelError, match=r"^vae_encoder: the inputs are \['noised'\], where image \[B, 3, 40, 40\]"):
         OnnxRuntimeBackend(replace(variant, vae_encoder=variant.leak_encoder), 1)
