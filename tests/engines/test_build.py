@@ -120,9 +120,9 @@ def test_what_can_not_be_built_is_refused_by_name(build, tiny, cache, request_of
     for target, words in (("8.7", "Orin"), ("9.0", "H100"), ("7", "can't build for compute capability 7")):
         with pytest.raises(UsageError, match=words):
             build(targets=(target,))
-    with pytest.raises(UsageError, match="build it by itself: --target 7.5"):
+    with pytest.raises(UsageError, match=r"build it by itself: --target 7.5"):
         build(targets=("7.5", "8.6"))
-    with pytest.raises(UsageError, match="--opt-level: TensorRT-RTX .* has none"):
+    with pytest.raises(UsageError, match=r"--opt-level: TensorRT-RTX .* has none"):
         build(level=5)
     with pytest.raises(UsageError, match="does not run on a DLA"):
         build("fp16", dla_core=0)

@@ -90,7 +90,7 @@ def test_an_unsigned_folder_needs_to_be_accepted_by_name(tmp_path, cache, portab
     from leakrt.engines.carry import read_folder
 
     path = write(tmp_path / "unsigned", cache, portable, None)
-    with pytest.raises(EngineError, match="not signed.*--unsigned"):
+    with pytest.raises(EngineError, match=r"not signed.*--unsigned"):
         read_folder(path, NOBODY, False)
     assert len(read_folder(path, NOBODY, True)) == 2
 

@@ -30,7 +30,7 @@ def test_auto_takes_the_first_that_can_run(kinds):
 
 
 def test_a_named_backend_that_can_not_run_is_an_error_and_never_replaced(kinds):
-    with pytest.raises(BackendError, match="^fast can't run: no GPU; buy one$"):
+    with pytest.raises(BackendError, match=r"^fast can't run: no GPU; buy one$"):
         registry.choose("fast")
 
 
@@ -41,7 +41,7 @@ def test_with_none_that_runs_every_reason_is_told(kinds, monkeypatch):
 
 
 def test_an_unknown_name_lists_those_there_are():
-    with pytest.raises(UsageError, match="no backend named 'x'; choose one of: auto, .*onnxruntime"):
+    with pytest.raises(UsageError, match=r"no backend named 'x'; choose one of: auto, .*onnxruntime"):
         registry.choose("x")
 
 
