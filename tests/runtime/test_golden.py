@@ -37,7 +37,7 @@ def test_what_agrees_loads(changed):
 
 
 def test_scores_beyond_the_tolerance_are_refused_with_both_numbers(changed):
-    path = changed(lambda s: [*s, 0, 0.01, 0])
+    path = changed(lambda s: s + np.array([0, 0.01, 0], np.float32))
     with pytest.raises(
         ParityError, match=r"fp32 on onnxruntime moves the golden image's scores by 0\.01.*the 0\.0001 that"
     ):
@@ -45,13 +45,13 @@ def test_scores_beyond_the_tolerance_are_refused_with_both_numbers(changed):
 
 
 def test_scores_within_the_stated_tolerance_load(changed):
-    assert Detector.load(changed(lambda s: [*s, 0, 0.01, 0], {"onnxruntime": 0.02}))
+    assert Detector.load(changed(lambda s: s + np.array([0, 0.01, 0], np.float32), {"onnxruntime": 0.02}))
 
 
 def test_a_backend_without_a_stated_tolerance_gets_a_ten_thousandth_of_the_largest_score(changed):
-    assert Detector.load(changed(lambda s: [*s, 0, 5e-05, 0], {}))
+    assert Detector.load(changed(lambda s: s + np.array([0, 5e-5, 0], np.float32), {}))
     with pytest.raises(ParityError, match="moves the golden image's scores"):
-        Detector.load(changed(lambda s: [*s, 0, 0.01, 0], {}))
+        Detector.load(changed(lambda s: s + np.array([0, 1e-2, 0], np.float32), {}))
 
 
 def test_a_not_a_number_is_refused(changed):
