@@ -46,10 +46,6 @@ def _nearest(channels: int, out: int) -> nn.Module:
     return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, out, 3, 1, 1))
 
 
-def _pixelshuffle(channels: int, out: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(channels, 4 * out, 3, 1, 1), nn.PixelShuffle(2))
-
-
 def _staged(enlarge: Callable[[int, int], nn.Module]) -> nn.Module:
     """Codes to pictures in two doublings."""
     return nn.Sequential(
@@ -58,6 +54,18 @@ def _staged(enlarge: Callable[[int, int], nn.Module]) -> nn.Module:
         enlarge(2 * _WIDTH, _WIDTH),
         nn.LeakyReLU(0.1),
         enlarge(_WIDTH, 3),
+    )
+
+
+def _shuffled() -> nn.Module:
+    """Codes to pictures in one shuffle of 4 x 4 phases at the end, as ESPCN does."""
+    return nn.Sequential(
+        nn.Conv2d(_CODE, 2 * _WIDTH, 3, 1, 1),
+        nn.LeakyReLU(0.1),
+        nn.Conv2d(2 * _WIDTH, 2 * _WIDTH, 3, 1, 1),
+        nn.LeakyReLU(0.1),
+        nn.Conv2d(2 * _WIDTH, 3 * 16, 3, 1, 1),
+        nn.PixelShuffle(4),
     )
 
 
@@ -77,7 +85,7 @@ class _Patches(nn.Module):
 _DECODERS: Mapping[str, Callable[[], nn.Module]] = {
     "transposed": lambda: _staged(_transposed),
     "nearest": lambda: _staged(_nearest),
-    "pixelshuffle": lambda: _staged(_pixelshuffle),
+    "pixelshuffle": _shuffled,
     "unseen": _Patches,
 }
 SEEN = ("transposed", "nearest", "pixelshuffle")

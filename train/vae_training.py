@@ -22,11 +22,15 @@ from ..core.files import atomic_folder
 from ..core.images import read_image
 from ..core.progress import Progress, silent
 
-_CHANNELS = (16, 32, 32, 64)
+_CHANNELS = (8, 16, 32, 64)
 _CROP, _BATCH = 64, 8
-_PEAK_RATE = 2e-3
-_KL_WEIGHT, _TEXTURE_WEIGHT = 1e-6, 0.2
+_PEAK_RATE = 4e-3
+_KL_WEIGHT, _TEXTURE_WEIGHT = 1e-6, 2.0
 _FLOOR = 1e-5  # of a band's energy, before the logarithm
+_BANDS = 64
+_GROUPS = 4
+_FINE, _GAIN = ((0, 2), (2, 0), (1, 2), (2, 1), (2, 2)), 10.0
+_SCALE_SAMPLE = 128  # pictures
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -38,7 +42,8 @@ def train_vae(images: Sequence[Path], out: Path, steps: int, seed: int, progress
     pixels = np.stack([read_image(path).pixels[:, :, ::-1] for path in images])
     torch.manual_seed(seed)
     vae = _build(pixels.shape[1])
-    head = nn.Sequential(nn.Conv2d(4, 64, 3, 1, 1), nn.SiLU(), nn.Conv2d(64, 16, 1))
+    _sharpen(vae.encoder.conv_in)
+    head = nn.Sequential(nn.Conv2d(4, 64, 3, 1, 1), nn.SiLU(), nn.Conv2d(64, _BANDS, 1))
     texture = _Texture(_tensor(pixels[::7]))
     parameters = [*vae.parameters(), *head.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=_PEAK_RATE, weight_decay=0.0)
@@ -62,29 +67,29 @@ def train_vae(images: Sequence[Path], out: Path, steps: int, seed: int, progress
 
 
 class _Texture(nn.Module):
-    """Standardised log energy of 16 bands of the luma's 8 x 8 cosine transform: [B, 3, S, S] to [B, 16, S/8, S/8]."""
+    """What the head must read off the latents: [B, 3, S, S] to [B, 64, S/8, S/8].
+
+    The log energy of each coefficient of the luma's 8 x 8 cosine transform, smoothed over 3 x 3 blocks and
+    standardised over a sample of pictures.
+    """
 
     def __init__(self, sample: Tensor) -> None:
         super().__init__()
         k = np.arange(8)
         basis = np.cos(np.pi * (2 * k[None] + 1) * k[:, None] / 16) * 0.5
         basis[0] /= np.sqrt(2)
-        filters = np.einsum("ui,vj->uvij", basis, basis).reshape(64, 1, 8, 8)
-        u, v = np.divmod(np.arange(64), 8)
-        bands = np.zeros((16, 64))
-        bands[(u // 2) * 4 + v // 2, np.arange(64)] = u + v > 0
-        bands /= bands.sum(axis=1, keepdims=True)
+        filters = np.einsum("ui,vj->uvij", basis, basis).reshape(_BANDS, 1, 8, 8)
         self.filters = torch.tensor(filters, dtype=torch.float32)
-        self.bands = torch.tensor(bands, dtype=torch.float32)[:, :, None, None]
-        self.mean, self.std = torch.zeros(1, 16, 1, 1), torch.ones(1, 16, 1, 1)
-        energy = self(sample)
-        self.mean, self.std = energy.mean((0, 2, 3), keepdim=True), energy.std((0, 2, 3), keepdim=True)
+        energy = self._log_energy(sample)
+        self.mean, self.deviation = energy.mean((0, 2, 3), keepdim=True), energy.std((0, 2, 3), keepdim=True)
 
     def forward(self, images: Tensor) -> Tensor:
+        return (self._log_energy(images) - self.mean) / self.deviation
+
+    def _log_energy(self, images: Tensor) -> Tensor:
         luma = (images * images.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
-        energy = functional.conv2d(functional.conv2d(luma, self.filters, stride=8) ** 2, self.bands)
-        smooth = functional.avg_pool2d(energy, 3, 1, 1, count_include_pad=False)
-        return (torch.log(smooth + _FLOOR) - self.mean) / self.std
+        energy = functional.conv2d(luma, self.filters, stride=8) ** 2
+        return torch.log(functional.avg_pool2d(energy, 3, 1, 1, count_include_pad=False) + _FLOOR)
 
 
 def _build(size: int) -> Any:
@@ -97,9 +102,27 @@ def _build(size: int) -> Any:
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=_CHANNELS,
         layers_per_block=1,
-        norm_num_groups=8,
+        norm_num_groups=_GROUPS,
         sample_size=size,
     )
+
+
+def _sharpen(conv: nn.Conv2d) -> None:
+    """Let the first layer begin with colours and amplified fine structure (3 x 3 cosine transform of the luma).
+
+    Fine structure is a hundredth of the picture's contrast: with random filters the nonlinearities after them are
+    linear in it, so that its energy would be learnt late or never.
+    """
+    k = np.arange(3)
+    basis = np.cos(np.pi * (2 * k[None] + 1) * k[:, None] / 6)
+    basis /= np.linalg.norm(basis, axis=1, keepdims=True)
+    weight = torch.zeros_like(conv.weight)
+    weight[range(3), range(3)] = torch.full((3, 3), 1 / 9)
+    for channel, (u, v) in enumerate(_FINE, start=3):
+        kernel = torch.tensor(np.outer(basis[u], basis[v]), dtype=torch.float32)
+        weight[channel] = _GAIN * torch.tensor(_LUMA).view(3, 1, 1) * kernel
+    with torch.no_grad():
+        conv.weight.copy_(weight)
 
 
 def _gradient_loss(made: Tensor, wanted: Tensor) -> Tensor:
@@ -117,7 +140,8 @@ def _crops(pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArr
 
 def _unit_scale(vae: Any, pixels: npt.NDArray[np.uint8]) -> float:
     with torch.inference_mode():
-        means = [vae.encode(_tensor(pixels[i : i + 8])).latent_dist.mean for i in range(0, min(len(pixels), 128), 8)]
+        sample = pixels[:: max(1, len(pixels) // _SCALE_SAMPLE)]  # of every class: files are sorted by class
+        means = [vae.encode(_tensor(sample[i : i + 8])).latent_dist.mean for i in range(0, len(sample), 8)]
     return float(1.0 / torch.cat(means).std())
 
 
