@@ -17,6 +17,7 @@ from ..runtime.detector import Detector
 from ..runtime.explain import explain_stream
 from ..train.evaluation import Evaluation, closed_results, open_results
 from ..train.plots import write_plots
+from ..train.spectra import residual_spectrum, spectrum_pictures
 
 _STRIP = 6  # pictures of each class
 _EXPLAINED = 1  # of each class
@@ -62,7 +63,7 @@ def write_report(out: Path, result: QuickstartResult) -> Path:
     parts = [
         "<h1>LeakRT quickstart</h1><p>A detector trained on pictures made here, checked on pictures it never saw.</p>",
         _cards(result.figures),
-        "<h2>What was made</h2>",
+        "<h2>What was made</h2><p>Last in each row: the mean spectrum of the residuals, on one scale.</p>",
         *_strips(out),
         "<h2>How well makers are told apart</h2>",
         _plots(result),
@@ -99,10 +100,14 @@ def _cards(figures: Evaluation) -> str:
 
 
 def _strips(out: Path) -> list[str]:
+    """Pictures of each class, and at the end of each strip the spectrum that shows its upsampler's period."""
     folders = [out / "data" / "test" / name for name in list(_ABOUT)[:-1]] + [out / "open" / "unseen"]
+    files = {folder: find_images(folder) for folder in folders}
+    spectra = spectrum_pictures({folder.name: residual_spectrum(paths) for folder, paths in files.items()})
     strips = []
-    for folder in folders:
-        images = "".join(_image(path.read_bytes(), "jpeg", folder.name) for path in find_images(folder)[:_STRIP])
+    for folder, paths in files.items():
+        images = "".join(_image(path.read_bytes(), "jpeg", folder.name) for path in paths[:_STRIP])
+        images += _image(spectra[folder.name], "png", f"mean residual spectrum of {folder.name}")
         caption = f"<b>{folder.name}</b>: {html.escape(_ABOUT[folder.name])}"
         strips.append(f'<figure><div class="strip">{images}</div><figcaption>{caption}</figcaption></figure>')
     return strips
