@@ -19,7 +19,7 @@ class TrainConfig:
     batch_size: int = 32
     learning_rate: float = 1e-3  # peak of the one-cycle schedule
     warmup_share: float = 0.15  # of all steps
-    weight_decay: float = 0.1
+    weight_decay: float = 1e-2
     gradient_clip: float = 5.0  # norm over all parameters
     seed: int = 0
     threads: int = 2  # part of the result: sums are added in another order with another count
@@ -28,7 +28,7 @@ class TrainConfig:
     step_dropout: float = 0.3  # chance that a step is left out of the pool
     entropy_weight: float = 0.1  # of the step weights' entropy, kept high
     embedding_dropout: float = 0.3
-    label_smoothing: float = 0.05
+    label_smoothing: float = 0.0
     widths: tuple[int, ...] = (48, 128, 256)  # channels of each stage of the conv encoder; all but the first halve
     head: str = "prototypes"  # linear: one-step ablation without prototypes; it can't be exported
 
