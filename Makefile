@@ -44,7 +44,7 @@ wheel: .venv/bin/python
 	@touch $@
 
 .venv/dev.stamp: .venv/bin/python $(PACKAGE)
-	$(PIP) install -c constraints.txt -e '.[train,tensorboard,dev]'
+	$(PIP) install -c constraints.txt -e '.[train,tensorboard,openvino,dev]'
 	@touch .venv/train.stamp $@
 
 clean:

@@ -1,21 +1,26 @@
-"""Which backends there are, which of them can run here, and what `auto` takes."""
+"""Which backends there are, which of them can run here, what `auto` takes, and the race of `fastest`."""
 
 from __future__ import annotations
 
 import importlib
+import time
+from collections.abc import Callable, Collection, Mapping
 
 from ...core.errors import BackendError, UsageError
 from .base import Availability, Backend, BackendKind, Variant
 
 # The order of `auto`; a module of this package each, which names its BackendKind `KIND`. It is fixed, so that
 # the same bundle on the same machine never changes its backend by chance.
-AUTO_ORDER = ("onnxruntime",)
+AUTO_ORDER = ("openvino", "onnxruntime")
+REFERENCE = "onnxruntime"  # every bundle was measured on it
+AUTO, FASTEST = "auto", "fastest"
+_LAPS = 5
 
 
 def kind(name: str) -> BackendKind:
     """The backend of that name. Raises UsageError that lists the names there are."""
     if name not in AUTO_ORDER:
-        raise UsageError(f"no backend named {name!r}; choose one of: auto, {', '.join(AUTO_ORDER)}")
+        raise UsageError(f"no backend named {name!r}; choose one of: {', '.join((AUTO, FASTEST, *AUTO_ORDER))}")
     found = importlib.import_module(f".{name}", __package__).KIND
     assert isinstance(found, BackendKind)
     return found
@@ -26,21 +31,46 @@ def probe_all() -> list[Availability]:
     return [kind(name).probe() for name in AUTO_ORDER]
 
 
-def choose(name: str) -> BackendKind:
-    """The backend to load: the named one, or with `auto` the first that can run.
+def candidates(name: str, measured: Collection[str] = (REFERENCE,)) -> list[BackendKind]:
+    """The backends that `name` may mean and that run here, in the order of `auto`; at least one.
 
-    Raises UsageError for an unknown name, BackendError saying what is missing.
+    `auto` and `fastest` mean those that the bundle was `measured` on, any other name itself. Raises UsageError for an
+    unknown name, BackendError saying what is missing.
     """
-    candidates = [kind(n) for n in (AUTO_ORDER if name == "auto" else (name,))]
-    refused = []
-    for candidate in candidates:
-        found = candidate.probe()
-        if found.runs:
-            return candidate
-        refused.append(f"{found.backend} can't run: {found.reason}; {found.install}")
-    raise BackendError("; ".join(refused))
+    meant = [n for n in AUTO_ORDER if n in measured] if name in (AUTO, FASTEST) else [name]
+    found, refused = [], []
+    for candidate in map(kind, meant):
+        availability = candidate.probe()
+        if availability.runs:
+            found.append(candidate)
+        else:
+            refused.append(f"{candidate.name} can't run: {availability.reason}; {availability.install}")
+    if not found:
+        raise BackendError("; ".join(refused) or f"no backend is known that the bundle was measured on ({measured})")
+    return found
+
+
+def choose(name: str, measured: Collection[str] = (REFERENCE,)) -> BackendKind:
+    """The backend to load: the first of `candidates`. Raises what that does."""
+    return candidates(name, measured)[0]
 
 
 def load(name: str, variant: Variant, threads: int) -> Backend:
     """Load `variant` on the backend that `choose` gives. Raises what `choose` does, and ModelError."""
     return choose(name).load(variant, threads)
+
+
+def race(entrants: Mapping[str, Callable[[], object]]) -> str:
+    """The name of the quickest, each run in turn so that all meet the same load; a first lap warms up.
+
+    By its shortest lap: what else runs on the machine only ever adds to a time.
+    """
+    best = dict.fromkeys(entrants, float("inf"))
+    for lap in range(_LAPS + 1):
+        for name, run in entrants.items():
+            begin = time.perf_counter()
+            run()
+            taken = time.perf_counter() - begin
+            if lap:
+                best[name] = min(best[name], taken)
+    return min(best, key=lambda name: best[name])

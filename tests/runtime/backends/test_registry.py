@@ -1,6 +1,8 @@
-"""Which backend is taken, and what is said of one that can't run."""
+"""Which backend is taken, what is said of one that can't run, and who wins a race."""
 
 from __future__ import annotations
+
+import time
 
 import pytest
 
@@ -11,22 +13,34 @@ from leakrt.runtime.backends.base import Availability, BackendKind
 
 @pytest.fixture
 def kinds(monkeypatch):
-    """Two backends of which the first can't run."""
+    """Three backends of which the first can't run."""
 
     def load(variant, threads):
         raise AssertionError("nothing is loaded here")
 
-    found = {
-        "fast": BackendKind("fast", lambda: Availability("fast", False, "", "no GPU", "buy one"), load),
-        "slow": BackendKind("slow", lambda: Availability("slow", True, "1.0", "", ""), load),
-    }
+    def make(name, reason=""):
+        return BackendKind(name, lambda: Availability(name, not reason, "1.0", reason, "buy one"), load)
+
+    found = {k.name: k for k in (make("fast", "no GPU"), make("middling"), make("slow"))}
     monkeypatch.setattr(registry, "AUTO_ORDER", tuple(found))
     monkeypatch.setattr(registry, "kind", lambda name: found[name])
     return found
 
 
 def test_auto_takes_the_first_that_can_run(kinds):
-    assert registry.choose("auto") is kinds["slow"]
+    assert registry.choose("auto", kinds) is kinds["middling"]
+
+
+def test_auto_passes_over_a_backend_that_the_bundle_was_never_measured_on(kinds):
+    assert registry.choose("auto", ("slow", "fast")) is kinds["slow"]
+
+
+def test_the_order_is_fixed_whatever_the_order_of_what_was_measured(kinds):
+    assert registry.candidates("fastest", ("slow", "middling")) == [kinds["middling"], kinds["slow"]]
+
+
+def test_a_named_backend_is_taken_even_where_the_bundle_was_not_measured(kinds):
+    assert registry.choose("middling", ("slow",)) is kinds["middling"]
 
 
 def test_a_named_backend_that_can_not_run_is_an_error_and_never_replaced(kinds):
@@ -37,11 +51,11 @@ def test_a_named_backend_that_can_not_run_is_an_error_and_never_replaced(kinds):
 def test_with_none_that_runs_every_reason_is_told(kinds, monkeypatch):
     monkeypatch.setattr(registry, "AUTO_ORDER", ("fast", "fast"))
     with pytest.raises(BackendError, match="fast can't run: no GPU; buy one; fast can't run"):
-        registry.choose("auto")
+        registry.choose("auto", kinds)
 
 
 def test_an_unknown_name_lists_those_there_are():
-    with pytest.raises(UsageError, match=r"no backend named 'x'; choose one of: auto, .*onnxruntime"):
+    with pytest.raises(UsageError, match=r"no backend named 'x'; choose one of: auto, fastest, .*onnxruntime"):
         registry.choose("x")
 
 
@@ -52,5 +66,18 @@ def test_every_listed_backend_says_whether_it_runs():
         assert availability.runs or (availability.reason and availability.install)
 
 
-def test_the_embedded_default_runs_everywhere():
+def test_the_embedded_default_runs_everywhere_and_is_what_auto_takes_of_a_bundle_measured_nowhere_else():
     assert registry.kind("onnxruntime").probe().runs
+    assert registry.choose("auto").name == "onnxruntime"
+
+
+def test_a_race_is_won_by_the_quickest_and_gives_each_the_same_number_of_laps():
+    laps = {"hare": 0, "tortoise": 0}
+
+    def run(name, seconds):
+        laps[name] += 1
+        time.sleep(seconds)
+
+    winner = registry.race({"tortoise": lambda: run("tortoise", 0.02), "hare": lambda: run("hare", 0.001)})
+    assert winner == "hare"
+    assert laps["hare"] == laps["tortoise"] > 1

@@ -1,0 +1,119 @@
+"""OpenVINO on an x86 CPU, for kiosks: it reads the same graphs, and runs the int8 ones faster than ONNX Runtime.
+
+Its own default precision is bfloat16 on machines that have it, without a word; here float32 is named. So an fp16
+variant runs in float32 too, and an int8 one keeps its float layers in float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import ModelError
+from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
+from ...core.outputs import LeakOutputs
+from .base import Array, Availability, BackendKind, Description, Variant
+from .external_data import refuse_external_data
+from .openvino_graph import open_core
+
+NAME = "openvino"
+_INSTALL = "pip install 'leakrt[openvino]'"
+_DEVICE = "CPU"
+
+
+class OpenVinoBackend:
+    """Both graphs compiled for the CPU, one request each with `threads` threads."""
+
+    name = NAME
+    batch = 1  # a larger one is no faster on a CPU
+
+    def __init__(self, variant: Variant, threads: int) -> None:
+        """Load from bytes, never from a path. Raises ModelError naming graph, tensor and shape, MissingExtraError."""
+        self.precision = variant.precision
+        self._threads = threads
+        core = open_core()
+        self._vae = _Graph(core, vae_encoder_graph(variant.spec), variant.vae_encoder, threads)
+        self._leak = _Graph(core, leak_encoder_graph(variant.spec), variant.leak_encoder, threads)
+        self._device = str(core.get_property(_DEVICE, "FULL_DEVICE_NAME"))
+
+    def vae_encoder(self, image: Array) -> Array:
+        """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""
+        return self._vae.run(image)[0]
+
+    def leak_encoder(self, noised: Array) -> LeakOutputs:
+        """noised float32 [B, T, 4, S/8, S/8] to the four outputs, one row each. Raises ModelError."""
+        return LeakOutputs(*self._leak.run(noised))
+
+    def describe(self) -> Description:
+        """What runs, and where."""
+        return Description(NAME, probe().version, self._device, self.precision, self._threads)
+
+
+def settings(threads: int) -> dict[str, Any]:
+    """How graphs are compiled: in float32, for one request at a time."""
+    return {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "EXECUTION_MODE_HINT": "ACCURACY",
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # two detectors of one machine would be pinned to the same cores
+    }
+
+
+class _Graph:
+    """One compiled graph that keeps to its GraphSpec."""
+
+    def __init__(self, core: Any, graph: GraphSpec, model: bytes, threads: int) -> None:
+        self._graph = graph
+        refuse_external_data(model, graph.stem)
+        try:
+            read = core.read_model(model=model)
+            compiled = core.compile_model(read, _DEVICE, settings(threads))
+        except Exception as error:  # OpenVINO raises RuntimeError and its own, which share no base
+            raise ModelError(f"{graph.stem}: OpenVINO can't load it ({_one_line(error)})") from error
+        for port in (*compiled.inputs, *compiled.outputs):
+            if port.element_type.get_type_name() != "f32":
+                kind = port.element_type.get_type_name()
+                raise ModelError(f"{graph.stem}: {port.any_name} has type {kind}, where float32 is needed")
+        graph.check_declared([_declared(p) for p in compiled.inputs], [_declared(p) for p in compiled.outputs])
+        self._outputs = [compiled.output(tensor.name) for tensor in graph.outputs]
+        self._compiled = compiled
+        self._request = compiled.create_infer_request()
+
+    def run(self, value: Array) -> list[Array]:
+        try:
+            results = self._request.infer({self._graph.input.name: np.ascontiguousarray(value, np.float32)})
+        except Exception as error:  # as above
+            raise ModelError(f"{self._graph.stem}: OpenVINO can't run it ({_one_line(error)})") from error
+        # The request's next run writes over its results, so they are copied.
+        arrays = [np.array(results[port], np.float32) for port in self._outputs]
+        for tensor, array in zip(self._graph.outputs, arrays, strict=True):
+            self._graph.check_shape(tensor, array.shape, len(value))
+        return arrays
+
+
+def _declared(port: Any) -> tuple[str, list[int | None]]:
+    """Name and dimensions of an input or output; None where one is not fixed."""
+    return port.any_name, [d.get_length() if d.is_static else None for d in port.partial_shape]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def probe() -> Availability:
+    """Whether OpenVINO is installed and finds a CPU that it knows."""
+    try:
+        import openvino
+
+        core = openvino.Core()
+        runs = _DEVICE in core.available_devices
+        reason = "" if runs else "OpenVINO finds no CPU device"
+        return Availability(NAME, runs, str(openvino.__version__).split("-")[0], reason, "" if runs else _INSTALL)
+    except (ImportError, AttributeError, RuntimeError) as error:
+        return Availability(NAME, False, "", f"openvino is not installed or broken ({_one_line(error)})", _INSTALL)
+
+
+KIND = BackendKind(NAME, probe, OpenVinoBackend)
