@@ -11,7 +11,19 @@ import typer
 
 from .main import guarded
 
-VERBS = ("quickstart", "train", "evaluate", "export", "calibrate", "build", "engines", "check", "inspect", "doctor")
+VERBS = (
+    "quickstart",
+    "train",
+    "evaluate",
+    "export",
+    "calibrate",
+    "build",
+    "engines",
+    "check",
+    "profile",
+    "inspect",
+    "doctor",
+)
 
 
 def build_app() -> typer.Typer:

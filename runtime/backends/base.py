@@ -45,6 +45,7 @@ class Description:
     device: str
     precision: str
     threads: int
+    device_bytes: int | None = None  # memory it holds on a device of its own; None: it has none
 
 
 class Backend(Protocol):

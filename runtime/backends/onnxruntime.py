@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from ...core.errors import ModelError
 from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.outputs import LeakOutputs
+from ..machine import cpu_name
 from .base import Array, Availability, BackendKind, Description, Variant
 
 NAME = "onnxruntime"
@@ -40,8 +40,7 @@ class OnnxRuntimeBackend:
 
     def describe(self) -> Description:
         """What runs, and where."""
-        device = platform.processor() or platform.machine()
-        return Description(NAME, probe().version, device, self.precision, self._threads)
+        return Description(NAME, probe().version, cpu_name(), self.precision, self._threads)
 
 
 class _Graph:

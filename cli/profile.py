@@ -1,0 +1,124 @@
+"""`leakrt profile`: how long a bundle takes here, stage by stage."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import ConsoleProgress, coloured, printable, size, table
+
+if TYPE_CHECKING:
+    from ..runtime.profiling.measure import BatchProfile
+    from ..runtime.profiling.profile import Profile
+    from ..runtime.profiling.summary import Summary
+
+_COLUMNS = ("p50", "p90", "p95", "p99", "max", "jitter", "std")
+
+
+def profile(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, a folder or a zip.")],
+    backend: Annotated[str, typer.Option(help="What runs the bundle; see `leakrt doctor`.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as the bundle has it.")] = "auto",
+    batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes, one after another.")] = "1,4,16",
+    streams: Annotated[int, typer.Option(help="Detectors side by side, each on a thread of its own.")] = 1,
+    seconds: Annotated[float, typer.Option(help="How long each batch size is measured.")] = 5.0,
+    threads: Annotated[int, typer.Option(help="CPU threads of each stream; 0: the cores, shared.")] = 0,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The image to judge, if not the bundle's golden image.")
+    ] = None,
+    cold_starts: Annotated[int, typer.Option(help="New processes that time a cold start; 0: none.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw stages and throughput.")] = None,
+) -> None:
+    """Measure a bundle on this machine: latency of each stage, throughput, cold start, memory.
+
+    Percentiles are nearest-rank; jitter is p99 - p50. Reading and decoding the image is no part of it.
+    """
+    import json as json_module
+
+    from ..runtime.profiling.picture import check_drawable, write_picture
+    from ..runtime.profiling.profile import Options, profile_bundle
+
+    options = Options(backend, precision, _numbers(batch), streams, seconds, threads, image, cold_starts)
+    if plot is not None:
+        check_drawable()
+    with ConsoleProgress() as progress:
+        found = profile_bundle(bundle, options, progress)
+    if plot is not None:
+        write_picture(plot, found)
+    print(json_module.dumps(found.to_json(), ensure_ascii=False, allow_nan=False) if json else _text(found))
+    for note in found.notes():
+        print(f"leakrt: {printable(note)}", file=sys.stderr)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    from ..core.errors import UsageError
+
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--batch {text}: whole numbers with commas between are needed, such as 1,4,16") from error
+
+
+def _text(found: Profile) -> str:
+    runs, (width, height) = found.runs, found.image
+    head = f"{runs.backend} {runs.version} {runs.precision} on {runs.device}"
+    threads = f"{runs.threads} threads" + (f" in each of {found.streams} streams" if found.streams > 1 else "")
+    parts = [f"{coloured(head, 'bold')}\n{threads}, image {width} x {height}, bundle {found.bundle}"]
+    for batch in found.batches:
+        title = f"batch {batch.batch}: {batch.end_to_end.samples} calls in {batch.seconds:.1f} s, milliseconds"
+        parts.append(f"{coloured(title, 'bold')}\n{table(_stages(batch))}")
+    parts.append(f"{coloured('throughput', 'bold')}\n{table(_throughput(found))}")
+    parts.append(f"{coloured('this machine', 'bold')}\n{table(_machine(found))}")
+    return "\n\n".join(parts)
+
+
+def _stages(batch: BatchProfile) -> list[tuple[str, ...]]:
+    rows = [("", *(f"{column:>8}" for column in _COLUMNS))]
+    rows += [_row(name, summary) for name, summary in batch.stages.items()]
+    return [*rows, _row("outside the stages", batch.outside), _row("end to end", batch.end_to_end)]
+
+
+def _row(name: str, summary: Summary) -> tuple[str, ...]:
+    values = summary.to_json()
+    return (name, *(f"{values[column]:8.3f}" for column in _COLUMNS))
+
+
+def _throughput(found: Profile) -> list[tuple[str, ...]]:
+    shares = [(b, b.end_to_end.p50 / b.batch) for b in found.batches]
+    rows = [(str(b.batch), f"{b.images_per_second:15.4g}", f"{share:15.3f}") for b, share in shares]
+    return [("batch", "images a second", "p50 ms an image"), *rows]
+
+
+def _machine(found: Profile) -> list[tuple[str, ...]]:
+    machine, memory, cold = found.machine, found.memory, found.cold_start
+    rows: list[tuple[str, ...]] = [
+        ("CPU", f"{machine.cpu}, {machine.cores} cores"),
+        ("load average", f"{_number(machine.load_before)} before, {_number(machine.load_after)} after"),
+        ("CPU used by others", _share(machine.busy_elsewhere)),
+        ("host memory", f"{_size(memory.host_resident)} now, {_size(memory.host_peak)} at most"),
+        ("device memory", "none of its own" if memory.device is None else size(memory.device)),
+    ]
+    if cold is not None:
+        parts = f"load {cold.load_ms:.0f} ms + first check {cold.first_check_ms:.0f} ms"
+        rows += [
+            ("load to first verdict", f"{cold.load_to_verdict_ms:.0f} ms ({parts}), median of {cold.runs} processes"),
+            ("process to first verdict", f"{cold.process_ms:.0f} ms, of which import {cold.import_ms:.0f} ms"),
+            ("memory of such a process", f"{_size(cold.peak_bytes)} at most"),
+        ]
+    return rows
+
+
+def _number(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "not known" if value is None else f"{100 * value:.0f} %"
+
+
+def _size(count: int | None) -> str:
+    return "not known" if count is None else size(count)

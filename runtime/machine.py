@@ -1,0 +1,87 @@
+"""What machine this is, how busy it is, and how much memory this process holds. Linux says; elsewhere it is less."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+_CPUINFO = Path("/proc/cpuinfo")
+_BOARD = Path("/proc/device-tree/model")  # on ARM, where cpuinfo names no model: "NVIDIA Jetson Orin Nano ..."
+_STATUS = Path("/proc/self/status")
+_STAT = Path("/proc/stat")
+_IDLE = slice(3, 5)  # idle and iowait in a line of /proc/stat
+_COUNTED = 8  # user to steal; guest time is within user's
+
+
+@dataclass(frozen=True)
+class HostMemory:
+    """Memory of this process in bytes; None where the system does not say."""
+
+    resident: int | None
+    peak: int | None  # the most that was ever resident
+
+
+@dataclass(frozen=True)
+class CpuTimes:
+    """CPU seconds since the start of the machine, over all its logical CPUs, and of this process."""
+
+    busy: float
+    total: float
+    own: float
+
+
+def cpu_name() -> str:
+    """The CPU's model, or the board's, or the architecture."""
+    for line in _lines(_CPUINFO):
+        name, _, value = line.partition(":")
+        if name.strip() == "model name" and value.strip():
+            return value.strip()
+    board = "".join(_lines(_BOARD)[:1]).strip("\0 \n")
+    return board or platform.processor() or platform.machine()
+
+
+def host_memory() -> HostMemory:
+    """What this process holds now. Not ru_maxrss: in a child that starts at its parent's peak."""
+    found = dict(line.partition(":")[::2] for line in _lines(_STATUS))
+    return HostMemory(_kib(found.get("VmRSS", "")), _kib(found.get("VmHWM", "")))
+
+
+def cpu_times() -> CpuTimes | None:
+    """A reading for `busy_elsewhere`; None where the system does not say."""
+    fields = next((line.split()[1 : 1 + _COUNTED] for line in _lines(_STAT) if line.startswith("cpu ")), [])
+    if len(fields) < _IDLE.stop:
+        return None
+    ticks = os.sysconf("SC_CLK_TCK")
+    seconds = [int(field) / ticks for field in fields]
+    own = os.times()
+    return CpuTimes(sum(seconds) - sum(seconds[_IDLE]), sum(seconds), own.user + own.system)
+
+
+def busy_elsewhere(before: CpuTimes | None, after: CpuTimes | None) -> float | None:
+    """Share of all CPUs, 0 to 1, that others than this process used between two readings."""
+    if before is None or after is None or after.total <= before.total:
+        return None
+    others = (after.busy - before.busy) - (after.own - before.own)
+    return min(1.0, max(0.0, others / (after.total - before.total)))
+
+
+def load_average() -> float | None:
+    """Runnable tasks, averaged over the last minute; None where the system does not say."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _kib(text: str) -> int | None:
+    words = text.split()
+    return 1024 * int(words[0]) if words and words[0].isdigit() else None

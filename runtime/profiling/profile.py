@@ -1,0 +1,177 @@
+"""A profile: a bundle's timings for each batch size, its cold start, its memory, and the machine as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import UsageError
+from ...core.images import read_image
+from ...core.progress import Progress, silent
+from ..backends.base import Description
+from ..detector import Detector
+from ..machine import busy_elsewhere, cpu_name, cpu_times, host_memory, load_average
+from ..prepare import Frame
+from ..threads import resolve_threads
+from .cold_start import ColdStart, measure_cold_start, request_for
+from .measure import BatchProfile, measure
+from .summary import ENOUGH_FOR_P99
+
+_MAX_BATCH, _MAX_STREAMS, _MAX_SECONDS, _MAX_COLD_STARTS = 1024, 64, 3600.0, 100
+_BUSY = 0.1  # share of the CPUs that others may use before it is worth a note
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured. Checked on creation; raises UsageError."""
+
+    backend: str = "auto"
+    precision: str = "auto"
+    batches: tuple[int, ...] = (1, 4, 16)
+    streams: int = 1  # detectors side by side, each on a thread of its own
+    seconds: float = 5.0  # for each batch size
+    threads: int = 0  # CPU threads of each stream; 0: the cores, shared among the streams
+    image: Path | None = None  # None: the bundle's golden image
+    cold_starts: int = 3  # new processes; 0: none
+
+    def __post_init__(self) -> None:
+        if not self.batches or len(set(self.batches)) != len(self.batches):
+            raise UsageError("batch sizes: at least one is needed, and none of them twice")
+        for batch in self.batches:
+            _check_range("a batch", batch, 1, _MAX_BATCH)
+        _check_range("streams:", self.streams, 1, _MAX_STREAMS)
+        _check_range("cold starts:", self.cold_starts, 0, _MAX_COLD_STARTS)
+        if not 0 < self.seconds <= _MAX_SECONDS:
+            raise UsageError(f"{self.seconds:g} seconds; more than 0 and at most {_MAX_SECONDS:g} are possible")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine and how busy it was; None where the system does not say."""
+
+    cpu: str
+    cores: int  # that a detector would take by itself
+    load_before: float | None  # load average of the minute before
+    load_after: float | None
+    busy_elsewhere: float | None  # share of the CPUs, 0 to 1, that others used during the calls
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the end, with every stream loaded; None where it is not known or there is no device of its own."""
+
+    host_resident: int | None
+    host_peak: int | None
+    device: int | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """All that was measured. Times are milliseconds of a whole batch."""
+
+    bundle: str  # Bundle.identity
+    runs: Description
+    streams: int
+    image: tuple[int, int]  # width and height of the frame, pixels
+    batches: tuple[BatchProfile, ...]
+    cold_start: ColdStart | None
+    memory: Memory
+    machine: Machine
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know before trusting a figure."""
+        found = [
+            f"batch {b.batch}: {b.end_to_end.samples} calls are too few samples for p99, which is their maximum; "
+            f"{ENOUGH_FOR_P99} are needed: raise --seconds"
+            for b in self.batches
+            if not b.end_to_end.enough_for_p99
+        ]
+        if self.machine.busy_elsewhere is not None and self.machine.busy_elsewhere > _BUSY:
+            share = f"{100 * self.machine.busy_elsewhere:.0f} %"
+            found.append(f"other processes used {share} of the CPUs meanwhile: run it again on an idle machine")
+        return tuple(found)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `leakrt profile --json`: the first batch size at its top level, all of them in `batches`."""
+        batches = [_batch_json(batch) for batch in self.batches]
+        return {
+            "backend": self.runs.backend,
+            "version": self.runs.version,
+            "device": self.runs.device,
+            "precision": self.runs.precision,
+            "threads": self.runs.threads,
+            "streams": self.streams,
+            "bundle": self.bundle,
+            "image": {"width": self.image[0], "height": self.image[1]},
+            **batches[0],
+            "batches": batches,
+            "cold_start": None if self.cold_start is None else self.cold_start.to_json(),
+            "memory_bytes": asdict(self.memory),
+            "machine": asdict(self.machine),
+            "notes": list(self.notes()),
+        }
+
+
+def profile_bundle(path: Path, options: Options, progress: Progress = silent) -> Profile:
+    """Measure the bundle at `path` on this machine.
+
+    Raises UsageError, ImageError for an image that can't be read, and what `Detector.load` and `check` raise.
+    """
+    threads = _threads(options)
+    frame = None if options.image is None else read_image(options.image).pixels  # before a load that takes seconds
+    detectors = []
+    for done in range(options.streams):
+        progress("load", done, options.streams)
+        detectors.append(Detector.load(path, options.backend, options.precision, threads))
+    runs, cold_start = detectors[0].describe(), None
+    load_before = load_average()
+    if options.cold_starts:
+        request = request_for(path, runs.backend, runs.precision, threads, options.image)
+        cold_start = measure_cold_start(request, options.cold_starts, progress)
+    shown = detectors[0].bundle.golden().image if frame is None else frame
+    before = cpu_times()
+    batches = _measure_all(detectors, shown, options, progress)
+    after = cpu_times()
+    host, runs = host_memory(), detectors[0].describe()  # again: now it knows what it holds on its device
+    return Profile(
+        bundle=detectors[0].bundle.identity,
+        runs=runs,
+        streams=options.streams,
+        image=(shown.shape[1], shown.shape[0]),
+        batches=batches,
+        cold_start=cold_start,
+        memory=Memory(host.resident, host.peak, runs.device_bytes),
+        machine=Machine(cpu_name(), resolve_threads(0), load_before, load_average(), busy_elsewhere(before, after)),
+    )
+
+
+def _measure_all(
+    detectors: Sequence[Detector], frame: Frame, options: Options, progress: Progress
+) -> tuple[BatchProfile, ...]:
+    return tuple(measure(detectors, [frame] * batch, options.seconds, progress) for batch in options.batches)
+
+
+def _threads(options: Options) -> int:
+    if options.threads or options.streams == 1:
+        return resolve_threads(options.threads)
+    return max(1, resolve_threads(0) // options.streams)
+
+
+def _batch_json(profile: BatchProfile) -> dict[str, Any]:
+    return {
+        "batch": profile.batch,
+        "stages": {name: stage.to_json() for name, stage in profile.stages.items()},
+        "end_to_end": profile.end_to_end.to_json(),
+        "outside_stages": profile.outside.to_json(),
+        "images_per_second": profile.images_per_second,
+        "seconds": profile.seconds,
+        "enough_for_p99": profile.end_to_end.enough_for_p99,
+    }
+
+
+def _check_range(what: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        of = f"{what} of {value}" if what == "a batch" else f"{what} {value}"
+        raise UsageError(f"{of}; between {low} and {high} are possible")
