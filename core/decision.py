@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .bounds import UNBOUNDED, Bounds
 from .errors import BundleError
 from .spec import ModelSpec
 
@@ -32,6 +33,7 @@ class Decision:
     validation_real: int  # real faces that the thresholds were fitted on
     validation_alarms: int  # of which this many raise an alarm at these thresholds
     tolerance: Mapping[str, float] = field(default_factory=dict)  # backend to largest |score difference|
+    bounds: Bounds = UNBOUNDED  # what outputs may be before they are called absurd
 
     def __post_init__(self) -> None:
         numbers = (self.temperature, self.alarm_threshold, self.real_threshold, self.density_threshold)
@@ -48,19 +50,20 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with one entry a field."""
-        return {**asdict(self), "tolerance": dict(self.tolerance)}
+        return {**asdict(self), "tolerance": dict(self.tolerance), "bounds": self.bounds.to_json()}
 
     @classmethod
     def from_json(cls, data: object) -> Decision:
-        """Read what `to_json` wrote. Raises BundleError."""
-        if not isinstance(data, dict) or data.keys() != cls.__dataclass_fields__.keys():
-            raise BundleError(f"decision: the fields {', '.join(cls.__dataclass_fields__)} are needed, no others")
+        """Read what `to_json` wrote; a block without `bounds` has none. Raises BundleError."""
+        fields = cls.__dataclass_fields__.keys()
+        if not isinstance(data, dict) or {"bounds", *data} != set(fields):
+            raise BundleError(f"decision: the fields {', '.join(fields)} are needed, no others")
         tolerance = data["tolerance"]
-        numbers = [v for k, v in data.items() if k != "tolerance"]
+        numbers = [v for k, v in data.items() if k not in ("tolerance", "bounds")]
         numbers += list(tolerance.values()) if isinstance(tolerance, dict) else [None]
         if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in numbers):
             raise BundleError("decision: every field is a number, the tolerance a number for each backend")
-        return cls(**data)
+        return cls(**{**data, "bounds": Bounds.from_json(data.get("bounds"))})
 
 
 def _finite(number: float) -> bool:
@@ -83,7 +86,8 @@ class Judgement:
 def probabilities(scores: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float64]:
     """Softmax of scores float32 [..., K] over a temperature, in float64."""
     scaled = scores.astype(np.float64) / temperature
-    scaled -= scaled.max(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # inf - inf: `judge` tells of what is not finite
+        scaled -= scaled.max(axis=-1, keepdims=True)
     exponentials = np.exp(scaled)
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .decision import Decision, judge, probabilities
+from .decision import Decision, Judgement, judge, probabilities
 from .outputs import LeakOutputs
 from .spec import ModelSpec
 from .support import Support
@@ -39,11 +39,15 @@ class Judge:
     def __init__(self, spec: ModelSpec, decision: Decision, support: Support, origin: Origin) -> None:
         self.spec, self.decision, self.support, self.origin = spec, decision, support, origin
 
-    def verdict(self, subject: Subject, outputs: LeakOutputs, row: int, log_density: float) -> Verdict:
-        """The verdict on row `row` of outputs averaged over draws."""
+    def verdict(
+        self, subject: Subject, outputs: LeakOutputs, row: int, log_density: float, faults: tuple[str, ...] = ()
+    ) -> Verdict:
+        """The verdict on row `row` of outputs averaged over draws; `faults` make it abstain and are its reasons."""
         spec = self.spec
         shares = probabilities(outputs.scores[row], self.decision.temperature)
         judgement = judge(shares, log_density, spec, self.decision)
+        if faults:
+            judgement = Judgement("abstain", "abstain", 0.0, faults)
         weights = outputs.step_weights[row]
         return Verdict(
             path=subject.path,

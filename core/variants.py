@@ -10,9 +10,13 @@ VARIANTS = "variants"  # key in the manifest's provenance: precision to what was
 
 def passed_gate(provenance: Mapping[str, Any], precision: str, backend: str) -> bool:
     """Whether a precision may be used on a backend unasked: fp32 always, another where its gate held there."""
-    if precision == "fp32":
-        return True
+    return precision == "fp32" or backend in gated_backends(provenance, precision)
+
+
+def gated_backends(provenance: Mapping[str, Any], precision: str) -> tuple[str, ...]:
+    """The backends on which a precision passed its gate, sorted; what is not of the format counts as not passed."""
     found: Any = provenance
-    for key in (VARIANTS, precision, "gate", backend):
+    for key in (VARIANTS, precision, "gate"):
         found = found.get(key) if isinstance(found, Mapping) else None
-    return isinstance(found, Mapping) and found.get("passed") is True
+    gates = found.items() if isinstance(found, Mapping) else ()
+    return tuple(sorted(b for b, gate in gates if isinstance(gate, Mapping) and gate.get("passed") is True))

@@ -30,7 +30,7 @@ class Verdict:
     scores: Mapping[str, float]  # class name to probability, after temperature
     step_weights: Mapping[str, float]  # timestep to its share in the pooled embedding
     prototype: str  # nearest prototype, "CLASS/INDEX"; empty with an error
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...]  # never empty but with an error; what was caught in the network's outputs is among them
     backend: str
     precision: str
     bundle: str  # first 12 hex digits of the manifest's SHA-256

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..core.bounds import Bounds, observe
 from ..core.bundle import Golden, density_name, graph_name, write_bundle
 from ..core.errors import DataError, ImageError, StorageError
 from ..core.graphs import leak_encoder_graph, vae_encoder_graph
@@ -73,9 +74,9 @@ def export_run(
     graphs = load_graphs(files, run)
     source = Source(vae, fitted.encoder)
     parity = measure(source, graphs, fitted.judge, _parity_images(run, progress), progress)
-    validation, golden_item = _validate(fitted, progress)
+    validation, golden_item, bounds = _validate(fitted, progress)
     golden = _make_golden(graphs, run.spec, _golden_image(golden_item) if exemplars else drawn_image(run.spec))
-    decision = replace(fitted.judge.decision, tolerance={_BACKEND: parity.tolerance})
+    decision = replace(fitted.judge.decision, tolerance={_BACKEND: parity.tolerance}, bounds=bounds)
     files |= {
         density_name(PRECISION): fitted.judge.support.to_bytes(),
         "decision.json": json.dumps({PRECISION: decision.to_json()}, indent=2).encode(),
@@ -152,14 +153,15 @@ def _parity_images(run: Run, progress: Progress) -> list[Array]:
     return images
 
 
-def _validate(fitted: FittedRun, progress: Progress) -> tuple[Evaluation, RunItem]:
-    """The run on its validation images, and the one whose class it is surest of: the golden image."""
+def _validate(fitted: FittedRun, progress: Progress) -> tuple[Evaluation, RunItem, Bounds]:
+    """The run on its validation images, the one whose class it is surest of (the golden image), and their bounds."""
     run, judge = fitted.run, fitted.judge
     items, outputs = run.of("val"), fitted.predict("val", progress)
     found = verdicts(judge, [item.path for item in items], outputs)
     labels = [run.spec.class_names[item.label] for item in items]
     shares = [verdict.scores[label] for verdict, label in zip(found, labels, strict=True)]
-    return evaluate(found, labels, [], run.spec, judge.decision), items[int(np.argmax(shares))]
+    bounds = observe(run.latents("val", progress), outputs)
+    return evaluate(found, labels, [], run.spec, judge.decision), items[int(np.argmax(shares))], bounds
 
 
 def _golden_image(item: RunItem) -> npt.NDArray[np.uint8]:

@@ -9,21 +9,22 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 
-from ..core.bundle import PRECISIONS, Bundle
+from ..core.bundle import Bundle
 from ..core.errors import ImageError, UsageError
 from ..core.exemplars import Exemplars
 from ..core.images import MAX_PIXELS
-from ..core.judging import Judge, Origin, Subject
+from ..core.judging import Subject
 from ..core.outputs import LeakOutputs
+from ..core.support import Support
 from ..core.verdict import Verdict
-from .backends import registry
-from .backends.base import Backend, Description, Variant
+from .backends.base import Description
 from .faces import FaceFinder
-from .golden import check_golden
-from .pipeline import Pipeline, PipelineResult
+from .finite import Counters, GuardedVariant, Outcome
+from .loaded import LoadedVariant, quickest
+from .precision import choose, safer_precision
 from .prepare import Crop, Frame, Image, Prepared, Preparer, unreadable
 from .threads import resolve_threads
 
@@ -34,6 +35,7 @@ class Evidence:
 
     pixels: Frame  # [H, W, 3] BGR: the face or image that was judged
     outputs: LeakOutputs  # one row each, averaged over draws
+    support: Support  # of the precision that gave them
 
 
 @dataclass(frozen=True)
@@ -51,19 +53,14 @@ class Detector:
     be called from several threads; one image at a time is computed.
     """
 
-    def __init__(
-        self, bundle: Bundle, backend: Backend, threads: int, faces: FaceFinder | None, max_pixels: int
-    ) -> None:
-        """See `load`. Runs the golden image; raises ParityError, BundleError."""
+    def __init__(self, bundle: Bundle, variant: GuardedVariant, faces: FaceFinder | None, max_pixels: int) -> None:
+        """See `load`."""
         self.spec, self.bundle = bundle.spec, bundle
-        self._backend = backend
-        self.support = bundle.support(backend.precision)
-        origin = Origin(backend.name, backend.precision, bundle.identity)
-        self._judge = Judge(bundle.spec, bundle.decisions[backend.precision], self.support, origin)
-        self._pipeline = Pipeline(bundle.spec, self.support, backend, threads)
-        self._preparer = Preparer(self._pipeline.image_buffer, self._pipeline.preprocess, faces, max_pixels)
+        self.support = variant.variant.support
+        self._guarded = variant
+        pipeline = variant.variant.pipeline
+        self._preparer = Preparer(pipeline.image_buffer, pipeline.preprocess, faces, max_pixels)
         self._lock = threading.Lock()
-        check_golden(bundle, self._pipeline, backend)
 
     @classmethod
     def load(
@@ -77,22 +74,37 @@ class Detector:
     ) -> Detector:
         """Load a bundle, a folder or a zip, and run its golden image.
 
-        `backend` auto: the first in a fixed order that can run here. `precision` auto: the first of fp32, fp16,
-        int8 that the bundle has. `threads` 0: one for each core. `faces`: a YuNet ONNX file; with it faces are
-        judged, else whole images. `max_pixels`: larger image files are refused unread.
+        `backend` auto: the first in a fixed order that can run here and that the bundle was measured on; fastest: the
+        quickest of those, raced here. `precision` auto: the first of int8, fp16, fp32 that the bundle has and that
+        passed its gate on this backend; a named one must have passed it. `threads` 0: one for each core. `faces`: a
+        YuNet ONNX file; with it faces are judged, else whole images. `max_pixels`: larger image files are refused
+        unread.
 
         Raises BundleError, ModelError, BackendError, ParityError, UsageError.
         """
         threads = resolve_threads(threads)
         bundle = Bundle(path)
-        chosen = _choose_precision(precision, bundle)
-        graphs = bundle.graph("vae_encoder", chosen), bundle.graph("leak_encoder", chosen)
-        loaded = registry.load(backend, Variant(bundle.spec, chosen, *graphs), threads)
-        return cls(bundle, loaded, threads, FaceFinder(faces) if faces else None, max_pixels)
+        choices = {choice.backend: choice for choice in choose(bundle, backend, precision)}
+        entrants = [LoadedVariant.load(bundle, c.precision, c.backend, threads) for c in choices.values()]
+        taken = quickest(bundle, entrants)
+        name = taken.backend.name
+        safer = safer_precision(bundle, choices[name])
+
+        def load_safer() -> LoadedVariant | None:
+            return LoadedVariant.load(bundle, safer, name, threads) if safer else None
+
+        variant = GuardedVariant(taken, load_safer)
+        return cls(bundle, variant, FaceFinder(faces) if faces else None, max_pixels)
+
+    @property
+    def counters(self) -> Counters:
+        """How many images were run, and how many outputs were caught, retried and rescued so far."""
+        with self._lock:
+            return self._guarded.counters
 
     def describe(self) -> Description:
         """The backend that runs, its version, device and threads."""
-        return self._backend.describe()
+        return self._guarded.variant.backend.describe()
 
     def check(self, image: Image) -> Verdict:
         """The verdict on an image file or frame uint8 [H, W, 3] BGR: with `faces` on its largest face.
@@ -137,8 +149,9 @@ class Detector:
         prepared = self._preparer.preprocess(crop)
         if crop.pixels is None:
             return Analysis(self._unjudged(prepared), None)
-        result = self._run([prepared])
-        return Analysis(self._verdict(prepared, result, 0), Evidence(crop.pixels, result.outputs))
+        outcome = self._run([prepared])[0]
+        evidence = Evidence(crop.pixels, outcome.result.outputs, outcome.variant.support)
+        return Analysis(self._verdict(prepared, outcome), evidence)
 
     def _stream(self, images: Iterator[Image], batch: int) -> Iterator[Verdict]:
         with ThreadPoolExecutor(1, thread_name_prefix="leakrt-prepare") as pool:
@@ -152,36 +165,33 @@ class Detector:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, prepared: Sequence[Prepared]) -> PipelineResult:
+    def _run(self, prepared: Sequence[Prepared]) -> list[Outcome]:
+        """An outcome for each that has an image."""
+        images = [p.image for p in prepared if p.image is not None]
+        if not images:
+            return []
         with self._lock:
-            return self._pipeline.run([p.image for p in prepared if p.image is not None])
+            return self._guarded.run(images)
 
     def _judge_all(self, prepared: Sequence[Prepared]) -> list[Verdict]:
-        result = self._run(prepared) if any(p.image is not None for p in prepared) else None
-        row = count()
-        return [
-            self._unjudged(p) if result is None or p.image is None else self._verdict(p, result, next(row))
-            for p in prepared
-        ]
+        outcomes = iter(self._run(prepared))
+        return [self._unjudged(p) if p.image is None else self._verdict(p, next(outcomes)) for p in prepared]
 
     def _unjudged(self, prepared: Prepared) -> Verdict:
-        where = (self._backend.name, self._backend.precision, self.bundle.identity)
+        origin = self._guarded.variant.judge.origin
+        where = (origin.backend, origin.precision, origin.bundle)
         if prepared.error is not None:
             return Verdict.failed(prepared.path, prepared.error, *where)
         return Verdict(
             prepared.path, "abstain", "abstain", 0.0, math.nan, {}, {}, "", prepared.notes, *where, prepared.latency_ms
         )
 
-    def _verdict(self, prepared: Prepared, result: PipelineResult, row: int) -> Verdict:
+    def _verdict(self, prepared: Prepared, outcome: Outcome) -> Verdict:
         begin = time.perf_counter()
-        subject = Subject(prepared.path, prepared.face, prepared.notes)
-        verdict = self._judge.verdict(subject, result.outputs, row, float(result.log_density[row]))
-        stages = {**prepared.latency_ms, **result.latency_ms}
+        subject = Subject(prepared.path, prepared.face, (*outcome.notes, *prepared.notes))
+        result, row = outcome.result, outcome.row
+        density = float(result.log_density[row])
+        verdict = outcome.variant.judge.verdict(subject, result.outputs, row, density, outcome.faults)
+        stages = {**prepared.latency_ms, **outcome.latency_ms}
         stages["decision"] += 1e3 * (time.perf_counter() - begin)
         return replace(verdict, latency_ms=stages)
-
-
-def _choose_precision(precision: str, bundle: Bundle) -> str:
-    if precision != "auto" and precision not in PRECISIONS:
-        raise UsageError(f"no precision {precision!r}; choose one of: auto, {', '.join(PRECISIONS)}")
-    return bundle.precisions[0] if precision == "auto" else precision

@@ -50,10 +50,11 @@ def explain(detector: Detector, analysis: Analysis) -> Explanation:
         raise ImageError(f"{analysis.verdict.path}: {'; '.join(analysis.verdict.reasons)}; nothing to explain")
     outputs, names = analysis.evidence.outputs, detector.spec.class_names
     embedding, gates = outputs.embedding[0], outputs.gates[0]
-    distances = detector.support.nearest_prototypes(embedding, gates)  # [K, M]
+    support = analysis.evidence.support
+    distances = support.nearest_prototypes(embedding, gates)  # [K, M]
     pair = _winner_and_runner_up(analysis.verdict, names)
     near = [(k, int(distances[k].argmin())) for k in pair]
-    p, q = (detector.support.prototypes[k, m].astype(np.float64) for k, m in near)
+    p, q = (support.prototypes[k, m].astype(np.float64) for k, m in near)
     evidence = gates * ((embedding - q) ** 2 - (embedding - p) ** 2)
     exemplars = detector.exemplars()
     return Explanation(

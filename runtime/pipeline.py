@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from ..core.bounds import UNBOUNDED, Bounds
 from ..core.errors import BundleError
 from ..core.outputs import LeakOutputs
 from ..core.schedule import step_coefficients
@@ -31,15 +32,19 @@ class PipelineResult:
     outputs: LeakOutputs  # averaged over draws
     log_density: npt.NDArray[np.float64]  # [B]
     latency_ms: Mapping[str, float] = field(default_factory=dict)  # stage to milliseconds for each image
+    faults: tuple[str, ...] = ()  # [B] why an image's outputs can't be believed; empty strings where they can
 
 
 class Pipeline:
     """A backend with everything around it, for one thread at a time. Its noise and buffers are made once."""
 
-    def __init__(self, spec: ModelSpec, support: Support, backend: Backend, threads: int) -> None:
+    def __init__(
+        self, spec: ModelSpec, support: Support, backend: Backend, threads: int, bounds: Bounds = UNBOUNDED
+    ) -> None:
         """Make the noise bank. Raises BundleError when the support is not of the spec's shape."""
         _check_support(spec, support)
         self._spec, self._support, self._backend, self._threads = spec, support, backend, threads
+        self._bounds = bounds
         self._coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
         self._bank = np.empty((spec.draws, len(spec.timesteps), *spec.latent_shape), np.float32)
         _core.fill_normals(spec.noise_seed, _SAMPLE, self._bank, threads=threads)
@@ -61,14 +66,20 @@ class Pipeline:
         clock, step = _Clock(), self._backend.batch
         parts = [self._run_batch(np.stack(images[i : i + step]), clock) for i in range(0, len(images), step)]
         names = LeakOutputs.__dataclass_fields__
-        outputs = LeakOutputs(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        outputs = LeakOutputs(*(np.concatenate([getattr(part, name) for part, _ in parts]) for name in names))
         density = clock.time("decision", lambda: self._log_density(outputs.embedding))
-        return PipelineResult(outputs, density, clock.per(len(images)))
+        faults = tuple(fault for _, found in parts for fault in found)
+        return PipelineResult(outputs, density, clock.per(len(images)), faults)
 
-    def _run_batch(self, images: Array, clock: _Clock) -> LeakOutputs:
+    def _run_batch(self, images: Array, clock: _Clock) -> tuple[LeakOutputs, list[str]]:
+        """Outputs of a batch, and for each image of it why they can't be believed."""
         latent = clock.time("vae", lambda: self._backend.vae_encoder(images))
         noised = clock.time("noising", lambda: self._noise(latent))
-        return clock.time("leak", lambda: self._backend.leak_encoder(noised).average_draws(self._spec.draws))
+        outputs = clock.time("leak", lambda: self._backend.leak_encoder(noised).average_draws(self._spec.draws))
+        return outputs, clock.time("decision", lambda: self._faults(latent, outputs))
+
+    def _faults(self, latent: Array, outputs: LeakOutputs) -> list[str]:
+        return [self._bounds.fault(z, outputs, row) for row, z in enumerate(latent)]
 
     def _noise(self, latent: Array) -> Array:
         rows = len(latent) * self._spec.draws

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxslim")
 from runs import COUNTS, tiny_run
 
+from leakrt.core.bounds import MARGIN
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import CheckpointError, DataError, ModelError, ParityError, StorageError
 from leakrt.core.exemplars import Exemplars
@@ -20,6 +21,7 @@ from leakrt.export import exporter
 from leakrt.export.exporter import drawn_image, export_run
 from leakrt.export.parity import Source, measure
 from leakrt.runtime.detector import Detector
+from leakrt.runtime.finite import Counters
 from leakrt.train.fit import fit_run, open_fitted
 from leakrt.train.judge_images import judge_images
 from leakrt.train.run import Run
@@ -59,6 +61,17 @@ def test_parity_metrics_and_origin_stand_in_the_manifest(run, tmp_path):
     assert bundle.provenance["metrics"]["macro_auc"] == exported.validation.closed.macro_auc
     assert bundle.decisions["fp32"].tolerance["onnxruntime"] == exported.parity.tolerance
     assert str(tiny_run()) not in json.dumps(bundle.provenance)  # no path of this machine
+
+
+def test_bounds_come_from_validation_and_no_validation_image_is_beyond_them(run, tmp_path):
+    export_run(run, tmp_path / "bundle")
+    bounds = Bundle(tmp_path / "bundle").decisions["fp32"].bounds
+    latents = run.latents("val")
+    assert bounds.latent == pytest.approx(MARGIN * np.abs(latents).max())
+    paths = [item.path for item in run.of("val")]
+    detector = Detector.load(tmp_path / "bundle", threads=1)
+    list(detector.check_stream(paths))
+    assert detector.counters == Counters(images=len(paths))
 
 
 def test_equal_runs_give_equal_bundles(run, tmp_path):

@@ -173,3 +173,8 @@ def test_loading_brings_no_heavy_library(tiny):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_fastest_gives_a_backend_that_runs_here(tiny, detector, image_folder):
+    path = find_images(image_folder(1))[0]
+    assert Detector.load(tiny, backend="fastest").check(path).backend == "onnxruntime"

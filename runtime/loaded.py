@@ -1,0 +1,49 @@
+"""One precision of a bundle on a backend, with all that makes verdicts of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from ..core.bundle import Bundle
+from ..core.judging import Judge, Origin
+from .backends import registry
+from .backends.base import Backend, Variant
+from .golden import check_golden
+from .pipeline import Pipeline
+
+
+class LoadedVariant:
+    """Backend, pipeline and judge of one precision. Attributes: `backend`, `pipeline`, `judge`, `support`."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, threads: int) -> None:
+        """Wrap a loaded backend and run the golden image. Raises ParityError, BundleError."""
+        precision = backend.precision
+        decision, self.support = bundle.decisions[precision], bundle.support(precision)
+        self.backend = backend
+        self.judge = Judge(bundle.spec, decision, self.support, Origin(backend.name, precision, bundle.identity))
+        self.pipeline = Pipeline(bundle.spec, self.support, backend, threads, decision.bounds)
+        check_golden(bundle, self.pipeline, backend)
+
+    @property
+    def precision(self) -> str:
+        """fp32, fp16 or int8."""
+        return self.backend.precision
+
+    @classmethod
+    def load(cls, bundle: Bundle, precision: str, backend: str, threads: int) -> LoadedVariant:
+        """Load one precision on the backend of that name. Raises BundleError, ModelError, BackendError, ParityError."""
+        graphs = bundle.graph("vae_encoder", precision), bundle.graph("leak_encoder", precision)
+        return cls(bundle, registry.load(backend, Variant(bundle.spec, precision, *graphs), threads), threads)
+
+
+def quickest(bundle: Bundle, variants: Sequence[LoadedVariant]) -> LoadedVariant:
+    """The variant that takes the golden image through fastest here; one alone is not raced."""
+    if len(variants) == 1:
+        return variants[0]
+    pipeline = variants[0].pipeline
+    image = pipeline.image_buffer()
+    pipeline.preprocess(bundle.golden().image, image)
+    by_name = {variant.backend.name: variant for variant in variants}
+    laps = {name: partial(variant.pipeline.run, [image]) for name, variant in by_name.items()}
+    return by_name[registry.race(laps)]

@@ -1,0 +1,96 @@
+"""Which precision of a bundle runs on which backend, and which one is safer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..core.bundle import PRECISIONS, Bundle
+from ..core.errors import BundleError, UsageError
+from ..core.variants import gated_backends, passed_gate
+from .backends import registry
+
+SMALLEST_FIRST = tuple(reversed(PRECISIONS))  # int8, fp16, fp32: the order of `auto`, and from risky to safe
+_FP16_FROM = (1, 32)  # ONNX Runtime before it is not what FP16 variants were judged on, and is wrong on some of them
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A precision on a backend, by name; `version` is that of the backend's library."""
+
+    precision: str
+    backend: str
+    version: str
+
+
+def choose(bundle: Bundle, backend: str, precision: str) -> list[Choice]:
+    """What `backend` and `precision` mean here, at least one choice; more than one where `fastest` is to race them.
+
+    A named precision must have passed its gate on the backend; `auto` is the smallest that passed, at last fp32. With
+    backend `auto` the precision comes first: the smallest that passed anywhere, on the first backend, in the fixed
+    order, on which it did.
+
+    Raises UsageError for an unknown name, BackendError saying what is not installed, BundleError for a variant that is
+    missing or never passed its gate.
+    """
+    if precision != "auto" and precision not in PRECISIONS:
+        raise UsageError(f"no precision {precision!r}; choose one of: auto, {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        bundle.require_precision(precision)
+    present = [p for p in SMALLEST_FIRST if p in bundle.decisions and precision in ("auto", p)]
+    free = backend in (registry.AUTO, registry.FASTEST)
+    measured = {name for p in present for name in _measured_on(bundle, p)}
+    if free and not measured:
+        raise BundleError(_problem(bundle, Choice(present[0], "any backend", "")))
+    kinds = [kind.probe() for kind in registry.candidates(backend, measured)]
+    pairs = [
+        Choice(p, k.backend, k.version)
+        for p in present
+        for k in kinds
+        if not free or k.backend in _measured_on(bundle, p)
+    ]
+    usable = [pair for pair in pairs if not _problem(bundle, pair)]
+    if not usable:
+        raise BundleError("; ".join(_problem(bundle, pair) for pair in pairs))
+    if backend != registry.FASTEST:
+        return usable[:1]
+    return list({pair.backend: pair for pair in reversed(usable)}.values())[::-1]  # the smallest on each backend
+
+
+def safer_precision(bundle: Bundle, choice: Choice) -> str:
+    """The next precision towards fp32 that may be used on the same backend; empty when there is none."""
+    for precision in SMALLEST_FIRST[SMALLEST_FIRST.index(choice.precision) + 1 :]:
+        usable = not _problem(bundle, Choice(precision, choice.backend, choice.version))
+        if precision in bundle.decisions and usable:
+            return precision
+    return ""
+
+
+def _measured_on(bundle: Bundle, precision: str) -> tuple[str, ...]:
+    """The backends that a precision was measured on, and passed where it has a gate to pass."""
+    if precision == "fp32":
+        return (registry.REFERENCE, *bundle.decisions[precision].tolerance)
+    return gated_backends(bundle.provenance, precision)
+
+
+def _problem(bundle: Bundle, choice: Choice) -> str:
+    """Why a precision that is there can't be used; empty when it can."""
+    precision, backend = choice.precision, choice.backend
+    if not passed_gate(bundle.provenance, precision, backend):
+        passed = ", ".join(gated_backends(bundle.provenance, precision)) or "none"
+        make = "leakrt export" if precision == "fp16" else "leakrt calibrate"
+        return (
+            f"{bundle.path}: {precision} never passed its gate on {backend} (on: {passed}); "
+            f"make it here with {make}, or take fp32"
+        )
+    if precision == "fp16" and backend == "onnxruntime" and _numbers(choice.version) < _FP16_FROM:
+        return (
+            f"{bundle.path}: fp16 needs ONNX Runtime {'.'.join(map(str, _FP16_FROM))} or newer, this is "
+            f"{choice.version}; pip install -U onnxruntime, or take another precision"
+        )
+    return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Major and minor number; () for what has none, which is older than anything."""
+    parts = version.split(".")[:2]
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()

@@ -1,0 +1,122 @@
+"""Which precision of a bundle runs."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("onnx", reason="the graphs are made with onnx")
+from guarded import guarded_bundle
+
+from leakrt import Detector
+from leakrt.core.bundle import Bundle
+from leakrt.core.errors import BackendError, BundleError, UsageError
+from leakrt.runtime.backends import registry
+from leakrt.runtime.backends.base import Availability, BackendKind
+from leakrt.runtime.precision import Choice, choose, safer_precision
+
+PASSED, FAILED = {"passed": True}, {"passed": False}
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A bundle of three precisions with these gates; one without a backend's name is ONNX Runtime's."""
+
+    def make(**gates):
+        by_backend = {p: gate if "passed" not in gate else {"onnxruntime": gate} for p, gate in gates.items()}
+        return Bundle(guarded_bundle(tmp_path / "b", {}, gates=by_backend))
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch):
+    """Both backends are there, at these versions; nothing is loaded by choosing."""
+    versions = {"openvino": "2026.2.0", "onnxruntime": "1.32.0"}
+
+    def probe(name):
+        there = Availability(name, True, versions[name], "", "")
+        gone = Availability(name, False, "", "it is not installed", f"pip install {name}")
+        return lambda: there if versions[name] else gone
+
+    monkeypatch.setattr(registry, "kind", lambda name: BackendKind(name, probe(name), registry_load(name)))
+    return versions
+
+
+def registry_load(name):
+    if name == "onnxruntime":
+        from leakrt.runtime.backends.onnxruntime import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend
+    return None
+
+
+def chosen(bundle, precision="auto", backend="onnxruntime"):
+    return [(c.precision, c.backend) for c in choose(bundle, backend, precision)]
+
+
+def test_auto_takes_the_smallest_that_passed_its_gate_here(bundle):
+    assert chosen(bundle(int8=PASSED, fp16=PASSED)) == [("int8", "onnxruntime")]
+    assert chosen(bundle(int8=FAILED, fp16=PASSED)) == [("fp16", "onnxruntime")]
+    assert chosen(bundle(int8=PASSED, fp16=FAILED), backend="openvino") == [("fp32", "openvino")]
+    assert chosen(bundle()) == [("fp32", "onnxruntime")]
+
+
+def test_a_loaded_detector_says_what_auto_took(bundle):
+    assert Detector.load(bundle(int8=FAILED, fp16=PASSED).path, threads=1).describe().precision == "fp16"
+
+
+def test_auto_backend_keeps_to_those_that_passed_in_a_fixed_order(bundle):
+    opened = bundle(int8={"onnxruntime": PASSED, "openvino": PASSED}, fp16={"onnxruntime": PASSED})
+    assert chosen(opened, backend="auto") == [("int8", "openvino")]
+    assert chosen(opened, "fp16", "auto") == [("fp16", "onnxruntime")]
+    assert chosen(opened, "fp32", "auto") == [("fp32", "onnxruntime")]
+    assert chosen(bundle(int8={"onnxruntime": PASSED}), backend="auto") == [("int8", "onnxruntime")]
+
+
+def test_fastest_races_the_smallest_on_each_backend(bundle):
+    opened = bundle(int8={"openvino": PASSED}, fp16={"onnxruntime": PASSED})
+    assert chosen(opened, backend="fastest") == [("int8", "openvino"), ("fp16", "onnxruntime")]
+    assert chosen(opened, "int8", "fastest") == [("int8", "openvino")]
+
+
+def test_what_is_not_installed_is_passed_over_or_named(bundle, installed):
+    opened = bundle(int8={"openvino": PASSED})
+    installed["openvino"] = ""
+    assert chosen(opened, backend="auto") == [("fp32", "onnxruntime")]
+    with pytest.raises(BackendError, match="pip install openvino"):
+        chosen(opened, "int8", "auto")
+
+
+def test_a_named_precision_without_its_gate_is_refused_in_one_line(bundle):
+    with pytest.raises(BundleError, match=r"int8 never passed its gate on openvino \(on: onnxruntime\).*calibrate"):
+        chosen(bundle(int8=PASSED), "int8", "openvino")
+    for backend in ("auto", "onnxruntime"):
+        with pytest.raises(BundleError, match=r"fp16 never passed its gate on .* \(on: none\).*leakrt export"):
+            chosen(bundle(fp16=FAILED), "fp16", backend)
+    with pytest.raises(BundleError, match="never passed its gate") as refused:
+        Detector.load(bundle(fp16=FAILED).path, precision="fp16")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_precision_that_is_not_there_or_does_not_exist_is_told(bundle, tiny):
+    with pytest.raises(BundleError, match="has no fp16 variant; it has: fp32"):
+        chosen(Bundle(tiny), "fp16")
+    with pytest.raises(UsageError, match="no precision 'fp8'"):
+        chosen(bundle(), "fp8")
+
+
+@pytest.mark.parametrize("version", ["1.31.2", "1.24", "0.9", "unknown"])
+def test_fp16_is_refused_on_an_older_onnx_runtime_and_auto_passes_over_it(bundle, installed, version):
+    opened = bundle(fp16=PASSED)
+    assert chosen(opened) == [("fp16", "onnxruntime")]
+    installed["onnxruntime"] = version
+    with pytest.raises(BundleError, match=rf"fp16 needs ONNX Runtime 1\.32 or newer, this is {version}"):
+        chosen(opened, "fp16")
+    assert chosen(opened) == [("fp32", "onnxruntime")]
+
+
+def test_safer_goes_towards_fp32_and_ends_there(bundle):
+    opened = bundle(int8=PASSED, fp16=PASSED)
+    steps = [safer_precision(opened, Choice(p, "onnxruntime", "1.32.0")) for p in ("int8", "fp16", "fp32")]
+    assert steps == ["fp16", "fp32", ""]
+    assert safer_precision(opened, Choice("int8", "openvino", "2026.0")) == "fp32"
