@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..core.bounds import observe
 from ..core.bundle import Bundle
 from ..core.errors import BundleError, DataError, LeakRTError
 from ..core.files import sha256_bytes
@@ -200,13 +201,14 @@ class _Calibration:
     def _fit(self, vae: bytes, leak: bytes, train: LeakOutputs | None) -> tuple[NewVariant, LeakOutputs]:
         """Density, temperature and thresholds for these graphs, on validation images."""
         runner = load_variant(self._spec, vae, leak, self._options.threads)
-        _, outputs = self._run_val(runner, "int8 on validation images")
+        latents, outputs = self._run_val(runner, "int8 on validation images")
         support = self._bundle.support("fp32")
         if train is not None and self._refitter is not None:
             support = fit_support(train.embedding, outputs.embedding, self._refitter.prototypes)
         rate = self._bundle.decisions["fp32"].false_alarm_rate
         density = support_log_density(support, outputs.embedding)
         decision = fit_decision(ValidationOutputs(outputs.scores, density, self._labels), self._spec, rate)
+        decision = replace(decision, bounds=observe(latents, outputs))
         return NewVariant("int8", vae, leak, support, decision, {}), outputs
 
     def _measure(

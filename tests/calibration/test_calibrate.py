@@ -62,6 +62,7 @@ def test_a_variant_that_passes_its_gate_loads_and_is_told_of_in_the_manifest(bun
     assert passed_gate(opened.provenance, "int8", "onnxruntime")
     assert not passed_gate(opened.provenance, "int8", "openvino")
     assert opened.provenance["variants"]["int8"]["int8_share"] >= 0.8
+    assert 0 < opened.decisions["int8"].bounds.latent < 1e3
     verdict = Detector.load(bundle, precision="int8", threads=1).check(noise_image(5))
     assert verdict.precision == "int8"
     assert verdict.verdict is not None
