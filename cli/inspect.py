@@ -1,4 +1,4 @@
-"""`leakrt inspect`: what is in a bundle."""
+"""`leakrt inspect`: what is in a bundle, or in an engine."""
 
 from __future__ import annotations
 
@@ -8,30 +8,92 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import coloured, printable, size, table
+from .console import coloured, duration, printable, size, table
 
 if TYPE_CHECKING:
+    from ..engines.inspect import EngineReport
     from ..runtime.bundle_report import BundleReport, GraphReport
 
 _Rows = list[tuple[str, ...]]
+_MOST_NODES = 4  # of a fused group, for people; --json has all
 
 
 def inspect(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, a folder or a zip.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A bundle, folder or zip, or a file *.engine.")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Verify a bundle and show what it holds."""
+    """Verify a bundle or an engine, and show what it holds.
+
+    An engine is only opened where this machine's cache vouches for it and a GPU can run it; elsewhere the JSON beside
+    it tells what its builder made.
+    """
+    from ..engines.inspect import is_engine
+
+    if is_engine(path):
+        _engine(path, json)
+    else:
+        _bundle(path, json)
+
+
+def _bundle(path: Path, json: bool) -> None:
     import json as json_module
 
     from ..runtime.bundle_report import inspect_bundle
 
-    report = inspect_bundle(bundle)
+    report = inspect_bundle(path)
     if json:
         print(json_module.dumps(report.to_json(), ensure_ascii=False))
         return
-    print(coloured(f"bundle {printable(report.path)}  {report.identity}", "bold"))
-    for title, rows in _sections(report):
-        print(f"\n{coloured(title, 'bold')}\n{table([tuple(map(printable, row)) for row in rows])}")
+    _show(f"bundle {report.path}  {report.identity}", _sections(report))
+
+
+def _engine(path: Path, json: bool) -> None:
+    import json as json_module
+
+    from ..engines.cache import default_cache
+    from ..engines.inspect import inspect_engine
+
+    report = inspect_engine(path, default_cache())
+    if json:
+        print(json_module.dumps(report.to_json(), ensure_ascii=False))
+        return
+    _show(f"engine {report.path}  {report.record.key.digest[:8]}", _engine_sections(report))
+
+
+def _show(title: str, sections: list[tuple[str, _Rows]]) -> None:
+    print(coloured(printable(title), "bold"))
+    for heading, rows in sections:
+        print(f"\n{coloured(heading, 'bold')}\n{table([tuple(map(printable, row)) for row in rows])}")
+
+
+def _engine_sections(report: EngineReport) -> list[tuple[str, _Rows]]:
+    record, key = report.record, report.record.key
+    built: _Rows = [
+        ("graph", f"{key.graph}, {key.precision}, batch {', '.join(map(str, key.batches))}"),
+        ("for", key.device.name or ", ".join(key.targets)),
+        ("with", f"{key.flavour} {key.version}, flags {', '.join(key.flags)}"),
+        ("built", f"{record.created} in {duration(record.seconds)}, by leakrt {record.leakrt}"),
+        ("from", f"bundle {record.bundle}, ONNX {key.onnx}"),
+        ("file", f"{size(record.size)}, SHA-256 {record.sha256}"),
+        *(("tensor", tensor) for tensor in key.tensors),
+        *(("memory", f"{size(count)} of {kind}, as the builder states it") for kind, count in record.memory.items()),
+    ]
+    if report.context_memory:
+        built.append(("memory", f"{size(report.context_memory)} for a context"))
+    built += [(f"parity of {p.output}", f"{p.error:.2e} of its spread, limit {p.limit:.2e}") for p in record.parity]
+    if report.closed:
+        built.append(("not opened", report.closed))
+    seen = f"as compiled for {len(key.batches)} batch sizes" if report.layers else "as parsed, before fusion"
+    count = len(report.layers) or len(record.layers)
+    layers: _Rows = [(precision, str(n)) for precision, n in report.precisions.items()]
+    sections = [("built", built), (f"{count} layers {seen}, by precision", layers)]
+    groups: _Rows = [(g.kind or "-", g.precision or "-", str(len(g.nodes)), _nodes(g.nodes)) for g in report.fused]
+    return [*sections, (f"{len(groups)} fused groups", groups)] if groups else sections
+
+
+def _nodes(nodes: tuple[str, ...]) -> str:
+    shown = " + ".join(nodes[:_MOST_NODES])
+    return shown if len(nodes) <= _MOST_NODES else f"{shown} + {len(nodes) - _MOST_NODES} more"
 
 
 def _sections(report: BundleReport) -> list[tuple[str, _Rows]]:

@@ -228,6 +228,7 @@ def _record(step: _Step, built: BuiltEngine, parity: tuple[Parity, ...]) -> Engi
         bundle=step.bundle.identity,
         memory=built.memory,
         layers=built.layers,
+        compiled=built.compiled,
         warnings=built.warnings,
         parity=parity,
     )

@@ -12,6 +12,7 @@ from ..core.errors import EngineError, LeakRTError, UsageError
 from ..core.progress import Progress
 from .device import use_device
 from .flavour import DEFAULT_LEVEL, LEVELS, Flavour, Monitor
+from .inspector import FusedLayer, parse_build_log
 from .logger import Messages, explain, make_logger
 from .names import Builder, IBuilderConfig, IHostMemory, ITimingCache
 from .network import NetworkLayer, add_profiles, describe_layers, parse_network
@@ -70,6 +71,7 @@ class BuiltEngine:
     data: bytes
     seconds: float
     layers: tuple[NetworkLayer, ...]  # as parsed
+    compiled: tuple[FusedLayer, ...]  # as the builder logged them; empty where it doesn't
     memory: dict[str, int]  # bytes the builder stated: "activations", "weights"
     warnings: tuple[str, ...]  # each once, with its count
     timing: bytes  # a timing cache; empty where the library has none
@@ -138,6 +140,7 @@ def _build(flavour: Flavour, job: BuildJob, monitor: Monitor) -> BuiltEngine:
         bytes(data),
         time.monotonic() - begin,
         describe_layers(parsed.network),
+        parse_build_log(messages.layers),
         dict(messages.memory),
         tuple(f"{text} ({count} x)" if count > 1 else text for text, count in messages.warnings.items()),
         _serialize(cache) if flavour.has_timing_cache else b"",

@@ -17,15 +17,20 @@ from .logger import Messages, explain, make_logger
 from .names import EngineInspector, ICudaEngine
 from .record import RECORD_LIMIT, EngineRecord
 
+_PARSED = {"HALF": "float16", "FLOAT": "float32", "BF16": "bfloat16", "FP8": "float8"}  # a network's own words
+
 
 @dataclass(frozen=True)
 class EngineReport:
-    """An engine in numbers and names."""
+    """An engine in numbers and names.
+
+    `layers` are the opened engine's own, or, where it is closed, those that its builder logged.
+    """
 
     path: str
     record: EngineRecord
-    layers: tuple[FusedLayer, ...]  # empty where the engine can't be opened here: the record has those parsed
-    tensors: tuple[str, ...]
+    layers: tuple[FusedLayer, ...]  # of every profile; empty where neither the engine nor its builder tells them
+    tensors: tuple[str, ...]  # inputs and outputs
     context_memory: int  # bytes of device memory an execution context needs; 0 where the engine can't be opened
     closed: str  # why it can't be opened here; empty when it was
 
@@ -36,17 +41,20 @@ class EngineReport:
 
     @property
     def precisions(self) -> dict[str, int]:
-        """Layers of each precision: of the engine where it could be opened, else as parsed."""
+        """Layers of each precision, the most frequent first: as compiled where that is known, else as parsed."""
         if self.layers:
             return count_precisions(self.layers)
         counts: dict[str, int] = {}
         for layer in self.record.layers:
-            counts[layer.dtype] = counts.get(layer.dtype, 0) + 1
+            name = _PARSED.get(layer.dtype, layer.dtype.lower())
+            counts[name] = counts.get(name, 0) + 1
         return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        return {**asdict(self), "precisions": self.precisions}
+        """A JSON object. The record's own list of compiled layers is left out: `layers` has them."""
+        body = {**asdict(self), "precisions": self.precisions}
+        del body["record"]["compiled"]
+        return body
 
 
 def is_engine(path: Path) -> bool:
@@ -70,12 +78,17 @@ def inspect_engine(path: Path, cache: EngineCache) -> EngineReport:
     try:
         closed = _closed(path, record, cache)
         if closed:
-            return EngineReport(str(path), record, (), (), 0, closed)
+            return _unopened(path, record, closed)
         flavour = load_flavour(record.key.flavour)
         inspected, memory = _open(flavour, data, _device_of(record))
     except EngineError as error:
-        return EngineReport(str(path), record, (), (), 0, str(error))
+        return _unopened(path, record, str(error))
     return EngineReport(str(path), record, inspected.layers, inspected.tensors, memory, "")
+
+
+def _unopened(path: Path, record: EngineRecord, closed: str) -> EngineReport:
+    """What the JSON beside an engine tells: the layers its builder logged, and the memory it stated."""
+    return EngineReport(str(path), record, record.compiled, record.key.tensors, 0, closed)
 
 
 def _read_record(path: Path) -> EngineRecord:
@@ -102,7 +115,7 @@ def _closed(path: Path, record: EngineRecord, cache: EngineCache) -> str:
     if flavour.version != record.key.version:
         return f"it was built with {record.key.flavour} {record.key.version}, and {flavour.version} is installed"
     if not list_devices():
-        return "its layers as compiled are seen on a machine with its GPU only"
+        return "no NVIDIA GPU here; a machine with one opens the engine itself"
     if _device_of(record) < 0:
         return device_misfit(record.key, list_devices()[0])
     return ""

@@ -1,4 +1,7 @@
-"""Reads what TensorRT's engine inspector says, in the JSON of 8.5 to 10 and in that of 11."""
+"""Reads what TensorRT says of an engine's inside: the inspector's JSON of 8.5 to 10, that of 11, the builder's own log.
+
+The log is the only one that a machine without the engine's GPU ever sees: the inspector needs the engine opened.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,11 @@ from typing import Any
 from ..core.errors import EngineError
 
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: (.*?)\](?=[\s\x1e\x1f,\[]|$)")
+_LOGGED = re.compile(  # one layer in the builder's log, which is the inspector's ONELINE format
+    r"Name: (?P<Name>.*?), LayerType: (?P<LayerType>[^,]*), Inputs: \[(?P<Inputs>.*?\}|)\](?:, Constants: \[.*?\])?, "
+    r"Outputs: \[(?P<Outputs>.*?\}|)\](?:, TacticName: (?P<TacticName>[^,]*))?(?:, .*?Metadata: (?P<Metadata>.*))?$"
+)
+_LOGGED_TENSOR = re.compile(r"\{ Name: .*?, Dimensions: \[(?P<Dimensions>[-\d,]*)\].*?Datatype: (?P<Datatype>[^,}]*)")
 _FOREIGN = re.compile(r"\{ForeignNode\[(.*)\]\}")
 _TYPES = (
     ("bfloat16", r"\bBF16\b|BFloat16"),
@@ -61,6 +69,27 @@ def parse_inspection(text: str) -> InspectedEngine:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EngineError(f"the engine inspector gave something unknown ({error})") from error
     return InspectedEngine(layers, tuple(dict.fromkeys(tensors)))
+
+
+def parse_build_log(text: str) -> tuple[FusedLayer, ...]:
+    """The layers in the message "Layers: ..." that a builder logs at its most verbose; empty where it says something
+    else, as 8.5 does. With several profiles each has its own layers."""
+    lines = text.split(
+        "\n"
+    )  # not splitlines: metadata is held apart by a record separator, which that takes for an end
+    found = (_LOGGED.match(line.strip(" \r")) for line in lines)
+    return tuple(_layer(_logged(match)) for match in found if match)
+
+
+def _logged(match: re.Match[str]) -> dict[str, Any]:
+    """A line of the log as the JSON of 11 would have it."""
+    item: dict[str, Any] = match.groupdict()
+    for side in ("Inputs", "Outputs"):
+        item[side] = [
+            {"Datatype": t["Datatype"], "Dimensions": [int(n) for n in t["Dimensions"].split(",") if n]}
+            for t in _LOGGED_TENSOR.finditer(item[side])
+        ]
+    return item
 
 
 def count_precisions(layers: tuple[FusedLayer, ...]) -> dict[str, int]:

@@ -17,18 +17,24 @@ _WANTED = re.compile(
     re.IGNORECASE,
 )
 _MEMORY = {"activations": "Total Activation Memory", "weights": "Total Weights Memory"}
+_LAYERS = "Layers:"  # how the builder begins its list of the engine's layers
+_LAYERS_LIMIT = 8 << 20
 
 
 @dataclass
 class Messages:
-    """The errors in order, the warnings counted, and the memory the builder states."""
+    """The errors in order, the warnings counted, and what the builder states of memory and layers."""
 
     errors: list[str] = field(default_factory=list)
     warnings: Counter[str] = field(default_factory=Counter)
     memory: dict[str, int] = field(default_factory=dict)  # "activations", "weights": bytes, the largest stated
+    layers: str = ""  # the builder's list of the engine's layers, for inspector.parse_build_log
 
     def add(self, severity: int, error: int, warning: int, text: str) -> None:
         """Keep one message; TensorRT counts severities downwards, `error` and `warning` are its own two."""
+        if severity > warning and text.startswith(_LAYERS):
+            self.layers = text[:_LAYERS_LIMIT]
+            return
         text = " ".join(text.split())
         if severity <= error:
             if len(self.errors) < _KEPT:

@@ -8,10 +8,11 @@ from typing import Any
 
 from ..core.errors import EngineError
 from ..core.files import sha256_bytes
+from .inspector import FusedLayer
 from .key import EngineKey, read_fields
 from .network import NetworkLayer
 
-RECORD_FORMAT = 1
+RECORD_FORMAT = 2
 RECORD_LIMIT = 16 << 20  # bytes
 
 
@@ -37,6 +38,7 @@ class EngineRecord:
     bundle: str  # identity of the bundle it was built from
     memory: dict[str, int]  # bytes the builder stated: "activations", "weights"
     layers: tuple[NetworkLayer, ...]  # as parsed, before fusion
+    compiled: tuple[FusedLayer, ...]  # as the builder logged them, each profile's; empty where it logs none
     warnings: tuple[str, ...]
     parity: tuple[Parity, ...]  # empty: the builder got the bundle's own ONNX
 
@@ -74,6 +76,7 @@ class EngineRecord:
         values: dict[str, Any] = read_fields(cls, body, where)
         values["key"] = EngineKey.from_json(values["key"])
         values["layers"] = tuple(NetworkLayer(**read_fields(NetworkLayer, x, where)) for x in values["layers"])
+        values["compiled"] = tuple(FusedLayer(**read_fields(FusedLayer, x, where)) for x in values["compiled"])
         values["parity"] = tuple(Parity(**read_fields(Parity, x, where)) for x in values["parity"])
         memory = values["memory"]
         if not isinstance(memory, dict) or not all(type(v) is int for v in memory.values()):

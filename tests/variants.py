@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import logging
+import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from bundles import TINY_SPEC, bundle_files, leak_encoder, vae_encoder
 
 from leakrt.core.bundle import density_name, graph_name, write_bundle
@@ -76,3 +80,28 @@ def variant_bundle(path: Path) -> Path:
     files["decision.json"] = json.dumps(dict.fromkeys(("fp32", "fp16", "int8"), decision)).encode()
     write_bundle(path, spec, files, {"trained_on": "nothing: random weights"})
     return path
+
+
+@functools.cache
+def shared_variants() -> Path:
+    """The bundle, made once for all tests; not to be written to."""
+    root = Path(tempfile.mkdtemp(prefix="leakrt-variants-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return variant_bundle(root / "bundle")
+
+
+def require_rtx() -> None:
+    """Skip where TensorRT-RTX, which builds on any CPU, or what it needs is not installed."""
+    for name in ("onnx", "filelock", "tensorrt_rtx"):
+        pytest.importorskip(name, reason=f"building needs {name} (extra rtx)")
+
+
+def build_rtx(leakrt, tmp_path: Path, monkeypatch, precision: str, *options: object) -> list[dict]:
+    """`leakrt build` of the bundle for 8.6 and 12.0, into a cache below `tmp_path`: what it prints of each engine."""
+    require_rtx()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    where = ("--flavour", "tensorrt-rtx", "--target", "8.6,12.0")
+    done = leakrt("build", shared_variants(), "--precision", precision, *where, "--json", *options)
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in done.lines]

@@ -1,10 +1,11 @@
-"""`leakrt inspect`: what a bundle holds."""
+"""`leakrt inspect`: what a bundle or an engine holds."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+from variants import build_rtx
 
 from leakrt.core.files import sha256_file
 
@@ -62,3 +63,34 @@ def test_a_folder_that_is_no_bundle_is_one_line(leakrt, tmp_path):
     done = leakrt("inspect", tmp_path)
     assert done.code == 1
     assert done.err == f"leakrt: error: {tmp_path} has no manifest.json: it is not a bundle, or was copied in part\n"
+
+
+def test_an_engine_tells_layers_precisions_groups_and_memory(leakrt, tmp_path, monkeypatch):
+    vae, _ = build_rtx(leakrt, tmp_path, monkeypatch, "int8", "--batch", "1,3")
+    out = leakrt("inspect", vae["path"]).out
+    for text in (
+        "vae_encoder, int8, batch 1, 3",
+        "8.6, 12.0",
+        "float16 image [B, 3, 40, 40]",
+        "of activations",
+        "layers as compiled for 2 batch sizes, by precision",
+        "fused groups",
+        "QuantizeLinear",
+    ):
+        assert text in out
+    report = json.loads(leakrt("inspect", vae["path"], "--json").out)
+    assert report["record"]["key"] == vae["key"]
+    assert report["precisions"]["int8"] > 0
+    assert report["record"]["memory"]["weights"] > 0
+    assert any(len(layer["nodes"]) > 1 for layer in report["layers"])
+
+
+def test_an_engine_that_was_cut_short_is_one_line(leakrt, tmp_path, monkeypatch):
+    from pathlib import Path
+
+    vae, _ = build_rtx(leakrt, tmp_path, monkeypatch, "fp32")
+    path = Path(vae["path"])
+    path.write_bytes(path.read_bytes()[:1000])
+    done = leakrt("inspect", path)
+    assert done.code == 1
+    assert done.err == "leakrt: error: vae_encoder.fp32.engine was cut short, changed or damaged (SHA-256 differs)\n"

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from variants import require_rtx, shared_variants
 
 
 @pytest.fixture(autouse=True)
@@ -27,20 +28,17 @@ def cache(tmp_path):
 @pytest.fixture(scope="session")
 def rtx():
     """TensorRT-RTX, which builds on any CPU."""
-    for name in ("onnx", "filelock", "tensorrt_rtx"):
-        pytest.importorskip(name, reason=f"building needs {name} (extra rtx)")
+    require_rtx()
     from leakrt.engines.flavour import load_flavour
 
     return load_flavour("tensorrt-rtx")
 
 
 @pytest.fixture(scope="session")
-def variants(tmp_path_factory) -> Path:
+def variants() -> Path:
     """A tiny bundle with fp32, fp16 and int8 variants, whose verdicts mean nothing."""
     pytest.importorskip("onnx", reason="variants are made with onnx (extra rtx)")
-    from variants import variant_bundle
-
-    return variant_bundle(tmp_path_factory.mktemp("variants") / "bundle")
+    return shared_variants()
 
 
 @pytest.fixture

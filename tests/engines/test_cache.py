@@ -27,7 +27,7 @@ KEY = EngineKey(
 
 def record_of(data: bytes, key: EngineKey = KEY, created: str = "2026-01-01") -> EngineRecord:
     parity = (Parity("latent", 1e-4, 0.02),)
-    return EngineRecord(key, sha256_bytes(data), len(data), created, 1.5, "0.1.0", "abc", {}, (), ("w",), parity)
+    return EngineRecord(key, sha256_bytes(data), len(data), created, 1.5, "0.1.0", "abc", {}, (), (), ("w",), parity)
 
 
 def store(cache, data: bytes, key: EngineKey = KEY, used: float = 0.0) -> EngineRecord:

@@ -38,7 +38,12 @@ def portable():
         targets=("default",), recipe=1,
     )  # fmt: skip
     return [
-        (EngineRecord(replace(key, graph=g), sha256_bytes(d), len(d), "2026", 1.0, "0.1.0", "id", {}, (), (), ()), d)
+        (
+            EngineRecord(
+                replace(key, graph=g), sha256_bytes(d), len(d), "2026", 1.0, "0.1.0", "id", {}, (), (), (), ()
+            ),
+            d,
+        )
         for g, d in (("vae_encoder", b"first engine"), ("leak_encoder", b"second"))
     ]
 

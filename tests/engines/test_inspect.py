@@ -18,15 +18,30 @@ def engine(variants, cache, rtx):
     return build_bundle(Bundle(variants), BuildRequest("fp16", rtx, BuildOptions(targets=("8.6",))), cache, silent)[0]
 
 
-def test_without_a_gpu_the_layers_as_parsed_are_told(engine, cache, no_gpu):
+def test_without_a_gpu_the_layers_are_those_the_builder_logged(engine, cache, no_gpu):
     from leakrt.engines.inspect import inspect_engine
 
     report = inspect_engine(engine.path, cache)
-    assert "GPU" in report.closed
-    assert report.layers == ()
-    assert {layer.kind for layer in report.record.layers} >= {"CONVOLUTION"}
-    assert report.precisions.get("HALF", 0) > 0
+    assert "no NVIDIA GPU here" in report.closed
+    nodes = {node for layer in report.layers for node in layer.nodes}
+    convolutions = {layer.name for layer in report.record.layers if layer.kind == "CONVOLUTION"}
+    assert convolutions
+    assert convolutions <= nodes
+    assert report.layers[0].inputs == ("float16 [1, 3, 40, 40]",)
+    assert report.layers[-1].outputs == ("float16 [1, 4, 5, 5]",)
+    assert report.precisions == {"float16": len(report.layers)}
     assert report.to_json()["record"]["sha256"] == engine.record.sha256
+
+
+def test_an_engine_whose_builder_logged_nothing_is_told_as_parsed(engine, cache):
+    from dataclasses import replace
+
+    from leakrt.engines.inspect import EngineReport
+
+    record = replace(engine.record, compiled=())
+    report = EngineReport("x.engine", record, record.compiled, (), 0, "closed")
+    assert report.precisions["float16"] > 0
+    assert sum(report.precisions.values()) == len(record.layers)
 
 
 def test_an_engine_outside_the_cache_is_read_but_never_opened(engine, cache, tmp_path):

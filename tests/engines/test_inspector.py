@@ -1,4 +1,4 @@
-"""Both dialects of the engine inspector's JSON give the same layers."""
+"""Both dialects of the engine inspector's JSON, and the builder's log, give the same layers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 
 from leakrt.core.errors import EngineError
-from leakrt.engines.inspector import count_precisions, parse_inspection
+from leakrt.engines.inspector import count_precisions, parse_build_log, parse_inspection
 
 
 def tensor(name, shape, words):
@@ -94,3 +94,33 @@ def test_an_engine_that_keeps_names_only_still_tells_its_groups(name, nodes):
 def test_anything_else_is_refused(text):
     with pytest.raises(EngineError, match="something unknown"):
         parse_inspection(text)
+
+
+def logged_tensor(item):
+    return f"{{ Name: {item['Name']}, Dimensions: {str(item['Dimensions']).replace(' ', '')}, Strides: [1], " \
+        f"Datatype: {item['Datatype']}, Format: (Linear) {item['Format']} format }}"  # fmt: skip
+
+
+def logged(item):
+    """A layer as TensorRT-RTX 1.7 logs it."""
+    inputs, outputs = (", ".join(map(logged_tensor, item[side])) for side in ("Inputs", "Outputs"))
+    constant = "{ Name: w, Dimensions: [8,3,3,3], Strides: [1], Datatype: Float, Format: (NHWC) x }"
+    return (
+        f"Name: {item['Name']}, LayerType: {item['LayerType']}, Inputs: [ {inputs}], Constants: [ {constant}], "
+        f"Outputs: [ {outputs}], TacticName: {item['TacticName']}, StreamId: 0, Metadata: {item['Metadata']}"
+    )
+
+
+def test_the_builders_log_says_the_same():
+    text = "\n".join(["Layers:", *map(logged, ELEVEN["Layers"]), "", "I/O Tensors:", " Name: image, IOMode: Input"])
+    assert parse_build_log(text) == parse_inspection(json.dumps(ELEVEN)).layers
+
+
+def test_a_logged_layer_without_tensors_or_tactic_is_read():
+    (layer,) = parse_build_log("Layers:\nName: a, LayerType: Signal, Inputs: [], Outputs: []")
+    assert (layer.name, layer.kind, layer.inputs, layer.outputs, layer.tactic) == ("a", "Signal", (), (), "")
+
+
+@pytest.mark.parametrize("text", ["", "Layers:", "Layers:\nnothing of the kind", "Layer(CaskConvolution): conv1"])
+def test_a_log_that_says_something_else_has_no_layers(text):
+    assert parse_build_log(text) == ()
