@@ -115,7 +115,7 @@ def _settled(request: BuildRequest) -> BuildRequest:
     if flavour.targets and not options.targets:
         options = replace(options, targets=(PORTABLE,))
     if not flavour.has_levels and options.level != DEFAULT_LEVEL:
-        raise UsageError(f"--opt-level: {flavour} has none; leave it away")
+        raise UsageError(f"--opt-level: {flavour} takes one, but it has no effect there; leave it away")
     if options.dla:
         problem = flavour.dla_problem(request.precision)
         if problem:

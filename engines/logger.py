@@ -78,6 +78,8 @@ def explain(errors: Sequence[str]) -> str:
         return _driver_problem()
     if "error: 100" in lowered or "no cuda-capable device" in lowered:
         return "no GPU is visible; check CUDA_VISIBLE_DEVICES and `nvidia-smi`"
+    if "fp32 gemm is not supported" in lowered:
+        return "the library can't multiply float32 matrices for compute capability 7.5; build --precision fp16 for it"
     if not errors:
         return "the library gave no reason"
     return errors[0] if len(errors[0]) <= 300 else f"{errors[0][:297]}..."

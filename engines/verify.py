@@ -104,6 +104,12 @@ def reference_runner(model: bytes) -> Any:
     return onnxrt.OnnxrtRunner(onnxrt.SessionFromOnnx(model, providers=["CPUExecutionProvider"]), name="onnxruntime")
 
 
+def engine_runner(flavour: str, engine: bytes, profile: int) -> Any:
+    """A Polygraphy runner of an engine on the current GPU. Only give it bytes that the cache has verified."""
+    trt = _polygraphy_trt(flavour)
+    return trt.TrtRunner(trt.EngineFromBytes(engine), name="tensorrt", optimization_profile=profile)
+
+
 def quiet_polygraphy() -> AbstractContextManager[Any]:
     """Polygraphy prints to stdout, where results go."""
     logger = require("polygraphy.logger", "tensorrt").G_LOGGER
@@ -143,8 +149,7 @@ def _verify_one(
 def _errors(
     model: bytes, engine: bytes, feed: Mapping[str, Array], request: BuildRequest, profile: int
 ) -> dict[str, float]:
-    trt = _polygraphy_trt(request.flavour.name)
-    candidate = trt.TrtRunner(trt.EngineFromBytes(engine), name="tensorrt", optimization_profile=profile)
+    candidate = engine_runner(request.flavour.name, engine, profile)
     with use_device(request.device):
         reference, found = run_side_by_side([reference_runner(model), candidate], feed)
     return compare_outputs(reference, found)

@@ -122,10 +122,16 @@ def test_what_can_not_be_built_is_refused_by_name(build, tiny, cache, request_of
             build(targets=(target,))
     with pytest.raises(UsageError, match=r"build it by itself: --target 7.5"):
         build(targets=("7.5", "8.6"))
-    with pytest.raises(UsageError, match=r"--opt-level: TensorRT-RTX .* has none"):
+    with pytest.raises(UsageError, match=r"--opt-level: TensorRT-RTX .* no effect"):
         build(level=5)
     with pytest.raises(UsageError, match="does not run on a DLA"):
         build("fp16", dla_core=0)
+
+
+def test_turing_is_built_for_in_fp16_alone(build):
+    assert [o.record.key.targets for o in build("fp16", targets=("7.5",))] == [("7.5",)] * 2
+    with pytest.raises(EngineError, match="can't multiply float32 matrices for compute capability 7.5; build --precis"):
+        build("fp32", targets=("7.5",))
 
 
 def test_without_a_gpu_the_current_one_can_not_be_built_for(build, no_gpu):

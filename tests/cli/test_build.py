@@ -1,0 +1,180 @@
+"""`leakrt build`: engines really built with TensorRT-RTX; without a GPU, ONNX Runtime stands in for running them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from variants import build_rtx, require_rtx, shared_variants
+
+RTX = ("--flavour", "tensorrt-rtx", "--target", "8.6")
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    """No test touches the user's cache or keys."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@pytest.fixture
+def no_gpu():
+    from leakrt.engines.device import list_devices
+
+    if list_devices():
+        pytest.skip("this machine has a GPU")
+
+
+def test_json_has_a_line_for_each_engine_with_its_full_key(leakrt, tmp_path, monkeypatch):
+    vae, leak = build_rtx(leakrt, tmp_path, monkeypatch, "fp16", "--batch", "1,4")
+    assert (vae["graph"], leak["graph"]) == ("vae_encoder", "leak_encoder")
+    assert vae["key"]["targets"] == ["8.6", "12.0"]
+    assert vae["key"]["batches"] == [1, 4]
+    for engine in (vae, leak):
+        path = Path(engine["path"])
+        assert path.stat().st_size == engine["bytes"]
+        assert path.is_relative_to(tmp_path / "cache" / "leakrt" / "engines")
+        assert engine["built"]
+    assert set(vae["parity"]) == {"latent"}
+
+
+def test_people_are_told_what_was_built_and_what_was_there_already(leakrt):
+    require_rtx()
+    first = leakrt("build", shared_variants(), "--precision", "fp32", *RTX)
+    second = leakrt("build", shared_variants(), "--precision", "fp32", *RTX)
+    assert (first.code, second.code) == (0, 0)
+    assert [line.split()[0] for line in first.lines] == ["vae_encoder", "leak_encoder"]
+    assert all("built in" in line for line in first.lines)
+    assert all("was in the cache" in line for line in second.lines)
+
+
+def test_an_engine_cut_off_in_the_middle_is_built_again_and_that_is_said(leakrt, tmp_path, monkeypatch):
+    vae, _ = build_rtx(leakrt, tmp_path, monkeypatch, "fp32")
+    path = Path(vae["path"])
+    whole = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: whole // 2])
+    again = leakrt("build", shared_variants(), "--precision", "fp32", "--flavour", "tensorrt-rtx", "--target", "8.6,12.0")
+    assert again.code == 0
+    assert "it was cut short or changed (its size differs); building it again" in again.err
+    assert path.stat().st_size > whole // 2
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (("--flavour", "openvino"), 2, "no flavour 'openvino'; choose one of: tensorrt, tensorrt-rtx"),
+        ((*RTX, "--batch", "1,two"), 2, "--batch 1,two: whole numbers with commas between are needed"),
+        ((*RTX, "--batch", "1,1"), 2, "--batch: sizes between 1 and 4096 are needed, each once"),
+        ((*RTX, "--opt-level", "5"), 2, "but it has no effect there; leave it away"),
+        ((*RTX, "--opt-level", "6"), 2, "--opt-level 6: it lies between 0 and 5"),
+        ((*RTX, "--dla", "0"), 2, "does not run on a DLA"),
+        ((*RTX, "--workspace", "-1"), 2, "--workspace -1: a number of MiB is needed"),
+        (("--flavour", "tensorrt-rtx", "--target", "8.7"), 2, "for 8.7 (Orin) build on that machine with --flavour"),
+        (("--flavour", "tensorrt-rtx", "--target", "9.0"), 2, "for 9.0 (H100 and H200) build on that machine"),
+        (("--flavour", "tensorrt-rtx", "--target", "7.5"), 1, "can't multiply float32 matrices for compute capability"),
+    ],
+)
+def test_what_is_not_possible_is_one_line_with_the_reason(leakrt, options, code, words):
+    require_rtx()
+    done = leakrt("build", shared_variants(), "--precision", "fp32", *options)
+    assert done.code == code
+    assert words in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_precision_that_the_bundle_lacks_is_named(leakrt, tiny):
+    done = leakrt("build", tiny, "--precision", "int8", *RTX)
+    assert done.code == 1
+    assert "has no int8 variant; it has: fp32" in done.err
+
+
+def test_a_folder_to_carry_is_signed_and_its_command_is_printed(leakrt, tmp_path, monkeypatch):
+    pytest.importorskip("cryptography", reason="signatures need cryptography (extra rtx)")
+    require_rtx()
+    out = tmp_path / "carried"
+    done = leakrt("build", shared_variants(), "--precision", "fp16", *RTX, "--out", out)
+    assert done.code == 0
+    names = {"vae_encoder.fp16", "leak_encoder.fp16"}
+    expected = {f"{n}.{e}" for n in names for e in ("engine", "json")} | {"engines.json", "engines.sig"}
+    assert {p.name for p in out.iterdir()} == expected
+    key = json.loads((out / "engines.json").read_text())["signer"]
+    command = f"leakrt engines add {out} --key {key}"
+    assert command in done.err
+    shutil.rmtree(tmp_path / "cache")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "kiosk"))
+    added = leakrt(*command.split()[1:])
+    assert added.code == 0, added.err
+    assert len(added.lines) == 2
+    assert len(leakrt("engines", "verify", "--json").lines) == 2
+
+
+def test_without_a_gpu_verify_is_refused_before_anything_is_built(leakrt, no_gpu, tmp_path):
+    require_rtx()
+    done = leakrt("build", shared_variants(), "--precision", "fp32", *RTX, "--verify")
+    assert done.code == 1
+    assert "no NVIDIA driver here" in done.err
+    assert not (tmp_path / "cache" / "leakrt" / "engines").exists()
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Engines are built as always; running one is left to ONNX Runtime, on its ONNX after `change`."""
+    require_rtx()
+    pytest.importorskip("polygraphy", reason="the comparison is Polygraphy's (extra rtx)")
+    from leakrt.engines import build, builder, verify
+
+    models: dict[bytes, bytes] = {}
+    real = builder.build_engine
+
+    def building(flavour, job, needs_gpu, progress):
+        built = real(flavour, job, False, progress)
+        models[built.data] = job.model
+        return built
+
+    def install(change):
+        for module in (build, verify):
+            monkeypatch.setattr(module, "build_engine", building)
+        for module in (verify, __import__("leakrt.engines.device", fromlist=["x"])):
+            monkeypatch.setattr(module, "find_device", lambda index: None)
+        monkeypatch.setattr(verify, "use_device", lambda index: nullcontext())
+        monkeypatch.setattr(
+            verify, "engine_runner", lambda flavour, engine, profile: verify.reference_runner(change(models[engine]))
+        )
+
+    return install
+
+
+def test_verify_compares_every_output_at_every_batch(leakrt, stand_in):
+    stand_in(lambda model: model)
+    done = leakrt("build", shared_variants(), "--precision", "fp16", *RTX, "--batch", "1,3", "--verify")
+    assert done.code == 0, done.err
+    told = [line for line in done.err.splitlines() if ": agrees, " in line]
+    outputs = ("latent", "scores", "embedding", "gates", "step_weights")
+    assert [t.split(":")[1].split(",")[0].split()[1] for t in told] == [outputs[0]] * 2 + list(outputs[1:]) * 2
+    assert "vae_encoder latent, batch 3: agrees, 0.00e+00 of its spread (limit 2.00e-02)" in done.err
+    assert "leak_encoder scores, batch 6: agrees" in done.err
+
+
+def test_verify_names_the_first_layer_that_is_off(leakrt, stand_in):
+    onnx = pytest.importorskip("onnx")
+    np = pytest.importorskip("numpy")
+
+    def spoil(model):
+        """The second convolution of the VAE encoder with other weights, in whatever part of the graph it stands."""
+        graph = onnx.load_model_from_string(model)
+        for tensor in graph.graph.initializer:
+            if graph.graph.input[0].name == "image" and tensor.name == "w1":
+                tensor.raw_data = (np.frombuffer(tensor.raw_data, np.float32) * 1.2).astype(np.float32).tobytes()
+        return graph.SerializeToString()
+
+    stand_in(spoil)
+    done = leakrt("build", shared_variants(), "--precision", "fp32", *RTX, "--verify")
+    assert done.code == 1
+    assert "vae_encoder latent, batch 1: differs" in done.err
+    assert "leak_encoder scores, batch 2: agrees" in done.err
+    bad = next(line for line in done.err.splitlines() if "first off at" in line)
+    assert "(Conv): " in bad
+    assert "after 0.00e+00, found in" in bad
