@@ -8,7 +8,7 @@ PACKAGE := pyproject.toml constraints.txt $(NATIVE)
 # TensorRT-RTX builds real engines on a CPU, so its tests run wherever its wheels exist: x86-64 Linux and Windows.
 EXTRAS := train,tensorboard,openvino,dev$(shell $(PYTHON) -c 'import platform as p, sys; \
   print(",rtx" if p.machine() in ("x86_64", "AMD64") and sys.platform != "darwin" else "")')
-CPP := $(filter %.cpp %.hpp,$(NATIVE))
+CPP := $(filter %.cpp %.hpp %.cu %.cuh,$(NATIVE))
 
 .PHONY: quickstart test lint format wheel test-wheel clean
 

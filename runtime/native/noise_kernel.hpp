@@ -1,0 +1,204 @@
+// Noising on the device: every step and draw of every latent in one launch.
+//
+//     u[b, d, t] = c[t, 0] z0[b] + c[t, 1] eps[d, t]         latents [B, E], out [B, draws, T, E]
+//
+// eps is a bank [draws, T, E] shared by the batch, or drawn in registers for each sample. Products and sum
+// are rounded apart, in float32, so that float32 results are those of core/noise.py bit for bit; a float16
+// result is that, rounded once.
+//
+// A unit is eight elements of a latent: two 16-byte accesses in float32, one in float16. With a bank a thread
+// holds one unit of kTile latents in registers and goes over the planes (draw and step), so that the bank is
+// read once for kTile results. Where there are too few threads to fill a GPU, the planes are split over
+// several.
+#pragma once
+
+#include "grid.hpp"
+
+namespace leakrt {
+
+constexpr std::uint32_t kMostSteps = 64;
+constexpr std::uint32_t kUnit = 8;
+
+// Where elements unit x 8 ... of a row lie: all eight, or what is left of the row.
+LEAKRT_HD std::uint32_t unit_count(std::uint64_t elements, std::uint32_t unit) {
+  return static_cast<std::uint32_t>(smaller<std::uint64_t>(kUnit, elements - std::uint64_t{kUnit} * unit));
+}
+
+LEAKRT_HD void read_whole(const float* from, float (&v)[kUnit]) {
+  const Words a = read16(from), b = read16(from + 4);
+  for (int i = 0; i < 4; ++i) v[i] = Scalar::as_float(a.w[i]), v[4 + i] = Scalar::as_float(b.w[i]);
+}
+
+LEAKRT_HD void read_whole(const Half* from, float (&v)[kUnit]) {
+  const Words a = read16(from);
+  for (int i = 0; i < 4; ++i) {
+    v[2 * i] = to_float(Half{static_cast<std::uint16_t>(a.w[i])});
+    v[2 * i + 1] = to_float(Half{static_cast<std::uint16_t>(a.w[i] >> 16)});
+  }
+}
+
+LEAKRT_HD void write_whole(float* to, const float (&v)[kUnit]) {
+  Words a, b;
+  for (int i = 0; i < 4; ++i) a.w[i] = Scalar::as_bits(v[i]), b.w[i] = Scalar::as_bits(v[4 + i]);
+  write16(to, a);
+  write16(to + 4, b);
+}
+
+LEAKRT_HD void write_whole(Half* to, const float (&v)[kUnit]) {
+  Words a;
+  for (int i = 0; i < 4; ++i)
+    a.w[i] = to_half(v[2 * i]).bits | static_cast<std::uint32_t>(to_half(v[2 * i + 1]).bits) << 16;
+  write16(to, a);
+}
+
+// kWhole: the caller knows that every unit is complete and aligned. Else complete and aligned units still
+// take 16 bytes at once, and the others go element by element.
+template <bool kWhole, class T>
+LEAKRT_HD void read_unit(const T* from, std::uint32_t count, float (&v)[kUnit]) {
+  if constexpr (kWhole) {
+    read_whole(from, v);
+  } else if (count == kUnit && is_aligned16(from)) {
+    read_whole(from, v);
+  } else {
+    LEAKRT_UNROLL
+    for (std::uint32_t i = 0; i < kUnit; ++i) v[i] = i < count ? to_float(read(from + i)) : 0.0f;
+  }
+}
+
+template <bool kWhole, class T>
+LEAKRT_HD void write_unit(T* to, std::uint32_t count, const float (&v)[kUnit]) {
+  if constexpr (kWhole) {
+    write_whole(to, v);
+  } else if (count == kUnit && is_aligned16(to)) {
+    write_whole(to, v);
+  } else {
+    LEAKRT_UNROLL
+    for (std::uint32_t i = 0; i < kUnit; ++i)
+      if (i < count) write_float(to + i, v[i]);
+  }
+}
+
+// The normals of one unit of one plane.
+LEAKRT_HD void draw_unit(const NoiseStream& stream, std::uint32_t unit, float (&v)[kUnit]) {
+  float low[4], high[4];
+  four_normals(stream, 2 * unit, low);
+  four_normals(stream, 2 * unit + 1, high);
+  for (int i = 0; i < 4; ++i) v[i] = low[i], v[4 + i] = high[i];
+}
+
+struct NoiseParams {
+  const void* latents;           // [batch, elements]
+  const float* bank;             // [draws, steps, elements]; not read when noise is fresh
+  const std::uint32_t* samples;  // [batch]; not read when noise comes from the bank
+  void* out;                     // [batch, draws, steps, elements]
+  std::uint64_t seed, elements;
+  std::uint32_t batch, draws, steps;
+  std::uint32_t units;        // of a latent
+  std::uint32_t planes_each;  // planes that one thread goes over
+  std::uint32_t groups;       // of planes
+  std::uint32_t tile;         // latents that one thread holds, at most kTile
+  float coefficients[2 * kMostSteps];
+};
+
+template <class Z, class U, bool kFresh, bool kWhole>
+struct NoiseKernel {
+  using Params = NoiseParams;
+  static constexpr std::uint32_t kThreads = 128;
+  static constexpr int kPhases = 1;
+  static constexpr std::uint32_t kTile = kFresh ? 1 : 4;
+
+  LEAKRT_HD void run(const Params& p, const Place& place, int, void*) {
+    const std::uint32_t index = place.block * kThreads + place.thread;
+    const std::uint32_t unit = index % p.units, rest = index / p.units;
+    const std::uint32_t group = rest % p.groups;
+    const std::uint64_t first = std::uint64_t{rest / p.groups} * p.tile;
+    if (first >= p.batch) return;
+    const std::uint32_t held = static_cast<std::uint32_t>(smaller<std::uint64_t>(p.tile, p.batch - first));
+    const std::uint32_t count = kWhole ? kUnit : unit_count(p.elements, unit);
+    const std::uint64_t offset = std::uint64_t{kUnit} * unit;
+
+    float z[kTile][kUnit];
+    LEAKRT_UNROLL
+    for (std::uint32_t j = 0; j < kTile; ++j)
+      if (j < held)
+        read_unit<kWhole>(static_cast<const Z*>(p.latents) + (first + j) * p.elements + offset, count, z[j]);
+
+    const std::uint32_t planes = p.draws * p.steps, begin = group * p.planes_each;
+    const std::uint32_t end = smaller(planes, begin + p.planes_each);
+    NoiseStream stream{p.seed, begin % p.steps, begin / p.steps, kFresh ? read(p.samples + first) : 0u};
+    for (std::uint32_t plane = begin; plane < end; ++plane) {
+      float eps[kUnit];
+      if (kFresh)
+        draw_unit(stream, unit, eps);
+      else
+        read_unit<kWhole>(p.bank + plane * p.elements + offset, count, eps);
+      const float a = p.coefficients[2 * stream.step], s = p.coefficients[2 * stream.step + 1];
+      LEAKRT_UNROLL
+      for (std::uint32_t i = 0; i < kUnit; ++i) eps[i] = mul(s, eps[i]);
+      LEAKRT_UNROLL
+      for (std::uint32_t j = 0; j < kTile; ++j) {
+        if (j >= held) continue;
+        float u[kUnit];
+        LEAKRT_UNROLL
+        for (std::uint32_t i = 0; i < kUnit; ++i) u[i] = add(mul(a, z[j][i]), eps[i]);
+        write_unit<kWhole>(static_cast<U*>(p.out) + ((first + j) * planes + plane) * p.elements + offset,
+                           count, u);
+      }
+      if (++stream.step == p.steps) stream.step = 0, ++stream.draw;
+    }
+  }
+
+  template <class Visit>
+  static void buffers(const Params& p, Visit&& visit) {
+    const std::size_t planes = std::size_t{p.draws} * p.steps, latents = std::size_t{p.batch} * p.elements;
+    visit(p.latents, latents * sizeof(Z), false);
+    if (kFresh)
+      visit(p.samples, std::size_t{p.batch} * sizeof(std::uint32_t), false);
+    else
+      visit(p.bank, planes * p.elements * sizeof(float), false);
+    visit(p.out, planes * latents * sizeof(U), true);
+  }
+};
+
+// The noise of one sample: out [draws, steps, elements] in float32. A thread makes four elements.
+struct NormalsParams {
+  float* out;
+  std::uint64_t seed, elements;
+  std::uint32_t draws, steps, sample;
+  std::uint32_t quads;  // of a plane
+};
+
+struct NormalsKernel {
+  using Params = NormalsParams;
+  static constexpr std::uint32_t kThreads = 128;
+  static constexpr int kPhases = 1;
+
+  LEAKRT_HD void run(const Params& p, const Place& place, int, void*) {
+    const std::uint64_t index = std::uint64_t{place.block} * kThreads + place.thread;
+    const std::uint64_t plane = index / p.quads;
+    const std::uint32_t quad = static_cast<std::uint32_t>(index % p.quads);
+    if (plane >= std::uint64_t{p.draws} * p.steps) return;
+    const NoiseStream stream{p.seed, static_cast<std::uint32_t>(plane % p.steps),
+                             static_cast<std::uint32_t>(plane / p.steps), p.sample};
+    float v[4];
+    four_normals(stream, quad, v);
+    const std::uint64_t offset = std::uint64_t{4} * quad;
+    float* to = p.out + plane * p.elements + offset;
+    const std::uint64_t count = smaller<std::uint64_t>(4, p.elements - offset);
+    if (count == 4 && is_aligned16(to)) {
+      Words words;
+      for (int i = 0; i < 4; ++i) words.w[i] = Scalar::as_bits(v[i]);
+      return write16(to, words);
+    }
+    LEAKRT_UNROLL
+    for (std::uint64_t i = 0; i < 4; ++i)
+      if (i < count) write(to + i, v[i]);
+  }
+
+  template <class Visit>
+  static void buffers(const Params& p, Visit&& visit) {
+    visit(p.out, std::size_t{p.draws} * p.steps * p.elements * sizeof(float), true);
+  }
+};
+
+}  // namespace leakrt

@@ -1,0 +1,68 @@
+"""The log-density kernels' own code, thread after thread on the host, against core.density."""
+
+from __future__ import annotations
+
+import cuda_twin as twin
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leakrt.core.density import log_density_reference
+
+
+def points(batch, count, dimension, scale=1.0, key=0):
+    rng = np.random.default_rng(key)
+    x = rng.normal(scale=scale, size=(batch, dimension)).astype(np.float32)
+    return x, rng.normal(scale=scale, size=(count, dimension)).astype(np.float32)
+
+
+@settings(deadline=None, max_examples=60)
+@given(batch=st.integers(1, 4), count=st.integers(1, 700), dimension=st.integers(1, 35),
+       bandwidth=st.floats(0.01, 10), scale=st.floats(0.01, 30))  # fmt: skip
+def test_it_agrees_with_the_reference(batch, count, dimension, bandwidth, scale):
+    x, support = points(batch, count, dimension, scale)
+    expected = log_density_reference(x, support, bandwidth)
+    np.testing.assert_allclose(twin.kde_log_density(x, support, bandwidth), expected, rtol=1e-11, atol=1e-9)
+
+
+def test_more_blocks_than_one_merge_has_threads():
+    x, support = points(2, 128 * 130 + 5, 3)
+    expected = log_density_reference(x, support, 0.3)
+    np.testing.assert_allclose(twin.kde_log_density(x, support, 0.3), expected, rtol=1e-11)
+
+
+def test_the_batch_changes_no_bit():
+    x, support = points(7, 1025, 19)
+    alone = [twin.kde_log_density(x[i : i + 1], support, 0.7)[0] for i in range(7)]
+    np.testing.assert_array_equal(twin.kde_log_density(x, support, 0.7), alone)
+
+
+def test_what_is_not_finite_shows_in_the_density():
+    _, support = points(0, 600, 5)
+    x = np.zeros((3, 5), np.float32)
+    x[0, 2], x[1, 2] = np.nan, np.inf
+    density = twin.kde_log_density(x, support, 0.5)
+    assert np.isnan(density[0])
+    assert density[1] == -np.inf
+    assert np.isfinite(density[2])
+    support[300, 1] = np.nan
+    assert np.isnan(twin.kde_log_density(x, support, 0.5)).all()
+
+
+def test_far_from_the_support_it_stays_finite_and_right():
+    x, support = np.full((1, 128), 1e4, np.float32), np.zeros((700, 128), np.float32)
+    np.testing.assert_allclose(
+        twin.kde_log_density(x, support, 0.1), log_density_reference(x, support, 0.1), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("bandwidth", [0.0, -1.0, float("nan"), float("inf"), 1e-200])
+def test_a_bandwidth_that_is_no_width_is_refused(bandwidth):
+    with pytest.raises(ValueError, match="bandwidth"):
+        twin.kde_log_density(*points(2, 3, 4), bandwidth)
+
+
+def test_an_empty_support_is_refused():
+    with pytest.raises(ValueError, match="support"):
+        twin.kde_log_density(*points(2, 0, 4), 0.5)
