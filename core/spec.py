@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .errors import BundleError, UsageError
+from .fields import mistyped
 from .schedule import SCHEDULES, TRAIN_STEPS
 
 VAE_KINDS = ("sd", "onnx", "builtin")
@@ -102,23 +103,9 @@ class ModelSpec:
         if unknown or missing:
             raise BundleError(f"model spec: unknown fields {sorted(unknown)}, missing fields {sorted(missing)}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        for name, value in values.items():
-            _check_type(name, value, str(fields[name].type))
+        for problem in mistyped(cls, values):
+            raise BundleError(f"model spec: {problem}")
         try:
             return cls(**values)
         except UsageError as error:
             raise BundleError(f"model spec: {error}") from error
-
-
-def _check_type(name: str, value: object, annotation: str) -> None:
-    kinds: dict[str, bool] = {
-        "int": isinstance(value, int) and not isinstance(value, bool),
-        "bool": isinstance(value, bool),
-        "str": isinstance(value, str),
-        "float": isinstance(value, (int, float)) and not isinstance(value, bool),
-        "tuple[str, ...]": isinstance(value, tuple) and all(isinstance(v, str) for v in value),
-        "tuple[int, ...]": isinstance(value, tuple)
-        and all(isinstance(v, int) and not isinstance(v, bool) for v in value),
-    }
-    if not kinds[annotation]:
-        raise BundleError(f"model spec: {name} is not of type {annotation}")

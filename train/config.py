@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..core.errors import CheckpointError, UsageError
+from ..core.fields import mistyped
 
 VIEWS = ("plain", "flip", "dihedral")
 HEADS = ("prototypes", "linear")
+_MAX_STAGES = 9  # eight of them halve the widest latent, 256, to 1
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class TrainConfig:
             (0 <= self.embedding_dropout < 1, f"dropout {self.embedding_dropout}; 0 or more and under 1"),
             (0 <= self.label_smoothing < 1, f"label smoothing {self.label_smoothing}; 0 or more and under 1"),
             (
-                len(self.widths) >= 1 and all(1 <= w <= 4096 for w in self.widths),
-                f"widths {list(self.widths)}; at least one, each between 1 and 4096",
+                1 <= len(self.widths) <= _MAX_STAGES and all(1 <= w <= 4096 for w in self.widths),
+                f"widths {list(self.widths[:_MAX_STAGES])}; 1 to {_MAX_STAGES} stages, each of 1 to 4096 channels",
             ),
             (self.head in HEADS, f"no head {self.head!r}; choose one of: {', '.join(HEADS)}"),
         ]
@@ -70,7 +72,9 @@ class TrainConfig:
         if not isinstance(data, dict) or data.keys() != cls.__dataclass_fields__.keys():
             raise CheckpointError("the training configuration lacks fields or has unknown ones; train again")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        for problem in mistyped(cls, values):
+            raise CheckpointError(f"training configuration: {problem}; train again")
         try:
             return cls(**values)
-        except (UsageError, TypeError) as error:
-            raise CheckpointError(f"training configuration: {error}") from error
+        except UsageError as error:
+            raise CheckpointError(f"training configuration: {error}; train again") from error

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import CheckpointError, ModelError, UsageError, require
+from ..core.fields import mistyped
 from ..core.files import sha256_bytes
 
 PREPROCESS_VERSION = 1  # of `_core.preprocess`: another one gives other pixels, so other latents
@@ -48,9 +49,8 @@ class VaeDescription:
         """Read what `to_json` wrote. Raises CheckpointError."""
         if not isinstance(data, dict) or data.keys() != cls.__dataclass_fields__.keys():
             raise CheckpointError("the description of the VAE lacks fields or has unknown ones; train again")
-        texts = all(isinstance(data[k], str) for k in ("kind", "source", "fingerprint"))
-        if not texts or not isinstance(data["scale"], float) or not isinstance(data["image_size"], int):
-            raise CheckpointError("the description of the VAE has fields of the wrong type; train again")
+        for problem in mistyped(cls, data):
+            raise CheckpointError(f"the description of the VAE: {problem}; train again")
         return cls(**data)
 
 
