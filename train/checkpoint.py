@@ -40,7 +40,7 @@ class Checkpoint:
             state = json.loads(metadata[_STATE])
         except FileNotFoundError as error:
             raise CheckpointError(f"{path} is missing; run the training again with the same command") from error
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+        except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{path} can't be read ({reason}); train again with --restart") from error
         if not isinstance(state, dict):

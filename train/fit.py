@@ -95,7 +95,7 @@ def _read(run: Run) -> Judge | None:
         if block.pop("weights") != sha256_file(run.path / BEST) or block.pop("density") != sha256_bytes(density):
             return None
         return Judge(run.spec, Decision.from_json(block), Support.from_bytes(density), ORIGIN)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, BundleError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError, BundleError):
         return None  # it can be made again from what the run holds
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..core.files import atomic_write
+from ..core.fields import mistyped
+from ..core.files import atomic_write, storage_error
 
 METRICS_FILE, TENSORBOARD_FOLDER = "metrics.csv", "tensorboard"
 
@@ -35,20 +38,20 @@ class MetricsLog:
         """Begin, or go on after `rows`; what is logged beyond them is dropped. Raises StorageError."""
         self._path, self._rows = run / METRICS_FILE, list(rows)
         self._write()
-        self._writer = _tensorboard(run / TENSORBOARD_FOLDER, purge_step=len(rows) + 1)
+        self._events = _open_events(run / TENSORBOARD_FOLDER, purge_step=len(rows) + 1)
 
     def add(self, row: EpochMetrics) -> None:
         """Write one epoch. Raises StorageError."""
         self._rows.append(row)
         self._write()
-        for name, value in asdict(row).items():
-            if self._writer is not None and name != "epoch":
-                self._writer.add_scalar(re.sub("^(train|val)_", r"\1/", name), value, row.epoch)
+        if self._events is not None:
+            values = {re.sub("^(train|val)_", r"\1/", name): value for name, value in asdict(row).items()}
+            self._events.add({tag: float(value) for tag, value in values.items() if tag != "epoch"}, row.epoch)
 
     def close(self) -> None:
-        """Flush TensorBoard's file."""
-        if self._writer is not None:
-            self._writer.close()
+        """Close TensorBoard's file. Raises StorageError."""
+        if self._events is not None:
+            self._events.close()
 
     def _write(self) -> None:
         text = io.StringIO()
@@ -58,14 +61,56 @@ class MetricsLog:
         atomic_write(self._path, text.getvalue().encode())
 
 
-def read_metrics(rows: Sequence[Mapping[str, Any]]) -> list[EpochMetrics]:
-    """Rows as a checkpoint keeps them. Raises TypeError for foreign fields."""
-    return [EpochMetrics(**row) for row in rows]
+def read_metrics(row: Mapping[str, Any]) -> EpochMetrics:
+    """A row as a checkpoint keeps it. Raises TypeError for foreign fields and values."""
+    found = EpochMetrics(**row)
+    for problem in mistyped(EpochMetrics, row):
+        raise TypeError(problem)
+    return found
 
 
-def _tensorboard(folder: Path, purge_step: int) -> Any:
+class _EventFile:
+    """One of TensorBoard's files, written in this thread: SummaryWriter's own ends in a traceback on a full disk."""
+
+    def __init__(self, folder: Path, purge_step: int) -> None:
+        """Begin a file after all others; of theirs TensorBoard drops what has `purge_step` or more. Raises OSError."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        seconds, rest = divmod(time.time_ns(), 10**9)
+        self.path = folder / f"events.out.tfevents.{seconds:010d}.{rest:09d}.{os.getpid()}"
+        self._records = RecordWriter(open(self.path, "xb"))  # noqa: SIM115 - closed by `close`
+        now = time.time()
+        self._records.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+        start = Event(wall_time=now, step=purge_step, session_log=SessionLog(status=SessionLog.START))
+        self._records.write(start.SerializeToString())
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """Scalars by tag. Raises StorageError."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+        try:
+            self._records.write(Event(wall_time=time.time(), step=step, summary=summary).SerializeToString())
+            self._records.flush()
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+
+    def close(self) -> None:
+        """Close the file. Raises StorageError."""
+        try:
+            self._records.close()
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+
+
+def _open_events(folder: Path, purge_step: int) -> _EventFile | None:
+    """None where TensorBoard is not installed: it is an option, not a need."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:  # an option, not a need
+        return _EventFile(folder, purge_step)
+    except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=purge_step)
+    except OSError as error:
+        raise storage_error(folder, error) from error

@@ -11,15 +11,19 @@ decision.json, density.safetensors   fitted after training (train/fit.py)
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ..core.errors import BundleError, CheckpointError, DataError, LeakRTError
+from ..core.fields import mistyped
 from ..core.files import atomic_write
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
@@ -29,12 +33,15 @@ from .data import DataSet, Item, hash_image
 from .latents import VIEW_COUNTS, LatentCache, Wanted
 from .layout import SPLITS, Split
 from .leak_encoder import LeakEncoder
-from .metrics_log import EpochMetrics
+from .metrics_log import EpochMetrics, read_metrics
 from .trainer import BEST
 from .vae import Array, VaeDescription, VaeEncoder, reopen_vae
 
 FORMAT_VERSION = 1
 RUN_FILE, ITEMS_FILE = "run.json", "items.json"
+_RUN_LIMIT, _ITEMS_LIMIT = 4 << 20, 1 << 30  # bytes; an item takes about 200
+_DIGEST = re.compile("[0-9a-f]{64}")
+_AGAIN = "train again with --restart"
 
 
 @dataclass(frozen=True)
@@ -59,18 +66,22 @@ class RunInfo:
     @classmethod
     def read(cls, path: Path) -> RunInfo:
         """Read `run.json`. Raises CheckpointError naming what is wrong with it."""
-        data = _read_json(path)
-        if not isinstance(data, dict) or data.pop("format_version", None) != FORMAT_VERSION:
-            raise CheckpointError(f"{path} is not a run of format {FORMAT_VERSION}; train again with this version")
+        data = _read_json(path, _RUN_LIMIT)
+        _check_version(path, data.pop("format_version", None) if isinstance(data, dict) else None)
         if data.keys() != cls.__dataclass_fields__.keys():
             raise CheckpointError(f"{path} lacks fields or has unknown ones; train again with this version")
+        for problem in mistyped(cls, data):
+            raise CheckpointError(f"{path}: {problem}; {_AGAIN}")
         try:
             data["spec"] = ModelSpec.from_json(data["spec"])
-        except BundleError as error:
+            data["config"] = TrainConfig.from_json(data["config"])
+            data["vae"] = VaeDescription.from_json(data["vae"])
+        except (BundleError, CheckpointError) as error:
             raise CheckpointError(f"{path}: {error}") from error
-        data["config"] = TrainConfig.from_json(data["config"])
-        data["vae"] = VaeDescription.from_json(data["vae"])
-        return cls(**data)
+        info = cls(**data)
+        if not all(map(_is_path, (info.cache, info.data_root, info.vae.source))):
+            raise CheckpointError(f"{path} names a file that can't be; {_AGAIN}")
+        return info
 
     def write(self, folder: Path) -> None:
         """Write `run.json` into a run's folder. Raises StorageError."""
@@ -114,19 +125,21 @@ class Run:
 
     def encoder(self) -> LeakEncoder:
         """The leak encoder with the best weights, in evaluation mode. Raises CheckpointError."""
+        tensors = dict(Checkpoint.read(self.path / BEST).tensors)
+        with torch.device("meta"):  # shapes before memory: what run.json asks for can be of any size
+            wanted = LeakEncoder(self.info.spec, self.info.config).state_dict()
+        differing = sorted(k for k in wanted.keys() | tensors.keys() if _shape(wanted, k) != _shape(tensors, k))
+        if differing:
+            reason = f"{len(differing)} tensors are missing, unknown or of another shape, such as {differing[0]}"
+            raise CheckpointError(f"{self.path / BEST} does not fit the run ({reason}); train again with --restart")
         encoder = LeakEncoder(self.info.spec, self.info.config)
-        checkpoint = Checkpoint.read(self.path / BEST)
-        try:
-            encoder.load_state_dict(dict(checkpoint.tensors))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"{self.path / BEST} does not fit the run ({reason}); train again") from error
+        encoder.load_state_dict(tensors)
         return encoder.eval()
 
     def best(self) -> EpochMetrics:
         """The metrics of the epoch whose weights `encoder` gives. Raises CheckpointError."""
         try:
-            return EpochMetrics(**Checkpoint.read(self.path / BEST).state)
+            return read_metrics(Checkpoint.read(self.path / BEST).state)
         except TypeError as error:
             raise CheckpointError(f"{self.path / BEST} states no metrics; train again with --restart") from error
 
@@ -179,15 +192,38 @@ def _run_item(item: Item, digest: str) -> RunItem:
 
 
 def _read_items(path: Path, classes: int) -> tuple[RunItem, ...]:
-    rows = _read_json(path)
+    rows = _read_json(path, _ITEMS_LIMIT)
+    if not isinstance(rows, list) or not all(_is_item(row, classes) for row in rows):
+        raise CheckpointError(f"{path} is broken: it must list images with path, label, split and digest; {_AGAIN}")
+    return tuple(RunItem(**row) for row in rows)
+
+
+def _is_item(row: object, classes: int) -> bool:
+    if not isinstance(row, dict) or row.keys() != RunItem.__dataclass_fields__.keys() or mistyped(RunItem, row):
+        return False
+    whole = 0 <= row["label"] < classes and row["split"] in SPLITS and _is_path(row["path"])
+    return whole and _DIGEST.fullmatch(row["digest"]) is not None
+
+
+def _is_path(text: str) -> bool:
+    """Whether the system can be asked for a file of that name: no NUL, nothing that can't be encoded."""
     try:
-        items = tuple(RunItem(**row) for row in rows)
-        whole = all(0 <= item.label < classes and item.split in SPLITS and item.path and item.digest for item in items)
-    except TypeError:
-        whole = False
-    if not whole:
-        raise CheckpointError(f"{path} is broken; train again with --restart")
-    return items
+        return text != "" and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def _check_version(path: Path, version: object) -> None:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise CheckpointError(f"{path} is not a training run: it states no format version; {_AGAIN}")
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format {version}, this LeakRT reads up to {FORMAT_VERSION}; upgrade it: pip install -U leakrt"
+        )
+
+
+def _shape(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(tensors[name].shape) if name in tensors else None
 
 
 def _check_present(missing: Sequence[Wanted]) -> None:
@@ -200,10 +236,14 @@ def _check_present(missing: Sequence[Wanted]) -> None:
             raise DataError(f"{image.path} is not the file that the run was trained on; put the data back")
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path, limit: int) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        with open(path, "rb") as handle:
+            data = handle.read(limit + 1)
+        if len(data) > limit:
+            raise CheckpointError(f"{path} has more than {limit >> 20} MiB; {_AGAIN}")
+        return json.loads(data)
     except OSError as error:
-        raise CheckpointError(f"{path} can't be read ({error.strerror}); train again with --restart") from error
+        raise CheckpointError(f"{path} can't be read ({error.strerror}); {_AGAIN}") from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); train again with --restart") from error
+        raise CheckpointError(f"{path} is not JSON ({error}); {_AGAIN}") from error

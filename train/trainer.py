@@ -150,6 +150,13 @@ class Trainer:
         tensors = {**prefixed("model", self.encoder.state_dict()), **prefixed("optimizer", optimizer)}
         Checkpoint(tensors, {"history": [asdict(r) for r in self.history]}).write(self._folder / LAST)
 
+    def _history(self, rows: list[dict[str, Any]]) -> list[EpochMetrics]:
+        """The epochs that were done: 1, 2, ... up to at most those of the recipe. Raises TypeError, ValueError."""
+        found = [read_metrics(row) for row in rows]
+        if [row.epoch for row in found] != list(range(1, len(found) + 1)) or len(found) > self._config.epochs:
+            raise ValueError(f"its history is not that of {self._config.epochs} epochs")
+        return found
+
     def _restore(self, checkpoint: Checkpoint) -> None:
         where = self._folder / LAST
         try:
@@ -158,19 +165,27 @@ class Trainer:
             parameters = list(self.encoder.parameters())
             for key, value in checkpoint.part("optimizer").items():
                 index, name = key.split(".", 1)
-                state.setdefault(int(index), {})[name] = _laid_out_as(parameters[int(index)], value)
+                state.setdefault(int(index), {})[name] = value
             if state.keys() != set(range(len(parameters))):
                 raise ValueError("the optimiser's state lacks parameters")
-            self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": state})
-            self.history = read_metrics(checkpoint.state["history"])
+            kept = {index: _moments(parameters[index], values) for index, values in state.items()}
+            self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": kept})
+            self.history = self._history(checkpoint.state["history"])
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{where} does not fit this run ({reason}); train again with --restart") from error
 
 
-def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
-    """`value` in the memory order of its parameter, as it was before it was saved: sums round by that order."""
-    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+def _moments(parameter: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """AdamW's state of one parameter, in its memory order, as it was before it was saved: sums round by that order.
+
+    Raises ValueError.
+    """
+    shapes = {"step": torch.Size(()), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+    if {name: value.shape for name, value in values.items()} != shapes:
+        raise ValueError("the optimiser's state has other tensors than AdamW keeps")
+    order = {name: torch.empty_like(parameter).copy_(values[name]) for name in ("exp_avg", "exp_avg_sq")}
+    return {"step": values["step"], **order}
 
 
 @contextmanager
