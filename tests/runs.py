@@ -6,6 +6,7 @@ import atexit
 import functools
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,15 @@ def write_data(root: Path) -> Path:
     return root
 
 
-def train_run(root: Path, data: Path, **changes: object) -> Path:
-    """Train at `root`/run through an ONNX encoder of random weights at `root`/vae.onnx."""
+def train_run(
+    root: Path,
+    data: Path,
+    restart: bool = False,
+    skip_bad: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+    **changes: object,
+) -> Path:
+    """Train at `root`/run through an ONNX encoder of random weights at `root`/vae.onnx; `changes` to the recipe."""
     from leakrt.train.config import TrainConfig
     from leakrt.train.session import TrainRequest, train
 
@@ -70,7 +78,8 @@ def train_run(root: Path, data: Path, **changes: object) -> Path:
     encoder.write_bytes(vae_encoder(SPEC))
     recipe = {"epochs": 6, "batch_size": 8, "learning_rate": 5e-3, "widths": (8, 12), "threads": 1, "views": "plain"}
     config = TrainConfig(**{**recipe, **changes})
-    train(TrainRequest(data, root / "run", f"onnx:{encoder}", root / "cache", config, SPEC, vae_scale=0.5))
+    vae, cache = f"onnx:{encoder}", root / "cache"
+    train(TrainRequest(data, root / "run", vae, cache, config, SPEC, 0.5, restart, skip_bad), note=note)
     return root / "run"
 
 

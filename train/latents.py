@@ -173,7 +173,12 @@ class LatentCache:
     def _map(self) -> Array:
         if self._count == 0:  # an empty file can't be mapped
             return np.empty((0, *self._shape), np.float32)
-        return np.memmap(self._data, "<f4", "r", shape=(self._count, *self._shape))
+        try:
+            return np.memmap(self._data, "<f4", "r", shape=(self._count, *self._shape))
+        except OSError as error:
+            raise storage_error(self._data, error) from error
+        except ValueError as error:  # shorter than it was
+            raise StorageError(f"{self._data} was cut short while it was used; run the command again") from error
 
     def _is_intact(self, records: Array, key: Key) -> bool:
         """Whether a record is here; its CRC is checked once in the life of this object."""
@@ -261,7 +266,8 @@ def _encode(vae: VaeEncoder, image: Wanted) -> list[Encoded]:
         raise DataError(f"{image.path} changed while it was used; run the command again")
     latents = vae.encode(np.stack([apply_view(square, view) for view in image.views]))
     if not np.isfinite(latents).all():
-        raise ModelError(f"the VAE gives latents that are not finite for {image.path}; use another VAE or its float32")
+        name = f"{vae.description.kind}:{vae.description.source}"
+        raise ModelError(f"{name} gives latents that are not finite for {image.path}; use another VAE or its float32")
     return [((image.digest, view), latent) for view, latent in zip(image.views, latents, strict=True)]
 
 

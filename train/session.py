@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +26,8 @@ from .trainer import BEST, LAST, Trainer, TrainingData
 from .vae import OWN_SCALE, VaeDescription, VaeEncoder, open_vae
 
 LOCK_FILE = ".lock"
-_OWNED = (RUN_FILE, ITEMS_FILE, BEST, LAST, METRICS_FILE, "decision.json", "density.safetensors")
+_TRAINED = (RUN_FILE, ITEMS_FILE, BEST, LAST, METRICS_FILE)  # written here alone, under the lock
+_OWNED = (*_TRAINED, "decision.json", "density.safetensors")
 _PACKAGES = ("leakrt", "torch", "diffusers", "numpy", "onnxruntime")
 
 
@@ -98,6 +99,7 @@ def _prepared_folder(request: TrainRequest, info: RunInfo) -> Iterator[None]:
             _clear(request.out)
         if (request.out / RUN_FILE).exists():
             _check_same(RunInfo.read(request.out / RUN_FILE), info, request.out)
+        _sweep(request.out)
         yield
     finally:
         lock.release()
@@ -120,6 +122,14 @@ def _locked(out: Path) -> FileLock:
 def _may_be_ours(name: str) -> bool:
     """What a run that was killed before its run.json can have left."""
     return name in (ITEMS_FILE, LOCK_FILE) or (name.startswith(".") and name.endswith(".part"))
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a killed process had half written."""
+    for name in _TRAINED:
+        for path in out.glob(f".{name}.*.part"):
+            with suppress(OSError):
+                path.unlink()
 
 
 def _clear(out: Path) -> None:

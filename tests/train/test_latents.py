@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +16,7 @@ pytest.importorskip("onnx")
 from bundles import vae_encoder
 from runs import SPEC, write_images
 
-from leakrt.core.errors import DataError
+from leakrt.core.errors import DataError, ImageError, ModelError, StorageError
 from leakrt.train.data import hash_image
 from leakrt.train.latents import LatentCache, LatentTable, Wanted, apply_view
 from leakrt.train.vae import open_vae
@@ -94,6 +101,186 @@ def test_an_image_that_changed_since_it_was_hashed_is_not_filed(tmp_path, vae, w
     with pytest.raises(DataError, match="changed while it was used"):
         cache.fill(vae, wanted[:1], 1)
     assert not open_cache(tmp_path, vae).has_image(wanted[0].digest)
+
+
+def test_an_image_that_is_gone_or_broken_is_named_and_the_others_stay(tmp_path, vae, wanted):
+    cache = open_cache(tmp_path, vae)
+    cache.fill(vae, wanted[:3], 1)
+    wanted[4].path.write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"004\.png: not an image"):
+        cache.fill(vae, wanted, 1)
+    wanted[4].path.unlink()
+    with pytest.raises(ImageError, match=r"004\.png: can't be read"):
+        cache.fill(vae, wanted, 1)
+    assert open_cache(tmp_path, vae).missing(wanted[:3]) == []
+
+
+def not_finite(limit: float) -> bytes:
+    """An encoder that gives no number where an image's mean of some 8 x 8 pixels is over `limit`."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    shape = [1, 3, SPEC.image_size, SPEC.image_size]
+    weights = [
+        numpy_helper.from_array(np.full((4, 3, 8, 8), 1 / 192, np.float32), "mean"),
+        numpy_helper.from_array(np.float32([limit]), "limit"),
+    ]
+    nodes = [
+        helper.make_node("Conv", ["image", "mean"], ["means"], strides=[8, 8]),
+        helper.make_node("Sub", ["limit", "means"], ["room"]),
+        helper.make_node("Sqrt", ["room"], ["latent"]),
+    ]
+    tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("image", shape), ("latent", None))]
+    graph = helper.make_graph(nodes, "g", tensors[:1], tensors[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def test_latents_that_are_not_finite_name_the_image_and_the_encoder_and_are_not_kept(tmp_path, wanted):
+    from PIL import Image
+
+    (tmp_path / "nan.onnx").write_bytes(not_finite(0.9))
+    encoder = open_vae(f"onnx:{tmp_path / 'nan.onnx'}", 0.5, SPEC.image_size)
+    Image.new("RGB", (40, 40), "white").save(tmp_path / "white.png")
+    white = Wanted(tmp_path / "white.png", hash_image(tmp_path / "white.png"), (0, 1))
+    cache = open_cache(tmp_path, encoder)
+    cache.fill(encoder, wanted, 1)
+    with pytest.raises(ModelError, match=r"nan\.onnx gives latents that are not finite for .*white\.png") as error:
+        cache.fill(encoder, [*wanted, white], 1)
+    assert "\n" not in str(error.value)
+    again = open_cache(tmp_path, encoder)
+    assert again.missing([*wanted, white]) == [white]
+
+
+_ON_A_FULL_DISK = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from runs import SPEC, write_images
+from leakrt.core.errors import StorageError
+from leakrt.train.data import hash_image
+from leakrt.train.latents import LatentCache, Wanted
+from leakrt.train.vae import open_vae
+disk, place = Path(sys.argv[1]), Path(sys.argv[2])
+vae = open_vae(f"onnx:{place / 'vae.onnx'}", 0.5, SPEC.image_size)
+write_images(place / "more", "smooth", 9)
+wanted = [Wanted(path, hash_image(path), tuple(range(8))) for path in sorted((place / "more").iterdir())]
+(disk / "ballast").write_bytes(bytes(40 << 10))
+cache = LatentCache(disk, vae.description.fingerprint, SPEC.latent_shape)
+cache.fill(vae, wanted[:2], 1)
+first = cache.read([w.digest for w in wanted[:2]], range(8))
+for again in range(2):
+    try:
+        cache.fill(vae, wanted, 1)
+    except StorageError as error:
+        print(error)
+    cache = LatentCache(disk, vae.description.fingerprint, SPEC.latent_shape)
+    assert len(cache.missing(wanted)) == 7
+    assert (cache.read([w.digest for w in wanted[:2]], range(8)) == first).all()
+(disk / "ballast").unlink()
+cache.fill(vae, wanted, 1)
+assert not LatentCache(disk, vae.description.fingerprint, SPEC.latent_shape).missing(wanted)
+print("done")
+"""
+
+
+def own_mounts() -> bool:
+    """Whether a process may mount a disk of its own here."""
+    try:
+        return subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not own_mounts(), reason="needs `unshare --mount` for a small disk of its own")
+def test_on_a_full_disk_there_is_one_line_nothing_is_lost_and_the_next_fill_goes_on(tmp_path, vae):
+    (tmp_path / "disk").mkdir()
+    arguments = [sys.executable, "-c", _ON_A_FULL_DISK, tmp_path / "disk", tmp_path, Path(__file__).parents[1]]
+    mount = 'mount -t tmpfs -o size=56k small "$4" && exec "$@"'
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stderr == ""
+    line = rf"no space left while writing {tmp_path / 'disk'}/"
+    first, second, last = done.stdout.splitlines()
+    assert first.startswith(line)
+    assert first.endswith("free some space and run the command again")
+    assert second == first
+    assert last == "done"
+
+
+def start_filling(tmp_path, results):
+    from processes import fill_cache, forking
+
+    arguments = (tmp_path / "cache", tmp_path / "vae.onnx", tmp_path / "images", results)
+    child = forking().Process(target=fill_cache, args=arguments)
+    child.start()
+    return child
+
+
+def test_two_processes_that_fill_one_cache_encode_each_view_once(tmp_path, vae, wanted):
+    pytest.importorskip("torch")
+    from processes import forking
+
+    ends = [forking().Pipe(duplex=False) for _ in range(2)]
+    children = [start_filling(tmp_path, sending) for _, sending in ends]
+    assert sum(receiving.recv() for receiving, _ in ends) == 14
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    open_cache(tmp_path, vae).fill(vae, wanted, 1)
+    assert vae.count == 0
+
+
+def test_a_cache_whose_filler_was_killed_is_free_again(tmp_path, vae, wanted):
+    pytest.importorskip("torch")
+    from processes import forking
+
+    _, sending = forking().Pipe(duplex=False)
+    child = start_filling(tmp_path, sending)
+    while not (folder(tmp_path, vae) / "lock").exists():
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    cache = open_cache(tmp_path, vae)
+    cache.fill(vae, wanted, 1)
+    assert cache.missing(wanted) == []
+
+
+def test_the_one_who_waits_is_told_and_finds_the_work_done(tmp_path, vae, wanted):
+    from threading import Thread
+
+    from filelock import FileLock
+
+    cache, said = open_cache(tmp_path, vae), []
+    lock = FileLock(folder(tmp_path, vae) / "lock", thread_local=False)
+
+    def fill_then_let_go() -> None:
+        other = open_cache(tmp_path, vae)
+        while not said:
+            time.sleep(0.01)
+        other._append([((w.digest, v), np.zeros(SPEC.latent_shape, np.float32)) for w in wanted for v in w.views])
+        lock.release()
+
+    lock.acquire()
+    thread = Thread(target=fill_then_let_go)
+    thread.start()
+    cache.fill(vae, wanted, 1, lambda *call: said.append(call))
+    thread.join()
+    assert set(said) == {("waiting for another process that fills this cache", 0, 0)}
+    assert vae.count == 0
+    assert not read(cache, wanted).any()
+
+
+def test_a_cache_cut_short_while_it_is_open_is_one_line(tmp_path, vae, wanted):
+    cache = open_cache(tmp_path, vae)
+    cache.fill(vae, wanted, 1)
+    os.truncate(folder(tmp_path, vae) / "latents.bin", 100)
+    with pytest.raises(StorageError, match=r"latents\.bin was cut short while it was used; run the command again"):
+        read(cache, wanted)
+
+
+def test_a_cache_that_can_not_be_made_is_a_storage_error(tmp_path, vae):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(StorageError, match=r"^can't write .*cache/"):
+        open_cache(tmp_path, vae)
 
 
 def test_the_eight_views_differ_and_the_first_is_the_image():
