@@ -1,4 +1,4 @@
-"""A tiny bundle with all three precisions, by ONNX Runtime's converter and quantiser. Needs onnx."""
+"""Bundles with all three precisions, made in a moment by LeakRT's own converters. Needs onnx."""
 
 from __future__ import annotations
 
@@ -10,11 +10,39 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-from bundles import TINY_SPEC, bundle_files, leak_encoder, vae_encoder
+from bundles import random_bundle
 
-from leakrt.core.bundle import density_name, graph_name, write_bundle
+from leakrt.core.bundle import Bundle
+from leakrt.core.graphs import leak_encoder_graph, vae_encoder_graph
+
+
+def add_variants(path: Path, int8_leak: bool) -> Path:
+    """Add fp16 and int8 to an fp32 bundle by LeakRT's own converters, ranges and islands from its golden image.
+
+    No gate is asked: these are for building, not for judging. Without `int8_leak` the leak encoder of int8 stays
+    float32, as calibration may leave it.
+    """
+    from leakrt.calibration.measuring import load_variant
+    from leakrt.calibration.variant_files import NewVariant, add_variant
+    from leakrt.engines.parity import golden_inputs
+
+    bundle = Bundle(path)
+    golden = golden_inputs(bundle, "fp32")
+    graphs = {g.stem: g for g in (vae_encoder_graph(bundle.spec), leak_encoder_graph(bundle.spec))}
+    given = {stem: [golden.of(graph)[:1]] for stem, graph in graphs.items()}
+    exact = {stem: bundle.graph(stem, "fp32") for stem in graphs}
+    half = {s: halve(exact[s]) for s in graphs}
+    int8 = {s: quantised(exact[s], s, given[s]) if int8_leak or s == "vae_encoder" else exact[s] for s in graphs}
+    for precision, made in (("fp16", half), ("int8", int8)):
+        runner = load_variant(bundle.spec, made["vae_encoder"], made["leak_encoder"], 1)
+        support, decision = bundle.support("fp32"), bundle.decisions["fp32"]
+        add_variant(
+            Bundle(path),
+            NewVariant(precision, made["vae_encoder"], made["leak_encoder"], support, decision, {"gate": {}}),
+            runner,
+        )
+    return path
 
 
 def halve(model: bytes) -> bytes:
@@ -30,56 +58,23 @@ def halve(model: bytes) -> bytes:
     return half.SerializeToString()
 
 
-def quantise(model: bytes, shape: tuple[int, ...], name: str) -> bytes:
-    """Q/DQ around float32 on every convolution, ranges from noise, as TensorRT wants it."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+def quantised(model: bytes, stem: str, given: list) -> bytes:
+    """Every convolution as int8, ranges from what `given` makes."""
+    from leakrt.calibration.histogram import MagnitudeHistogram
+    from leakrt.calibration.layers import find_layers
+    from leakrt.calibration.methods import symmetric_range
+    from leakrt.calibration.observe import Observer
+    from leakrt.calibration.qdq import observed_tensors, quantise
+    from leakrt.export.graph_io import parse_graph
 
-    class Noise(CalibrationDataReader):
-        def __init__(self) -> None:
-            rng = np.random.default_rng(5)
-            self._rows = iter([{name: rng.uniform(-1, 1, (2, *shape)).astype(np.float32)} for _ in range(3)])
-
-        def get_next(self):
-            return next(self._rows, None)
-
-    extra = {
-        "ActivationSymmetric": True, "WeightSymmetric": True, "AddQDQPairToWeight": True,
-        "DedicatedQDQPair": True, "QuantizeBias": False,
-    }  # fmt: skip
-    logging.disable(logging.WARNING)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            source, target = Path(folder) / "a.onnx", Path(folder) / "b.onnx"
-            source.write_bytes(model)
-            quantize_static(
-                source, target, Noise(), quant_format=QuantFormat.QDQ, per_channel=True,
-                activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
-                op_types_to_quantize=["Conv"], extra_options=extra,
-            )  # fmt: skip
-            return target.read_bytes()
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def variant_bundle(path: Path) -> Path:
-    """Write the bundle; int8 has a quantised VAE encoder and leaves its leak encoder in float32, as calibration may."""
-    spec = TINY_SPEC
-    shape = (len(spec.class_names), spec.prototypes_per_class, spec.embedding_dim)
-    prototypes = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
-    vae, leak = vae_encoder(spec, 0), leak_encoder(spec, prototypes, 1)
-    files = bundle_files(spec, vae, leak, prototypes)
-    graphs = {
-        "fp16": (halve(vae), halve(leak)),
-        "int8": (quantise(vae, (3, spec.image_size, spec.image_size), "image"), leak),
-    }
-    for precision, (image, noised) in graphs.items():
-        files[graph_name("vae_encoder", precision)] = image
-        files[graph_name("leak_encoder", precision)] = noised
-        files[density_name(precision)] = files[density_name("fp32")]
-    decision = json.loads(files["decision.json"])["fp32"]
-    files["decision.json"] = json.dumps(dict.fromkeys(("fp32", "fp16", "int8"), decision)).encode()
-    write_bundle(path, spec, files, {"trained_on": "nothing: random weights"})
-    return path
+    parsed = parse_graph(model, stem)
+    layers = find_layers(parsed, stem)
+    histograms = {name: MagnitudeHistogram() for name in observed_tensors(parsed, layers)}
+    observer = Observer(parsed, list(histograms), 1)
+    for value in given:
+        observer.add(value, histograms)
+    ranges = {name: symmetric_range(h, "minmax") for name, h in histograms.items()}
+    return quantise(model, stem, [layer.name for layer in layers], ranges)
 
 
 @functools.cache
@@ -87,7 +82,7 @@ def shared_variants() -> Path:
     """The bundle, made once for all tests; not to be written to."""
     root = Path(tempfile.mkdtemp(prefix="leakrt-variants-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
-    return variant_bundle(root / "bundle")
+    return add_variants(random_bundle(root / "bundle"), int8_leak=False)
 
 
 def require_rtx() -> None:
@@ -105,3 +100,15 @@ def build_rtx(leakrt, tmp_path: Path, monkeypatch, precision: str, *options: obj
     done = leakrt("build", shared_variants(), "--precision", precision, *where, "--json", *options)
     assert done.code == 0, done.err
     return [json.loads(line) for line in done.lines]
+
+
+class Modern:
+    """What `derive_graph` asks of TensorRT 10, 11 and RTX."""
+
+    name, strongly_typed, last_opset = "tensorrt-rtx", True, 20
+
+
+class Old:
+    """What it asks of 8.5."""
+
+    name, strongly_typed, last_opset = "tensorrt", False, 17

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from bundles import TINY_SPEC
+from variants import Modern, Old
 
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import ModelError, ParityError
@@ -12,18 +13,6 @@ from leakrt.core.graphs import leak_encoder_graph, vae_encoder_graph
 
 onnx = pytest.importorskip("onnx", reason="derived graphs are made with onnx (extra rtx)")
 VAE, LEAK = vae_encoder_graph(TINY_SPEC), leak_encoder_graph(TINY_SPEC)
-
-
-class Modern:
-    """What `derive_graph` asks of TensorRT 10, 11 and RTX."""
-
-    name, strongly_typed, last_opset = "tensorrt-rtx", True, 20
-
-
-class Old:
-    """What it asks of 8.5."""
-
-    name, strongly_typed, last_opset = "tensorrt", False, 17
 
 
 def derived(variants, graph, precision, flavour=Modern):

@@ -1,0 +1,95 @@
+"""Every variant of a bundle that was really trained, and every copy derived from it, in ONNX Runtime and in RTX.
+
+Each catches what the other lets through: ONNX Runtime takes types that strong typing refuses, RTX operators that ONNX
+Runtime has no kernel for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from variants import Modern, Old, add_variants
+
+from leakrt.core.bundle import Bundle
+from leakrt.core.progress import silent
+
+pytest.importorskip("torch", reason="a run is trained here (extra train)")
+onnx = pytest.importorskip("onnx", reason="variants are made with onnx (extra rtx)")
+PRECISIONS = ("fp32", "fp16", "int8")
+TARGETS = ("8.0", "8.6", "8.9", "12.0")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A bundle of a tiny run, trained and exported as any other, with all three precisions."""
+    from runs import tiny_run
+
+    from leakrt.export.exporter import export_run
+    from leakrt.train.run import Run
+
+    out = tmp_path_factory.mktemp("trained") / "bundle"
+    export_run(Run.open(tiny_run() / "run"), out)
+    return Bundle(add_variants(out, int8_leak=True))
+
+
+def opset(model: bytes) -> int:
+    return onnx.load_model_from_string(model).opset_import[0].version
+
+
+def quantises(model: bytes) -> bool:
+    return any(node.op_type == "QuantizeLinear" for node in onnx.load_model_from_string(model).graph.node)
+
+
+def half_share(model: bytes) -> float:
+    """Share of a graph's weights that are float16."""
+    sizes = {1: 0, 10: 0}
+    for tensor in onnx.load_model_from_string(model).graph.initializer:
+        if tensor.data_type in sizes:
+            sizes[tensor.data_type] += int(np.prod(tensor.dims))
+    return sizes[10] / sum(sizes.values())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_rtx_builds_every_variant_for_every_common_capability(trained, cache, rtx, precision):
+    from leakrt.engines.build import BuildRequest, build_bundle
+    from leakrt.engines.builder import BuildOptions
+    from leakrt.engines.parity import can_judge_int8
+
+    outcomes = build_bundle(trained, BuildRequest(precision, rtx, BuildOptions(targets=TARGETS)), cache, silent)
+    for outcome in outcomes:
+        record = outcome.record
+        assert record.key.targets == TARGETS
+        assert record.size == outcome.path.stat().st_size
+        judged = precision == "fp16" or (precision == "int8" and can_judge_int8())
+        assert bool(record.parity) == judged
+        assert all(p.error <= p.limit for p in record.parity)
+        assert any("CONVOLUTION" in layer.kind for layer in record.layers)
+    half = "float32" if precision == "fp32" else "float16"
+    vae, leak = (outcome.record.key.tensors for outcome in outcomes)
+    assert [t.split()[:2] for t in vae] == [[half, "image"], [half, "latent"]]
+    assert [t.split()[0] for t in leak] == [half, "float32", "float32", "float32", "float32"]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_onnx_runtime_runs_the_bundles_graphs_and_every_copy_derived_from_them(trained, precision):
+    from leakrt.engines.build import bundle_graphs
+    from leakrt.engines.derive import derive_graph
+    from leakrt.engines.parity import golden_inputs, run_graph
+
+    golden = golden_inputs(trained, precision)
+    for graph in bundle_graphs(trained):
+        source = trained.graph(graph.stem, precision)
+        names = tuple(tensor.name for tensor in graph.outputs)
+        copies = [derive_graph(source, graph, precision, flavour()).model for flavour in (Modern, Old)]
+        for model in (source, *copies):
+            for output in run_graph(model, golden.of(graph), names):
+                assert np.isfinite(output).all()
+        assert opset(source) == 17
+        modern, old = copies
+        assert opset(old) == 17
+        assert opset(modern) == (19 if precision == "int8" else 17)
+        if precision == "int8":
+            assert quantises(source)
+            assert quantises(modern)
+            assert half_share(source) == 0
+            assert half_share(modern) > 0.3 or graph.input.name == "noised"
