@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _STAGES = 6
 _SHOWN = 3  # verdicts of each class in the table
-_VAE_STEPS = 500
+_VAE_STEPS = 800
 
 
 def quickstart(

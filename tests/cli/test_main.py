@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -101,3 +102,8 @@ def test_json_is_utf8_whatever_the_locale_and_the_file_name(tiny, image_folder, 
     out, _ = process.communicate()
     assert process.returncode == 0
     assert os.fsencode(json.loads(out)["path"]) == name
+
+
+def test_python_m_leakrt_is_the_same_program():
+    result = subprocess.run([sys.executable, "-m", "leakrt", "--version"], capture_output=True, text=True)
+    assert (result.returncode, result.stdout.split()[0]) == (0, "leakrt")
