@@ -13,17 +13,15 @@ import numpy.typing as npt
 
 from ..core.bounds import observe
 from ..core.bundle import Bundle
-from ..core.errors import BundleError, DataError, LeakRTError
+from ..core.errors import BundleError, LeakRTError
 from ..core.files import sha256_bytes
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress
-from ..core.spec import ModelSpec
 from ..export.graph_io import parse_graph
-from ..train.data import Listing, list_data
 from ..train.density import fit_support, support_log_density
-from ..train.layout import Split
 from ..train.thresholds import ValidationOutputs, fit_decision
 from .gate import Comparison, Judged, Limits, compare, judge_all
+from .labelled import labelled, labels_of, paths_of
 from .layers import find_layers, int8_share
 from .measuring import Backends, Runner, load_variant, run_images
 from .methods import check_method
@@ -118,9 +116,9 @@ class _Calibration:
         parsed = parse_graph(self._vae, "vae_encoder")
         self._layers = find_layers(parsed, "vae_encoder")
         self._tensors = observed_tensors(parsed, self._layers)
-        self._listing = _labelled(data, self._spec, _split_seed(bundle))
-        self._val = _of(self._listing, "val")
-        self._labels = np.array([i.class_index for i in self._listing.items if i.split == "val"], np.int64)
+        self._listing = labelled(data, bundle)
+        self._val = paths_of(self._listing, "val")
+        self._labels = labels_of(self._listing, "val")
         self._chosen = self._choose()
 
     def run(self) -> CalibrationResult:
@@ -147,7 +145,7 @@ class _Calibration:
 
     def _choose(self) -> CalibrationImages:
         folder = self._options.range_images
-        candidates = _of(self._listing, "train") if folder is None else plain_folder(folder)
+        candidates = paths_of(self._listing, "train") if folder is None else plain_folder(folder)
         return choose_images(candidates, self._options.images, self._spec, self._progress)
 
     def _vae_ranges(self) -> dict[str, float]:
@@ -266,25 +264,3 @@ class _Calibration:
             "sensitivity": {s.layer.name: round(s.score_error, 6) for s in sensitivities},
         }
         return replace(variant, report=report)
-
-
-def _labelled(data: Path, spec: ModelSpec, split_seed: int) -> Listing:
-    """The labelled data. Raises DataError when its classes are not the model's."""
-    listing = list_data(data, split_seed)
-    if listing.classes != tuple(sorted(spec.class_names)):
-        raise DataError(
-            f"{data} holds {', '.join(listing.classes)}, where the bundle knows {', '.join(spec.class_names)}"
-        )
-    if listing.classes != spec.class_names:
-        raise DataError(f"{data}: the classes are not in the order of the bundle's; export the run again")
-    return listing
-
-
-def _of(listing: Listing, split: Split) -> list[Path]:
-    return [item.path for item in listing.items if item.split == split]
-
-
-def _split_seed(bundle: Bundle) -> int:
-    """The seed of the run's own split, so that no test image of it is calibrated on."""
-    seed = bundle.provenance.get("split_seed", 0)
-    return seed if isinstance(seed, int) else 0

@@ -1,84 +1,75 @@
-"""Strongly typed FP16 graphs with FP32 islands, by ONNX Runtime's converter; inputs and outputs stay float32."""
+"""Strongly typed FP16 graphs with FP32 islands, by ONNX Runtime's converter; inputs and outputs stay float32.
+
+The converter puts a pair of casts between neighbours in float32, and rounds a weight that an island shares: both are
+mended here, so that an island is exact inside, as `rounding` measures it. Which nodes become islands is not decided
+here.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ModelError, require
-from ..core.graphs import GraphSpec
-from ..core.progress import Progress
-from .graph_io import float_tensors, parse_graph
-from .rounding import measure, output_error
+from .graph_io import float_tensors
 from .sessions import one_line
 
 if TYPE_CHECKING:
     import onnx
 
-MIN_GAIN = 0.1  # share of the squared error that an operator must answer for to become an island
 MAX_HALF = 32768.0  # half of float16's range: what has reached it on a few images may overflow on the next
-# What carries nearly all of the work is never an island for its rounding: float16 is what it is there for.
-WORKHORSES = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-
-Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class HalfGraph:
-    """A graph in FP16, and what was measured on the way."""
-
-    model: bytes
-    islands: tuple[str, ...]  # node names that stay float32
-    island_operators: tuple[str, ...]  # their operators, sorted
-    error: float  # relative RMS error of the outputs, rounding every FP16 value
-    error_without_islands: float  # the same with everything in FP16; inf when it overflows
+_MAX_SQUARED = MAX_HALF**0.5
+# What squares its input inside: where float16 is taken at its word, the square must fit as well.
+_SQUARING = frozenset(
+    {"InstanceNormalization", "GroupNormalization", "LayerNormalization", "ReduceL2", "ReduceSumSquare"}
+)
+_FLOAT, _FLOAT16 = 1, 10  # onnx.TensorProto
 
 
-def to_fp16(model: bytes, graph: GraphSpec, inputs: Sequence[Array], threads: int, progress: Progress) -> HalfGraph:
-    """Convert one graph; `inputs` (float32 [1, ...] each) are what islands are measured on.
+def check_convertible(model: onnx.ModelProto, name: str) -> None:
+    """Raises ModelError naming `name` for a graph that is FP16 or int8 already, or holds no float32 at all."""
+    if any(tensor.data_type == _FLOAT16 for tensor in model.graph.initializer):
+        raise ModelError(f"{name}: the graph is FP16 already; convert the fp32 graph of a bundle")
+    if any("QuantizeLinear" in node.op_type for node in model.graph.node):
+        raise ModelError(f"{name}: the graph is quantised; convert the fp32 graph of a bundle")
+    if not float_tensors(model):
+        raise ModelError(f"{name}: the graph holds no float32 tensor; export the bundle again")
 
-    A node becomes an island when its values reach half of float16's range, or its operator answers for at least a
-    tenth of the squared error. Raises ModelError for a graph that can't be converted or is not float32.
-    """
-    parsed = parse_graph(model, graph.stem)
-    _refuse_half(parsed, graph.stem)
-    reference = measure(parsed, graph, frozenset(_all_nodes(parsed)), inputs, threads)
-    bare = output_error(reference, measure(parsed, graph, frozenset(), inputs, threads))
-    islands = _overflowing(parsed, reference.largest)
-    operators = sorted({n.op_type for n in parsed.graph.node} - WORKHORSES)
-    error = output_error(reference, measure(parsed, graph, islands, inputs, threads))
-    chosen: list[str] = []
-    for done, operator in enumerate(operators, 1):
-        tried = islands | {n.name for n in parsed.graph.node if n.op_type == operator}
-        found = output_error(reference, measure(parsed, graph, tried, inputs, threads))
-        if found**2 < (1.0 - MIN_GAIN) * error**2:
-            islands, error = tried, found
-            chosen.append(operator)
-        progress(f"float32 islands of {graph.stem}", done, len(operators))
-    kept = tuple(n.name for n in parsed.graph.node if n.name in islands)
-    names = sorted({n.op_type for n in parsed.graph.node if n.name in islands})
-    return HalfGraph(convert(parsed, graph.stem, kept), kept, tuple(names), error, bare)
+
+def overflowing_nodes(model: onnx.ModelProto, largest: Mapping[str, float]) -> frozenset[str]:
+    """Nodes that would read, write or square values beyond half of float16's range; `largest` is by tensor."""
+
+    def reach(names: Collection[str]) -> float:
+        return max((largest.get(name, 0.0) for name in names), default=0.0)
+
+    return frozenset(
+        n.name
+        for n in model.graph.node
+        if not reach([*n.input, *n.output]) < MAX_HALF or (n.op_type in _SQUARING and not reach(n.input) < _MAX_SQUARED)
+    )
 
 
 def convert(model: onnx.ModelProto, name: str, islands: Collection[str]) -> bytes:
-    """FP16 everywhere but in the named nodes and at inputs and outputs. Raises ModelError."""
+    """FP16 everywhere but in the named nodes and at inputs and outputs, as ONNX of the same opset.
+
+    `model` comes from `graph_io.parse_graph`: every node has a name of its own. Raises ModelError naming `name`.
+    """
     onnx = require("onnx", "train")
     require("packaging", "train")
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    _own_weights(copy, set(islands))
     logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.ERROR)
     try:
-        half = convert_float_to_float16(
-            copy, keep_io_types=True, op_block_list=[], node_block_list=list(islands), disable_shape_infer=False
-        )
-        half = onnx.shape_inference.infer_shapes(half)
+        half = convert_float_to_float16(copy, keep_io_types=True, op_block_list=[], node_block_list=list(islands))
+        OnnxModel.graph_topological_sort(half.graph)  # the converter appends its casts at the end
+        _drop_round_trips(half.graph)
+        del half.graph.value_info[:]
+        half = onnx.shape_inference.infer_shapes(half, check_type=True, strict_mode=True, data_prop=True)
         onnx.checker.check_model(half, full_check=True)
     except Exception as error:  # the converter raises what its parts raise
         raise ModelError(f"{name}: the graph can't be made FP16 ({one_line(error)})") from error
@@ -87,20 +78,59 @@ def convert(model: onnx.ModelProto, name: str, islands: Collection[str]) -> byte
     return bytes(half.SerializeToString(deterministic=True))
 
 
-def _overflowing(model: onnx.ModelProto, largest: dict[str, float]) -> frozenset[str]:
-    """Nodes that read or write values beyond half of float16's range."""
-    wide = {name for name, value in largest.items() if not value < MAX_HALF}
-    return frozenset(n.name for n in model.graph.node if wide & {*n.input, *n.output})
+def _own_weights(model: onnx.ModelProto, islands: set[str]) -> None:
+    """Give islands a copy of each weight that they share with a node that is not one."""
+    weights = {t.name: t for t in model.graph.initializer if t.data_type == _FLOAT}
+    outside = {name for n in model.graph.node if n.name not in islands for name in n.input}
+    copied: set[str] = set()
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            if node.name not in islands or name not in weights or name not in outside:
+                continue
+            own = f"{name}_island"
+            if own not in copied:
+                copied.add(own)
+                tensor = model.graph.initializer.add()
+                tensor.CopyFrom(weights[name])
+                tensor.name = own
+            node.input[position] = own
 
 
-def _all_nodes(model: onnx.ModelProto) -> list[str]:
-    return [node.name for node in model.graph.node]
+def _drop_round_trips(graph: onnx.GraphProto) -> None:
+    """Take float32 as it was where it is cast to float16 only to be cast back, and drop the casts that nobody reads."""
+    produced = {output: node for node in graph.node for output in node.output}
+    outputs = {value.name for value in graph.output}
+    for node in list(graph.node):
+        before = produced.get(node.input[0]) if _casts_to(node, _FLOAT) else None
+        if before is None or not _casts_to(before, _FLOAT16):
+            continue
+        source, target = before.input[0], node.output[0]
+        if target in outputs and source in produced and source not in outputs:
+            _rename(graph, target, f"{target}_rounded")
+            _rename(graph, source, target)
+            produced[target] = produced[source]
+        elif target not in outputs:
+            for reader in graph.node:
+                reader.input[:] = [source if name == target else name for name in reader.input]
+    _drop_unread(graph, outputs)
 
 
-def _refuse_half(model: onnx.ModelProto, name: str) -> None:
-    if any(tensor.data_type == 10 for tensor in model.graph.initializer):  # onnx.TensorProto.FLOAT16
-        raise ModelError(f"{name}: the graph is FP16 already; convert the fp32 graph of a bundle")
-    if any("QuantizeLinear" in node.op_type for node in model.graph.node):
-        raise ModelError(f"{name}: the graph is quantised; convert the fp32 graph of a bundle")
-    if not float_tensors(model):
-        raise ModelError(f"{name}: the graph holds no float32 tensor; export the bundle again")
+def _drop_unread(graph: onnx.GraphProto, outputs: set[str]) -> None:
+    while True:
+        read = outputs | {name for node in graph.node for name in node.input}
+        kept = [n for n in graph.node if n.op_type != "Cast" or n.output[0] in read]
+        if len(kept) == len(graph.node):
+            return
+        del graph.node[:]
+        graph.node.extend(kept)
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Rename an inner tensor."""
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new if name == old else name for name in names]
+
+
+def _casts_to(node: Any, kind: int) -> bool:
+    return node.op_type == "Cast" and any(a.name == "to" and a.i == kind for a in node.attribute)

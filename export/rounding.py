@@ -7,8 +7,7 @@ sums inside an operator stay float32, as in tensor cores.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,44 +27,28 @@ _LARGEST = "largest_of_"
 Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What a rounded graph gave on a few inputs."""
+def largest_values(model: onnx.ModelProto, graph: GraphSpec, inputs: Iterable[Array], threads: int) -> dict[str, float]:
+    """The largest magnitude of each float32 tensor inside, in float32, over inputs float32 [1, ...] each.
 
-    outputs: tuple[Array, ...]  # one for each output of the graph, inputs concatenated
-    largest: dict[str, float]  # float32 tensor to its largest magnitude; empty when something is rounded
-
-
-def measure(
-    model: onnx.ModelProto, graph: GraphSpec, islands: Collection[str], inputs: Sequence[Array], threads: int
-) -> Measured:
-    """Run the graph with every node but the islands rounded to float16. With all of them islands it is exact."""
-    exact = all(node.name in islands for node in model.graph.node)
-    copy, watched = _rounded(model, set(islands)), []
-    if exact:
-        watched = sorted({o for n in model.graph.node for o in n.output} & float_tensors(model))
-        _watch(copy, watched)
+    inf where something is not finite. Raises ModelError.
+    """
+    onnx = require("onnx", "train")
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    watched = sorted({o for n in model.graph.node for o in n.output} & float_tensors(model))
+    _watch(copy, watched)
     session = open_session(graph.stem, copy.SerializeToString(), threads)
-    names = [tensor.name for tensor in graph.outputs]
-    rows = [
-        run_session(graph.stem, session, [*names, *(_LARGEST + w for w in watched)], {graph.input.name: value})
-        for value in inputs
-    ]
-    outputs = tuple(np.concatenate([row[i] for row in rows]) for i in range(len(names)))
-    largest = {w: max(float(row[len(names) + i].max()) for row in rows) for i, w in enumerate(watched)}
-    return Measured(outputs, largest)
+    largest = dict.fromkeys(watched, 0.0)
+    for value in inputs:
+        found = run_session(graph.stem, session, [_LARGEST + name for name in watched], {graph.input.name: value})
+        for name, reached in zip(watched, found, strict=True):
+            largest[name] = max(largest[name], float(reached) if np.isfinite(reached) else float("inf"))
+    return largest
 
 
-def output_error(reference: Measured, rounded: Measured) -> float:
-    """The largest relative RMS error of an output; inf when a value is not finite."""
-    errors = []
-    for exact, found in zip(reference.outputs, rounded.outputs, strict=True):
-        if not np.isfinite(found).all():
-            return float("inf")
-        spread = float(np.sqrt(np.mean(np.square(exact, dtype=np.float64))))
-        difference = found.astype(np.float64) - exact
-        errors.append(float(np.sqrt(np.mean(difference**2))) / max(spread, 1e-12))
-    return max(errors)
+def rounded(model: onnx.ModelProto, islands: Collection[str]) -> bytes:
+    """A float32 graph that rounds to float16 whatever a graph with these islands would hold in float16."""
+    return bytes(_rounded(model, set(islands)).SerializeToString())
 
 
 def _rounded(model: onnx.ModelProto, islands: set[str]) -> onnx.ModelProto:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from ..core.bundle import PRECISIONS, Bundle
 from ..core.errors import BundleError, UsageError
-from ..core.variants import gated_backends, passed_gate
+from ..core.variants import gated_backends, passed_gate, runs_half
 from .backends import registry
 
 SMALLEST_FIRST = tuple(reversed(PRECISIONS))  # int8, fp16, fp32: the order of `auto`, and from risky to safe
-_FP16_FROM = (1, 32)  # ONNX Runtime before it is not what FP16 variants were judged on, and is wrong on some of them
 
 
 @dataclass(frozen=True)
@@ -82,15 +81,9 @@ def _problem(bundle: Bundle, choice: Choice) -> str:
             f"{bundle.path}: {precision} never passed its gate on {backend} (on: {passed}); "
             f"make it here with {make}, or take fp32"
         )
-    if precision == "fp16" and backend == "onnxruntime" and _numbers(choice.version) < _FP16_FROM:
+    if precision == "fp16" and backend == "onnxruntime" and not runs_half(choice.version):
         return (
-            f"{bundle.path}: fp16 needs ONNX Runtime {'.'.join(map(str, _FP16_FROM))} or newer, this is "
-            f"{choice.version}; pip install -U onnxruntime, or take another precision"
+            f"{bundle.path}: fp16 needs ONNX Runtime 1.32 or newer, this is {choice.version}; "
+            "pip install -U onnxruntime, or take another precision"
         )
     return ""
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Major and minor number; () for what has none, which is older than anything."""
-    parts = version.split(".")[:2]
-    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()

@@ -1,0 +1,42 @@
+"""The run's labelled images, split as they were for training: no test image is calibrated or gated on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.bundle import Bundle
+from ..core.errors import DataError
+from ..train.data import Listing, list_data
+from ..train.layout import Split
+
+
+def labelled(data: Path, bundle: Bundle) -> Listing:
+    """The labelled data of a bundle's run. Raises DataError when its classes are not the model's."""
+    spec = bundle.spec
+    listing = list_data(data, _split_seed(bundle))
+    if listing.classes != tuple(sorted(spec.class_names)):
+        raise DataError(
+            f"{data} holds {', '.join(listing.classes)}, where the bundle knows {', '.join(spec.class_names)}"
+        )
+    if listing.classes != spec.class_names:
+        raise DataError(f"{data}: the classes are not in the order of the bundle's; export the run again")
+    return listing
+
+
+def paths_of(listing: Listing, split: Split) -> list[Path]:
+    """The images of one split."""
+    return [item.path for item in listing.items if item.split == split]
+
+
+def labels_of(listing: Listing, split: Split) -> npt.NDArray[np.int64]:
+    """Class indices int64 [N] of one split, in the order of `paths_of`."""
+    return np.array([item.class_index for item in listing.items if item.split == split], np.int64)
+
+
+def _split_seed(bundle: Bundle) -> int:
+    """The seed of the run's own split."""
+    seed = bundle.provenance.get("split_seed", 0)
+    return seed if isinstance(seed, int) else 0
