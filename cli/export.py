@@ -1,7 +1,8 @@
-"""`leakrt export`: a finished run to a bundle."""
+"""`leakrt export`: a finished run to a bundle, or an fp16 variant into a bundle."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,26 +11,57 @@ import typer
 from .console import ConsoleProgress, coloured, printable, size, table
 
 if TYPE_CHECKING:
+    from ..calibration.fp16_variant import HalfAttempt, HalfResult
     from ..core.bundle import Bundle
     from ..export.exporter import Exported
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished training run.")],
-    out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Where the bundle goes; a zip if it ends in .zip.")],
+    source: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A finished run; for fp16 an fp32 bundle.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Where a run's bundle goes; a zip if it ends in .zip.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32: export a run. fp16: add that variant to a bundle.")] = "fp32",
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="For fp16: the run's labelled images, for the gate.")
+    ] = None,
     false_alarm_rate: Annotated[
         float, typer.Option(help="Share of real faces that may be called generated or unknown.")
     ] = 0.05,
     exemplars: Annotated[
         bool, typer.Option("--exemplars/--no-exemplars", help="Keep thumbnails of training images for explanations.")
     ] = True,
+    replace: Annotated[bool, typer.Option("--replace", help="Make an fp16 variant anew.")] = False,
+    threads: Annotated[int, typer.Option(help="CPU threads for fp16; 0: one for each core.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Export a finished run to a bundle.
+) -> int:
+    """Export a finished run to a bundle, or add an fp16 variant to a bundle.
 
-    Both networks become ONNX graphs, are compared with their source on validation images, and are refused when scores
-    or verdicts differ. Thresholds are fitted to the stated false-alarm rate on validation images.
+    A run: both networks become ONNX graphs, are compared with their source on validation images, and are refused when
+    scores or verdicts differ. Thresholds are fitted to the stated false-alarm rate on validation images.
+
+    With --precision fp16 both graphs of a bundle are made FP16; what moves the scores most stays float32. The variant
+    is written only when its verdicts hold on all validation images.
     """
+    from ..core.errors import UsageError
+
+    if precision == "fp32":
+        if out is None:
+            raise UsageError("where does the bundle go? Give --out BUNDLE")
+        return _export_run(source, out, false_alarm_rate, exemplars, json)
+    if precision == "fp16":
+        if (source / "run.json").is_file():
+            raise UsageError(f"{source} is a run; export it first, then add fp16 to its bundle")
+        if out is not None:
+            raise UsageError("--precision fp16 adds a variant to BUNDLE itself; leave --out away, and copy it first")
+        if data is None:
+            raise UsageError("--precision fp16 needs the run's labelled images for its gate; give --data DATA")
+        return _add_fp16(source, data, replace, threads, json)
+    made = "leakrt calibrate makes it" if precision == "int8" else "choose fp32 or fp16"
+    raise UsageError(f"--precision {precision} is not exported; {made}")
+
+
+def _export_run(run: Path, out: Path, false_alarm_rate: float, exemplars: bool, json: bool) -> int:
     import json as json_module
 
     from ..core.errors import require
@@ -45,9 +77,75 @@ def export(
     bundle = Bundle(out)  # read back: what was written is what loads
     if json:
         print(json_module.dumps(_to_json(exported, bundle), ensure_ascii=False))
-        return
+        return 0
     print(coloured(f"bundle {printable(str(out))}  {bundle.identity}  {size(sum(bundle.file_sizes.values()))}", "bold"))
     print(table(_rows(exported)))
+    return 0
+
+
+def _add_fp16(bundle: Path, data: Path, replace: bool, threads: int, json: bool) -> int:
+    import json as json_module
+
+    from ..core.errors import require
+
+    for module in ("torch", "onnx", "sklearn", "packaging"):
+        require(module, "train")
+    from ..calibration.fp16_variant import HalfOptions, add_fp16
+    from ..calibration.measuring import onnxruntime_only
+    from ..runtime.threads import resolve_threads
+
+    threads = resolve_threads(threads)
+    options = HalfOptions(threads=threads, replace=replace)
+    with ConsoleProgress("images") as progress:
+        result = add_fp16(bundle, data, options, onnxruntime_only(threads), progress)
+    print(json_module.dumps(_half_json(result)) if json else _half_text(result))
+    if result.written is None:
+        print("leakrt: no fp16 variant passed its gate; the bundle stays as it was", file=sys.stderr)
+    return 0 if result.written else 1
+
+
+def _half_json(result: HalfResult) -> dict[str, object]:
+    return {
+        "written": None if result.written is None else str(result.written),
+        "search": [
+            {"island": s.region, "score_error": s.error.relative, "expected_disagreement": s.error.disagreement}
+            for s in result.steps
+        ],
+        "attempts": [
+            {
+                "half_share": a.step.half_share,
+                "islands": sorted(f"{graph}: {node}" for graph, node in a.step.islands),
+                "gate": {name: c.to_json() for name, c in a.gates.items()},
+                "failures": list(a.failures),
+            }
+            for a in result.attempts
+        ],
+    }
+
+
+def _half_text(result: HalfResult) -> str:
+    rows = [("float32 island", "score error", "labels expected to move", "float16 share of the VAE")]
+    rows += [
+        (
+            printable(s.region) or "none, or what overflows",
+            f"{s.error.relative:.2e}",
+            f"{s.error.disagreement:.3%}",
+            f"{s.half_share['vae_encoder']:.1%}",
+        )
+        for s in result.steps
+    ]
+    return "\n".join([table(rows), *map(_half_attempt, result.attempts)])
+
+
+def _half_attempt(attempt: HalfAttempt) -> str:
+    verdict = coloured("passed", "green") if not attempt.failures else coloured("refused", "red")
+    lines = [f"{len(attempt.step.islands)} nodes in float32: {verdict}"]
+    lines += [
+        f"  {name}: macro AUC {c.macro_auc:.4f} (drop {c.macro_auc_drop:+.5f}), labels agree {c.agreement:.2%}, "
+        f"verdicts {c.verdict_agreement:.2%}, {c.false_alarms} of {c.real_faces} real faces alarm"
+        for name, c in attempt.gates.items()
+    ]
+    return "\n".join([*lines, *(f"  {why}" for why in attempt.failures)])
 
 
 def _to_json(exported: Exported, bundle: Bundle) -> dict[str, object]:
