@@ -53,3 +53,94 @@ def test_what_is_no_run_is_told(leakrt, tmp_path):
     done = leakrt("export", tmp_path, "--out", tmp_path / "bundle")
     assert done.code == 1
     assert "is not a training run" in done.err
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A bundle of the tiny run; not to be written to."""
+    from leakrt.export.exporter import export_run
+    from leakrt.train.run import Run
+
+    return export_run(Run.open(tiny_run() / "run"), tmp_path_factory.mktemp("exported") / "bundle").path
+
+
+@pytest.fixture
+def bundle(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "bundle")
+
+
+def files_of(bundle):
+    return {path.name: path.read_bytes() for path in bundle.iterdir()}
+
+
+def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle):
+    done = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--threads", 1)
+    assert (done.code, "Traceback" in done.err) == (0, False)
+    assert "float32 island" in done.lines[0]
+    for word in ("passed", "rounded: macro AUC", "onnxruntime: macro AUC", "labels agree"):
+        assert word in done.out
+    checked = leakrt("check", bundle, tiny_run() / "data" / "test" / "smooth", "--precision", "fp16", "--json")
+    assert {json.loads(line)["precision"] for line in checked.lines} == {"fp16"}
+    again = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data")
+    assert (again.code, "has an fp16 variant already; give --replace" in again.err) == (1, True)
+    anew = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--replace", "--json")
+    found = json.loads(anew.out)
+    assert found["written"] == str(bundle)
+    assert found["attempts"][-1]["failures"] == []
+    assert set(found["attempts"][-1]["gate"]) == {"rounded", "onnxruntime"}
+
+
+def test_a_gate_that_does_not_hold_is_exit_code_1_and_the_bundle_stays(leakrt, bundle, monkeypatch):
+    from leakrt.calibration.gate import Limits
+
+    impossible = Limits(max_drop=-1.0)
+    monkeypatch.setattr("leakrt.calibration.fp16_variant.HalfOptions.__init__.__defaults__", (impossible, 1, False))
+    before = files_of(bundle)
+    done = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data")
+    assert done.code == 1
+    assert done.err.splitlines()[-1] == "leakrt: no fp16 variant passed its gate; the bundle stays as it was"
+    assert "macro AUC falls by" in done.out
+    assert files_of(bundle) == before
+
+
+def test_a_disk_that_fills_up_leaves_the_bundle_as_it_was(start_leakrt, bundle):
+    import resource
+
+    before = files_of(bundle)
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+
+    arguments = ("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--threads", 1)
+    process = start_leakrt(*arguments, preexec_fn=limit)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "leakrt: error: " in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert files_of(bundle) == before
+    assert sorted(path.name for path in bundle.parent.iterdir()) == ["bundle"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--precision", "fp16"], 2, "needs the run's labelled images for its gate; give --data DATA"),
+        (["--precision", "fp16", "--data", "x", "--out", "y"], 2, "leave --out away"),
+        (["--precision", "fp16", "--data", "nowhere"], 1, "nowhere"),
+        (["--precision", "int8", "--data", "x"], 2, "leakrt calibrate makes it"),
+        (["--precision", "fp8"], 2, "choose fp32 or fp16"),
+        ([], 2, "Give --out BUNDLE"),
+    ],
+)
+def test_what_can_not_be_meant_for_a_bundle_is_one_line(leakrt, bundle, arguments, code, message):
+    before = files_of(bundle)
+    done = leakrt("export", bundle, *arguments)
+    assert done.code == code
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert files_of(bundle) == before
+
+
+def test_a_run_is_not_made_fp16_directly(leakrt, run):
+    done = leakrt("export", run, "--precision", "fp16", "--data", tiny_run() / "data")
+    assert (done.code, "export it first" in done.err) == (2, True)
