@@ -33,6 +33,7 @@ from .parity import Graphs, Parity, Source, measure, run_graphs
 from .sessions import GraphRunner
 from .thumbnails import make_exemplars, nearest_images
 from .vae_graph import export_vae
+from .weights import weights_file
 
 PRECISION = "fp32"
 PARITY_IMAGES = 64
@@ -82,6 +83,7 @@ def export_run(
         "decision.json": json.dumps({PRECISION: decision.to_json()}, indent=2).encode(),
         "golden.npz": golden.to_bytes(),
     }
+    files |= weights_file(files)
     if exemplars:
         files["exemplars.npz"] = _exemplars(fitted, progress)
     write_bundle(out, run.spec, files, provenance(run, parity, validation))

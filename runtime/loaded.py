@@ -7,6 +7,7 @@ from functools import partial
 
 from ..core.bundle import Bundle
 from ..core.judging import Judge, Origin
+from ..core.weights import WEIGHTS_NAME
 from .backends import registry
 from .backends.base import Backend, Variant
 from .golden import check_golden
@@ -34,7 +35,8 @@ class LoadedVariant:
     def load(cls, bundle: Bundle, precision: str, backend: str, threads: int) -> LoadedVariant:
         """Load one precision on the backend of that name. Raises BundleError, ModelError, BackendError, ParityError."""
         graphs = bundle.graph("vae_encoder", precision), bundle.graph("leak_encoder", precision)
-        return cls(bundle, registry.load(backend, Variant(bundle.spec, precision, *graphs), threads), threads)
+        weights = partial(bundle.read, WEIGHTS_NAME) if bundle.has(WEIGHTS_NAME) else None
+        return cls(bundle, registry.load(backend, Variant(bundle.spec, precision, *graphs, weights), threads), threads)
 
 
 def quickest(bundle: Bundle, variants: Sequence[LoadedVariant]) -> LoadedVariant:

@@ -23,6 +23,7 @@ class Variant:
     precision: str
     vae_encoder: bytes
     leak_encoder: bytes
+    weights: Callable[[], bytes] | None = None  # reads the bundle's `weights.safetensors`; None: it holds none
 
 
 @dataclass(frozen=True)

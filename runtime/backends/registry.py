@@ -11,7 +11,7 @@ from .base import Availability, Backend, BackendKind, Variant
 
 # The order of `auto`; a module of this package each, which names its BackendKind `KIND`. It is fixed, so that
 # the same bundle on the same machine never changes its backend by chance.
-AUTO_ORDER = ("openvino", "onnxruntime")
+AUTO_ORDER = ("openvino", "onnxruntime", "torch")
 REFERENCE = "onnxruntime"  # every bundle was measured on it
 AUTO, FASTEST = "auto", "fastest"
 _LAPS = 5

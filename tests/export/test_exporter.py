@@ -51,6 +51,18 @@ def test_the_bundle_gives_the_verdicts_of_the_run(run, tmp_path):
         assert a.log_density == pytest.approx(b.log_density, abs=1e-2)
 
 
+def test_the_weights_in_the_bundle_give_its_verdicts_in_torch(run, tmp_path):
+    export_run(run, tmp_path / "bundle")
+    paths = [Path(item.path) for item in run.of("test")]
+    wanted, found = (
+        Detector.load(tmp_path / "bundle", name, "fp32", threads=1).check_batch(paths)
+        for name in ("onnxruntime", "torch")
+    )
+    assert [(v.verdict, v.label, v.prototype) for v in found] == [(v.verdict, v.label, v.prototype) for v in wanted]
+    for a, b in zip(found, wanted, strict=True):
+        assert a.scores == pytest.approx(b.scores, abs=1e-4)
+
+
 def test_parity_metrics_and_origin_stand_in_the_manifest(run, tmp_path):
     exported = export_run(run, tmp_path / "bundle")
     bundle = Bundle(tmp_path / "bundle")

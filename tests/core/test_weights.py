@@ -1,0 +1,120 @@
+"""`weights.safetensors`: networks out and in again, and bytes from outside that are no networks."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from leakrt.core.errors import BundleError
+from leakrt.core.weights import STEMS, Network, Node, from_bytes, to_bytes
+
+RNG = np.random.default_rng(0)
+NETWORK = Network(
+    "image",
+    ("latent",),
+    (
+        Node("Conv", ("image", "w", ""), ("a",), {"strides": (2, 2), "auto_pad": "SAME_UPPER", "group": 1}),
+        Node("LeakyRelu", ("a",), ("b",), {"alpha": 0.1}),
+        Node("Reshape", ("b", "shape"), ("latent",), {}),
+    ),
+    {"w": RNG.standard_normal((4, 3, 3, 5), dtype=np.float32), "shape": np.array([0, -1], np.int64)},
+)
+NETWORKS = dict.fromkeys(STEMS, NETWORK)
+
+
+def same(a: Network, b: Network) -> bool:
+    tensors = a.tensors.keys() == b.tensors.keys() and all(
+        np.array_equal(a.tensors[n], b.tensors[n]) for n in a.tensors
+    )
+    return tensors and (a.input, a.outputs, a.nodes) == (b.input, b.outputs, b.nodes)
+
+
+def described(edit) -> bytes:
+    """The file after `edit` has changed its description."""
+    data = to_bytes(NETWORKS)
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    description = json.loads(header["__metadata__"]["leakrt"])
+    edit(description)
+    header["__metadata__"]["leakrt"] = json.dumps(description)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+
+
+def first_node(description: dict) -> list:
+    return description["networks"]["leak_encoder"]["nodes"][0]
+
+
+def test_networks_come_back_as_they_were():
+    found = from_bytes(to_bytes(NETWORKS))
+    assert list(found) == list(STEMS)
+    assert all(same(network, NETWORK) for network in found.values())
+
+
+def test_equal_networks_give_equal_bytes():
+    turned = replace(NETWORK, tensors=dict(reversed(NETWORK.tensors.items())))
+    assert to_bytes(NETWORKS) == to_bytes(dict.fromkeys(STEMS, turned))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda d: d.update(version=2),
+        lambda d: d["networks"].pop("leak_encoder"),
+        lambda d: d["networks"]["leak_encoder"].update(nodes=[["Conv"]]),
+        lambda d: d["networks"]["leak_encoder"].update(nodes=7),
+        lambda d: d["networks"]["leak_encoder"].update(outputs=["nowhere"]),
+        lambda d: d["networks"]["leak_encoder"].update(outputs=[]),
+        lambda d: d["networks"]["leak_encoder"].update(outputs="latent"),
+        lambda d: d["networks"]["leak_encoder"].update(input="w"),
+        lambda d: first_node(d).__setitem__(0, 3),
+        lambda d: first_node(d)[1].append("b"),  # written only later
+        lambda d: first_node(d).__setitem__(2, ["image"]),  # a second writer
+        lambda d: first_node(d).__setitem__(2, []),
+        lambda d: first_node(d)[3].update(group=None),
+        lambda d: first_node(d)[3].update(group=True),
+        lambda d: first_node(d)[3].update(pads=[[0], [1]]),
+        lambda d: first_node(d)[3].update(pads=[0, "x"]),
+        lambda d: first_node(d)[3].update(pads={"a": 1}),
+    ],
+)
+def test_a_description_that_can_not_be_run_is_one_line(edit):
+    with pytest.raises(BundleError, match=r"^weights\.safetensors can't be used .*; export the bundle again$"):
+        from_bytes(described(edit))
+
+
+def test_a_file_with_a_description_that_is_left_alone_is_taken():
+    assert same(from_bytes(described(lambda d: None))["vae_encoder"], NETWORK)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 8, 40, -1])
+def test_a_file_cut_off_is_one_line(cut):
+    with pytest.raises(BundleError, match=r"^weights\.safetensors can't be used "):
+        from_bytes(to_bytes(NETWORKS)[:cut])
+
+
+def test_a_header_that_claims_to_be_huge_is_not_read():
+    with pytest.raises(BundleError, match="a header of "):
+        from_bytes(struct.pack("<Q", 1 << 40) + b"{}")
+
+
+def test_a_file_without_a_description_is_one_line():
+    from safetensors.numpy import save
+
+    with pytest.raises(BundleError, match=r"^weights\.safetensors can't be used"):
+        from_bytes(save({"vae_encoder/w": np.zeros(3, np.float32)}))
+
+
+def test_an_endless_list_of_lists_is_one_line():
+    text = json.dumps({"__metadata__": {"leakrt": "[" * 100_000}}).encode()
+    with pytest.raises(BundleError, match=r"^weights\.safetensors can't be used"):
+        from_bytes(struct.pack("<Q", len(text)) + text)
+
+
+def test_a_tensor_of_another_type_is_refused():
+    with pytest.raises(BundleError, match="w has dtype float64"):
+        replace(NETWORK, tensors={**NETWORK.tensors, "w": np.zeros((4, 3, 3, 5))})
