@@ -1,0 +1,69 @@
+"""The error tree is what its drawing says, and a missing extra names the command that brings it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from leakrt.core import errors
+from leakrt.core.errors import LeakRTError, MissingExtraError, require
+
+
+def drawn() -> dict[str, str]:
+    """Class to parent, read off the drawing at the top of the file."""
+    found, parents = {}, {}
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r"^([│├└─ ]*)([A-Z]\w+)( {2,}\S.*)?$", line)
+        if match:
+            depth = len(match[1]) // 4
+            parents[depth] = match[2]
+            found[match[2]] = parents[depth - 1] if depth else "Exception"
+    return found
+
+
+def test_the_tree_is_the_one_that_is_drawn():
+    classes = {name: c for name, c in vars(errors).items() if inspect.isclass(c) and issubclass(c, Exception)}
+    assert {name: c.__base__.__name__ for name, c in classes.items()} == drawn()
+    assert len(classes) >= 11
+
+
+def test_every_error_says_what_it_is():
+    for name in drawn():
+        assert (getattr(errors, name).__doc__ or "").strip()
+    assert all(issubclass(getattr(errors, name), LeakRTError) for name in drawn())
+
+
+def test_a_module_that_is_there_is_imported():
+    assert require("json", "train").dumps([1]) == "[1]"
+
+
+@pytest.mark.parametrize("module", ["no_such_module_of_leakrt", "json.no_such_part"])
+def test_a_missing_one_names_the_command_that_installs_it(module):
+    with pytest.raises(
+        MissingExtraError, match=rf"^{re.escape(module)} is not installed \(.*\); install it with: "
+    ) as error:
+        require(module, "serve")
+    assert str(error.value).endswith("pip install 'leakrt[serve]'")
+    assert "\n" not in str(error.value)
+
+
+def test_a_module_that_lacks_a_part_of_its_own_names_that_part(tmp_path, monkeypatch):
+    (tmp_path / "half_installed.py").write_text("import what_it_needs")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingExtraError, match=r"half_installed is not installed \(No module named 'what_it_needs'\)"):
+        require("half_installed", "train")
+
+
+def test_every_extra_that_a_message_names_can_be_installed():
+    root = Path(__file__).parents[2]
+    named = set()
+    for folder in ("calibration", "cli", "core", "engines", "export", "runtime", "train"):
+        for path in (root / folder).rglob("*.py"):
+            named |= set(re.findall(r"require\(\s*[^,()]+,\s*\"(\w+)\"\s*\)", path.read_text()))
+    extras = re.search(r"\[project\.optional-dependencies\](.*?)\n\[", (root / "pyproject.toml").read_text(), re.DOTALL)
+    assert extras is not None
+    assert "train" in named
+    assert named <= set(re.findall(r"^(\w+) = ", extras[1], re.MULTILINE))

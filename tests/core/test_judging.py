@@ -1,0 +1,119 @@
+"""A verdict says what was decided, on what, and by whom."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leakrt.core.decision import Decision
+from leakrt.core.judging import Judge, Origin, Subject
+from leakrt.core.outputs import LeakOutputs
+from leakrt.core.spec import ModelSpec
+from leakrt.core.support import Support
+from leakrt.core.verdict import Face
+
+SPEC = ModelSpec(
+    ("gan", "real", "vae"), "real", image_size=32, timesteps=(0, 150), embedding_dim=5, prototypes_per_class=2
+)
+DECISION = Decision(2.0, 0.8, 0.4, -20.0, 0.05, 90, 4)
+DRAW = np.random.default_rng(0)
+PROTOTYPES = DRAW.standard_normal((3, 2, 5)).astype(np.float32)
+SUPPORT = Support(np.zeros(5, np.float32), np.eye(5, dtype=np.float32), np.zeros((1, 5), np.float32), 1.0, PROTOTYPES)
+JUDGE = Judge(SPEC, DECISION, SUPPORT, Origin("onnxruntime", "fp32", "abc123"))
+
+
+def outputs(scores, embedding=None, gates=None) -> LeakOutputs:
+    rows = np.atleast_2d(np.asarray(scores, np.float32))
+    n = len(rows)
+    return LeakOutputs(
+        rows,
+        np.zeros((n, 5), np.float32) if embedding is None else embedding,
+        np.ones((n, 5), np.float32) if gates is None else gates,
+        np.tile(np.float32([0.25, 0.75]), (n, 1)),
+    )
+
+
+def softmax(scores, temperature):
+    powers = [math.exp(s / temperature) for s in scores]
+    return [p / sum(powers) for p in powers]
+
+
+def test_a_verdict_holds_everything_that_was_found():
+    subject = Subject("a.png", Face(1, (2, 3, 40, 50)), ("a note",), {"vae": 1.5})
+    verdict = JUDGE.verdict(subject, outputs([[0, 0, 0], [9, 1, 2]]), 1, -5.0)
+    wanted = softmax([9, 1, 2], 2.0)
+    assert verdict.scores == pytest.approx(dict(zip(SPEC.class_names, wanted, strict=True)), abs=1e-12)
+    assert (verdict.verdict, verdict.label) == ("generator", "gan")
+    assert verdict.probability == pytest.approx(wanted[0])
+    assert verdict.step_weights == {"0": 0.25, "150": 0.75}
+    assert (verdict.path, verdict.face, verdict.latency_ms) == ("a.png", subject.face, {"vae": 1.5})
+    assert (verdict.backend, verdict.precision, verdict.bundle) == ("onnxruntime", "fp32", "abc123")
+    assert verdict.log_density == -5.0
+    assert verdict.error is None
+    assert len(verdict.reasons) == 2
+    assert verdict.reasons[-1] == "a note"  # notes of the reader follow the reasons
+
+
+@pytest.mark.parametrize(
+    ("scores", "density", "kind", "label"),
+    [
+        ([0, 9, 0], -5.0, "real", "real"),
+        ([9, 0, 0], -5.0, "generator", "gan"),
+        ([0, 0, 9], -5.0, "generator", "vae"),
+        ([1.4, 2.8, 0], -5.0, "abstain", "abstain"),
+        ([0, 9, 0], -20.5, "unknown", "unknown"),
+        ([9, 0, 0], -20.5, "unknown", "unknown"),
+        ([0, 9, 0], math.nan, "abstain", "abstain"),
+        ([0, 9, math.nan], -5.0, "abstain", "abstain"),
+        ([0, math.inf, 0], -5.0, "abstain", "abstain"),
+        ([0, 9, 0], -math.inf, "abstain", "abstain"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_each_kind_of_verdict(scores, density, kind, label):
+    verdict = JUDGE.verdict(Subject("x"), outputs(scores), 0, density)
+    assert (verdict.verdict, verdict.label) == (kind, label)
+
+
+@pytest.mark.parametrize(("k", "m"), [(0, 0), (1, 1), (2, 0)])
+def test_the_nearest_prototype_is_named_by_class_and_number(k, m):
+    near = (PROTOTYPES[k, m] + 0.01)[None]
+    assert JUDGE.nearest_prototype(outputs([[0, 0, 0]], near), 0) == f"{SPEC.class_names[k]}/{m}"
+
+
+def test_the_gates_say_which_dimensions_count():
+    mixed = PROTOTYPES[0, 0].copy()
+    mixed[2:] = PROTOTYPES[2, 1][2:]
+    first, last = np.float32([[1, 1, 0, 0, 0]]), np.float32([[0, 0, 1, 1, 1]])
+    assert JUDGE.nearest_prototype(outputs([[0, 0, 0]], mixed[None], first), 0) == "gan/0"
+    assert JUDGE.nearest_prototype(outputs([[0, 0, 0]], mixed[None], last), 0) == "vae/1"
+
+
+def test_no_prototype_is_named_where_a_distance_is_not_finite():
+    broken = np.full((1, 5), np.nan, np.float32)
+    assert JUDGE.nearest_prototype(outputs([[0, 0, 0]], broken), 0) == ""
+
+
+finite = st.floats(-40, 40, width=32)
+
+
+@given(st.lists(finite, min_size=3, max_size=3), st.floats(-60, 60))
+def test_the_rule_holds_for_any_scores_and_density(scores, density):
+    verdict = JUDGE.verdict(Subject("x"), outputs(scores), 0, density)
+    generated = 1.0 - verdict.scores["real"]
+    if density < DECISION.density_threshold:
+        wanted = "unknown"
+    elif generated >= DECISION.alarm_threshold:
+        wanted = "generator"
+    else:
+        wanted = "real" if generated <= DECISION.real_threshold else "abstain"
+    assert verdict.verdict == wanted
+    assert sum(verdict.scores.values()) == pytest.approx(1.0)
+    assert verdict.label in {"unknown": {"unknown"}, "abstain": {"abstain"}, "real": {"real"}}.get(
+        wanted, {"gan", "vae"}
+    )
+    assert verdict.reasons
