@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from timing import milliseconds
 
 from leakrt.cli.console import table
 from leakrt.core.bundle import Bundle
@@ -53,7 +53,7 @@ def _overhead(bundle: Path, image: Path, rounds: int) -> tuple[str, str, str]:
     """p50 of Detector.check on a frame over that of its two bare sessions, with the same threads."""
     frame, detector = read_image(image).pixels, Detector.load(bundle)
     bare = _bare(bundle)
-    pairs = [(_time(lambda: detector.check(frame)), _time(bare)) for _ in range(rounds + 10)][10:]
+    pairs = [(milliseconds(lambda: detector.check(frame)), milliseconds(bare)) for _ in range(rounds + 10)][10:]
     ours, theirs = np.median(np.array(pairs), axis=0)
     return ("Detector.check / bare sessions", f"{ours / theirs:.3f}  ({ours:.2f} / {theirs:.2f} ms)", "at most 1.10")
 
@@ -98,12 +98,6 @@ def _determinism(bundle: Path, images: list[Path]) -> tuple[str, str, str]:
             kinds.add(tuple((v.verdict, v.label) for v in verdicts))
     same = "same verdicts" if len(kinds) == 1 else "VERDICTS DIFFER"
     return ("largest score difference", f"{largest:.1e}, {same}", "at most 1e-06")
-
-
-def _time(work: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    work()
-    return 1e3 * (time.perf_counter() - begin)
 
 
 if __name__ == "__main__":

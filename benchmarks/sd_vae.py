@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from timing import milliseconds
 
 from leakrt.cli.console import table
 from leakrt.core import noise
@@ -67,7 +67,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         detector = Detector.load(_write(Path(folder) / "bundle", spec, vae, leak, frame), threads=threads)
     eager = _eager(spec, vae, leak)
-    pairs = np.array([(_time(lambda: detector.check(frame)), _time(eager)) for _ in range(args.rounds + 1)][1:])
+    pairs = np.array(
+        [(milliseconds(lambda: detector.check(frame)), milliseconds(eager)) for _ in range(args.rounds + 1)][1:]
+    )
     ours, theirs = np.median(pairs, axis=0)
     measured = f"{ours / theirs:.2f}  ({ours:.0f} / {theirs:.0f} ms, {threads} threads)"
     print(table([("figure", "measured", "target"), ("Detector.check / eager torch", measured, f"at most {TARGET}")]))
@@ -107,12 +109,6 @@ def _eager(spec: ModelSpec, vae: ScaledEncoder, leak: LeakEncoder) -> Callable[[
             return leak(a * vae(picture)[:, None] + s * bank)
 
     return run
-
-
-def _time(work: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    work()
-    return 1e3 * (time.perf_counter() - begin)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from ..core.judging import Judge
 from ..core.outputs import Array, LeakOutputs
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
+from ..core.versions import installed_versions
 from ..train.evaluation import Evaluation, evaluate
 from ..train.fit import FittedRun, fit_run
 from ..train.predict import verdicts
@@ -129,7 +129,7 @@ def provenance(run: Run, parity: Parity, validation: Evaluation) -> dict[str, An
         "vae": {"kind": vae.kind, "name": Path(vae.source).name, "scale": vae.scale, "fingerprint": vae.fingerprint},
         "metrics": {"split": "val", **validation.to_json()},
         "parity": {PRECISION: {"backend": _BACKEND, **parity.to_json()}},
-        "versions": {"training": run.info.versions, "export": _versions()},
+        "versions": {"training": run.info.versions, "export": installed_versions(_PACKAGES)},
     }
 
 
@@ -202,13 +202,3 @@ def _read(item: RunItem) -> npt.NDArray[np.uint8]:
         return read_image(item.path).pixels
     except ImageError as error:
         raise DataError(f"the run's validation images are needed for parity: {error}; put the data back") from error
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

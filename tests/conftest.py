@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,22 @@ _RUN = "from leakrt.cli.main import run; run()"
 def tiny() -> Path:
     """The bundle that tests/bundles.py made; not to be written to."""
     return DATA / "tiny"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Finds what is too large or not free to lie in the repository: `shared("leakbench/test/real")` gives its path.
+
+    It lies in $LEAKRT_SHARED, or in `shared` beside the repository; a test that asks for what is not there is skipped.
+    """
+    root = Path(os.environ.get("LEAKRT_SHARED") or Path(__file__).parents[2] / "shared")
+
+    def find(name: str) -> Path:
+        if not (root / name).exists():
+            pytest.skip(f"needs {name} in {root}, or in another folder named by $LEAKRT_SHARED")
+        return root / name
+
+    return find
 
 
 @pytest.fixture

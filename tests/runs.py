@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +82,25 @@ def train_run(
     vae, cache = f"onnx:{encoder}", root / "cache"
     train(TrainRequest(data, root / "run", vae, cache, config, SPEC, 0.5, restart, skip_bad), note=note)
     return root / "run"
+
+
+def write_autoencoder(folder: Path) -> Any:
+    """A small AutoencoderKL of random weights and scale 0.7, saved as diffusers does. Needs diffusers."""
+    import diffusers
+    import torch
+
+    torch.manual_seed(0)
+    module = diffusers.AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(4, 4, 8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=64,
+        scaling_factor=0.7,
+    ).eval()
+    module.save_pretrained(folder)
+    return module
 
 
 @functools.cache

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,6 +15,7 @@ from ..core.errors import CheckpointError, UsageError
 from ..core.files import storage_error
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
+from ..core.versions import installed_versions
 from .batches import LatentSet
 from .config import TrainConfig
 from .data import DataSet, list_data, load_data
@@ -85,7 +85,7 @@ def _describe(request: TrainRequest, data: DataSet, vae: VaeDescription) -> RunI
         data_fingerprint=data.fingerprint,
         counts=data.counts(),
         cache=str(request.cache.resolve()),
-        versions=_versions(),
+        versions={"python": platform.python_version(), **installed_versions(_PACKAGES)},
         finished=False,
     )
 
@@ -172,13 +172,3 @@ def _encode(
         LatentSet(cache.table(train_digests, views), data.labels("train")),
         LatentSet(cache.table(val_digests, [0]), data.labels("val")),
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

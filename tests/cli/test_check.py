@@ -12,9 +12,6 @@ from PIL import Image
 from leakrt import Detector
 from leakrt.core.images import find_images, read_image
 
-FACES = Path(__file__).parents[3] / "shared" / "models" / "face_detection_yunet_2023mar.onnx"
-PORTRAITS = Path(__file__).parents[3] / "shared" / "leakbench" / "test" / "real"
-
 
 def spoil(folder: Path, names: list[str]) -> None:
     """Ten kinds of image that can't be judged, under the given names."""
@@ -155,12 +152,12 @@ def test_explain_without_space_is_one_line_and_leaves_no_rest(start_leakrt, tiny
     assert list((tmp_path / "why").iterdir()) == []
 
 
-@pytest.mark.skipif(not (FACES.exists() and PORTRAITS.exists()), reason="needs ../shared: YuNet and leakbench")
-def test_with_faces_there_is_a_line_for_each_face(leakrt, tiny, tmp_path):
-    portrait = read_image(find_images(PORTRAITS)[0]).pixels
+def test_with_faces_there_is_a_line_for_each_face(leakrt, tiny, tmp_path, shared):
+    model = shared("models/face_detection_yunet_2023mar.onnx")
+    portrait = read_image(find_images(shared("leakbench/test/real"))[0]).pixels
     Image.fromarray(np.concatenate([portrait, portrait[:, ::-1]], axis=1)[:, :, ::-1]).save(tmp_path / "two.png")
     Image.new("RGB", (200, 200)).save(tmp_path / "none.png")
-    done = leakrt("check", tiny, tmp_path, "--faces", FACES)
+    done = leakrt("check", tiny, tmp_path, "--faces", model)
     assert len(done.lines) == 3
     assert done.lines[0].startswith("abstain")
     assert done.lines[0].endswith("no face was found")

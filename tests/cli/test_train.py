@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from bundles import vae_encoder
-from runs import SPEC, write_data
+from runs import SPEC, write_autoencoder, write_data
 
 
 @pytest.fixture(scope="module")
@@ -126,16 +126,8 @@ def test_bad_images_are_named_or_left_out_with_skip_bad(inputs, tmp_path, leakrt
 
 
 def test_an_autoencoder_kl_of_diffusers_is_trained_through(inputs, tmp_path, leakrt):
-    torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
-    torch.manual_seed(0)
-    diffusers.AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(4, 4, 8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        scaling_factor=0.7,
-    ).save_pretrained(tmp_path / "vae")
+    pytest.importorskip("diffusers")
+    write_autoencoder(tmp_path / "vae")
     command = arguments(inputs, tmp_path / "run", vae=f"sd:{tmp_path / 'vae'}", epochs=2, cache=tmp_path / "cache")
     assert leakrt(*command).code == 0
     info = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +24,6 @@ from leakrt.train.vae import OnnxVae, SdVae
 SPEC = ModelSpec(
     class_names=("a", "b", "c"), real_class="b", image_size=40, timesteps=(0, 20, 60), embedding_dim=24, draws=1
 )
-SHARED = Path(__file__).parents[3] / "shared" / "models" / "vaelight_encoder.onnx"
 
 
 def operators(model: bytes) -> Counter:
@@ -110,9 +108,8 @@ def test_an_onnx_encoder_is_renamed_scaled_and_made_static(tmp_path):
     check_declared(model, vae_encoder_graph(SPEC))
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs shared/models/vaelight_encoder.onnx")
-def test_an_encoder_of_opset_10_with_free_sizes_is_converted():
-    vae = OnnxVae(str(SHARED), 0.18215, SPEC.image_size)
+def test_an_encoder_of_opset_10_with_free_sizes_is_converted(shared):
+    vae = OnnxVae(str(shared("models/vaelight_encoder.onnx")), 0.18215, SPEC.image_size)
     model = export_vae(vae, SPEC)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 3, 40, 40)).astype(np.float32)
     found = session(model).run(["latent"], {"image": images})[0]

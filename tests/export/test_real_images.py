@@ -17,32 +17,29 @@ from leakrt.train.fit import open_fitted
 from leakrt.train.judge_images import judge_images
 from leakrt.train.session import TrainRequest, train
 
-SHARED = Path(__file__).parents[3] / "shared"
-BENCH, ENCODER = SHARED / "leakbench", SHARED / "models" / "vaelight_encoder.onnx"
-pytestmark = pytest.mark.skipif(not (BENCH.is_dir() and ENCODER.is_file()), reason="needs ../shared/leakbench")
 
-
-def link(root: Path, split: str, count: int) -> None:
+def link(bench: Path, root: Path, split: str, count: int) -> None:
     for name in ("real", "stylegan_hmd"):
         folder = root / split / name
         folder.mkdir(parents=True)
-        for file in sorted((BENCH / split / name).iterdir())[:count]:
+        for file in sorted((bench / split / name).iterdir())[:count]:
             (folder / file.name).symlink_to(file.resolve())
 
 
-def test_photographs_get_the_same_verdicts_from_run_and_bundle(tmp_path):
+def test_photographs_get_the_same_verdicts_from_run_and_bundle(tmp_path, shared):
+    bench, encoder = shared("leakbench"), shared("models/vaelight_encoder.onnx")
     for split, count in (("train", 24), ("val", 20)):
-        link(tmp_path / "data", split, count)
+        link(bench, tmp_path / "data", split, count)
     config = TrainConfig(epochs=2, batch_size=8, widths=(8, 12), threads=1, views="plain")
     spec = ModelSpec(("real", "x"), "real", image_size=64, timesteps=(0, 40), embedding_dim=16, prototypes_per_class=2)
     request = TrainRequest(
-        tmp_path / "data", tmp_path / "run", f"onnx:{ENCODER}", tmp_path / "cache", config, spec, vae_scale=0.18215
+        tmp_path / "data", tmp_path / "run", f"onnx:{encoder}", tmp_path / "cache", config, spec, vae_scale=0.18215
     )
     run = train(request)
     exported = export_run(run, tmp_path / "bundle")
     assert exported.parity.same_verdicts == exported.parity.images == 40
     assert exported.parity.relative_score_difference <= 1e-4
-    paths = sorted((BENCH / "test" / "real").iterdir())[:6]
+    paths = sorted((bench / "test" / "real").iterdir())[:6]
     found = list(Detector.load(tmp_path / "bundle").check_stream(paths))
     wanted = judge_images(open_fitted(run), paths)
     assert [v.verdict for v in found] == [v.verdict for v in wanted]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,20 +10,20 @@ from leakrt.core.errors import ModelError
 from leakrt.core.images import find_images, read_image
 from leakrt.runtime.faces import FaceFinder, crop_square
 
-SHARED = Path(__file__).parents[3] / "shared"
-MODEL = SHARED / "models" / "face_detection_yunet_2023mar.onnx"
-FACES = SHARED / "leakbench" / "test" / "real"
-needs_model = pytest.mark.skipif(not (MODEL.exists() and FACES.exists()), reason="needs ../shared: YuNet and leakbench")
+
+@pytest.fixture(scope="module")
+def model(shared):
+    return shared("models/face_detection_yunet_2023mar.onnx")
 
 
 @pytest.fixture(scope="module")
-def finder():
-    return FaceFinder(MODEL)
+def finder(model):
+    return FaceFinder(model)
 
 
 @pytest.fixture(scope="module")
-def photo():
-    return read_image(find_images(FACES)[0]).pixels
+def photo(shared):
+    return read_image(find_images(shared("leakbench/test/real"))[0]).pixels
 
 
 @pytest.mark.parametrize(
@@ -47,7 +45,6 @@ def test_the_square_is_1_7_times_the_face_and_inside_the_image(box, expected):
     assert crop[0, 0].tolist() == [top, left % 256, left // 256]
 
 
-@needs_model
 def test_one_face_is_found_in_a_portrait(finder, photo):
     faces = finder.find(photo)
     assert len(faces) == 1
@@ -57,7 +54,6 @@ def test_one_face_is_found_in_a_portrait(finder, photo):
     assert min(w, h) > 60
 
 
-@needs_model
 def test_the_largest_face_comes_first_and_boxes_are_in_the_pixels_of_a_large_image(finder, photo):
     canvas = np.full((1400, 2600, 3), 127, np.uint8)
     canvas[100:356, 1900:2156] = photo
@@ -72,21 +68,18 @@ def test_the_largest_face_comes_first_and_boxes_are_in_the_pixels_of_a_large_ima
     assert 100 <= y1 < y1 + h1 <= 356
 
 
-@needs_model
 def test_the_same_image_gives_the_same_boxes(finder, photo):
     boxes = {tuple(f.face.box for f in finder.find(photo)) for _ in range(3)}
     assert len(boxes) == 1
 
 
-@needs_model
 @pytest.mark.parametrize("shape", [(33, 400), (400, 33), (32, 32), (961, 961)])
 def test_odd_sizes_without_a_face_give_none(finder, shape):
     assert finder.find(np.full((*shape, 3), 90, np.uint8)) == []
 
 
-@needs_model
-def test_each_face_gets_its_verdict(tiny, photo):
-    detector = Detector.load(tiny, faces=MODEL)
+def test_each_face_gets_its_verdict(tiny, model, photo):
+    detector = Detector.load(tiny, faces=model)
     pair = np.concatenate([photo, photo[:, ::-1]], axis=1)
     verdicts = detector.check_faces(pair)
     assert [v.face.index for v in verdicts] == [0, 1]
@@ -97,9 +90,8 @@ def test_each_face_gets_its_verdict(tiny, photo):
     assert [v.face.index for v in streamed] == [0, 1, 0]
 
 
-@needs_model
-def test_an_image_without_a_face_abstains_and_says_so(tiny):
-    detector = Detector.load(tiny, faces=MODEL)
+def test_an_image_without_a_face_abstains_and_says_so(tiny, model):
+    detector = Detector.load(tiny, faces=model)
     blank = np.full((64, 64, 3), 127, np.uint8)
     for verdict in (detector.check(blank), *detector.check_stream([blank]), detector.analyse(blank)[0].verdict):
         assert (verdict.verdict, verdict.label, verdict.face) == ("abstain", "abstain", None)

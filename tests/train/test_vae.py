@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import Graph, vae_encoder
-from runs import SPEC
+from runs import SPEC, write_autoencoder
 
 from leakrt.core.errors import CheckpointError, ModelError, UsageError
 from leakrt.train.vae import OWN_SCALE, VaeDescription, open_vae, reopen_vae
@@ -167,26 +167,16 @@ def test_a_description_survives_json_and_a_broken_one_is_refused(onnx_file):
             VaeDescription.from_json({**described.to_json(), **change})
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The folder of a small AutoencoderKL and the module itself."""
+    pytest.importorskip("diffusers")
+    folder = tmp_path_factory.mktemp("sd")
+    return folder, write_autoencoder(folder)
+
+
 class TestAutoencoderKL:
     """`sd:`, with a small AutoencoderKL saved in diffusers' own format."""
-
-    @pytest.fixture(scope="class")
-    def saved(self, tmp_path_factory):
-        torch = pytest.importorskip("torch")
-        diffusers = pytest.importorskip("diffusers")
-        torch.manual_seed(0)
-        module = diffusers.AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(4, 4, 8, 8),
-            layers_per_block=1,
-            norm_num_groups=4,
-            sample_size=64,
-            scaling_factor=0.7,
-        ).eval()
-        folder = tmp_path_factory.mktemp("sd")
-        module.save_pretrained(folder)
-        return folder, module
 
     def test_latents_are_the_posterior_mean_times_the_encoder_s_own_scale(self, saved):
         import torch
