@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .console import ConsoleProgress, printable
 
 if TYPE_CHECKING:
+    from ..core.spec import ModelSpec
     from ..train.metrics_log import EpochMetrics
     from ..train.run import Run
+    from ..train.session import TrainRequest
 
 
 def train(
@@ -30,52 +35,46 @@ def train(
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 16,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Peak of the one-cycle schedule.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(help="Of AdamW, on all weights.")] = 1e-2,
+    step_dropout: Annotated[float, typer.Option(help="Chance that a step is left out of the pool.")] = 0.3,
+    entropy_weight: Annotated[float, typer.Option(help="How much even step weights are rewarded.")] = 0.1,
+    label_smoothing: Annotated[float, typer.Option(help="Share of a label that is spread over all classes.")] = 0.0,
     views: Annotated[str, typer.Option(help="Of each training image: plain, flip or dihedral.")] = "flip",
     seed: Annotated[int, typer.Option(help="Two runs with one seed give the same weights.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Latent cache, if not $XDG_CACHE_HOME/leakrt/latents.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever stands at RUN.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one object: run, epochs, best, seconds.")] = False,
 ) -> int:
     """Train a detector on labelled face images.
 
     Images go through the VAE once and are kept in a cache. Killed at any moment, the same command goes on after the
     last whole epoch and ends with the same weights.
     """
-    from ..core.errors import require
+    begin = time.perf_counter()
+    _require_extras()
     from ..core.files import cache_folder
-    from ..core.spec import ModelSpec
-
-    require("torch", "train")
-    require("sklearn", "train")
     from ..runtime.threads import resolve_threads
     from ..train.config import TrainConfig
     from ..train.session import TrainRequest
-    from ..train.session import train as train_run
 
     config = TrainConfig(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        step_dropout=step_dropout,
+        entropy_weight=entropy_weight,
+        label_smoothing=label_smoothing,
         views=views,
         seed=seed,
         threads=resolve_threads(threads),
     )
-    template = ModelSpec(
-        class_names=(real_class, f"not {real_class}"),  # the data's classes take their place
-        real_class=real_class,
-        image_size=image_size,
-        schedule=schedule,
-        timesteps=parse_timesteps(timesteps),
-        draws=draws,
-        embedding_dim=embedding_dim,
-        prototypes_per_class=prototypes,
-    )
+    spec = _template(real_class, timesteps, schedule, image_size, draws, embedding_dim, prototypes)
     folder = cache or cache_folder() / "latents"
-    request = TrainRequest(data, out, vae, folder, config, template, vae_scale, restart, skip_bad)
-    with ConsoleProgress() as progress:
-        run = train_run(request, progress, _report_epoch, _note)
-    print(_summary(run))
+    run = _train(TrainRequest(data, out, vae, folder, config, spec, vae_scale, restart, skip_bad))
+    print(json.dumps(_result(run, time.perf_counter() - begin)) if as_json else _summary(run))
     return 0
 
 
@@ -87,6 +86,37 @@ def parse_timesteps(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(f"--timesteps {text}: numbers between commas are needed, such as 0,20,60,150") from error
+
+
+def _require_extras() -> None:
+    from ..core.errors import require
+
+    require("torch", "train")
+    require("sklearn", "train")
+
+
+def _template(
+    real_class: str, timesteps: str, schedule: str, image_size: int, draws: int, embedding_dim: int, prototypes: int
+) -> ModelSpec:
+    from ..core.spec import ModelSpec
+
+    return ModelSpec(
+        class_names=(real_class, f"not {real_class}"),  # the data's classes take their place
+        real_class=real_class,
+        image_size=image_size,
+        schedule=schedule,
+        timesteps=parse_timesteps(timesteps),
+        draws=draws,
+        embedding_dim=embedding_dim,
+        prototypes_per_class=prototypes,
+    )
+
+
+def _train(request: TrainRequest) -> Run:
+    from ..train.session import train as train_run
+
+    with ConsoleProgress() as progress:
+        return train_run(request, progress, _report_epoch, _note)
 
 
 def _report_epoch(row: EpochMetrics) -> None:
@@ -107,3 +137,17 @@ def _summary(run: Run) -> str:
     return (
         f"{run.path}: {len(run.spec.class_names)} classes, {images} images. Next: leakrt export {run.path} --out BUNDLE"
     )
+
+
+def _result(run: Run, seconds: float) -> dict[str, Any]:
+    """What `--json` prints; `seconds` are those of this command, also where it went on with a run."""
+    best = asdict(run.best())
+    figures = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
+    return {
+        "run": str(run.path),
+        "class_names": list(run.spec.class_names),
+        "images": run.info.counts,
+        "epochs": run.info.config.epochs,
+        "best": {"epoch": best["epoch"], **figures},
+        "seconds": seconds,
+    }

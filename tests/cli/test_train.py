@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import inspect
 import json
 import os
 import shutil
@@ -167,6 +169,13 @@ def test_a_folder_that_is_no_run_is_left_as_it_is(inputs, tmp_path, leakrt):
         ({"vae": "builtin"}, 1, "no trained weights yet"),
         ({"seed": -1}, 2, "seed -1"),
         ({"learning-rate": 2}, 2, "learning rate 2"),
+        ({"weight-decay": -1}, 2, "weight decay -1.0; between 0 and 10"),
+        ({"step-dropout": 1}, 2, "step dropout 1.0; 0 or more and under 1"),
+        ({"entropy-weight": "nan"}, 2, "entropy weight nan"),
+        ({"label-smoothing": 1}, 2, "label smoothing 1.0"),
+        ({"vae": "onnx:none.onnx"}, 1, "onnx:none.onnx can't be read"),
+        ({"vae": "sd:no/such/folder"}, 1, "sd:no/such/folder: no such folder"),
+        ({"vae-scale": -1}, 2, "VAE scale -1.0"),
     ],
 )
 def test_what_can_not_be_meant_is_one_line(inputs, tmp_path, leakrt, changes, code, message):
@@ -174,3 +183,112 @@ def test_what_can_not_be_meant_is_one_line(inputs, tmp_path, leakrt, changes, co
     assert result.code == code
     assert message in result.err
     assert result.err.count("\n") == 1
+
+
+def change(data: Path, kind: str) -> None:
+    """Turns a good data folder into one of the kinds that can't be trained on."""
+    if kind == "missing":
+        shutil.rmtree(data)
+    elif kind == "no classes":
+        shutil.rmtree(data)
+        data.mkdir()
+    elif kind == "one class":
+        for split in ("train", "val", "test"):
+            for name in ("blocky", "smooth"):
+                shutil.rmtree(data / split / name)
+    elif kind == "empty class":
+        shutil.rmtree(data / "train" / "smooth")
+        (data / "train" / "smooth").mkdir()
+    elif kind == "class in test only":
+        for split in ("train", "val"):
+            shutil.rmtree(data / split / "smooth")
+    elif kind == "class without val":
+        shutil.rmtree(data / "val" / "smooth")
+    elif kind == "no val":
+        shutil.rmtree(data / "val")
+    elif kind == "broken split file":
+        (data / "Split.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("missing", "no such folder: {data}; it should hold one folder of images for each class"),
+        ("no classes", "{data} holds no folders; put the images of each class into a folder of its own"),
+        ("one class", "{data} holds one class only (real); at least two are needed, each in its own folder"),
+        ("empty class", "class smooth: {data}/train/smooth holds no images"),
+        ("class in test only", "{data}: class smooth is in test only; it needs images in train too"),
+        ("class without val", "{data}: class smooth has no image in val; thresholds and the best epoch rest on them"),
+        ("no val", "{data} has train and test but no val; thresholds and the best epoch rest on val"),
+        ("broken split file", "{data}/Split.json can't be read as JSON"),
+    ],
+)
+def test_data_that_can_not_be_trained_on_is_one_line_and_nothing_is_written(inputs, tmp_path, leakrt, kind, line):
+    data = shutil.copytree(inputs / "data", tmp_path / "data")
+    change(data, kind)
+    command = arguments(inputs, tmp_path / "run", cache=tmp_path / "cache")
+    command[1] = data
+    done = leakrt(*command)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"leakrt: error: {line.format(data=data)}")
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_encoder_with_the_wrong_output_shape_is_one_line_and_nothing_is_written(inputs, tmp_path, leakrt):
+    (tmp_path / "wide.onnx").write_bytes(vae_encoder(SPEC, channels_out=8))
+    done = leakrt(*arguments(inputs, tmp_path / "run", vae=f"onnx:{tmp_path / 'wide.onnx'}", cache=tmp_path / "cache"))
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        f"leakrt: error: onnx:{tmp_path / 'wide.onnx'} gives a latent of shape [1, 8, 4, 4] for S = 32, "
+        "where [B, 4, S/8, S/8] = [1, 4, 4, 4] is needed\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_json_is_one_object_with_the_run_and_its_best_figures(inputs, tmp_path, leakrt):
+    command = arguments(inputs, tmp_path / "run", epochs=3)
+    done = leakrt(*command, "--json")
+    assert done.code == 0
+    found = json.loads(done.out)
+    with open(tmp_path / "run" / "metrics.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    best = max(rows, key=lambda row: float(row["val_macro_auc"]))
+    assert found.keys() == {"run", "class_names", "images", "epochs", "best", "seconds"}
+    assert (found["run"], found["epochs"]) == (str(tmp_path / "run"), 3)
+    assert found["images"]["train"] == {"blocky": 24, "real": 24, "smooth": 24}
+    assert found["best"] == {
+        "epoch": int(best["epoch"]),
+        **{name: float(best[f"val_{name}"]) for name in ("loss", "macro_auc", "balanced_accuracy", "top1")},
+    }
+    assert found["seconds"] > 0
+    again = json.loads(leakrt(*command, "--json").out)  # nothing was left to do
+    assert again | {"seconds": 0} == found | {"seconds": 0}
+
+
+def test_every_option_reaches_the_recipe(inputs, tmp_path, leakrt):
+    recipe = {"learning-rate": 0.002, "weight-decay": 0.02, "step-dropout": 0.1, "entropy-weight": 0.2}
+    recipe |= {"label-smoothing": 0.05, "views": "plain", "seed": 7, "epochs": 1, "batch-size": 8, "threads": 1}
+    shape = {"schedule": "linear", "timesteps": "5,9", "draws": 2, "embedding-dim": 6, "image-size": 32}
+    assert leakrt(*arguments(inputs, tmp_path / "run", **recipe, **shape, prototypes=3)).code == 0
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert {name: info["config"][name.replace("-", "_")] for name in recipe} == recipe
+    shape |= {"timesteps": [5, 9], "prototypes_per_class": 3}
+    assert {name: info["spec"][name.replace("-", "_")] for name in shape} == shape
+
+
+def test_options_left_out_have_the_defaults_of_recipe_and_spec():
+    from leakrt.cli.train import train
+    from leakrt.core.spec import ModelSpec
+    from leakrt.train.config import TrainConfig
+
+    defaults = {name: p.default for name, p in inspect.signature(train).parameters.items()}
+    recipe, spec = TrainConfig(), ModelSpec(("real", "x"), "real")
+    shared = [name for name in defaults if hasattr(recipe, name) and name != "threads"]
+    assert len(shared) == 9
+    assert {name: defaults[name] for name in shared} == {name: getattr(recipe, name) for name in shared}
+    for name in ("schedule", "image_size", "draws", "embedding_dim"):
+        assert defaults[name] == getattr(spec, name)
+    assert defaults["timesteps"] == ",".join(map(str, spec.timesteps))
+    assert defaults["prototypes"] == spec.prototypes_per_class
