@@ -112,14 +112,75 @@ def test_what_can_not_work_is_one_line(leakrt, tiny, image_folder, arguments, co
     assert done.err.count("\n") == 1
 
 
-def test_a_damaged_bundle_is_one_line(leakrt, tiny_copy, image_folder):
-    graph = tiny_copy / "vae_encoder.fp32.onnx"
-    data = bytearray(graph.read_bytes())
+def flip(bundle: Path) -> None:
+    data = bytearray((bundle / "vae_encoder.fp32.onnx").read_bytes())
     data[100] ^= 1
-    graph.write_bytes(data)
-    done = leakrt("check", tiny_copy, image_folder(1))
-    assert done.code == 1
-    assert "vae_encoder.fp32.onnx was changed or damaged (SHA-256 differs); copy the bundle again" in done.err
+    (bundle / "vae_encoder.fp32.onnx").write_bytes(data)
+
+
+def newer(bundle: Path) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(manifest | {"format_version": 2}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (flip, "vae_encoder.fp32.onnx was changed or damaged (SHA-256 differs); copy the bundle again"),
+        (newer, "has format 2, this LeakRT reads up to 1; upgrade it: pip install -U leakrt"),
+        (lambda b: (b / "golden.npz").unlink(), "golden.npz is missing"),
+        (lambda b: (b / "manifest.json").unlink(), "has no manifest.json"),
+        (lambda b: (b / "manifest.json").write_text("{"), "manifest.json"),
+        (lambda b: (b / "notes.txt").write_text("hello"), "notes.txt is not listed in the manifest"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["check", "inspect"])
+def test_a_bundle_that_is_not_whole_or_too_new_is_one_line(leakrt, tiny_copy, image_folder, verb, damage, line):
+    damage(tiny_copy)
+    done = leakrt(verb, tiny_copy, *([image_folder(1)] if verb == "check" else []))
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("leakrt: error: ")
+    assert line in done.err
+    assert done.err.count("\n") == 1
+
+
+def odd_images(folder: Path) -> None:
+    """One of each kind of file that people have and that is no plain 8-bit RGB picture."""
+    rng = np.random.default_rng(0)
+    rgb = Image.fromarray(rng.integers(0, 256, (48, 61, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    folder.mkdir()
+    Image.fromarray(rng.integers(0, 65536, (48, 61), dtype=np.uint16)).save(folder / "16bit.png")
+    rgb.convert("CMYK").save(folder / "cmyk.jpg")
+    rgb.convert("P").save(folder / "palette.png")
+    rgb.convert("P").save(folder / "palette_alpha.gif", transparency=3)
+    rgb.convert("RGBA").save(folder / "alpha.png")
+    rgb.convert("LA").save(folder / "grey_alpha.png")
+    rgb.convert("1").save(folder / "one_bit.tif")
+    rgb.save(folder / "rotated.jpg", exif=exif)
+    rgb.save(folder / "animated.gif", save_all=True, append_images=[rgb.rotate(90), rgb.rotate(180)])
+
+
+def test_every_kind_of_pixel_gets_a_verdict_and_several_frames_are_noted(leakrt, tiny, tmp_path):
+    odd_images(tmp_path / "odd")
+    done = leakrt("check", tiny, tmp_path / "odd", "--json")
+    found = {Path(v["path"]).name: v for v in map(json.loads, done.lines)}
+    assert done.code == 0
+    assert len(found) == 9
+    assert all(v["verdict"] and v["error"] is None for v in found.values())
+    noted = [name for name, v in found.items() if any("only the first was judged" in r for r in v["reasons"])]
+    assert noted == ["animated.gif"]
+
+
+def test_a_rotated_picture_gets_the_verdict_of_the_upright_one(leakrt, tiny, tmp_path):
+    odd_images(tmp_path / "odd")
+    upright = read_image(tmp_path / "odd" / "rotated.jpg").pixels
+    assert upright.shape == (61, 48, 3)
+    Image.fromarray(upright[:, :, ::-1]).save(tmp_path / "odd" / "upright.png")
+    done = leakrt("check", tiny, tmp_path / "odd" / "rotated.jpg", tmp_path / "odd" / "upright.png", "--json")
+    first, second = (json.loads(line)["scores"] for line in done.lines)
+    assert first == second
 
 
 def test_the_pixel_limit_is_an_option(leakrt, tiny, image_folder):

@@ -80,6 +80,14 @@ def test_cmyk_is_converted():
     assert decode_image(data, "x").pixels[0, 0].tolist() == [0, 0, 255]
 
 
+def test_a_cmyk_jpeg_as_adobe_writes_it_is_not_inverted():
+    data = encoded(Image.new("CMYK", (48, 48), (0, 255, 255, 0)), "JPEG", quality=95)
+    assert b"Adobe" in data[:200]  # whose files hold inks inverted
+    blue, green, red = decode_image(data, "x").pixels[20, 20].tolist()
+    assert red > 240
+    assert max(green, blue) < 15
+
+
 def test_a_palette_is_looked_up():
     image = Image.new("P", (40, 40), 1)
     image.putpalette([0, 0, 0, 10, 20, 30])
@@ -252,6 +260,20 @@ def test_a_folder_is_no_image(tmp_path):
 def test_a_device_is_not_read():
     with pytest.raises(ImageError, match=r"^/dev/zero: not a regular file$"):
         read_image("/dev/zero")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that can be opened but not read")
+def test_a_file_that_can_not_be_read_is_an_image_error():
+    with pytest.raises(ImageError, match=r"^/proc/self/mem: can't be read \(Input/output error\)$"):
+        read_image("/proc/self/mem")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_an_image_error(tmp_path):
+    (tmp_path / "x.png").write_bytes(encoded(Image.fromarray(PIXELS)))
+    (tmp_path / "x.png").chmod(0)
+    with pytest.raises(ImageError, match=r"x\.png: can't be read \(Permission denied\)$"):
+        read_image(tmp_path / "x.png")
 
 
 def test_a_missing_file_and_an_impossible_name_are_image_errors(tmp_path):

@@ -86,6 +86,40 @@ def test_a_truncated_checkpoint_is_one_clear_error(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def rewrite(folder, change) -> None:
+    """Writes the last checkpoint again after `change(tensors, history)`."""
+    kept = Checkpoint.read(folder / LAST)
+    tensors, history = dict(kept.tensors), [dict(row) for row in kept.state["history"]]
+    change(tensors, history)
+    Checkpoint(tensors, {"history": history}).write(folder / LAST)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, history: tensors.pop("optimizer.0.exp_avg"),
+        lambda tensors, history: tensors.update({"optimizer.0.exp_avg": torch.zeros(3)}),
+        lambda tensors, history: tensors.update({"optimizer.0.step": torch.zeros(2)}),
+        lambda tensors, history: tensors.update({"optimizer.0.other": torch.zeros(())}),
+        lambda tensors, history: tensors.update({"optimizer.999.step": torch.zeros(())}),
+        lambda tensors, history: tensors.update({"optimizer.x": torch.zeros(())}),
+        lambda tensors, history: tensors.pop("model.head.prototypes"),
+        lambda tensors, history: tensors.update({"model.head.prototypes": torch.zeros(1)}),
+        lambda tensors, history: history.pop(0),
+        lambda tensors, history: history.append(history[0]),
+        lambda tensors, history: history.extend({**history[-1], "epoch": n} for n in range(5, 9)),
+        lambda tensors, history: history[0].update(val_macro_auc="high"),
+        lambda tensors, history: history[0].pop("epoch"),
+    ],
+)
+def test_a_checkpoint_of_another_run_or_form_is_one_clear_error(tmp_path, change):
+    train(tmp_path / "run")
+    rewrite(tmp_path / "run", change)
+    with pytest.raises(CheckpointError, match=r"last\.safetensors does not fit this run .*--restart") as error:
+        train(tmp_path / "run")
+    assert "\n" not in str(error.value)
+
+
 def test_the_caller_s_torch_is_left_as_it_was(tmp_path):
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     train(tmp_path / "run")
