@@ -2,7 +2,7 @@
 
 Everything here sees validation images only. The alarm threshold is conformal (Vovk, Gammerman & Shafer, 2005):
 of n validation real faces at most k = floor(rate (n + 1)) raise an alarm, so that a new real face, exchangeable
-with them, raises one with a chance of at most k / (n + 1) <= rate.
+with them, raises one with a chance of at most k / (n + 1) <= rate (but for one within `_MARGIN` of the threshold).
 """
 
 from __future__ import annotations
@@ -133,9 +133,11 @@ def _threshold_above(values: Doubles, count: int) -> float:
     while 0 < last < len(descending) and descending[last - 1] == descending[last]:
         last -= 1
     if last == 0:
-        return float(descending[0]) + _MARGIN
-    gap = float(descending[last - 1] - descending[last]) if last < len(descending) else np.inf
-    return float(descending[last - 1]) - min(gap / 2.0, _MARGIN)
+        return max(float(descending[0]) + _MARGIN, float(np.nextafter(descending[0], np.inf)))
+    reached = float(descending[last - 1])
+    gap = reached - float(descending[last]) if last < len(descending) else np.inf
+    under = reached - min(gap / 2.0, _MARGIN)
+    return under if last == len(descending) or under > descending[last] else reached  # the two may be neighbours
 
 
 def _real_threshold(
@@ -153,8 +155,11 @@ def _real_threshold(
         thresholds.append(_below_last(doubtful, abstained))
     covering = max(thresholds)
     above = generated[~real & ~unknown & (generated > covering)]
-    following = float(above.min()) if len(above) else np.inf
-    return min(alarm, following - min((following - covering) / 2.0, _MARGIN))
+    if len(above) == 0:
+        return alarm
+    following = float(above.min())
+    under = following - min((following - covering) / 2.0, _MARGIN)
+    return min(alarm, under if under < following else covering)
 
 
 def _below_last(ascending: Doubles, count: int) -> float:

@@ -58,12 +58,12 @@ def test_a_module_that_lacks_a_part_of_its_own_names_that_part(tmp_path, monkeyp
 
 
 def test_every_extra_that_a_message_names_can_be_installed():
-    root = Path(__file__).parents[2]
+    package, project = Path(errors.__file__).parents[1], Path(__file__).parents[2] / "pyproject.toml"
     named = set()
     for folder in ("calibration", "cli", "core", "engines", "export", "runtime", "train"):
-        for path in (root / folder).rglob("*.py"):
+        for path in (package / folder).rglob("*.py"):
             named |= set(re.findall(r"require\(\s*[^,()]+,\s*\"(\w+)\"\s*\)", path.read_text()))
-    extras = re.search(r"\[project\.optional-dependencies\](.*?)\n\[", (root / "pyproject.toml").read_text(), re.DOTALL)
+    extras = re.search(r"\[project\.optional-dependencies\](.*?)\n\[", project.read_text(), re.DOTALL)
     assert extras is not None
     assert "train" in named
     assert named <= set(re.findall(r"^(\w+) = ", extras[1], re.MULTILINE))

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leakrt.core.decision import Decision
@@ -101,6 +101,7 @@ def test_no_prototype_is_named_where_a_distance_is_not_finite():
 finite = st.floats(-40, 40, width=32)
 
 
+@settings(deadline=None)
 @given(st.lists(finite, min_size=3, max_size=3), st.floats(-60, 60))
 def test_the_rule_holds_for_any_scores_and_density(scores, density):
     verdict = JUDGE.verdict(Subject("x"), outputs(scores), 0, density)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("sklearn")
 from sklearn.metrics import roc_auc_score
@@ -162,3 +165,82 @@ def test_classes_that_do_not_match_the_model_are_named():
         evaluate(failing, labels, [], SPEC, DECISION)
     with pytest.raises(DataError, match=r"open set could be judged.*gone"):
         evaluate(found, labels, [verdict((), error="gone")], SPEC, DECISION)
+
+
+# Straightforward references, written as their definitions read, on any values, ties and all.
+
+shares = st.floats(0, 1) | st.integers(0, 6).map(lambda n: n / 6)
+scores = st.lists(shares, min_size=1, max_size=40)
+settled = settings(deadline=None, max_examples=200)
+
+
+def pairs_won(higher, lower) -> float:
+    """The share of all pairs in which the first is higher; ties count half."""
+    return sum((a > b) + 0.5 * (a == b) for a in higher for b in lower) / (len(higher) * len(lower))
+
+
+def accepted_when_95_percent_are(closed, unseen) -> float:
+    """Of all thresholds that accept at least 95 % of the closed images, what the highest accepts of the open ones."""
+    good = [t for t in closed if 20 * sum(c >= t for c in closed) >= 19 * len(closed)]
+    return sum(u >= max(good) for u in unseen) / len(unseen)
+
+
+@settled
+@given(scores, scores)
+def test_separation_is_that_of_its_definitions(closed, unseen):
+    auroc, fpr95 = separation(np.array(closed), np.array(unseen))
+    assert auroc == pytest.approx(pairs_won(closed, unseen))
+    assert fpr95 == pytest.approx(accepted_when_95_percent_are(closed, unseen))
+
+
+@settled
+@given(st.lists(st.tuples(shares, st.booleans()), min_size=1, max_size=40), scores)
+def test_oscr_is_the_area_under_its_curve_whatever_the_ties(closed, unseen):
+    """Thresholds fall one distinct confidence at a time; the curve is joined by straight lines from (0, 0)."""
+    points = [(0.0, 0.0)]
+    for t in sorted({c for c, _ in closed} | set(unseen), reverse=True):
+        wrongly = sum(u >= t for u in unseen) / len(unseen)
+        rightly = sum(right and c >= t for c, right in closed) / len(closed)
+        points.append((wrongly, rightly))
+    area = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in pairwise(points))
+    right = np.array([c for c, is_right in closed if is_right], float)
+    opened = open_results([verdict((u, 0.0, 0.0)) for u in unseen])
+    assert open_set_classification_rate(right, opened, len(closed)) == pytest.approx(area, abs=1e-12)
+
+
+@settled
+@given(st.lists(st.tuples(shares, st.booleans()), min_size=1, max_size=60), st.integers(1, 20))
+def test_calibration_error_is_that_of_its_definition(pairs, bins):
+    edges = [b / bins for b in range(bins + 1)]
+    assume(all(c == edge or abs(c - edge) > 1e-9 for c, _ in pairs for edge in edges))  # on an edge or clear of it
+    error = 0.0
+    for b in range(bins):
+        inside = [(c, r) for c, r in pairs if edges[b] < c <= edges[b + 1] or (b == 0 and c == 0)]
+        if inside:
+            accuracy = sum(r for _, r in inside) / len(inside)
+            error += abs(accuracy - sum(c for c, _ in inside) / len(inside)) * len(inside) / len(pairs)
+    confidence, right = np.array([c for c, _ in pairs]), np.array([r for _, r in pairs])
+    assert expected_calibration_error(confidence, right, bins) == pytest.approx(error, abs=1e-12)
+
+
+@settled
+@given(st.lists(st.tuples(st.integers(0, 2), *[st.integers(1, 9)] * 3), min_size=3, max_size=30))
+def test_attribution_metrics_are_those_of_their_definitions(rows):
+    labels = [label for label, *_ in rows]
+    assume(set(labels) == {0, 1, 2})
+    likely = [[weight / sum(weights) for weight in weights] for _, *weights in rows]
+    found = [verdict(p) for p in likely]
+    closed = evaluate(found, [SPEC.class_names[k] for k in labels], [], SPEC, DECISION).closed
+    best = [p.index(max(p)) for p in likely]
+    right = [a == b for a, b in zip(best, labels, strict=True)]
+    for k, name in enumerate(SPEC.class_names):
+        mine = [p[k] for p, label in zip(likely, labels, strict=True) if label == k]
+        others = [p[k] for p, label in zip(likely, labels, strict=True) if label != k]
+        assert closed.per_class_auc[name] == pytest.approx(pairs_won(mine, others))
+    recalls = [sum(r for r, label in zip(right, labels, strict=True) if label == k) / labels.count(k) for k in range(3)]
+    assert closed.macro_auc == pytest.approx(sum(closed.per_class_auc.values()) / 3)
+    assert closed.top1 == pytest.approx(sum(right) / len(right))
+    assert closed.balanced_accuracy == pytest.approx(sum(recalls) / 3)
+    assert closed.confusion == tuple(
+        tuple(sum(a == i and b == j for a, b in zip(labels, best, strict=True)) for j in range(3)) for i in range(3)
+    )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("scipy")
 from leakrt.core.decision import judge, probabilities
@@ -14,6 +17,7 @@ from leakrt.core.spec import ModelSpec
 from leakrt.train.thresholds import (
     COVERAGE,
     ValidationOutputs,
+    _threshold_above,
     alarm_interval,
     allowed_alarms,
     fit_decision,
@@ -153,3 +157,90 @@ def test_values_that_are_not_finite_are_refused():
         ValidationOutputs(outputs.scores, np.full(270, np.nan), outputs.labels)
     with pytest.raises(DataError, match="no validation images"):
         ValidationOutputs(outputs.scores[:0], outputs.log_density[:0], outputs.labels[:0])
+
+
+# Straightforward references, on any values, ties and neighbouring floats and all.
+
+settled = settings(deadline=None, max_examples=200)
+neighbours = st.integers(-3, 3).map(lambda n: 0.7 + n * np.spacing(0.7))
+values = st.lists(
+    st.floats(-1e15, 1e15, allow_nan=False) | st.integers(0, 5).map(float) | neighbours, min_size=1, max_size=30
+)
+
+
+@settled
+@given(values, st.integers(0, 35))
+def test_a_threshold_is_reached_by_as_many_as_ties_allow_and_by_no_more(drawn, count):
+    ordered = np.array(drawn)
+    reached = int((ordered >= _threshold_above(ordered, count)).sum())
+    possible = {sum(v >= t for v in drawn) for t in [*drawn, math.inf]}
+    assert reached == max(n for n in possible if n <= count)
+
+
+@settled
+@given(st.lists(st.integers(0, 9999), min_size=4, max_size=40, unique=True), st.integers(1, 45))
+def test_left_out_one_by_one_no_more_faces_alarm_than_the_rate_allows(places, percent):
+    """The conformal promise: each of n + 1 exchangeable faces is the new one once, judged by the other n."""
+    rate, faces = percent / 100, len(places) - 1
+    assume(Fraction(percent, 100) * (faces + 1) >= 1)
+    allowed = allowed_alarms(rate, faces)
+    generated = np.array(places) * 1e-3  # further apart than the margin of a threshold
+    alarms = sum(generated[i] >= _threshold_above(np.delete(generated, i), allowed) for i in range(faces + 1))
+    assert alarms <= Fraction(percent, 100) * (faces + 1)
+    assert alarms == allowed
+
+
+@settled
+@given(st.integers(1, 499), st.integers(1, 3000))
+def test_the_allowance_is_the_floor_of_rate_times_faces_and_one(thousandths, faces):
+    exact = math.floor(Fraction(thousandths, 1000) * (faces + 1))
+    if exact >= 1:
+        assert allowed_alarms(thousandths / 1000, faces) == exact
+        return
+    with pytest.raises(DataError) as error:
+        allowed_alarms(thousandths / 1000, faces)
+    needed = math.ceil(1 / Fraction(thousandths, 1000)) - 1
+    assert f"at least {needed} are needed" in str(error.value)
+    assert allowed_alarms(thousandths / 1000, needed) == 1
+
+
+def chances(alarms: int, validation: int, faces: int) -> list[Fraction]:
+    """P(X = x) for x = 0 ... m, counted: in how many orders of n + m faces do x new ones lie over the k-th old one."""
+    k, n, m = alarms, validation, faces
+    ways = [math.comb(x + k - 1, x) * math.comb(m - x + n - k, m - x) for x in range(m + 1)]
+    assert sum(ways) == math.comb(n + m, m)
+    return [Fraction(w, sum(ways)) for w in ways]
+
+
+@settled
+@given(st.data())
+def test_the_interval_is_that_of_the_counted_chances(data):
+    validation, faces = data.draw(st.integers(1, 60)), data.draw(st.integers(0, 60))
+    alarms = data.draw(st.integers(1, validation))
+    level = data.draw(st.sampled_from([0.5, 0.8, 0.9, 0.95, 0.99]))
+    counted, tail = chances(alarms, validation, faces), (1 - Fraction(str(level))) / 2
+    sums = [sum(counted[: x + 1]) for x in range(faces + 1)]
+    assume(all(abs(s - t) > Fraction(1, 10**9) for s in sums for t in (tail, 1 - tail)))
+    low, high = alarm_interval(alarms, validation, faces, level)
+    assert low == next(x for x, s in enumerate(sums) if s >= tail)
+    assert high == next(x for x, s in enumerate(sums) if s >= 1 - tail)
+    assert sum(counted[low : high + 1]) >= Fraction(str(level))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_whatever_the_scores_no_more_validation_faces_alarm_than_allowed_and_the_rest_is_covered(data):
+    rate, each = data.draw(st.sampled_from([0.05, 0.1, 0.2])), data.draw(st.integers(20, 60))
+    steps = data.draw(st.sampled_from([1, 8, 10**6]))  # few of them make many ties
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    labels = np.repeat(np.arange(3), each)
+    scores = (np.round(rng.standard_normal((3 * each, 3)) * steps) / steps).astype(np.float32)
+    outputs = ValidationOutputs(scores, np.round(rng.standard_normal(3 * each) * steps) / steps, labels)
+    decision = fit_decision(outputs, SPEC, rate)
+    found = kinds(outputs, decision)
+    real = labels == SPEC.real_index
+    alarms = int(np.isin(found[real], ("generator", "unknown")).sum())
+    assert alarms == decision.validation_alarms <= math.floor(Fraction(str(rate)) * (each + 1))
+    assert (found == "abstain").mean() <= 1 - COVERAGE + 1e-9
+    assert (found[real] == "abstain").mean() <= 1 - COVERAGE + 1e-9
+    assert decision.real_threshold <= decision.alarm_threshold
