@@ -74,11 +74,11 @@ def _run(out: Path, seed: int, fast: bool) -> QuickstartResult:
     if fast:
         plan, epochs, vae_steps = SyntheticPlan(64, 24, 24, 8, 20, seed), 2, 10
     data, vae = out / "data", out / "vae"
-    _stage(1, "make pictures", lambda p: _make_data(out, plan, p))
-    _stage(2, "train a small VAE", lambda p: _make_vae(data, vae, vae_steps, seed, p))
+    made = _stage(1, "make pictures", lambda p: _make_data(out, plan, p))
+    made |= _stage(2, "train a small VAE", lambda p: _make_vae(data, vae, vae_steps, seed, p))
     config = TrainConfig(epochs=epochs, seed=seed, threads=resolve_threads(0), widths=(32, 64, 128))
     spec = ModelSpec((REAL, "not real"), REAL, image_size=plan.size, embedding_dim=64, prototypes_per_class=4)
-    request = TrainRequest(data, out / "run", f"sd:{vae}", out / "latents", config, spec)
+    request = TrainRequest(data, out / "run", f"sd:{vae}", out / "latents", config, spec, restart=made)
     run = _stage(3, "train the detector", lambda p: train(request, p))
     exported = _stage(4, "export and bundle", lambda p: export_run(run, out / "bundle", progress=p))
     test, unseen = labelled_images(data, "test"), open_images(out / "open")
@@ -99,20 +99,22 @@ def _stage(number: int, name: str, work: Callable[[Progress], _T]) -> _T:
     return result
 
 
-def _make_data(out: Path, plan: SyntheticPlan, progress: Progress) -> None:
-    """Make the pictures, or keep those of the same plan."""
+def _make_data(out: Path, plan: SyntheticPlan, progress: Progress) -> bool:
+    """Make the pictures, or keep those of the same plan; whether they were made."""
     from ..core.files import atomic_write
     from ..train.synthetic import make_data_set
 
     stamp, wanted = out / "pictures.json", json.dumps(asdict(plan)).encode()
     if stamp.is_file() and stamp.read_bytes() == wanted:
-        return
+        return False
+    stamp.unlink(missing_ok=True)  # killed half-way, what lies there is no whole set of either plan
     make_data_set(out, plan, progress)
     atomic_write(stamp, wanted)
+    return True
 
 
-def _make_vae(data: Path, vae: Path, steps: int, seed: int, progress: Progress) -> None:
-    """Train the VAE on the training pictures, or keep the one of the same settings."""
+def _make_vae(data: Path, vae: Path, steps: int, seed: int, progress: Progress) -> bool:
+    """Train the VAE on the training pictures, or keep the one of the same settings; whether it was trained."""
     from ..core.files import atomic_write
     from ..core.images import find_images
     from ..train.vae_training import train_vae
@@ -120,9 +122,10 @@ def _make_vae(data: Path, vae: Path, steps: int, seed: int, progress: Progress) 
     images = find_images(data / "train")
     stamp, wanted = vae.parent / "vae.json", json.dumps([len(images), steps, seed]).encode()
     if stamp.is_file() and stamp.read_bytes() == wanted and vae.is_dir():
-        return
+        return False
     train_vae(images, vae, steps, seed, progress)
     atomic_write(stamp, wanted)
+    return True
 
 
 def _check(detector: Detector, paths: Sequence[Path], progress: Progress) -> list[Verdict]:

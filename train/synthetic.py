@@ -79,5 +79,8 @@ def _write(folder: Path, pictures: Pictures, compressions: list[Compression]) ->
         folder.mkdir(parents=True, exist_ok=True)
         for index, (picture, compression) in enumerate(zip(pictures, compressions, strict=True)):
             (folder / f"{index:04d}.jpg").write_bytes(encode_jpeg(picture, compression))
+        for left_over in folder.glob("[0-9][0-9][0-9][0-9].jpg"):  # of a larger plan that was made here before
+            if int(left_over.stem) >= len(pictures):
+                left_over.unlink()
     except OSError as error:
         raise storage_error(folder, error) from error

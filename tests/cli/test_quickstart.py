@@ -14,6 +14,7 @@ from leakrt.core.images import find_images, read_image
 from leakrt.train.synthetic import SyntheticPlan, make_data_set
 
 
+@pytest.mark.slow
 def test_the_whole_way_ends_in_a_bundle_and_a_report_that_fetches_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     out = tmp_path / "quick start"
@@ -31,6 +32,40 @@ def test_the_whole_way_ends_in_a_bundle_and_a_report_that_fetches_nothing(tmp_pa
     pictures = [path.stat().st_mtime_ns for path in find_images(out / "data")]
     assert quickstart(out, seed=3, fast=True) == 0
     assert [path.stat().st_mtime_ns for path in find_images(out / "data")] == pictures
+    (out / "data" / "train" / "real" / "0099.jpg").write_bytes(page.encode())  # as if of a larger plan
+    before = Bundle(out / "bundle").provenance["data_fingerprint"]
+    assert quickstart(out, seed=4, fast=True) == 0  # another seed: all is made anew, nothing is mixed
+    assert Bundle(out / "bundle").provenance["data_fingerprint"] != before
+    assert len(find_images(out / "data")) == len(pictures)
+
+
+def test_pictures_are_made_again_where_making_others_was_cut_short(tmp_path, monkeypatch):
+    from leakrt.cli.quickstart import _make_data
+    from leakrt.core.progress import silent
+    from leakrt.train import synthetic
+
+    first, second = (SyntheticPlan(64, 3, 2, 2, 2, seed=seed) for seed in (7, 8))
+    assert _make_data(tmp_path, first, silent)
+    assert not _make_data(tmp_path, first, silent)
+    before = [p.read_bytes() for p in find_images(tmp_path)]
+
+    def cut_short(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(synthetic, "train_generators", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            _make_data(tmp_path, second, silent)
+    assert _make_data(tmp_path, first, silent)
+    assert [p.read_bytes() for p in find_images(tmp_path)] == before
+
+
+def test_a_smaller_plan_leaves_no_picture_of_a_larger_one(tmp_path):
+    make_data_set(tmp_path, SyntheticPlan(64, 5, 3, 3, 2, seed=7))
+    make_data_set(tmp_path, SyntheticPlan(64, 3, 2, 2, 2, seed=7))
+    counts = {s: len(find_images(tmp_path / "data" / s)) for s in ("train", "val", "test")}
+    assert counts == {"train": 12, "val": 8, "test": 8}
+    assert len(find_images(tmp_path / "open")) == 2
 
 
 def test_a_plan_gives_the_same_pictures_again_and_keeps_a_scene_in_one_split(tmp_path):
