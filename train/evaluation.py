@@ -14,17 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, roc_auc_score, roc_curve
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, roc_auc_score
 
 from ..core.decision import KINDS, Decision
 from ..core.errors import DataError
 from ..core.spec import ModelSpec
 from ..core.verdict import Verdict
+from .metrics import Doubles, expected_calibration_error, open_set_classification_rate, separation
 from .thresholds import alarm_interval, allowed_alarms
-
-ECE_BINS = 15
-
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -262,7 +259,7 @@ def open_metrics(closed: ClosedResults, unseen: OpenResults) -> OpenMetrics:
         auroc=auroc,
         fpr95=fpr95,
         oscr=open_set_classification_rate(
-            closed.confidence[closed.predicted == closed.labels], unseen, len(closed.labels)
+            closed.confidence[closed.predicted == closed.labels], unseen.confidence, len(closed.labels)
         ),
         auroc_density=auroc_density,
         fpr95_density=fpr95_density,
@@ -270,47 +267,6 @@ def open_metrics(closed: ClosedResults, unseen: OpenResults) -> OpenMetrics:
         called_real=float((kinds == "real").mean()),
         verdicts=_count(unseen.kinds),
     )
-
-
-def separation(closed: Doubles, unseen: Doubles) -> tuple[float, float]:
-    """AUROC and FPR at 95 % of telling closed images (positive, higher scores) from open ones.
-
-    FPR at 95 % as in Liang et al. (ICLR 2018): the share of open images accepted when 95 % of closed ones are.
-    """
-    is_closed = np.concatenate([np.ones(len(closed), bool), np.zeros(len(unseen), bool)])
-    scores = np.concatenate([closed, unseen])
-    false_positive, true_positive, _ = roc_curve(is_closed, scores, drop_intermediate=False)
-    return float(roc_auc_score(is_closed, scores)), float(false_positive[true_positive >= 0.95][0])
-
-
-def open_set_classification_rate(right: Doubles, unseen: OpenResults, closed_images: int) -> float:
-    """OSCR (Dhamija et al., NeurIPS 2018): area under correct classification over acceptance of open images.
-
-    `right` are the confidences of the closed images attributed rightly. The area is the chance that a closed image is
-    attributed rightly and with more confidence than an open one; ties count half.
-    """
-    ascending = np.sort(right)
-    at_least = len(right) - np.searchsorted(ascending, unseen.confidence, side="left")
-    above = len(right) - np.searchsorted(ascending, unseen.confidence, side="right")
-    return float((at_least + above).mean() / 2.0 / closed_images)
-
-
-def expected_calibration_error(confidence: Doubles, right: npt.NDArray[np.bool_], bins: int = ECE_BINS) -> float:
-    """Mean |accuracy - confidence| over bins of equal width, weighted by their images (Guo et al., ICML 2017)."""
-    counts, mean_confidence, accuracy = calibration_bins(confidence, right, bins)
-    filled = counts > 0
-    return float(np.abs(accuracy - mean_confidence)[filled] @ counts[filled] / len(confidence))
-
-
-def calibration_bins(
-    confidence: Doubles, right: npt.NDArray[np.bool_], bins: int = ECE_BINS
-) -> tuple[npt.NDArray[np.int64], Doubles, Doubles]:
-    """Images, mean confidence and accuracy of each bin (i / bins, (i + 1) / bins]; the means of an empty bin are 0."""
-    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    counts = np.bincount(index, minlength=bins)
-    filled = np.maximum(counts, 1)
-    mean_confidence = np.bincount(index, weights=confidence, minlength=bins) / filled
-    return counts, mean_confidence, np.bincount(index, weights=right, minlength=bins) / filled
 
 
 def _interval(decision: Decision, faces: int) -> tuple[int, int]:

@@ -12,7 +12,8 @@ from sklearn.metrics import auc, confusion_matrix, roc_curve
 
 from ..core.errors import require
 from ..core.files import atomic_write, storage_error
-from .evaluation import ECE_BINS, ClosedResults, OpenResults, calibration_bins
+from .evaluation import ClosedResults, OpenResults
+from .metrics import ECE_BINS, calibration_bins
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
