@@ -13,18 +13,16 @@ from pathlib import Path
 import pytest
 from bundles import random_bundle
 
-from leakrt.core.bundle import Bundle
+from leakrt.core.bundle import Bundle, density_name, graph_name, write_bundle
 from leakrt.core.graphs import leak_encoder_graph, vae_encoder_graph
 
 
 def add_variants(path: Path, int8_leak: bool) -> Path:
     """Add fp16 and int8 to an fp32 bundle by LeakRT's own converters, ranges and islands from its golden image.
 
-    No gate is asked: these are for building, not for judging. Without `int8_leak` the leak encoder of int8 stays
-    float32, as calibration may leave it.
+    No gate is asked, and golden.npz knows fp32 alone: these are for building, not for judging. Without `int8_leak`
+    the leak encoder of int8 stays float32, as calibration may leave it.
     """
-    from leakrt.calibration.measuring import load_variant
-    from leakrt.calibration.variant_files import NewVariant, add_variant
     from leakrt.engines.parity import golden_inputs
 
     bundle = Bundle(path)
@@ -34,26 +32,26 @@ def add_variants(path: Path, int8_leak: bool) -> Path:
     exact = {stem: bundle.graph(stem, "fp32") for stem in graphs}
     half = {s: halve(exact[s]) for s in graphs}
     int8 = {s: quantised(exact[s], s, given[s]) if int8_leak or s == "vae_encoder" else exact[s] for s in graphs}
+    files = {name: bundle.read(name) for name in bundle.file_sizes}
     for precision, made in (("fp16", half), ("int8", int8)):
-        runner = load_variant(bundle.spec, made["vae_encoder"], made["leak_encoder"], 1)
-        support, decision = bundle.support("fp32"), bundle.decisions["fp32"]
-        add_variant(
-            Bundle(path),
-            NewVariant(precision, made["vae_encoder"], made["leak_encoder"], support, decision, {"gate": {}}),
-            runner,
-        )
+        files |= {graph_name(stem, precision): model for stem, model in made.items()}
+        files[density_name(precision)] = files[density_name("fp32")]
+    decision = bundle.decisions["fp32"].to_json()
+    files["decision.json"] = json.dumps(dict.fromkeys(("fp32", "fp16", "int8"), decision)).encode()
+    write_bundle(path, bundle.spec, files, bundle.provenance)
     return path
 
 
 def halve(model: bytes) -> bytes:
     """Float16 inside, float32 at inputs and outputs."""
-    import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
+    from leakrt.export.graph_io import parse_graph
+
     logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.ERROR)
     blocked = ["ReduceLogSumExp", "ReduceMean", "Softmax", "InstanceNormalization"]
-    half = convert_float_to_float16(onnx.load_model_from_string(model), keep_io_types=True, op_block_list=blocked)
+    half = convert_float_to_float16(parse_graph(model, "graph"), keep_io_types=True, op_block_list=blocked)
     OnnxModel.graph_topological_sort(half.graph)
     return half.SerializeToString()
 
