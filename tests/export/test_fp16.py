@@ -50,10 +50,9 @@ def test_it_computes_what_rounding_says_it_will(case, choice):
     parsed, graph, value = case
     islands = islands_of(parsed, choice)
     exact = run(parsed.SerializeToString(), graph, value)
-    found, foreseen = (
-        run(convert(parsed, graph.stem, islands), graph, value),
-        run(rounded(parsed, islands), graph, value),
-    )
+    converted = convert(parsed, graph.stem, islands)
+    found, foreseen = run(converted, graph, value), run(rounded(parsed, islands), graph, value)
+    assert bool(kinds(onnx.load_model_from_string(converted))) == (choice != "all")
     for wanted, half, model in zip(exact, found, foreseen, strict=True):
         spread = wanted.std()
         assert np.abs(half - wanted).max() <= 0.02 * spread
@@ -61,7 +60,9 @@ def test_it_computes_what_rounding_says_it_will(case, choice):
             assert np.array_equal(half, wanted)
         else:
             assert np.abs(half - model).max() <= 0.01 * spread
-            assert not np.array_equal(half, wanted)
+            assert not np.array_equal(model, wanted)
+            # a single half node between islands may be exact: ONNX Runtime's CPU drops the casts on both its sides
+            assert choice == "every other" or not np.array_equal(half, wanted)
 
 
 def test_inputs_and_outputs_stay_float32_and_names_and_opset_stay(case):
@@ -166,13 +167,13 @@ def test_largest_values_are_those_of_all_inputs():
 
 
 def test_what_is_half_or_quantised_already_is_refused(case):
-    from variants import quantise
+    from variants import quantised
 
     parsed, graph, _ = case
     with pytest.raises(ModelError, match="is FP16 already"):
         check_convertible(parse_graph(convert(parsed, graph.stem, []), graph.stem), graph.stem)
     if graph.stem == "vae_encoder":
-        int8 = quantise(GRAPHS[graph.stem][0], (3, 40, 40), "image")
+        int8 = quantised(GRAPHS[graph.stem][0], graph.stem, [RNG.uniform(-1, 1, (2, 3, 40, 40)).astype(np.float32)])
         with pytest.raises(ModelError, match="is quantised"):
             check_convertible(parse_graph(int8, graph.stem), graph.stem)
 
