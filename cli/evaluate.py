@@ -12,6 +12,7 @@ import typer
 from .console import ConsoleProgress, coloured, printable, table
 
 if TYPE_CHECKING:
+    from ..core.bundle import Bundle
     from ..core.decision import Decision
     from ..core.progress import Progress
     from ..core.spec import ModelSpec
@@ -29,7 +30,7 @@ def evaluate(
     open_set: Annotated[
         Path | None, typer.Option("--open", metavar="FOLDER", help="Images of makers that training never saw.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of a bundle: fp32, fp16 or int8.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of a bundle: fp32, fp16, int8; all: side by side.")] = "auto",
     backend: Annotated[str, typer.Option(help="What runs a bundle; see `leakrt doctor`.")] = "auto",
     plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Draw confusion, ROC and reliability.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -41,9 +42,15 @@ def evaluate(
     """
     import json as json_module
 
-    from ..core.errors import require
+    from ..core.errors import UsageError, require
 
     require("sklearn", "train")
+    if precision == "all":
+        from .evaluate_precisions import evaluate_precisions
+
+        if (model / "run.json").is_file() or plots is not None:
+            raise UsageError("--precision all compares the variants of a bundle, and draws no plots")
+        return evaluate_precisions(model, data, split, open_set, backend, json)
     from ..train.evaluation import closed_results, open_results
     from ..train.evaluation import evaluate as measure
     from ..train.labelled import open_images
@@ -54,7 +61,7 @@ def evaluate(
     with ConsoleProgress("images") as progress:
         verdicts = opened.judge([*images.paths, *unseen], progress)
     closed, others = verdicts[: len(images.paths)], verdicts[len(images.paths) :]
-    _tell_failures(verdicts)
+    tell_failures(verdicts)
     result = measure(closed, images.labels, others, opened.spec, opened.decision)
     print(json_module.dumps(result.to_json(), ensure_ascii=False) if json else evaluation_text(result))
     if plots is not None:
@@ -119,17 +126,10 @@ class _OpenedBundle:
         self.spec: ModelSpec = self._detector.spec
         bundle = self._detector.bundle
         self.decision: Decision = bundle.decisions[self._detector.describe().precision]
-        seed = bundle.provenance.get("split_seed", 0)
-        self._split_seed = seed if isinstance(seed, int) else 0
 
     def images(self, data: Path, split: str) -> LabelledImages:
-        """The closed images; data that is split by itself is split as it was for training."""
-        from ..train.evaluation import check_classes
-        from ..train.labelled import labelled_images
-
-        images = labelled_images(data, split, self._split_seed)
-        check_classes(images.labels, self.spec)
-        return images
+        """The closed images."""
+        return bundle_images(self._detector.bundle, data, split)
 
     def judge(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
         """A verdict for each image."""
@@ -140,7 +140,19 @@ class _OpenedBundle:
         return found
 
 
-def _tell_failures(verdicts: Sequence[Verdict]) -> None:
+def bundle_images(bundle: Bundle, data: Path, split: str) -> LabelledImages:
+    """The closed images of a bundle; data that is split by itself is split as it was for training."""
+    from ..train.evaluation import check_classes
+    from ..train.labelled import labelled_images
+
+    seed = bundle.provenance.get("split_seed", 0)
+    images = labelled_images(data, split, seed if isinstance(seed, int) else 0)
+    check_classes(images.labels, bundle.spec)
+    return images
+
+
+def tell_failures(verdicts: Sequence[Verdict]) -> None:
+    """Name the first images that could not be judged, on stderr."""
     failed = [v for v in verdicts if v.error is not None]
     for verdict in failed[:_FAILURES_SHOWN]:
         print(f"leakrt: error: {printable(verdict.error or '')}", file=sys.stderr)

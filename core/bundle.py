@@ -150,6 +150,12 @@ class Bundle:
         self.require_precision(precision)
         return Support.from_bytes(self.read(density_name(precision)))
 
+    def variant_size(self, precision: str) -> int:
+        """Bytes of one precision's graphs and density. Raises BundleError when there is no such variant."""
+        self.require_precision(precision)
+        graphs = [graph_name(stem, precision) for stem in ("vae_encoder", "leak_encoder")]
+        return sum(self.file_sizes[name] for name in (*graphs, density_name(precision)))
+
     def golden(self) -> Golden:
         """The golden image with its expected outputs."""
         data = self.read("golden.npz")

@@ -204,3 +204,11 @@ def test_what_is_written_opens(tiny, tmp_path, name):
 def test_file_names_are_those_of_the_format():
     assert graph_name("vae_encoder", "int8") == "vae_encoder.int8.onnx"
     assert density_name("fp16") == "density.fp16.safetensors"
+
+
+def test_the_size_of_a_variant_is_that_of_its_graphs_and_density(tiny):
+    bundle = Bundle(tiny)
+    files = ("vae_encoder.fp32.onnx", "leak_encoder.fp32.onnx", "density.fp32.safetensors")
+    assert bundle.variant_size("fp32") == sum((tiny / name).stat().st_size for name in files)
+    with pytest.raises(BundleError, match="has no int8 variant"):
+        bundle.variant_size("int8")

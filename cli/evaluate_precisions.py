@@ -1,0 +1,118 @@
+"""`leakrt evaluate BUNDLE DATA --precision all`: the precisions of a bundle side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .console import ConsoleProgress, printable, table
+
+if TYPE_CHECKING:
+    from ..core.bundle import Bundle
+    from ..core.verdict import Verdict
+    from ..runtime.detector import Detector
+    from ..train.comparison import PrecisionResult
+
+
+def evaluate_precisions(path: Path, data: Path, split: str, open_set: Path | None, backend: str, json: bool) -> int:
+    """Judge the same images at each precision that may be used, image by image in turn, and print what each gives."""
+    import json as json_module
+
+    from ..core.bundle import Bundle
+    from ..train.labelled import open_images
+    from .evaluate import bundle_images, tell_failures
+
+    bundle = Bundle(path)
+    bundle.require_precision("fp32")
+    detectors, refused = _load(bundle, backend)
+    images, unseen = bundle_images(bundle, data, split), open_images(open_set)
+    verdicts = _judge(detectors, [*images.paths, *unseen])
+    tell_failures(verdicts["fp32"])
+    results = [_result(bundle, d, verdicts, precision, images.labels) for precision, d in detectors.items()]
+    if json:
+        measured = {r.precision: r.to_json() for r in results}
+        print(json_module.dumps({"precisions": measured, "refused": refused}, ensure_ascii=False))
+    else:
+        print(precisions_table(results))
+        for why in refused.values():
+            print(printable(why), file=sys.stderr)
+    return 1 if any(r.evaluation.failed for r in results) else 0
+
+
+def _load(bundle: Bundle, backend: str) -> tuple[dict[str, Detector], dict[str, str]]:
+    """A Detector for each precision that may be used here, and why the others may not."""
+    from ..core.errors import BackendError, BundleError
+    from ..runtime.detector import Detector
+
+    detectors, refused = {}, {}
+    for precision in bundle.precisions:
+        try:
+            detectors[precision] = Detector.load(bundle.path, backend, precision)
+        except (BackendError, BundleError) as error:
+            if precision == "fp32":
+                raise
+            refused[precision] = str(error)
+    return detectors, refused
+
+
+def _judge(detectors: dict[str, Detector], paths: Sequence[Path]) -> dict[str, list[Verdict]]:
+    """Verdicts by precision. One image goes through all of them before the next, so that all meet the same load."""
+    found: dict[str, list[Verdict]] = {precision: [] for precision in detectors}
+    streams = [detector.check_stream(paths, batch=1) for detector in detectors.values()]
+    with ConsoleProgress("images") as progress:
+        for done, row in enumerate(zip(*streams, strict=True), 1):
+            for verdicts, verdict in zip(found.values(), row, strict=True):
+                verdicts.append(verdict)
+            progress("judge", done, len(paths))
+    return found
+
+
+def _result(
+    bundle: Bundle, detector: Detector, verdicts: dict[str, list[Verdict]], precision: str, labels: Sequence[str]
+) -> PrecisionResult:
+    from ..train.comparison import PrecisionResult, agreement, latency
+    from ..train.evaluation import evaluate
+
+    found, closed = verdicts[precision], len(labels)
+    return PrecisionResult(
+        precision=precision,
+        backend=detector.describe().backend,
+        megabytes=bundle.variant_size(precision) / 1e6,
+        evaluation=evaluate(found[:closed], labels, found[closed:], bundle.spec, bundle.decisions[precision]),
+        agreement=agreement(verdicts["fp32"][:closed], found[:closed]),
+        latency=latency(found),
+        caught=detector.counters.caught,
+    )
+
+
+def precisions_table(results: Sequence[PrecisionResult]) -> str:
+    """One column for each precision."""
+    rows: list[tuple[str, ...]] = [("precision", *(r.precision for r in results))]
+    rows.append(("backend", *(r.backend for r in results)))
+    rows.append(("size", *(f"{r.megabytes:.2f} MB" for r in results)))
+    closed = [r.evaluation.closed for r in results]
+    rows.append(("macro AUC", *(f"{c.macro_auc:.4f}" for c in closed)))
+    rows.append(("less than fp32", *(f"{closed[0].macro_auc - c.macro_auc:+.5f}" for c in closed)))
+    rows.append(("balanced accuracy", *(f"{c.balanced_accuracy:.4f}" for c in closed)))
+    decided = [r.evaluation.decision for r in results]
+    rows.append(("false alarms", *(f"{d.false_alarm_count} of {d.real_faces}" for d in decided)))
+    rows.append(
+        (
+            "95 % interval",
+            *(f"{d.interval[0]} to {d.interval[1]}{'' if d.inside_interval else ', OUTSIDE'}" for d in decided),
+        )
+    )
+    rows.append(("coverage", *(f"{d.coverage:.1%}" for d in decided)))
+    same = [r.agreement for r in results]
+    rows.append(("labels as fp32", *(f"{a.labels:.2%}" for a in same)))
+    rows.append(("  confident half", *(f"{a.confident:.2%}" for a in same)))
+    rows.append(("verdicts as fp32", *(f"{a.verdicts:.2%}" for a in same)))
+    unseen = [r.evaluation.open for r in results]
+    if all(unseen):
+        rows.append(("open-set AUROC", *(f"{o.auroc:.4f}" for o in unseen if o)))
+    rows.append(("p50", *(f"{r.latency.p50:.2f} ms" for r in results)))
+    rows.append(("p99", *(f"{r.latency.p99:.2f} ms" for r in results)))
+    rows.append(("caught", *(str(r.caught) for r in results)))
+    return table(rows)
