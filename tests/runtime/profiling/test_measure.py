@@ -59,8 +59,9 @@ def test_the_stages_and_what_is_outside_add_up_to_the_call(detector, frame):
 
 
 def test_a_stage_that_takes_longer_is_seen_in_that_stage(detector, frame, monkeypatch):
-    slow = detector._backend.vae_encoder
-    monkeypatch.setattr(detector._backend, "vae_encoder", lambda image: (time.sleep(0.005), slow(image))[1])
+    backend = detector._guarded.variant.pipeline._backend
+    slow = backend.vae_encoder
+    monkeypatch.setattr(backend, "vae_encoder", lambda image: (time.sleep(0.005), slow(image))[1])
     found = measure([detector], [frame] * 2, 0.1)
     assert found.stages["vae_encoder"].p50 >= 10  # two images, one after another
     assert found.end_to_end.p50 >= found.stages["vae_encoder"].p50
