@@ -78,6 +78,8 @@ def test_a_picture_without_matplotlib_names_the_command_before_anything_is_measu
     ],
 )
 def test_bad_input_is_one_line(tiny, leakrt, arguments, code, why):
+    if "--plot" in arguments:
+        pytest.importorskip("matplotlib")
     bundle = () if arguments[0] == "none" else (tiny,)
     done = leakrt("profile", *bundle, *QUICK, *arguments)
     errors = [line for line in done.err.splitlines() if "error" in line]
