@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, require
 from .flavour import Flavour
 from .logger import Messages, explain
 from .names import (
@@ -49,8 +49,18 @@ def parse_network(
     problems = []
     for index in range(parser.num_errors):
         problem: ParserError = parser.get_error(index)
-        problems.append(" ".join(str(problem.desc()).split()))
+        problems.append(" ".join(f"{_node(model, problem.node())}{problem.desc()}".split()))
     raise ModelError(f"{name}: {flavour} can't parse the graph ({explain(problems or messages.errors)})")
+
+
+def _node(model: bytes, index: int) -> str:
+    """ "Conv conv1: " for the node a parser stopped at (8.5 tells its number alone); empty where it is none."""
+    onnx = require("onnx", "tensorrt")
+    try:
+        nodes = onnx.load_model_from_string(model).graph.node
+    except Exception:  # protobuf raises its own; the parser has said so already
+        return ""
+    return f"{nodes[index].op_type} {nodes[index].name}: " if 0 <= index < len(nodes) else ""
 
 
 def add_profiles(builder: Builder, config: IBuilderConfig, network: INetworkDefinition, batches: Sequence[int]) -> None:

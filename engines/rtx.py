@@ -17,7 +17,7 @@ class TensorRTRTX(TensorRT10):
 
     name = "tensorrt-rtx"
     has_levels = False  # it accepts them and builds the same bytes
-    has_timing_cache = False  # a timing cache makes it look for a GPU
+    has_timing_cache = False  # it has no effect, and reading a stored one makes the library look for a GPU
     targets = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
     def configure(self, config: IBuilderConfig, level: int, targets: Sequence[str]) -> None:

@@ -139,38 +139,6 @@ def test_without_a_gpu_the_current_one_can_not_be_built_for(build, no_gpu):
         build(targets=("current",))
 
 
-def test_a_graph_whose_image_size_is_dynamic_is_refused(rtx):
-    import onnx
-    from bundles import TINY_SPEC, vae_encoder
-
-    from leakrt.core.errors import ModelError
-    from leakrt.engines.builder import BuildJob, BuildOptions, build_engine
-
-    model = onnx.load_model_from_string(vae_encoder(TINY_SPEC))
-    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
-    job = BuildJob("vae_encoder", model.SerializeToString(), "fp32", (1,), BuildOptions(targets=("8.6",)), 0)
-    with pytest.raises(ModelError, match="the batch alone must be dynamic"):
-        build_engine(rtx, job, False, silent)
-
-
-def test_bytes_that_are_no_onnx_are_refused_in_one_line(rtx):
-    from leakrt.core.errors import ModelError
-    from leakrt.engines.builder import BuildJob, BuildOptions, build_engine
-
-    job = BuildJob("vae_encoder", b"nothing", "fp32", (1,), BuildOptions(targets=("8.6",)), 0)
-    with pytest.raises(ModelError, match=r"^vae_encoder: TensorRT-RTX .* can't parse the graph [^\n]*$"):
-        build_engine(rtx, job, False, silent)
-
-
-def test_a_builder_that_fails_says_why(rtx, variants, no_gpu):
-    from leakrt.engines.builder import BuildJob, BuildOptions, build_engine
-
-    model = Bundle(variants).graph("vae_encoder", "fp32")
-    job = BuildJob("vae_encoder", model, "fp32", (1,), BuildOptions(targets=("current",)), 0)
-    with pytest.raises(EngineError, match="did not build it: no NVIDIA driver here"):
-        build_engine(rtx, job, False, silent)
-
-
 def test_the_runtime_finds_what_was_built_and_is_told_why_it_does_not(build, variants, cache, rtx):
     from leakrt.engines.build import bundle_graphs, wanted_engine
     from leakrt.engines.device import Device

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from leakrt.core.errors import EngineError, StorageError, UsageError
+from leakrt.core.errors import EngineError, StorageError
 from leakrt.core.progress import silent
 
 pytest.importorskip("filelock", reason="the engine cache needs filelock (extra rtx)")
@@ -174,30 +174,3 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path, cache, portable, si
 def test_a_folder_of_engines_is_replaced(folder, cache, portable, signer):
     write(folder, cache, portable[:1], signer)
     assert not (folder / "leak_encoder.fp16.engine").exists()
-
-
-def test_the_private_key_is_made_once_and_for_its_owner_alone(signer):
-    from leakrt.engines.signing import Signer, config_folder
-
-    path = config_folder() / "signing.pem"
-    assert Signer.own().public_key == signer.public_key
-    if os.name != "nt":
-        assert path.stat().st_mode & 0o077 == 0
-        path.chmod(0o666)
-        with pytest.raises(EngineError, match="can be written by others"):
-            Signer.own()
-
-
-def test_a_trusted_key_stays_trusted_and_others_do_not_become_so():
-    from leakrt.engines.signing import check_public_key, config_folder, trust, trusted_keys
-
-    trust("ab" * 32)
-    trust("cd" * 32)
-    trust("ab" * 32)
-    assert trusted_keys() == {"ab" * 32, "cd" * 32}
-    with open(config_folder() / "trusted_keys", "a") as file:
-        file.write("kiosk 7\n")
-    with pytest.raises(EngineError, match="line 3: a public key is 64 hex digits"):
-        trusted_keys()
-    with pytest.raises(UsageError, match="64 hex digits"):
-        check_public_key("ab")
