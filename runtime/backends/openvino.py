@@ -6,6 +6,7 @@ variant runs in float32 too, and an int8 one keeps its float layers in float32.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,8 @@ class _Graph:
             if port.element_type.get_type_name() != "f32":
                 kind = port.element_type.get_type_name()
                 raise ModelError(f"{graph.stem}: {port.any_name} has type {kind}, where float32 is needed")
-        graph.check_declared([_declared(p) for p in compiled.inputs], [_declared(p) for p in compiled.outputs])
+        names = {graph.input.name, *(tensor.name for tensor in graph.outputs)}
+        graph.check_declared(*([_declared(p, names) for p in ports] for ports in (compiled.inputs, compiled.outputs)))
         self._outputs = [compiled.output(tensor.name) for tensor in graph.outputs]
         self._compiled = compiled
         self._request = compiled.create_infer_request()
@@ -94,9 +96,14 @@ class _Graph:
         return arrays
 
 
-def _declared(port: Any) -> tuple[str, list[int | None]]:
-    """Name and dimensions of an input or output; None where one is not fixed."""
-    return port.any_name, [d.get_length() if d.is_static else None for d in port.partial_shape]
+def _declared(port: Any, names: Collection[str]) -> tuple[str, list[int | None]]:
+    """Name and dimensions of an input or output; None where one is not fixed.
+
+    OpenVINO drops what does nothing, such as a product with 1, and its tensor then has the names of both ends: the one
+    among `names` counts.
+    """
+    name = next(iter(sorted(port.get_names() & set(names))), port.any_name)
+    return name, [d.get_length() if d.is_static else None for d in port.partial_shape]
 
 
 def _one_line(error: Exception) -> str:

@@ -148,3 +148,20 @@ def test_a_missing_library_is_told_with_its_install_command(variant, monkeypatch
         registry.choose("openvino")
     with pytest.raises(MissingExtraError, match=r"pip install 'leakrt\[openvino\]'"):
         OpenVinoBackend(variant, 1)
+
+
+@NEEDED
+def test_an_output_that_openvino_gives_two_names_is_found_by_its_own(variant):
+    onnx = pytest.importorskip("onnx", reason="the graph is drawn with onnx")
+    model = onnx.load_model_from_string(variant.leak_encoder)
+    inner = "/head/ReduceLogSumExp_output_0"  # which of two names comes first is a matter of their hashes
+    constants = {"mean": np.float32(1.79), "scale": np.float32(0.8)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in constants.items())
+    for node in model.graph.node:
+        node.output[:] = [inner if name == "scores" else name for name in node.output]
+    model.graph.node.append(onnx.helper.make_node("Sub", [inner, "mean"], ["centred"]))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["scale", "centred"], ["scores"]))
+    scaled = replace(variant, leak_encoder=model.SerializeToString())
+    noised = np.repeat(images(1)[:, None, :1, :5, :5], 3, axis=1).repeat(4, axis=2)
+    found = OpenVinoBackend(scaled, 1).leak_encoder(noised).scores
+    np.testing.assert_allclose(found, OnnxRuntimeBackend(scaled, 1).leak_encoder(noised).scores, atol=1e-5)
