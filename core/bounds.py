@@ -26,12 +26,15 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one image may give. A latent is float32 [4, S/8, S/8], scaled."""
+    """What one image may give. A latent is float32 [4, S/8, S/8], scaled.
 
-    latent: float = math.inf  # largest magnitude
+    The defaults are for a bundle that states none: they refuse what no VAE gives, whose scaled latents are about 1.
+    """
+
+    latent: float = 1e4  # largest magnitude
     latent_rms_low: float = 0.0
     latent_rms_high: float = math.inf
-    latent_edge: float = 1.0  # largest share of a latent's values that equal its largest or its smallest
+    latent_edge: float = 0.9  # largest share of a latent's values that equal its largest or its smallest
     embedding: float = math.inf  # largest magnitude
     scores: float = math.inf  # largest magnitude, before temperature
 
@@ -66,14 +69,14 @@ class Bounds:
         return ""
 
     def to_json(self) -> dict[str, float] | None:
-        """A JSON object with one entry a field; null for no bounds at all."""
-        return None if self == UNBOUNDED else asdict(self)
+        """A JSON object with one entry a field; null where none are stated."""
+        return None if self == UNSTATED else asdict(self)
 
     @classmethod
     def from_json(cls, data: Any) -> Bounds:
         """Read what `to_json` wrote. Raises BundleError."""
         if data is None:
-            return UNBOUNDED
+            return UNSTATED
         fields = cls.__dataclass_fields__
         if not isinstance(data, dict) or data.keys() != fields.keys():
             raise BundleError(f"decision: bounds hold {', '.join(fields)}, no others")
@@ -82,7 +85,7 @@ class Bounds:
         return cls(**{name: float(value) for name, value in data.items()})
 
 
-UNBOUNDED = Bounds()
+UNSTATED = Bounds()
 
 
 def observe(latents: Array, outputs: LeakOutputs) -> Bounds:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .bounds import UNBOUNDED, Bounds
+from .bounds import UNSTATED, Bounds
 from .errors import BundleError
 from .spec import ModelSpec
 
@@ -33,7 +33,7 @@ class Decision:
     validation_real: int  # real faces that the thresholds were fitted on
     validation_alarms: int  # of which this many raise an alarm at these thresholds
     tolerance: Mapping[str, float] = field(default_factory=dict)  # backend to largest |score difference|
-    bounds: Bounds = UNBOUNDED  # what outputs may be before they are called absurd
+    bounds: Bounds = UNSTATED  # what outputs may be before they are called absurd
 
     def __post_init__(self) -> None:
         numbers = (self.temperature, self.alarm_threshold, self.real_threshold, self.density_threshold)

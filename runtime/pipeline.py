@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..core.bounds import UNBOUNDED, Bounds
+from ..core.bounds import UNSTATED, Bounds
 from ..core.errors import BundleError
 from ..core.outputs import LeakOutputs
 from ..core.schedule import step_coefficients
@@ -39,7 +39,7 @@ class Pipeline:
     """A backend with everything around it, for one thread at a time. Its noise and buffers are made once."""
 
     def __init__(
-        self, spec: ModelSpec, support: Support, backend: Backend, threads: int, bounds: Bounds = UNBOUNDED
+        self, spec: ModelSpec, support: Support, backend: Backend, threads: int, bounds: Bounds = UNSTATED
     ) -> None:
         """Make the noise bank. Raises BundleError when the support is not of the spec's shape."""
         _check_support(spec, support)

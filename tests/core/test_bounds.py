@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from leakrt.core.bounds import EDGE_FLOOR, MARGIN, RMS_MARGIN, SCORE_MARGIN, UNBOUNDED, Bounds, observe
+from leakrt.core.bounds import EDGE_FLOOR, MARGIN, RMS_MARGIN, SCORE_MARGIN, UNSTATED, Bounds, observe
 from leakrt.core.errors import BundleError
 from leakrt.core.outputs import LeakOutputs
 
@@ -36,15 +36,15 @@ def test_everything_that_validation_gave_is_believed():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_one_value_that_is_not_finite_is_caught_even_without_bounds(bad):
+def test_one_value_that_is_not_finite_is_caught_even_without_stated_bounds(bad):
     latent = LATENTS[0].copy()
     latent[2, 1, 1] = bad
-    for bounds in (BOUNDS, UNBOUNDED):
+    for bounds in (BOUNDS, UNSTATED):
         assert fault(latent, bounds) == "the VAE encoder gave a value that is not finite"
     for name in ("scores", "embedding", "gates", "step_weights"):
         part = getattr(OUTPUTS, name).copy()
         part[0, 1] = bad
-        assert fault(bounds=UNBOUNDED, **{name: part}) == "the leak encoder gave a value that is not finite"
+        assert fault(bounds=UNSTATED, **{name: part}) == "the leak encoder gave a value that is not finite"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,16 @@ def test_one_value_that_is_not_finite_is_caught_even_without_bounds(bad):
 )
 def test_an_absurd_latent_is_caught_and_the_reason_says_how(latent, said):
     assert said in fault(latent)
-    assert fault(latent, UNBOUNDED) == ""
+
+
+@pytest.mark.parametrize("latent", [1e5 * LATENTS[0], np.full_like(LATENTS[0], 65504), 9e3 * np.sign(LATENTS[0])])
+def test_where_a_bundle_states_no_bounds_what_no_vae_gives_is_caught(latent):
+    assert fault(latent, UNSTATED) != ""
+
+
+@pytest.mark.parametrize("latent", [50 * LATENTS[0], np.clip(LATENTS[0], -0.8, 0.8)])
+def test_where_a_bundle_states_no_bounds_everything_else_is_believed(latent):
+    assert fault(latent, UNSTATED) == ""
 
 
 def test_absurd_scores_and_embeddings_are_caught():
@@ -83,8 +92,8 @@ def test_bounds_are_not_taken_from_what_is_not_finite():
 
 def test_they_come_back_from_json():
     assert Bounds.from_json(BOUNDS.to_json()) == BOUNDS
-    assert UNBOUNDED.to_json() is None
-    assert Bounds.from_json(None) is UNBOUNDED
+    assert UNSTATED.to_json() is None
+    assert Bounds.from_json(None) is UNSTATED
 
 
 @pytest.mark.parametrize("change", [{"latent": "1"}, {"scores": -1}, {"scores": math.nan}, {"x": 1}, {"latent": True}])
