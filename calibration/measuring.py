@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -14,8 +15,13 @@ from ..core.outputs import LeakOutputs
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
 from ..export.sessions import GraphRunner, Variant
+from ..runtime.backends import registry
+from ..runtime.backends.base import BackendKind
+from ..runtime.backends.base import Variant as GraphPair
 from ..train.predict import concatenate
 from .stream import Noising
+
+_OTHERS = ("openvino",)
 
 Array = npt.NDArray[np.float32]
 
@@ -49,6 +55,20 @@ def load_variant(spec: ModelSpec, vae_encoder: bytes, leak_encoder: bytes, threa
 def onnxruntime_only(threads: int) -> Backends:
     """The backend that is always there."""
     return Backends({"onnxruntime": lambda spec, precision, vae, leak: load_variant(spec, vae, leak, threads)})
+
+
+def installed(threads: int) -> Backends:
+    """ONNX Runtime, and whatever else of the runtime's CPU backends is installed."""
+    loaders = dict(onnxruntime_only(threads).loaders)
+    for name in _OTHERS:
+        kind = registry.kind(name)
+        if kind.probe().runs:
+            loaders[name] = partial(_load_on, kind, threads)
+    return Backends(loaders)
+
+
+def _load_on(kind: BackendKind, threads: int, spec: ModelSpec, precision: str, vae: bytes, leak: bytes) -> Runner:
+    return kind.load(GraphPair(spec, precision, vae, leak), threads)
 
 
 def run_images(

@@ -91,13 +91,13 @@ def _add_fp16(bundle: Path, data: Path, replace: bool, threads: int, json: bool)
     for module in ("torch", "onnx", "sklearn", "packaging"):
         require(module, "train")
     from ..calibration.fp16_variant import HalfOptions, add_fp16
-    from ..calibration.measuring import onnxruntime_only
+    from ..calibration.measuring import installed
     from ..runtime.threads import resolve_threads
 
     threads = resolve_threads(threads)
     options = HalfOptions(threads=threads, replace=replace)
     with ConsoleProgress("images") as progress:
-        result = add_fp16(bundle, data, options, onnxruntime_only(threads), progress)
+        result = add_fp16(bundle, data, options, installed(threads), progress)
     print(json_module.dumps(_half_json(result)) if json else _half_text(result))
     if result.written is None:
         print("leakrt: no fp16 variant passed its gate; the bundle stays as it was", file=sys.stderr)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from leakrt.calibration.fp16_variant import HalfOptions, add_fp16
 from leakrt.calibration.gate import Limits
-from leakrt.calibration.measuring import onnxruntime_only
+from leakrt.calibration.measuring import installed, onnxruntime_only
 from leakrt.core.bundle import Bundle, write_bundle
 from leakrt.core.errors import BackendError, BundleError, DataError, ModelError
 from leakrt.core.graphs import vae_encoder_graph
@@ -72,6 +72,16 @@ def test_a_variant_that_holds_is_written_loads_and_is_told_of(bundle, data):
     for name in ("vae_encoder.fp32.onnx", "leak_encoder.fp32.onnx", "density.fp32.safetensors"):
         assert (bundle / name).read_bytes() == before[name]
     assert len((bundle / "vae_encoder.fp16.onnx").read_bytes()) < len(before["vae_encoder.fp32.onnx"])
+
+
+def test_other_installed_backends_have_gates_of_their_own(bundle, data):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    add_fp16(bundle, data, HalfOptions(EASY, 1), installed(1), silent)
+    opened = Bundle(bundle)
+    assert gated_backends(opened.provenance, "fp16") == ("onnxruntime", "openvino")
+    assert opened.decisions["fp16"].tolerance.keys() == {"onnxruntime", "openvino"}
+    assert Detector.load(bundle, "openvino", threads=1).describe().precision == "fp16"
+    assert Detector.load(bundle, threads=1).describe().backend == "openvino"  # the first in the order of auto
 
 
 def test_thresholds_temperature_bandwidth_and_bounds_are_its_own(bundle, data):

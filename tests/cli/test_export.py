@@ -87,7 +87,7 @@ def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle)
     found = json.loads(anew.out)
     assert found["written"] == str(bundle)
     assert found["attempts"][-1]["failures"] == []
-    assert set(found["attempts"][-1]["gate"]) == {"rounded", "onnxruntime"}
+    assert set(found["attempts"][-1]["gate"]) >= {"rounded", "onnxruntime"}
 
 
 def test_a_gate_that_does_not_hold_is_exit_code_1_and_the_bundle_stays(leakrt, bundle, monkeypatch):

@@ -1,0 +1,72 @@
+"""A variant run over images on whatever backend is installed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+from leakrt import _core
+from leakrt.calibration.measuring import installed, load_variant, onnxruntime_only, run_images, run_latents
+from leakrt.core.bundle import Bundle
+from leakrt.runtime.backends import registry
+from leakrt.runtime.detector import Detector
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny):
+    return Bundle(tiny)
+
+
+def pictures(spec, count):
+    found = []
+    for i in range(count):
+        frame = np.random.default_rng(i).integers(0, 256, (45 + i, 61 - i, 3), dtype=np.uint8)
+        found.append(np.empty((3, spec.image_size, spec.image_size), np.float32))
+        _core.preprocess(frame, found[-1])
+    return found
+
+
+def graphs(bundle):
+    return bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
+
+
+def test_it_gives_what_the_runtime_gives(bundle, tiny):
+    images = pictures(bundle.spec, 3)
+    latents, outputs = run_images(load_variant(bundle.spec, *graphs(bundle), 1), bundle.spec, images)
+    expected = Detector.load(tiny, threads=1)._guarded.run(images)
+    assert latents.shape == (3, *bundle.spec.latent_shape)
+    for row, outcome in enumerate(expected):
+        np.testing.assert_allclose(outputs.scores[row], outcome.result.outputs.scores[outcome.row], atol=1e-6)
+    again = run_latents(load_variant(bundle.spec, *graphs(bundle), 1), bundle.spec, latents)
+    np.testing.assert_array_equal(again.scores, outputs.scores)
+
+
+def test_no_image_gives_empty_arrays_of_the_right_widths(bundle):
+    latents, outputs = run_images(load_variant(bundle.spec, *graphs(bundle), 1), bundle.spec, [])
+    assert latents.shape == (0, *bundle.spec.latent_shape)
+    assert outputs.scores.shape == (0, len(bundle.spec.class_names))
+
+
+def test_progress_counts_the_images(bundle):
+    seen = []
+    runner = load_variant(bundle.spec, *graphs(bundle), 1)
+    run_images(runner, bundle.spec, pictures(bundle.spec, 3), "task", 3, lambda *step: seen.append(step))
+    assert seen == [("task", 1, 3), ("task", 2, 3), ("task", 3, 3)]
+
+
+def test_onnx_runtime_comes_first_and_the_others_where_they_are_installed(bundle):
+    names = list(installed(1).loaders)
+    assert names[0] == next(iter(onnxruntime_only(1).loaders)) == "onnxruntime"
+    assert ("openvino" in names) == registry.kind("openvino").probe().runs
+
+
+@pytest.mark.skipif(not registry.kind("openvino").probe().runs, reason="openvino is not installed")
+def test_every_backend_measures_the_same(bundle):
+    images = pictures(bundle.spec, 2)
+    found = [
+        run_images(loader(bundle.spec, "fp32", *graphs(bundle)), bundle.spec, images)[1].scores
+        for loader in installed(1).loaders.values()
+    ]
+    np.testing.assert_allclose(found[1], found[0], atol=1e-4)
