@@ -19,7 +19,9 @@ def build(trt, precision="fp16", **options):
 
 
 @pytest.mark.parametrize(
-    ("precision", "flags"), [("fp32", set()), ("fp16", {"FP16"}), ("int8", {"FP16", "INT8"})], ids=lambda v: str(v)
+    ("precision", "flags"),
+    [("fp32", set()), ("fp16", {"FP16"}), ("int8", {"FP16", "INT8"})],
+    ids=["fp32", "fp16", "int8"],
 )
 def test_builder_flags_stand_for_what_the_onnx_holds(precision, flags):
     trt = RecordingTensorRT(OLD)
