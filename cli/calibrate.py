@@ -11,7 +11,9 @@ import typer
 from .console import ConsoleProgress, coloured, printable, table
 
 if TYPE_CHECKING:
-    from ..calibration.calibrate import Attempt, CalibrationResult
+    from ..calibration.attempts import Attempt
+    from ..calibration.calibrate import CalibrationResult
+    from ..calibration.gate import Limits
 
 
 def calibrate(
@@ -27,6 +29,9 @@ def calibrate(
     range_images: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Take ranges from these images instead.")
     ] = None,
+    weight_bits: Annotated[
+        int, typer.Option(help="7, exact on every CPU; 8 where every CPU that runs it has int8 dot products (VNNI).")
+    ] = 7,
     replace: Annotated[bool, typer.Option("--replace", help="Calibrate an int8 variant anew.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -41,8 +46,9 @@ def calibrate(
     from ..calibration.calibrate import CalibrationOptions
     from ..calibration.calibrate import calibrate as run_calibration
     from ..calibration.gate import Limits
-    from ..calibration.measuring import onnxruntime_only
+    from ..calibration.measuring import installed
     from ..calibration.methods import check_method
+    from ..calibration.qdq import WEIGHT_BITS
     from ..calibration.refit import RefitConfig
     from ..calibration.refitting import Refitter, teacher_of
     from ..core.bundle import Bundle
@@ -51,24 +57,24 @@ def calibrate(
     from ..train.run import Run
 
     check_method(method)
+    if weight_bits not in WEIGHT_BITS:
+        raise UsageError(f"weights of {weight_bits} bits; choose one of: {', '.join(map(str, WEIGHT_BITS))}")
     if refit and run is None:
         raise UsageError("the refit needs the run that the bundle was exported from: give --run RUN, or --no-refit")
     threads = resolve_threads(threads)
-    options = CalibrationOptions(
-        images, method, Limits(max_drop), threads=threads, range_images=range_images, replace=replace
-    )
+    options = CalibrationOptions(images, method, Limits(max_drop), weight_bits, threads, range_images, replace)
     refitter = Refitter(teacher_of(Run.open(run), Bundle(bundle)), RefitConfig()) if refit and run else None
     with ConsoleProgress("images") as progress:
         result = run_calibration(
-            bundle, data, options, refitter, onnxruntime_only(threads), cache_folder() / "ranges", progress
+            bundle, data, options, refitter, installed(threads), cache_folder() / "ranges", progress
         )
-    print(json_module.dumps(_to_json(result)) if json else _report(result))
+    print(json_module.dumps(_to_json(result, options.limits)) if json else _report(result))
     if result.written is None:
         print("leakrt: no attempt passed its gate; the bundle stays as it was", file=sys.stderr)
     return 0 if result.written else 1
 
 
-def _to_json(result: CalibrationResult) -> dict[str, object]:
+def _to_json(result: CalibrationResult, limits: Limits) -> dict[str, object]:
     return {
         "written": None if result.written is None else str(result.written),
         "attempts": [
@@ -76,8 +82,7 @@ def _to_json(result: CalibrationResult) -> dict[str, object]:
                 "int8_share": a.share,
                 "float_layers": list(a.float_layers),
                 "leak_encoder_int8": a.leak_int8,
-                "gate": {name: c.to_json() for name, c in a.gates.items()},
-                "speedup": a.speedup,
+                "backends": {name: found.to_json(limits) for name, found in a.backends.items()},
                 "failures": list(a.failures),
             }
             for a in result.attempts
@@ -114,10 +119,10 @@ def _attempt(attempt: Attempt) -> str:
     leak = "int8" if attempt.leak_int8 else "float"
     verdict = coloured("passed", "green") if not attempt.failures else coloured("refused", "red")
     lines = [f"{attempt.share:.1%} of the VAE in int8, leak encoder {leak}: {verdict}"]
-    for name, found in attempt.gates.items():
+    for name, found in ((name, backend.gate) for name, backend in attempt.backends.items()):
         lines.append(
             f"  {name}: macro AUC {found.macro_auc:.4f} (drop {found.macro_auc_drop:+.4f}), labels agree "
             f"{found.agreement:.1%}, of confident images {found.agreement_confident:.2%}, "
-            f"{attempt.speedup[name]:.2f} x as fast as fp32"
+            f"{attempt.backends[name].speedup:.2f} x as fast as fp32"
         )
     return "\n".join([*lines, *(f"  {why}" for why in attempt.failures)])

@@ -51,7 +51,7 @@ def bundle(tmp_path):
 
 @pytest.fixture
 def any_speed(monkeypatch):
-    monkeypatch.setattr("leakrt.calibration.calibrate.MIN_SPEEDUP", 0.0)
+    monkeypatch.setattr("leakrt.calibration.attempts.MIN_SPEEDUP", 0.0)
 
 
 def test_a_variant_that_passes_its_gate_loads_and_is_told_of_in_the_manifest(bundle, data, tmp_path, any_speed):
@@ -77,7 +77,7 @@ def test_a_variant_that_fails_its_gate_is_not_written(bundle, data, tmp_path, an
 
 
 def test_a_variant_that_is_no_faster_is_refused(bundle, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("leakrt.calibration.calibrate.MIN_SPEEDUP", 1e9)
+    monkeypatch.setattr("leakrt.calibration.attempts.MIN_SPEEDUP", 1e9)
     result = run(bundle, data, tmp_path / "cache")
     assert result.written is None
     assert any("as fast as fp32" in why for why in result.attempts[0].failures)

@@ -1,0 +1,138 @@
+"""One int8 variant measured on validation images, on every backend that is installed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.bundle import Bundle
+from ..core.errors import LeakRTError
+from ..core.outputs import LeakOutputs
+from ..core.progress import Progress
+from .gate import Comparison, Judged, Limits, compare, judge_all
+from .measuring import Backends, Runner, load_variant, run_images
+from .stream import images, preprocess_file
+from .variant_files import NewVariant
+
+MIN_SPEEDUP = 1.3  # over fp32 on some backend, or it is no int8 variant
+_TIMED_RUNS = 15
+_REFERENCE = "onnxruntime"
+
+Array = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class OnBackend:
+    """What one backend made of a variant."""
+
+    gate: Comparison
+    speedup: float  # fp32 time of the VAE encoder over int8 time, on this backend
+    score_difference: float  # largest |difference| from ONNX Runtime's scores of the same variant
+
+    def to_json(self, limits: Limits) -> dict[str, Any]:
+        """What the manifest tells of it."""
+        passed = not self.gate.failures(limits)
+        return {
+            **self.gate.to_json(),
+            "passed": passed,
+            "speedup": self.speedup,
+            "score_difference": self.score_difference,
+        }
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One set of int8 layers, fitted and measured."""
+
+    share: float  # of the VAE's multiplications in int8
+    float_layers: tuple[str, ...]  # of the VAE, back in floating point
+    leak_int8: bool
+    backends: dict[str, OnBackend]
+    failures: tuple[str, ...]  # on ONNX Runtime; empty: the gate holds
+
+
+class Examiner:
+    """Runs variants over the validation images. The fp32 variant is run once, on every backend."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        paths: Sequence[Path],
+        labels: Labels,
+        backends: Backends,
+        threads: int,
+        progress: Progress,
+    ) -> None:
+        """`labels` int64 [N] of the N images at `paths`. Raises what running fp32 on ONNX Runtime does."""
+        self._bundle, self._spec, self._paths, self._labels = bundle, bundle.spec, paths, labels
+        self._backends, self._threads, self._progress = backends, threads, progress
+        self._graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
+        exact = self.run(load_variant(self._spec, *self._graphs, threads), "fp32 on validation images")[1]
+        self._reference = judge_all(exact, labels, self._spec, bundle.decisions["fp32"], bundle.support("fp32"))
+        self.fp32_tolerance = self._tolerances(exact)
+
+    def run(self, runner: Runner, task: str) -> tuple[Array, LeakOutputs]:
+        """Latents and outputs of every validation image. Raises ModelError, ImageError."""
+        stream = (x[0] for x in images(self._paths, self._spec.image_size))
+        return run_images(runner, self._spec, stream, task, len(self._paths), self._progress)
+
+    def measure(self, variant: NewVariant, outputs: LeakOutputs) -> dict[str, OnBackend]:
+        """The variant on each backend that can run it; `outputs` are ONNX Runtime's. Raises what that one does."""
+        found = {}
+        for name, loader in self._backends.loaders.items():
+            try:
+                runner = loader(self._spec, variant.precision, variant.vae_encoder, variant.leak_encoder)
+                got = outputs if name == _REFERENCE else self.run(runner, f"int8 on {name}")[1]
+                gate = compare(self._reference, self._judge(got, variant), self._spec, variant.decision)
+                speedup = self._speedup(runner, loader(self._spec, "fp32", *self._graphs))
+                found[name] = OnBackend(gate, speedup, float(np.abs(got.scores - outputs.scores).max()))
+            except LeakRTError:
+                if name == _REFERENCE:
+                    raise
+        return found
+
+    def _judge(self, outputs: LeakOutputs, variant: NewVariant) -> Judged:
+        return judge_all(outputs, self._labels, self._spec, variant.decision, variant.support)
+
+    def _tolerances(self, exact: LeakOutputs) -> dict[str, float]:
+        """What fp32 may differ by on the other backends: where it keeps to ONNX Runtime's tolerance, that one."""
+        allowed = self._bundle.decisions["fp32"].tolerance.get(_REFERENCE, 0.0)
+        found = {}
+        for name, loader in self._backends.loaders.items():
+            if name == _REFERENCE:
+                continue
+            try:
+                got = self.run(loader(self._spec, "fp32", *self._graphs), f"fp32 on {name}")[1]
+            except LeakRTError:
+                continue
+            if float(np.abs(got.scores - exact.scores).max()) <= allowed:
+                found[name] = allowed
+        return found
+
+    def _speedup(self, int8: Runner, fp32: Runner) -> float:
+        """Median time of the VAE encoder at fp32 over that at int8, taken in turn so that both meet the same load."""
+        image = preprocess_file(self._paths[0], self._spec.image_size)[None]
+        times: tuple[list[float], list[float]] = ([], [])
+        for _ in range(_TIMED_RUNS):
+            for runner, taken in zip((fp32, int8), times, strict=True):
+                begin = time.perf_counter()
+                runner.vae_encoder(image)
+                taken.append(time.perf_counter() - begin)
+        return statistics.median(times[0]) / statistics.median(times[1])
+
+
+def failures(found: dict[str, OnBackend], limits: Limits) -> tuple[str, ...]:
+    """Why an attempt is refused; empty when its gate holds on ONNX Runtime and it is faster somewhere."""
+    held = found[_REFERENCE].gate.failures(limits)
+    best = max(backend.speedup for backend in found.values())
+    if best < MIN_SPEEDUP:
+        held = (*held, f"int8 is {best:.2f} x as fast as fp32 at best, under {MIN_SPEEDUP:g} x")
+    return held
