@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,23 @@ class Backend(Protocol):
 
     def describe(self) -> Description:
         """What runs, and where."""
+
+
+@dataclass(frozen=True)
+class ChainResult:
+    """What a batch of B images gave on a backend that runs the whole chain."""
+
+    latent: Array  # [B, 4, S/8, S/8], scaled
+    outputs: LeakOutputs  # of B x draws rows
+    latency_ms: Mapping[str, float]  # stage to milliseconds on the device, for the batch
+
+
+@runtime_checkable
+class ChainBackend(Backend, Protocol):
+    """A backend that takes images through VAE encoder, noising and leak encoder without their leaving its device."""
+
+    def chain(self, images: Array) -> ChainResult:
+        """images float32 [B, 3, S, S], B at most `batch`; the noise is the spec's. Raises ModelError, BackendError."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ...core.errors import ModelError
 from ...core.weights import Network, Node
-from .fusion import fuse
-from .group_norm import FUSED
+from .fusion import GROUP_NORM, fuse
+from .group_norm import Norm, fused, torch_norm
 from .operators import OPERATORS, READ_AS_NUMBERS
 
 WORKHORSES = frozenset({"Conv", "Gemm", "MatMul"})  # what carries nearly all of the work
@@ -67,12 +67,13 @@ class TorchNetwork:
         arithmetic: Arithmetic,
         device: torch.device,
         memory_format: torch.memory_format = torch.contiguous_format,
+        norm: Norm = torch_norm,
     ) -> None:
-        """Weights go to `device`, 4-dimensional ones in the memory format.
+        """Weights go to `device`, 4-dimensional ones in the memory format; `norm` is what group norms run.
 
         Raises ModelError naming the first operator that is not known.
         """
-        self._stem, self._arithmetic = stem, arithmetic
+        self._stem, self._arithmetic, self._known = stem, arithmetic, {**OPERATORS, **fused(norm)}
         network = fuse(network)
         self._input, self._outputs = network.input, network.outputs
         self._steps = self._plan(network)
@@ -122,7 +123,7 @@ class TorchNetwork:
         return tuple(self._step(node, tuple(over.get(index, ()))) for index, node in enumerate(network.nodes))
 
     def _step(self, node: Node, over: tuple[str, ...]) -> _Step:
-        make = FUSED.get(node.operator) or OPERATORS.get(node.operator)
+        make = self._known.get(node.operator)
         name = f"{node.operator} {node.outputs[0]}"
         if make is None:
             raise ModelError(f"{self._stem}: the torch backend does not know {name}; run the bundle on another backend")
@@ -153,7 +154,7 @@ class TorchNetwork:
     def _dtype(self, operators: set[str]) -> torch.dtype:
         """Half where all the workhorses are, for what comes to operators without a wish; float32 where they differ."""
         common = self._arithmetic.dtype if self._arithmetic.half == WORKHORSES else torch.float32
-        wishes = {torch.float32 if o in FUSED else self._takes(o) or common for o in operators}
+        wishes = {torch.float32 if o == GROUP_NORM else self._takes(o) or common for o in operators}
         return wishes.pop() if len(wishes) == 1 else torch.float32
 
 

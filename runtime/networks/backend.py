@@ -1,0 +1,141 @@
+"""The torch backend, loaded: a chain with what runs it, on the CPU or on a GPU."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+import torch
+
+from ...core.errors import BackendError
+from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
+from ...core.outputs import LeakOutputs
+from ...core.weights import Network
+from ..backends.base import Array, ChainResult, Description, Variant
+from ..machine import cpu_name
+from .chain import Placement, TorchChain
+from .cuda_graphs import GraphRunner, quickest
+from .group_norm import find_norm
+from .runner import DeviceResult, PlainRunner, Runner, exact, joined
+
+NAME = "torch"
+_SIZES = (1, 2, 4, 8, 16)  # batch sizes that graphs are made for
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+_WANTED = re.compile(r"Tried to allocate ([\d.]+ \w+)")
+
+_log = logging.getLogger(__name__)
+
+
+class TorchBackend:
+    """Both networks and the noising between them in one go; see `load_torch`."""
+
+    name = NAME
+
+    def __init__(self, variant: Variant, runner: Runner, device: torch.device, batch: int, threads: int) -> None:
+        """`batch`: images at once; it shrinks where the device's memory does not hold them."""
+        self.precision, self.batch = variant.precision, batch
+        self._spec, self._runner = variant.spec, runner
+        self._device, self._threads = device, threads
+
+    def chain(self, images: Array) -> ChainResult:
+        """See ChainBackend. Raises ModelError, BackendError when the device's memory holds not even one image."""
+        self._set_threads()
+        images = np.ascontiguousarray(images, np.float32)
+        found = self._in_batches(images)
+        latent, *outputs = found.arrays
+        self._check(vae_encoder_graph(self._spec), [latent], len(images))
+        self._check(leak_encoder_graph(self._spec), outputs, len(images) * self._spec.draws)
+        return ChainResult(latent, LeakOutputs(*outputs), found.latency_ms)
+
+    def vae_encoder(self, image: Array) -> Array:
+        """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""
+        return self._alone(vae_encoder_graph(self._spec), image)[0]
+
+    def leak_encoder(self, noised: Array) -> LeakOutputs:
+        """noised float32 [B, T, 4, S/8, S/8] to the four outputs, one row each. Raises ModelError."""
+        return LeakOutputs(*self._alone(leak_encoder_graph(self._spec), noised))
+
+    def describe(self) -> Description:
+        """What runs, and where."""
+        if self._device.type != "cuda":
+            return Description(NAME, torch.__version__, cpu_name(), self.precision, self._threads)
+        name, held = torch.cuda.get_device_name(self._device), torch.cuda.memory_reserved(self._device)
+        return Description(NAME, torch.__version__, name, self.precision, self._threads, held)
+
+    def _alone(self, graph: GraphSpec, value: Array) -> list[Array]:
+        """One of the networks, operator by operator."""
+        self._set_threads()
+        with torch.inference_mode(), exact():
+            tensor = torch.from_numpy(np.ascontiguousarray(value, np.float32)).to(self._device)
+            arrays = [np.array(output.cpu().numpy()) for output in self._runner.chain.alone(graph.stem, tensor)]
+        self._check(graph, arrays, len(value))
+        return arrays
+
+    def _in_batches(self, images: Array) -> DeviceResult:
+        """Batches of `batch`, which may shrink on the way."""
+        found, done = [], 0
+        while done < len(images):
+            part = images[done : done + self.batch]
+            found.append(self._run(part))
+            done += len(part)
+        return joined(found)
+
+    def _run(self, images: Array) -> DeviceResult:
+        """What the runner gives; where memory runs out, the same in halves, and smaller batches from then on."""
+        try:
+            return self._runner.run(images)
+        except torch.cuda.OutOfMemoryError as error:
+            found = _WANTED.search(str(error))
+            wanted = found[1] if found else "more than there is"
+        self._runner.forget(len(images))
+        if len(images) == 1:
+            raise BackendError(
+                f"the GPU is out of memory: {wanted} was wanted for one image; end what else runs there, or take "
+                "another backend"
+            )
+        self.batch = max(1, len(images) // 2)
+        _log.warning("the GPU is out of memory: %s was wanted for a batch of %d; going on with %d",
+                     wanted, len(images), self.batch)  # fmt: skip
+        return self._in_batches(images)
+
+    def _check(self, graph: GraphSpec, arrays: list[Array], batch: int) -> None:
+        for tensor, array in zip(graph.outputs, arrays, strict=True):
+            graph.check_shape(tensor, array.shape, batch)
+
+    def _set_threads(self) -> None:
+        torch.set_num_threads(self._threads)  # of the whole process: another detector may have set its own
+
+
+def load_torch(variant: Variant, networks: Mapping[str, Network], threads: int) -> TorchBackend:
+    """The variant on torch's current GPU, or where it sees none on the CPU.
+
+    On a GPU fp16 runs in float16 with float32 islands, as CUDA graphs, in the memory format that is faster there;
+    fp32 in float32 without TF32. On the CPU it is float32, one image at a time, so that no score depends on its batch.
+
+    Raises ModelError naming an operator that is not known, BackendError for fp16 without a GPU.
+    """
+    if torch.cuda.is_available():
+        return _on_gpu(variant, networks, threads)
+    if variant.precision != "fp32":
+        raise BackendError(f"torch runs {variant.precision} on a GPU only, and sees none here; take fp32")
+    device = torch.device("cpu")
+    chain = TorchChain(variant.spec, networks, Placement(device, torch.float32), threads)
+    return TorchBackend(variant, PlainRunner(chain, device), device, 1, threads)
+
+
+def _on_gpu(variant: Variant, networks: Mapping[str, Network], threads: int) -> TorchBackend:
+    device, spec = torch.device("cuda", torch.cuda.current_device()), variant.spec
+    norm = find_norm(device)
+
+    def make(memory_format: torch.memory_format) -> Runner:
+        placement = Placement(device, _DTYPES[variant.precision], memory_format, norm)
+        return GraphRunner(TorchChain(spec, networks, placement, threads), spec.image_size, device, _SIZES)
+
+    formats = (torch.channels_last, torch.contiguous_format)
+    blank = np.zeros((1, 3, spec.image_size, spec.image_size), np.float32)
+    runner = quickest([partial(make, f) for f in formats], blank)
+    torch.cuda.empty_cache()  # what the other one held
+    return TorchBackend(variant, runner, device, _SIZES[-1], threads)

@@ -1,0 +1,88 @@
+"""Runs a chain on images of the host and times its stages, as it stands: on the CPU, and on a GPU without graphs."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .chain import STAGES, TorchChain
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class DeviceResult:
+    """What a batch gave, on the host, and the milliseconds of each stage on the device."""
+
+    arrays: tuple[Array, ...]  # latent, scores, embedding, gates, step weights
+    latency_ms: dict[str, float]
+
+
+def joined(parts: Sequence[DeviceResult]) -> DeviceResult:
+    """The results of some of a batch's images after one another."""
+    arrays = tuple(np.concatenate(column) for column in zip(*(part.arrays for part in parts), strict=True))
+    return DeviceResult(arrays, stage_times(sum(part.latency_ms[stage] for part in parts) for stage in STAGES))
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """Convolutions in the precision they are given (no TF32) and by algorithms that give equal bits every time."""
+    flags = torch.backends.cudnn.flags
+    with flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
+
+
+class Runner(Protocol):
+    """For one thread at a time."""
+
+    chain: TorchChain
+
+    def run(self, images: Array) -> DeviceResult:
+        """images float32 [B, 3, S, S]. Raises ModelError, torch.cuda.OutOfMemoryError."""
+
+    def forget(self, size: int) -> None:
+        """Drop what is kept for batches of this size and larger ones."""
+
+
+class PlainRunner:
+    """Operator by operator."""
+
+    def __init__(self, chain: TorchChain, device: torch.device) -> None:
+        self.chain, self._device = chain, device
+
+    def run(self, images: Array) -> DeviceResult:
+        """See Runner. Stages are timed by the host's clock, waiting for the device after each."""
+        marks: list[float] = []
+        with torch.inference_mode(), exact():
+            outputs = self.chain(torch.from_numpy(images).to(self._device), lambda place: marks.append(self._now()))
+            arrays = tuple(np.array(tensor.cpu().numpy()) for tensor in outputs)
+        return DeviceResult(arrays, stage_times(1e3 * (b - a) for a, b in pairwise(marks)))
+
+    def forget(self, size: int) -> None:
+        """Nothing is kept but what torch's allocator does."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.current_stream(self._device).synchronize()
+        return time.perf_counter()
+
+
+def stage_times(milliseconds: Iterable[float]) -> dict[str, float]:
+    """By the names of the stages, in their order."""
+    return dict(zip(STAGES, milliseconds, strict=True))
+
+
+def to_host(tensors: Iterable[Tensor], rows: int, size: int) -> tuple[Array, ...]:
+    """Copies of the first `rows` images' part of pinned outputs that hold `size` images' rows."""
+    return tuple(tensor[: rows * len(tensor) // size].numpy().copy() for tensor in tensors)
