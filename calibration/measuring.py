@@ -36,6 +36,7 @@ class Runner(Protocol):
         """noised float32 [B, T, 4, S/8, S/8] to the four outputs."""
 
 
+Weights = Callable[[], bytes]
 Loader = Callable[[ModelSpec, str, bytes, bytes], Runner]  # spec, precision, VAE encoder, leak encoder
 
 
@@ -57,18 +58,30 @@ def onnxruntime_only(threads: int) -> Backends:
     return Backends({"onnxruntime": lambda spec, precision, vae, leak: load_variant(spec, vae, leak, threads)})
 
 
-def installed(threads: int) -> Backends:
-    """ONNX Runtime, and whatever else of the runtime's CPU backends is installed."""
+def installed(threads: int, weights: Weights | None = None) -> Backends:
+    """ONNX Runtime, and whatever else of the runtime's CPU backends is installed.
+
+    With a bundle's `weights` (see `runtime.loaded.weights_of`) and a GPU also torch, which runs fp16 there only.
+    """
     loaders = dict(onnxruntime_only(threads).loaders)
-    for name in _OTHERS:
+    for name in (*_OTHERS, *(["torch"] if weights is not None and _torch_sees_gpu() else [])):
         kind = registry.kind(name)
         if kind.probe().runs:
-            loaders[name] = partial(_load_on, kind, threads)
+            loaders[name] = partial(load_on, kind, threads, weights)
     return Backends(loaders)
 
 
-def _load_on(kind: BackendKind, threads: int, spec: ModelSpec, precision: str, vae: bytes, leak: bytes) -> Runner:
-    return kind.load(GraphPair(spec, precision, vae, leak), threads)
+def load_on(
+    kind: BackendKind, threads: int, weights: Weights | None, spec: ModelSpec, precision: str, vae: bytes, leak: bytes
+) -> Runner:
+    """A variant on one of the runtime's backends. Raises what loading there raises."""
+    return kind.load(GraphPair(spec, precision, vae, leak, weights), threads)
+
+
+def _torch_sees_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def run_images(

@@ -92,12 +92,15 @@ def _add_fp16(bundle: Path, data: Path, replace: bool, threads: int, json: bool)
         require(module, "train")
     from ..calibration.fp16_variant import HalfOptions, add_fp16
     from ..calibration.measuring import installed
+    from ..core.bundle import Bundle
+    from ..runtime.loaded import weights_of
     from ..runtime.threads import resolve_threads
 
     threads = resolve_threads(threads)
     options = HalfOptions(threads=threads, replace=replace)
+    backends = installed(threads, weights_of(Bundle(bundle)))
     with ConsoleProgress("images") as progress:
-        result = add_fp16(bundle, data, options, installed(threads), progress)
+        result = add_fp16(bundle, data, options, backends, progress)
     print(json_module.dumps(_half_json(result)) if json else _half_text(result))
     if result.written is None:
         print("leakrt: no fp16 variant passed its gate; the bundle stays as it was", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from ..core.bundle import Bundle
@@ -35,8 +35,13 @@ class LoadedVariant:
     def load(cls, bundle: Bundle, precision: str, backend: str, threads: int) -> LoadedVariant:
         """Load one precision on the backend of that name. Raises BundleError, ModelError, BackendError, ParityError."""
         graphs = bundle.graph("vae_encoder", precision), bundle.graph("leak_encoder", precision)
-        weights = partial(bundle.read, WEIGHTS_NAME) if bundle.has(WEIGHTS_NAME) else None
-        return cls(bundle, registry.load(backend, Variant(bundle.spec, precision, *graphs, weights), threads), threads)
+        variant = Variant(bundle.spec, precision, *graphs, weights_of(bundle))
+        return cls(bundle, registry.load(backend, variant, threads), threads)
+
+
+def weights_of(bundle: Bundle) -> Callable[[], bytes] | None:
+    """What reads the bundle's `weights.safetensors`; None where it holds none."""
+    return partial(bundle.read, WEIGHTS_NAME) if bundle.has(WEIGHTS_NAME) else None
 
 
 def quickest(bundle: Bundle, variants: Sequence[LoadedVariant]) -> LoadedVariant:

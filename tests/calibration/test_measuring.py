@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from leakrt import _core
-from leakrt.calibration.measuring import installed, load_variant, onnxruntime_only, run_images, run_latents
+from leakrt.calibration.measuring import installed, load_on, load_variant, onnxruntime_only, run_images, run_latents
 from leakrt.core.bundle import Bundle
 from leakrt.runtime.backends import registry
 from leakrt.runtime.detector import Detector
@@ -60,6 +60,23 @@ def test_onnx_runtime_comes_first_and_the_others_where_they_are_installed(bundle
     names = list(installed(1).loaders)
     assert names[0] == next(iter(onnxruntime_only(1).loaders)) == "onnxruntime"
     assert ("openvino" in names) == registry.kind("openvino").probe().runs
+
+
+def test_torch_measures_what_onnx_runtime_does_from_the_bundles_weights(bundle):
+    from leakrt.export.weights import weights_file
+
+    (data,) = weights_file({name: bundle.read(name) for name in bundle.hashes}).values()
+    images = pictures(bundle.spec, 2)
+    runner = load_on(registry.kind("torch"), 1, lambda: data, bundle.spec, "fp32", *graphs(bundle))
+    wanted = run_images(load_variant(bundle.spec, *graphs(bundle), 1), bundle.spec, images)[1]
+    np.testing.assert_allclose(run_images(runner, bundle.spec, images)[1].scores, wanted.scores, atol=1e-4)
+
+
+def test_torch_is_measured_on_a_gpu_only_and_with_weights_only():
+    import torch
+
+    assert "torch" not in installed(1).loaders
+    assert ("torch" in installed(1, lambda: b"").loaders) == torch.cuda.is_available()
 
 
 @pytest.mark.skipif(not registry.kind("openvino").probe().runs, reason="openvino is not installed")
