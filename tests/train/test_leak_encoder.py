@@ -138,8 +138,9 @@ def test_step_attention_is_trained_with_all_the_rest(encoder):
     encoder.train()
     scores, _, _, _ = encoder(noised(16))
     torch.nn.functional.cross_entropy(scores, torch.arange(16) % 3).backward()
-    still = [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert still == []
+    shift = "attention.score.2.bias"  # the softmax over steps ignores it: its gradient is zero but for rounding
+    learning = [(name, p) for name, p in encoder.named_parameters() if name != shift]
+    assert [name for name, p in learning if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
 def test_the_conv_encoder_pools_mean_and_deviation_of_every_channel():
