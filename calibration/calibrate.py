@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from .correct import IMAGES as CORRECTION_IMAGES
 from .correct import correct
 from .gate import Limits
 from .labelled import labelled, labels_of, paths_of
+from .layer_times import layer_times
 from .layers import find_layers, int8_share
 from .measuring import Backends, load_variant
 from .methods import check_method
@@ -59,6 +60,8 @@ class CalibrationResult:
     attempts: tuple[Attempt, ...]
     sensitivities: tuple[LayerSensitivity, ...]
     written: Path | None
+    fp32_ms: Mapping[str, float]  # layer of the VAE encoder to its time on ONNX Runtime
+    int8_ms: Mapping[str, float]  # the same in the last attempt
 
 
 def calibrate(
@@ -113,6 +116,7 @@ class _Calibration:
             self._bundle, self._val, self._labels, self._backends, self._options.threads, self._progress
         )
         attempts: list[Attempt] = []
+        vae = self._vae
         for layers in rungs(sensitivities):
             vae = self._quantised(self._vae, "vae_encoder", layers, ranges, self._correction_images())
             for leak, is_int8, train in self._leak_encoders(vae):
@@ -125,8 +129,17 @@ class _Calibration:
                 if not held:
                     told = self._reported(variant, attempts[-1], sensitivities, examiner)
                     runner = load_variant(self._spec, vae, leak, self._options.threads)
-                    return CalibrationResult(tuple(attempts), sensitivities, add_variant(self._bundle, told, runner))
-        return CalibrationResult(tuple(attempts), sensitivities, None)
+                    return self._result(attempts, sensitivities, add_variant(self._bundle, told, runner), vae)
+        return self._result(attempts, sensitivities, None, vae)
+
+    def _result(
+        self, attempts: Sequence[Attempt], sensitivities: tuple[LayerSensitivity, ...], written: Path | None, vae: bytes
+    ) -> CalibrationResult:
+        image = next(images(self._chosen.paths[:1], self._spec.image_size))
+        times = [
+            layer_times(graph, "vae_encoder", self._layers, image, self._options.threads) for graph in (self._vae, vae)
+        ]
+        return CalibrationResult(tuple(attempts), sensitivities, written, *times)
 
     def _choose(self) -> CalibrationImages:
         folder = self._options.range_images

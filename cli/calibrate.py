@@ -33,6 +33,9 @@ def calibrate(
         int, typer.Option(help="7, exact on every CPU; 8 where every CPU that runs it has int8 dot products (VNNI).")
     ] = 7,
     replace: Annotated[bool, typer.Option("--replace", help="Calibrate an int8 variant anew.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A PNG of the layers, what int8 does to each and what it saves.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
@@ -48,6 +51,7 @@ def calibrate(
     from ..calibration.gate import Limits
     from ..calibration.measuring import installed
     from ..calibration.methods import check_method
+    from ..calibration.picture import sensitivity_picture
     from ..calibration.qdq import WEIGHT_BITS
     from ..calibration.refit import RefitConfig
     from ..calibration.refitting import Refitter, teacher_of
@@ -64,10 +68,13 @@ def calibrate(
     threads = resolve_threads(threads)
     options = CalibrationOptions(images, method, Limits(max_drop), weight_bits, threads, range_images, replace)
     refitter = Refitter(teacher_of(Run.open(run), Bundle(bundle)), RefitConfig()) if refit and run else None
-    with ConsoleProgress("images") as progress:
+    with ConsoleProgress() as progress:
         result = run_calibration(
             bundle, data, options, refitter, installed(threads), cache_folder() / "ranges", progress
         )
+    if plot is not None:
+        last = result.attempts[-1]
+        sensitivity_picture(plot, result.sensitivities, last.float_layers, result.fp32_ms, result.int8_ms)
     print(json_module.dumps(_to_json(result, options.limits)) if json else _report(result))
     if result.written is None:
         print("leakrt: no attempt passed its gate; the bundle stays as it was", file=sys.stderr)
@@ -94,6 +101,8 @@ def _to_json(result: CalibrationResult, limits: Limits) -> dict[str, object]:
                 "latent_error": s.latent_error,
                 "score_error": s.score_error,
                 "labels_moved": s.labels_moved,
+                "fp32_ms": result.fp32_ms[s.layer.name],
+                "variant_ms": result.int8_ms[s.layer.name],
             }
             for s in result.sensitivities
         ],
@@ -101,7 +110,7 @@ def _to_json(result: CalibrationResult, limits: Limits) -> dict[str, object]:
 
 
 def _report(result: CalibrationResult) -> str:
-    rows = [("layer alone in int8", "of the work", "latents", "scores", "labels moved")]
+    rows = [("layer alone in int8", "of the work", "latents", "scores", "labels moved", "fp32 ms", "as shipped")]
     rows += [
         (
             printable(s.layer.name),
@@ -109,6 +118,8 @@ def _report(result: CalibrationResult) -> str:
             f"{s.latent_error:.4f}",
             f"{s.score_error:.4f}",
             f"{s.labels_moved:.1%}",
+            f"{result.fp32_ms[s.layer.name]:.2f}",
+            f"{result.int8_ms[s.layer.name]:.2f}",
         )
         for s in result.sensitivities
     ]

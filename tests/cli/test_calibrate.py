@@ -1,0 +1,256 @@
+"""`leakrt calibrate`: what is printed and written, and one line for every bad input, the bundle as it was."""
+
+from __future__ import annotations
+
+import errno
+import json
+import resource
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxslim")
+from PIL import Image
+from runs import CLASSES, COUNTS, texture, tiny_run
+
+from leakrt.core.bundle import Bundle, graph_name, write_bundle
+
+FAST = ("--images", 40, "--threads", 1)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A bundle of the tiny run; not to be written to."""
+    from leakrt.export.exporter import export_run
+    from leakrt.train.run import Run
+
+    path = tmp_path_factory.mktemp("exported") / "bundle"
+    export_run(Run.open(tiny_run() / "run"), path)
+    return path
+
+
+@pytest.fixture
+def bundle(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "bundle")
+
+
+@pytest.fixture
+def any_speed(monkeypatch):
+    monkeypatch.setattr("leakrt.calibration.attempts.MIN_SPEEDUP", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def files_of(bundle):
+    return {path.name: path.read_bytes() for path in bundle.iterdir()}
+
+
+def data():
+    return tiny_run() / "data"
+
+
+def graph_changed(bundle, change):
+    """The bundle with its VAE encoder changed, as another exporter might have made it."""
+    opened = Bundle(bundle)
+    files = {name: opened.read(name) for name in opened.file_sizes}
+    model = onnx.load_model_from_string(files[graph_name("vae_encoder", "fp32")])
+    change(model)
+    files[graph_name("vae_encoder", "fp32")] = model.SerializeToString()
+    write_bundle(bundle, opened.spec, files, opened.provenance)
+
+
+def test_with_a_refit_the_variant_is_written_and_the_table_tells_layers_backends_and_times(
+    leakrt, bundle, any_speed, tmp_path
+):
+    picture = tmp_path / "layers.png"
+    done = leakrt("calibrate", bundle, data(), "--run", tiny_run() / "run", *FAST, "--max-drop", 0.1, "--plot", picture)
+    assert done.code == 0, done.err
+    assert "layer alone in int8" in done.out
+    assert "onnxruntime: macro AUC" in done.out
+    assert "passed" in done.out
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+    told = Bundle(bundle).provenance["variants"]["int8"]
+    assert told["refitted"] is True
+    assert told["weight_bits"] == 7
+    assert told["int8_share"] >= 0.8
+    checked = leakrt("check", bundle, data() / "test" / "smooth", "--json", "--precision", "int8")
+    assert [json.loads(line)["precision"] for line in checked.lines] == ["int8"] * 6
+
+
+def test_without_a_refit_json_is_one_object_with_every_backend(leakrt, bundle, any_speed):
+    done = leakrt("calibrate", bundle, data(), "--no-refit", *FAST, "--max-drop", 0.1, "--json", "--weight-bits", 8)
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert told["written"] == str(bundle)
+    found = told["attempts"][-1]["backends"]["onnxruntime"]
+    assert found["passed"] is True
+    assert {"macro_auc_drop", "agreement", "agreement_confident", "false_alarms", "interval", "speedup"} <= set(found)
+    assert Bundle(bundle).provenance["variants"]["int8"]["weight_bits"] == 8
+
+
+def test_a_gate_that_does_not_hold_is_told_and_leaves_the_bundle(leakrt, bundle, any_speed):
+    before = files_of(bundle)
+    done = leakrt("calibrate", bundle, data(), "--no-refit", *FAST, "--max-drop", -1)
+    assert done.code == 1
+    assert "no attempt passed its gate; the bundle stays as it was" in done.err
+    assert "refused" in done.out
+    assert files_of(bundle) == before
+
+
+def folder_of(path, count, draw):
+    path.mkdir()
+    for i in range(count):
+        Image.fromarray(draw(i)).save(path / f"{i:03d}.png")
+    return path
+
+
+def flat(i):
+    return np.full((40, 40, 3), (i, 90, 20), np.uint8)
+
+
+def already(bundle):
+    opened = Bundle(bundle)
+    files = {name: opened.read(name) for name in opened.file_sizes}
+    decisions = json.loads(files["decision.json"])
+    for name in list(files):
+        if ".fp32." in name:
+            files[name.replace("fp32", "int8")] = files[name]
+    files["decision.json"] = json.dumps({**decisions, "int8": decisions["fp32"]}).encode()
+    write_bundle(bundle, opened.spec, files, opened.provenance)
+
+
+def quantised_inside(bundle):
+    def change(model):
+        scale = onnx.numpy_helper.from_array(np.float32(0.01), "s")
+        zero = onnx.numpy_helper.from_array(np.int8(0), "z")
+        first = model.graph.node[0]
+        model.graph.initializer.extend([scale, zero])
+        model.graph.node.insert(0, onnx.helper.make_node("QuantizeLinear", [first.input[0], "s", "z"], ["q"]))
+        model.graph.node.insert(1, onnx.helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]))
+        model.graph.node[2].input[0] = "d"
+
+    graph_changed(bundle, change)
+
+
+def foreign_operator(bundle):
+    def change(model):
+        last = model.graph.node[-1]
+        last.output[0] = "inner"
+        node = onnx.helper.make_node("Gelu", ["inner"], ["latent"], domain="com.microsoft")
+        model.graph.node.append(node)
+        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+
+    graph_changed(bundle, change)
+
+
+def nothing(bundle):
+    del bundle
+
+
+def bad_inputs():
+    """Name, what is done to the bundle, arguments in a folder, exit code, what is said."""
+    return [
+        ("no_images", nothing, lambda t: ["--range-images", folder_of(t / "f", 0, flat)], 1, "holds no images"),
+        ("no_folder", nothing, lambda t: ["--range-images", t / "nowhere"], 1, "no such folder"),
+        ("few_images", nothing, lambda t: ["--range-images", folder_of(t / "f", 31, small)], 1, "31 usable images"),
+        ("few_asked_for", nothing, lambda t: ["--images", 31], 1, "at least 32 are needed"),
+        ("flat", nothing, lambda t: ["--range-images", folder_of(t / "f", 40, flat)], 1, "40 are of one flat colour"),
+        ("int8_already", already, lambda t: [], 1, "has an int8 variant already; give --replace"),
+        ("quantised_graph", quantised_inside, lambda t: [], 1, "quantised already"),
+        ("foreign_operator", foreign_operator, lambda t: [], 1, "can't treat the operators com.microsoft.Gelu"),
+        ("method", nothing, lambda t: ["--method", "best"], 2, "choose one of: entropy, percentile, minmax, mse"),
+        ("weight_bits", nothing, lambda t: ["--weight-bits", 4], 2, "choose one of: 7, 8"),
+        ("no_run", nothing, lambda t: ["--refit"], 2, "--run RUN, or --no-refit"),
+        ("foreign_run", nothing, lambda t: ["--refit", "--run", t], 1, "is not a training run"),
+    ]
+
+
+def small(i):
+    return texture("smooth", i)
+
+
+@pytest.mark.parametrize("case", bad_inputs(), ids=lambda case: case[0])
+def test_bad_input_is_one_line_and_the_bundle_stays_as_it_was(leakrt, bundle, tmp_path, case):
+    _, prepare, arguments, code, message = case
+    prepare(bundle)
+    before = files_of(bundle)
+    given = arguments(tmp_path)
+    refit = [] if "--refit" in given else ["--no-refit"]
+    done = leakrt("calibrate", bundle, data(), *FAST, *refit, *given)
+    assert done.code == code
+    assert message in done.err.splitlines()[-1]
+    assert "Traceback" not in done.err
+    assert files_of(bundle) == before
+    assert not list(bundle.parent.glob(".bundle.*"))
+
+
+def test_images_of_mixed_sizes_and_kinds_are_calibrated_on_and_broken_ones_passed_over(
+    leakrt, bundle, any_speed, tmp_path
+):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for i in range(45):
+        picture = Image.fromarray(texture(CLASSES[i % 3], i, size=33 + 5 * i))
+        picture.save(folder / f"{i:03d}.{'jpg' if i % 2 else 'png'}")
+    (folder / "broken.png").write_bytes(b"\x89PNG")
+    done = leakrt("calibrate", bundle, data(), "--no-refit", *FAST, "--max-drop", 1, "--range-images", folder, "--json")
+    assert "Traceback" not in done.err
+    assert json.loads(done.out)["attempts"]
+
+
+def test_data_of_other_classes_is_refused(leakrt, bundle, tmp_path):
+    other = tmp_path / "other"
+    for split, count in COUNTS.items():
+        for name in ("blocky", "real", "stripes"):
+            shutil.copytree(data() / split / "real", other / split / name)
+            assert len(list((other / split / name).iterdir())) == count
+    before = files_of(bundle)
+    done = leakrt("calibrate", bundle, other, "--no-refit", *FAST)
+    assert done.code == 1
+    assert "holds blocky, real, stripes, where the bundle knows" in done.err
+    assert files_of(bundle) == before
+
+
+def test_a_disk_that_fills_up_at_the_end_leaves_the_bundle_and_no_half_written_one(
+    leakrt, bundle, any_speed, monkeypatch
+):
+    before = files_of(bundle)
+    whole = Path.write_bytes
+
+    def write(path, content):
+        if path.parent.name.startswith(".bundle.") and path.name == "golden.npz":
+            whole(path, content[:100])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    done = leakrt("calibrate", bundle, data(), "--no-refit", *FAST, "--max-drop", 0.5)
+    assert done.code == 1
+    assert "no space left while writing" in done.err.splitlines()[-1]
+    assert files_of(bundle) == before
+    assert not list(bundle.parent.glob(".bundle.*"))
+
+
+def test_a_file_system_that_takes_no_more_is_one_line(start_leakrt, bundle):
+    before = files_of(bundle)
+    process = start_leakrt(
+        "calibrate",
+        bundle,
+        data(),
+        "--no-refit",
+        *FAST,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500)),
+    )
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert err.splitlines()[-1].startswith("leakrt: ")
+    assert "can't write" in err or "no space" in err
+    assert files_of(bundle) == before
