@@ -111,6 +111,18 @@ def destroy_graph(graph: int) -> None:
 def graph_nodes(graph: int) -> int:
     """How many nodes the graph was captured with."""
 
+def create_event() -> int:
+    """A raw event that keeps times. PyCUDA has events of its own, but does not give their handles."""
+
+def destroy_event(event: int) -> None:
+    """Free an event."""
+
+def synchronize_event(event: int) -> None:
+    """Wait, without the GIL, until the stream has passed the event's last record."""
+
+def event_milliseconds(begin: int, end: int) -> float:
+    """The time between the last records of two events that their streams have passed."""
+
 def record_event(event: int, stream: int) -> None:
     """Record a raw event handle. In a capture it becomes a node that records the event in every launch of the graph
     (cudaEventRecordExternal), so that it keeps a time."""

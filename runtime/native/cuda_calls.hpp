@@ -51,7 +51,14 @@ void destroy_graph(Handle graph);
 // Nodes of a graph are not kept; the count was taken when it was captured.
 std::size_t graph_nodes(Handle graph);
 
+// Events that keep times. PyCUDA has events, but does not give their handles.
+Handle create_event();
+void destroy_event(Handle event);
 // Record an event on a stream. In a capture as an event-record node that keeps its time in every launch.
 void record_event(Handle event, Handle stream);
+// Wait until the stream has passed the event's last record.
+void synchronize_event(Handle event);
+// Milliseconds between the last records of two events that the streams have passed.
+float event_milliseconds(Handle begin, Handle end);
 
 }  // namespace leakrt

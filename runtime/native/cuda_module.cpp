@@ -54,5 +54,9 @@ NB_MODULE(_cuda, m) {
   m.def("launch_graph", &launch_graph, "graph"_a, "stream"_a, Unlocked());
   m.def("destroy_graph", &destroy_graph, "graph"_a, Unlocked());
   m.def("graph_nodes", &graph_nodes, "graph"_a);
+  m.def("create_event", &create_event);
+  m.def("destroy_event", &destroy_event, "event"_a);
+  m.def("synchronize_event", &synchronize_event, "event"_a, Unlocked());
+  m.def("event_milliseconds", &event_milliseconds, "begin"_a, "end"_a);
   m.def("record_event", &record_event, "event"_a, "stream"_a, Unlocked());
 }

@@ -9,6 +9,7 @@ namespace leakrt {
 namespace {
 
 cudaStream_t stream_of(Handle handle) { return reinterpret_cast<cudaStream_t>(handle); }
+cudaEvent_t event_of(Handle handle) { return reinterpret_cast<cudaEvent_t>(handle); }
 cudaGraphExec_t graph_of(Handle handle) { return reinterpret_cast<cudaGraphExec_t>(handle); }
 
 std::string version_text(int version) {
@@ -107,14 +108,29 @@ std::size_t graph_nodes(Handle graph) {
   return found->second;
 }
 
+Handle create_event() {
+  cudaEvent_t event = nullptr;
+  check_cuda(cudaEventCreateWithFlags(&event, cudaEventDefault), "making an event");
+  return reinterpret_cast<Handle>(event);
+}
+
+void destroy_event(Handle event) { check_cuda(cudaEventDestroy(event_of(event)), "destroying an event"); }
+
+void synchronize_event(Handle event) { check_cuda(cudaEventSynchronize(event_of(event)), "waiting for the GPU"); }
+
+float event_milliseconds(Handle begin, Handle end) {
+  float milliseconds = 0.0f;
+  check_cuda(cudaEventElapsedTime(&milliseconds, event_of(begin), event_of(end)), "reading a time");
+  return milliseconds;
+}
+
 void record_event(Handle event, Handle stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   check_cuda(cudaStreamIsCapturing(stream_of(stream), &status), "recording an event");
   // Outside a capture this flag is an error; inside one, without it, the event keeps no time.
   const unsigned flags =
       status == cudaStreamCaptureStatusActive ? cudaEventRecordExternal : cudaEventRecordDefault;
-  check_cuda(cudaEventRecordWithFlags(reinterpret_cast<cudaEvent_t>(event), stream_of(stream), flags),
-             "recording an event");
+  check_cuda(cudaEventRecordWithFlags(event_of(event), stream_of(stream), flags), "recording an event");
 }
 
 }  // namespace leakrt

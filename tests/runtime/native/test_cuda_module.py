@@ -39,6 +39,8 @@ def test_importing_it_loads_no_driver_and_no_cuda_library():
         lambda: _cuda.end_capture(0),
         lambda: _cuda.launch_graph(64, 0),
         lambda: _cuda.record_event(64, 0),
+        lambda: _cuda.create_event(),
+        lambda: _cuda.synchronize_event(64),
         lambda: _cuda.noise_kernel_info(),
     ],
 )
