@@ -116,7 +116,9 @@ Handle create_event() {
 
 void destroy_event(Handle event) { check_cuda(cudaEventDestroy(event_of(event)), "destroying an event"); }
 
-void synchronize_event(Handle event) { check_cuda(cudaEventSynchronize(event_of(event)), "waiting for the GPU"); }
+void synchronize_event(Handle event) {
+  check_cuda(cudaEventSynchronize(event_of(event)), "waiting for the GPU");
+}
 
 float event_milliseconds(Handle begin, Handle end) {
   float milliseconds = 0.0f;
