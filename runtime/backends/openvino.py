@@ -16,7 +16,7 @@ from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.outputs import LeakOutputs
 from .base import Array, Availability, BackendKind, Description, Variant
 from .external_data import refuse_external_data
-from .openvino_graph import open_core
+from .openvino_graph import hide_scales, open_core
 
 NAME = "openvino"
 _INSTALL = "pip install 'leakrt[openvino]'"
@@ -71,6 +71,7 @@ class _Graph:
         refuse_external_data(model, graph.stem)
         try:
             read = core.read_model(model=model)
+            hide_scales(read)
             compiled = core.compile_model(read, _DEVICE, settings(threads))
         except Exception as error:  # OpenVINO raises RuntimeError and its own, which share no base
             raise ModelError(f"{graph.stem}: OpenVINO can't load it ({_one_line(error)})") from error

@@ -17,6 +17,35 @@ def open_core() -> Any:
     return core
 
 
+def hide_scales(model: Any) -> None:
+    """Let no product with a constant that a Reshape follows be taken for a dequantisation; changes `model`.
+
+    OpenVINO's int8 passes pull such a product through the Reshape. A factor for each step, [1, T, 1, 1, 1], becomes one
+    for each channel there when T equals the number of channels, in silence, and a graph that can't be compiled when it
+    does not. A factor whose batch is known at run time alone is left where it is.
+    """
+    ops = require("openvino.opset13", "openvino")
+    for node in model.get_ordered_ops():
+        followers = {target.get_node().get_type_name() for target in node.output(0).get_target_inputs()}
+        if node.get_type_name() != "Multiply" or "Reshape" not in followers:
+            continue
+        for index in (0, 1):
+            factor, value = node.input_value(index), node.input_value(1 - index)
+            if factor.get_node().get_type_name() != "Constant" or not _is_per_row(factor, value):
+                continue
+            batch = ops.gather(ops.shape_of(value), ops.constant(np.int64([0])), ops.constant(np.int64(0)))
+            rows = ops.broadcast(ops.constant(np.int64(0)), batch)  # the only row of the factor, for each of the batch
+            node.input(index).replace_source_output(ops.gather(factor, rows, ops.constant(np.int64(0))).output(0))
+
+
+def _is_per_row(factor: Any, value: Any) -> bool:
+    """Whether the factor is the same for every row of a batch that is dynamic, and more than one number."""
+    shape, rank = list(factor.get_shape()), value.get_partial_shape().rank
+    if len(shape) < 2 or rank.is_dynamic or rank.get_length() != len(shape):
+        return False
+    return shape[0] == 1 and int(np.prod(shape)) > 1 and value.get_partial_shape()[0].is_dynamic
+
+
 def _log_sum_exp(node: Any) -> Any:
     """log sum exp(x) = m + log sum exp(x - m) with m the maximum, over the axes that the node names.
 
