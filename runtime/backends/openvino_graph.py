@@ -33,7 +33,7 @@ def hide_scales(model: Any) -> None:
             factor, value = node.input_value(index), node.input_value(1 - index)
             if factor.get_node().get_type_name() != "Constant" or not _is_per_row(factor, value):
                 continue
-            batch = ops.gather(ops.shape_of(value), ops.constant(np.int64([0])), ops.constant(np.int64(0)))
+            batch = ops.gather(ops.shape_of(value), ops.constant(np.zeros(1, np.int64)), ops.constant(np.int64(0)))
             rows = ops.broadcast(ops.constant(np.int64(0)), batch)  # the only row of the factor, for each of the batch
             node.input(index).replace_source_output(ops.gather(factor, rows, ops.constant(np.int64(0))).output(0))
 

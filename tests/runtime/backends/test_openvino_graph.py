@@ -35,7 +35,7 @@ def scaled_then_int8(steps: int) -> bytes:
         helper.make_node("Conv", ["rounded", "weights"], ["out"]),
     ]
     noised = helper.make_tensor_value_info("noised", TensorProto.FLOAT, ["batch", steps, CHANNELS, 7, 5])
-    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["rows", 6, 5, 3])
     tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()]
     graph = helper.make_graph(nodes, "graph", [noised], [out], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
