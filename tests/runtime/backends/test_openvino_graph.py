@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from leakrt.runtime.backends import openvino
 from leakrt.runtime.backends.openvino_graph import hide_scales, open_core
 
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'leakrt[train]'")
+helper, numpy_helper, TensorProto = onnx.helper, onnx.numpy_helper, onnx.TensorProto
 pytestmark = pytest.mark.skipif(
     not openvino.probe().runs, reason="openvino is not installed: pip install 'leakrt[openvino]'"
 )
