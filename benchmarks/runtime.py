@@ -28,7 +28,7 @@ import sys, time
 from pathlib import Path
 begin = time.perf_counter()
 from leakrt import Detector
-Detector.load(sys.argv[1]).check(sys.argv[2])
+Detector.load(sys.argv[1], "onnxruntime", "fp32").check(sys.argv[2])
 seconds = time.perf_counter() - begin
 # not ru_maxrss, which in a child starts at its parent's peak
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
@@ -51,7 +51,7 @@ def main() -> None:
 
 def _overhead(bundle: Path, image: Path, rounds: int) -> tuple[str, str, str]:
     """p50 of Detector.check on a frame over that of its two bare sessions, with the same threads."""
-    frame, detector = read_image(image).pixels, Detector.load(bundle)
+    frame, detector = read_image(image).pixels, Detector.load(bundle, "onnxruntime", "fp32")
     bare = _bare(bundle)
     pairs = [(milliseconds(lambda: detector.check(frame)), milliseconds(bare)) for _ in range(rounds + 10)][10:]
     ours, theirs = np.median(np.array(pairs), axis=0)
@@ -64,7 +64,7 @@ def _bare(bundle: Path) -> Callable[[], Any]:
     opened = Bundle(bundle)
     options = ort.SessionOptions()
     options.intra_op_num_threads = resolve_threads(0)
-    precision, spec = opened.precisions[0], opened.spec
+    precision, spec = "fp32", opened.spec
     vae, leak = (ort.InferenceSession(opened.graph(s, precision), options) for s in ("vae_encoder", "leak_encoder"))
     draw = np.random.default_rng(0)
     picture = draw.uniform(-1, 1, (1, 3, spec.image_size, spec.image_size)).astype(np.float32)
@@ -89,7 +89,7 @@ def _determinism(bundle: Path, images: list[Path]) -> tuple[str, str, str]:
     """The largest difference of any score over runs, batches of 1, 2, 3 and 8, and 1 to 3 threads."""
     reference, largest, kinds = None, 0.0, set()
     for threads in (1, 2, 3):
-        detector = Detector.load(bundle, threads=threads)
+        detector = Detector.load(bundle, "onnxruntime", "fp32", threads)
         for batch in (1, 2, 3, 8):
             verdicts = list(detector.check_stream(images, batch))
             scores = np.array([list(v.scores.values()) for v in verdicts])
