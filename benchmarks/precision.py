@@ -154,7 +154,10 @@ def _print_calibrations(tried: dict[str, dict[str, Any]]) -> None:
         last = found["attempts"][-1]
         for backend, got in last["backends"].items():
             same = f"labels {got['agreement']:.1%}, confident {got['agreement_confident']:.1%}"
-            print(f"  last attempt on {backend}, validation: macro AUC drop {got['macro_auc_drop']:+.4f}, {same}, ", end="")
+            print(
+                f"  last attempt on {backend}, validation: macro AUC drop {got['macro_auc_drop']:+.4f}, {same}, ",
+                end="",
+            )
             print(f"VAE {got['speedup']:.2f} x as fast as fp32")
 
 

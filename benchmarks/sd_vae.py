@@ -65,7 +65,9 @@ def main() -> None:
     vae, leak = ScaledEncoder(AutoencoderKL(**SD_VAE), spec.vae_scale).eval(), LeakEncoder(spec, TrainConfig()).eval()
     frame = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        detector = Detector.load(_write(Path(folder) / "bundle", spec, vae, leak, frame), "onnxruntime", threads=threads)
+        detector = Detector.load(
+            _write(Path(folder) / "bundle", spec, vae, leak, frame), "onnxruntime", threads=threads
+        )
     eager = _eager(spec, vae, leak)
     pairs = np.array(
         [(milliseconds(lambda: detector.check(frame)), milliseconds(eager)) for _ in range(args.rounds + 1)][1:]
