@@ -26,8 +26,9 @@ from leakrt.engines.build import BuildRequest, build_bundle, bundle_graphs
 from leakrt.engines.builder import BuildOptions
 from leakrt.engines.cache import EngineCache
 from leakrt.engines.derive import derive_graph
-from leakrt.engines.flavour import Flavour, load_flavour
+from leakrt.engines.flavour import Flavour
 from leakrt.engines.inspector import count_precisions
+from leakrt.engines.installed import load_flavour
 from leakrt.engines.parity import golden_inputs, run_graph
 from leakrt.engines.record import EngineRecord
 

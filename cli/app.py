@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .main import guarded
+from .guard import guarded
 
 VERBS = (
     "quickstart",

@@ -51,7 +51,7 @@ def build(
     from ..engines.builder import BuildOptions
     from ..engines.cache import default_cache
     from ..engines.device import find_device
-    from ..engines.flavour import load_flavour
+    from ..engines.installed import load_flavour
 
     if verify:
         find_device(device)  # before minutes of building

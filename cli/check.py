@@ -44,7 +44,7 @@ def check(
     """
     from ..core.images import find_images
     from ..runtime.detector import Detector
-    from ..runtime.explain import explain_stream
+    from ..runtime.explain_files import explain_stream
 
     paths = [image for path in images for image in find_images(path)]
     begin = time.perf_counter()

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import ConsoleProgress, coloured, printable, table
+from .console import ConsoleProgress, printable
+from .evaluate_precisions import evaluate_precisions
+from .evaluation_text import evaluation_text
+from .judged import bundle_images, tell_failures
 
 if TYPE_CHECKING:
-    from ..core.bundle import Bundle
     from ..core.decision import Decision
     from ..core.progress import Progress
     from ..core.spec import ModelSpec
     from ..core.verdict import Verdict
-    from ..train.evaluation import Evaluation
     from ..train.labelled import LabelledImages
-
-_FAILURES_SHOWN = 10
 
 
 def evaluate(
@@ -46,8 +45,6 @@ def evaluate(
 
     require("sklearn", "train")
     if precision == "all":
-        from .evaluate_precisions import evaluate_precisions
-
         if (model / "run.json").is_file() or plots is not None:
             raise UsageError("--precision all compares the variants of a bundle, and draws no plots")
         return evaluate_precisions(model, data, split, open_set, backend, json)
@@ -138,90 +135,3 @@ class _OpenedBundle:
             found.append(verdict)
             progress("judge", len(found), len(paths))
         return found
-
-
-def bundle_images(bundle: Bundle, data: Path, split: str) -> LabelledImages:
-    """The closed images of a bundle; data that is split by itself is split as it was for training."""
-    from ..train.evaluation import check_classes
-    from ..train.labelled import labelled_images
-
-    seed = bundle.provenance.get("split_seed", 0)
-    images = labelled_images(data, split, seed if isinstance(seed, int) else 0)
-    check_classes(images.labels, bundle.spec)
-    return images
-
-
-def tell_failures(verdicts: Sequence[Verdict]) -> None:
-    """Name the first images that could not be judged, on stderr."""
-    failed = [v for v in verdicts if v.error is not None]
-    for verdict in failed[:_FAILURES_SHOWN]:
-        print(f"leakrt: error: {printable(verdict.error or '')}", file=sys.stderr)
-    if len(failed) > _FAILURES_SHOWN:
-        print(f"leakrt: {len(failed) - _FAILURES_SHOWN} more images could not be judged", file=sys.stderr)
-
-
-def evaluation_text(result: Evaluation) -> str:
-    """All figures of an evaluation as aligned lines."""
-    sections = [("closed set", _closed(result)), ("decision", _decision(result))]
-    if result.open is not None:
-        sections.append(("open set", _open_set(result)))
-    parts = [f"{coloured(title, 'bold')}\n{table(rows)}" for title, rows in sections]
-    return "\n\n".join([*parts, _per_class(result)])
-
-
-def _closed(result: Evaluation) -> list[tuple[str, ...]]:
-    closed = result.closed
-    return [
-        ("images", str(closed.images)),
-        ("macro AUC", f"{closed.macro_auc:.4f}"),
-        ("balanced accuracy", f"{closed.balanced_accuracy:.4f}"),
-        ("top-1", f"{closed.top1:.4f}"),
-        ("calibration error", f"{closed.ece:.4f}"),
-        ("verdicts", ", ".join(f"{count} {kind}" for kind, count in closed.verdicts.items())),
-    ]
-
-
-def _decision(result: Evaluation) -> list[tuple[str, ...]]:
-    d = result.decision
-    inside = "inside" if d.inside_interval else "OUTSIDE"
-    return [
-        ("false alarms", f"{d.false_alarm_count} of {d.real_faces} real faces, {_percent(d.false_alarm_rate)}"),
-        (
-            "",
-            f"stated {_percent(d.false_alarm_target)}; {inside} its 95 % interval, {d.interval[0]} to {d.interval[1]}",
-        ),
-        ("coverage", f"{_percent(d.coverage)} of all, {_percent(d.coverage_real)} of real faces"),
-        (
-            "generated faces",
-            f"{_percent(d.generated_called_generated)} called generated, {_percent(d.generated_called_real)} real",
-        ),
-    ]
-
-
-def _open_set(result: Evaluation) -> list[tuple[str, ...]]:
-    unseen = result.open
-    assert unseen is not None
-    return [
-        ("images", str(unseen.images)),
-        ("AUROC", f"{unseen.auroc:.4f} by probability, {unseen.auroc_density:.4f} by log-density"),
-        ("FPR at 95 %", f"{unseen.fpr95:.4f}"),
-        ("OSCR", f"{unseen.oscr:.4f}"),
-        ("called", f"generated {_percent(unseen.called_generated)}, real {_percent(unseen.called_real)}"),
-    ]
-
-
-def _per_class(result: Evaluation) -> str:
-    """AUC and recall of each class, and what it is taken for most often."""
-    closed = result.closed
-    names = list(closed.per_class_auc)
-    rows: list[tuple[str, ...]] = [("class", "AUC", "recall", "most often taken for")]
-    for k, name in enumerate(names):
-        row = closed.confusion[k]
-        others = [(count, other) for other, count in enumerate(row) if other != k and count]
-        taken = f"{printable(names[max(others)[1]])} ({max(others)[0]})" if others else ""
-        rows.append((printable(name), f"{closed.per_class_auc[name]:.4f}", f"{row[k] / sum(row):.3f}", taken))
-    return table(rows)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .console import ConsoleProgress, printable, table
+from .judged import bundle_images, tell_failures
 
 if TYPE_CHECKING:
     from ..core.bundle import Bundle
@@ -22,7 +23,6 @@ def evaluate_precisions(path: Path, data: Path, split: str, open_set: Path | Non
 
     from ..core.bundle import Bundle
     from ..train.labelled import open_images
-    from .evaluate import bundle_images, tell_failures
 
     bundle = Bundle(path)
     bundle.require_precision("fp32")

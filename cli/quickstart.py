@@ -163,7 +163,7 @@ def _verdict_table(closed: Sequence[Verdict], labels: Sequence[str], unseen: Seq
 
 
 def _text(result: QuickstartResult) -> str:
-    from .evaluate import evaluation_text
+    from .evaluation_text import evaluation_text
 
     rows: list[tuple[str, ...]] = [("stage, ms", "p50", "p90", "p99")]
     rows += [(name, *(f"{value:.2f}" for value in values)) for name, values in result.latency.items()]

@@ -14,7 +14,7 @@ from ..core.files import atomic_write
 from ..core.images import find_images
 from ..core.verdict import Verdict
 from ..runtime.detector import Detector
-from ..runtime.explain import explain_stream
+from ..runtime.explain_files import explain_stream
 from ..train.evaluation import Evaluation, closed_results, open_results
 from ..train.plots import write_plots
 from ..train.spectra import residual_spectrum, spectrum_pictures

@@ -18,8 +18,8 @@ from ..core.files import atomic_folder, sha256_bytes
 from ..core.progress import Progress
 from .build import usable_here
 from .cache import EngineCache
-from .flavour import installed_flavours
 from .index import engine_lock
+from .installed import installed_flavours
 from .record import RECORD_LIMIT, EngineRecord
 from .signing import PUBLIC_KEY, Signer, check_signature
 

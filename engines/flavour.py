@@ -1,25 +1,18 @@
-"""The TensorRT libraries an engine can be built with, and what each version can do."""
+"""What LeakRT needs of a TensorRT library; each dialect (`tensorrt8`, `tensorrt10`, `rtx`) says how it does it."""
 
 from __future__ import annotations
 
-import importlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
-from ..core.errors import BackendError, MissingExtraError, UsageError
+from ..core.errors import UsageError
 from .names import BuilderFlag, IBuilderConfig, ICudaEngine, ILogger, Runtime, Trt
 
 FLAVOURS = ("tensorrt", "tensorrt-rtx")
 DEFAULT_LEVEL = 3
 LEVELS = range(6)
-_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-_INSTALL = {
-    "tensorrt": "on a Jetson install python3-libnvinfer and make the environment with --system-site-packages; "
-    "elsewhere: pip install tensorrt",
-    "tensorrt-rtx": "install it with: pip install 'leakrt[rtx]'",
-}
 
 
 class Flavour(ABC):
@@ -111,44 +104,7 @@ class Monitor:
         return self._share
 
 
-def load_flavour(name: str) -> Flavour:
-    """Import a TensorRT library. Raises UsageError (no such flavour), MissingExtraError, BackendError (its version)."""
-    if name not in FLAVOURS:
-        raise UsageError(f"no flavour {name!r}; choose one of: {', '.join(FLAVOURS)}")
-    try:
-        trt: Trt = importlib.import_module(_MODULES[name])
-    except (ImportError, OSError) as error:  # the bindings may be there without their libraries
-        raise MissingExtraError(f"{_MODULES[name]} does not import ({error}); {_INSTALL[name]}") from error
-    return _dialect(name, str(trt.__version__))(trt, str(trt.__version__))
-
-
-def installed_flavours() -> list[Flavour]:
-    """Those that import, in the order of FLAVOURS."""
-    found = []
-    for name in FLAVOURS:
-        try:
-            found.append(load_flavour(name))
-        except (MissingExtraError, BackendError):
-            continue
-    return found
-
-
 def version_numbers(version: str) -> tuple[int, ...]:
     """ "10.13.3.9" to (10, 13, 3, 9); a suffix that is no number ends it."""
     found = re.match(r"\d+(\.\d+)*", version)
     return tuple(map(int, found.group().split("."))) if found else ()
-
-
-def _dialect(name: str, version: str) -> Callable[[Trt, str], Flavour]:
-    from .rtx import TensorRTRTX
-    from .tensorrt8 import TensorRT8
-    from .tensorrt10 import TensorRT10
-
-    if name == "tensorrt-rtx":
-        return TensorRTRTX
-    numbers = version_numbers(version)
-    if numbers[:1] in ((10,), (11,)):
-        return TensorRT10
-    if numbers[:2] in ((8, 5), (8, 6)):
-        return TensorRT8
-    raise BackendError(f"TensorRT {version} is installed; LeakRT builds with 8.5, 8.6, 10 and 11: install one of these")

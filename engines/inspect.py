@@ -9,9 +9,10 @@ from typing import Any
 from ..core.errors import EngineError, LeakRTError
 from .cache import EngineCache
 from .device import list_devices, use_device
-from .flavour import Flavour, load_flavour
+from .flavour import Flavour
 from .index import read_index
 from .inspector import FusedLayer, InspectedEngine, count_precisions, parse_inspection
+from .installed import load_flavour
 from .key import device_misfit
 from .logger import Messages, explain, make_logger
 from .names import EngineInspector, ICudaEngine

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ..core.errors import ImageError, UsageError
-from ..core.files import atomic_write, storage_error
+from ..core.errors import ImageError
 from ..core.verdict import Verdict
 from .detector import Analysis, Detector
 from .prepare import Frame
@@ -65,34 +63,6 @@ def explain(detector: Detector, analysis: Analysis) -> Explanation:
         gates=_largest(evidence, gates),
         exemplars=tuple((f"{names[k]}/{m}", exemplars.of(k, m)) for k, m in near),
     )
-
-
-def explain_stream(detector: Detector, images: Sequence[Path], out: Path) -> Iterator[Verdict]:
-    """Verdicts like `Detector.check_stream`; before each one is given, its picture is written.
-
-    `out` is a PNG file for one image (further faces go beside it, numbered), else a folder. Raises UsageError,
-    StorageError, ModelError.
-    """
-    single = out.suffix.lower() == ".png"
-    if single and len(images) > 1:
-        raise UsageError(f"--explain {out} is one picture for {len(images)} images; name a folder")
-    try:
-        (out.parent if single else out).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(out, error) from error
-    return _explain_all(detector, images, out, single)
-
-
-def _explain_all(detector: Detector, images: Sequence[Path], out: Path, single: bool) -> Iterator[Verdict]:
-    from .explain_picture import draw_png
-
-    for number, image in enumerate(images):
-        for index, analysis in enumerate(detector.analyse(image)):
-            if analysis.evidence is not None:
-                name = out if single else out / f"{number:05d}-{image.stem}.png"
-                path = name if index == 0 else name.with_stem(f"{name.stem}-face{index}")
-                atomic_write(path, draw_png(explain(detector, analysis)))
-            yield analysis.verdict
 
 
 def _largest(evidence: npt.NDArray[np.float64], gates: npt.NDArray[np.float32]) -> tuple[GateEvidence, ...]:

@@ -184,7 +184,7 @@ def test_the_variant_builds_with_tensorrt_rtx(bundle, data, tmp_path, monkeypatc
     from leakrt.engines.build import BuildRequest, build_bundle
     from leakrt.engines.builder import BuildOptions
     from leakrt.engines.cache import EngineCache
-    from leakrt.engines.flavour import load_flavour
+    from leakrt.engines.installed import load_flavour
 
     make(bundle, data)
     request = BuildRequest("fp16", load_flavour("tensorrt-rtx"), BuildOptions(targets=("8.6",)))

@@ -29,7 +29,7 @@ def cache(tmp_path):
 def rtx():
     """TensorRT-RTX, which builds on any CPU."""
     require_rtx()
-    from leakrt.engines.flavour import load_flavour
+    from leakrt.engines.installed import load_flavour
 
     return load_flavour("tensorrt-rtx")
 

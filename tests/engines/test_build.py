@@ -164,7 +164,7 @@ from leakrt.core.bundle import Bundle
 from leakrt.engines.build import BuildRequest, build_bundle
 from leakrt.engines.builder import BuildOptions
 from leakrt.engines.cache import default_cache
-from leakrt.engines.flavour import load_flavour
+from leakrt.engines.installed import load_flavour
 def progress(task, done, total):
     if task == "build leak_encoder":
         print("building", flush=True)

@@ -49,7 +49,7 @@ def portable():
 
 
 def _installed() -> str:
-    from leakrt.engines.flavour import installed_flavours
+    from leakrt.engines.installed import installed_flavours
 
     return next((f.version for f in installed_flavours() if f.name == "tensorrt-rtx"), "1.7.1")
 

@@ -96,7 +96,7 @@ def test_the_real_bindings_take_this_dialect_or_say_that_there_is_no_driver(no_g
     )
     if not trt.__version__.startswith("8.5"):
         pytest.skip(f"tensorrt {trt.__version__} is installed, not 8.5")
-    from leakrt.engines.flavour import load_flavour
+    from leakrt.engines.installed import load_flavour
 
     flavour = load_flavour("tensorrt")
     assert isinstance(flavour, TensorRT8)

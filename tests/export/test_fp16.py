@@ -183,7 +183,7 @@ def test_a_strongly_typed_graph_builds_with_tensorrt_rtx(case, tmp_path):
         pytest.importorskip(module, reason=f"building needs {module} (extra rtx)")
     from leakrt.core.progress import silent
     from leakrt.engines.builder import BuildJob, BuildOptions, build_engine
-    from leakrt.engines.flavour import load_flavour
+    from leakrt.engines.installed import load_flavour
 
     parsed, graph, _ = case
     for choice in ("none", "last", "every other"):

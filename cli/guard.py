@@ -1,0 +1,47 @@
+"""What goes wrong, as one line on stderr and an exit code.
+
+Exit codes: 0 done; 1 an error, or an image that could not be judged; 2 wrong usage; 130 stopped by Ctrl-C;
+141 nobody reads the output any more. A traceback is a bug.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+from .console import printable
+
+USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The exit code of `work`; what a user can cause is told in one line on stderr."""
+    from ..core.errors import LeakRTError, UsageError
+
+    try:
+        return work()
+    except LeakRTError as error:
+        return _fail(f"error: {error}", USAGE if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        _drop_output()
+        return CLOSED_PIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_output()
+        where = f" while writing {error.filename}" if error.filename else ""
+        return _fail(f"error: no space left{where}; free some space and run the command again", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"leakrt: {printable(message)}", file=sys.stderr)
+    return code
+
+
+def _drop_output() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush can't fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,39 @@
+"""Explanations as files: a picture beside each verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..core.errors import UsageError
+from ..core.files import atomic_write, storage_error
+from ..core.verdict import Verdict
+from .detector import Detector
+from .explain import explain
+from .explain_picture import draw_png
+
+
+def explain_stream(detector: Detector, images: Sequence[Path], out: Path) -> Iterator[Verdict]:
+    """Verdicts like `Detector.check_stream`; before each one is given, its picture is written.
+
+    `out` is a PNG file for one image (further faces go beside it, numbered), else a folder. Raises UsageError,
+    StorageError, ModelError.
+    """
+    single = out.suffix.lower() == ".png"
+    if single and len(images) > 1:
+        raise UsageError(f"--explain {out} is one picture for {len(images)} images; name a folder")
+    try:
+        (out.parent if single else out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(out, error) from error
+    return _explain_all(detector, images, out, single)
+
+
+def _explain_all(detector: Detector, images: Sequence[Path], out: Path, single: bool) -> Iterator[Verdict]:
+    for number, image in enumerate(images):
+        for index, analysis in enumerate(detector.analyse(image)):
+            if analysis.evidence is not None:
+                name = out if single else out / f"{number:05d}-{image.stem}.png"
+                path = name if index == 0 else name.with_stem(f"{name.stem}-face{index}")
+                atomic_write(path, draw_png(explain(detector, analysis)))
+            yield analysis.verdict

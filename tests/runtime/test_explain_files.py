@@ -1,0 +1,43 @@
+"""Pictures beside verdicts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from leakrt import Detector
+from leakrt.core.errors import StorageError, UsageError
+from leakrt.core.images import find_images, read_image
+from leakrt.runtime.explain_files import explain_stream
+
+
+@pytest.fixture(scope="module")
+def detector(tiny):
+    return Detector.load(tiny)
+
+
+def test_a_folder_of_pictures_has_one_for_each_readable_image(detector, image_folder, tmp_path):
+    folder = image_folder(3)
+    (folder / "0001.png").write_bytes(b"")
+    paths = find_images(folder)
+    verdicts = list(explain_stream(detector, paths, tmp_path / "out" / "deep"))
+    assert [v.scores for v in verdicts] == [v.scores for v in detector.check_stream(paths)]
+    written = sorted((tmp_path / "out" / "deep").iterdir())
+    assert [file.name for file in written] == ["00000-0000.png", "00002-0002.png"]
+    assert read_image(written[0]).pixels.shape == (860, 1240, 3)
+
+
+def test_one_image_can_have_a_file_of_its_own(detector, image_folder, tmp_path):
+    list(explain_stream(detector, find_images(image_folder(1)), tmp_path / "why.PNG"))
+    assert np.any(read_image(tmp_path / "why.PNG").pixels != 255)
+
+
+def test_one_file_for_several_images_is_wrong_usage(detector, image_folder, tmp_path):
+    with pytest.raises(UsageError, match="is one picture for 2 images; name a folder"):
+        explain_stream(detector, find_images(image_folder(2)), tmp_path / "x.png")
+
+
+def test_a_place_that_can_not_be_written_is_told_before_anything_runs(detector, image_folder, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="can't write"):
+        explain_stream(detector, find_images(image_folder(1)), tmp_path / "file" / "out")
