@@ -1,4 +1,4 @@
-"""Attribution on LeakBench: three seeds with prototypes, gates and four steps, beside a one-step linear ablation.
+"""Attribution on LeakBench: three seeds with prototypes, gates and four steps, beside as many of a one-step ablation.
 
     python benchmarks/leakbench.py LEAKBENCH ENCODER.onnx [--work FOLDER] [--seeds 0,1,2] [--json FILE]
 
@@ -42,10 +42,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/leakbench.json"))
     args = parser.parse_args()
     full = {f"seed{seed}": _measure(args, int(seed), ablation=False) for seed in args.seeds.split(",")}
-    ablation = _measure(args, 0, ablation=True)
+    ablation = {f"linear{seed}": _measure(args, int(seed), ablation=True) for seed in args.seeds.split(",")}
     _print(full, ablation)
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(args.json, json.dumps({**full, "ablation": ablation}, indent=1).encode())
+    atomic_write(args.json, json.dumps({**full, **ablation}, indent=1).encode())
 
 
 def _measure(args: argparse.Namespace, seed: int, ablation: bool) -> dict[str, Any]:
@@ -88,17 +88,17 @@ def _ablation_figures(run: Run) -> dict[str, Any]:
     return {"macro_auc": float(np.mean(aucs)), "balanced_accuracy": float(balanced)}
 
 
-def _print(full: dict[str, dict[str, Any]], ablation: dict[str, Any]) -> None:
-    runs = list(full.values())
-    rows: list[tuple[str, ...]] = [("figure", "mean", "spread", *full, "ablation", "target")]
+def _print(full: dict[str, dict[str, Any]], ablation: dict[str, dict[str, Any]]) -> None:
+    runs, others = list(full.values()), list(ablation.values())
+    rows: list[tuple[str, ...]] = [("figure", "mean", "spread", *full, "ablation", "spread", "target")]
     for key, target in (
         ("macro_auc", TARGET_AUC),
         ("balanced_accuracy", TARGET_BALANCED),
         ("coverage", TARGET_COVERAGE),
     ):
-        rows.append(_row(key, runs, ablation.get(key), f"at least {target}"))
+        rows.append(_row(key, runs, others, f"at least {target}"))
     for key in ("coverage_real", "generated_called_generated", "open_auroc", "open_fpr95", "oscr", "ece"):
-        rows.append(_row(key, runs, None, ""))
+        rows.append(_row(key, runs, [], ""))
     print(table(rows))
     for name, run in full.items():
         low, high = run["false_alarm_interval"]
@@ -106,11 +106,16 @@ def _print(full: dict[str, dict[str, Any]], ablation: dict[str, Any]) -> None:
         print(f"  {name}: {run['false_alarm_count']} false alarms of {run['real_faces']}, {where} [{low}, {high}]")
 
 
-def _row(key: str, runs: list[dict[str, Any]], ablation: float | None, target: str) -> tuple[str, ...]:
-    values = [run[key] for run in runs]
-    spread = stdev(values) if len(values) > 1 else 0.0
-    last = "" if ablation is None else f"{ablation:.4f}"
-    return (key, f"{mean(values):.4f}", f"{spread:.4f}", *(f"{v:.4f}" for v in values), last, target)
+def _row(key: str, runs: list[dict[str, Any]], others: list[dict[str, Any]], target: str) -> tuple[str, ...]:
+    values, ablation = [run[key] for run in runs], [other[key] for other in others if key in other]
+    return (key, *_mean_and_spread(values), *(f"{v:.4f}" for v in values), *_mean_and_spread(ablation), target)
+
+
+def _mean_and_spread(values: list[float]) -> tuple[str, str]:
+    """Mean and standard deviation; blank without values."""
+    if not values:
+        return "", ""
+    return f"{mean(values):.4f}", f"{stdev(values) if len(values) > 1 else 0.0:.4f}"
 
 
 if __name__ == "__main__":

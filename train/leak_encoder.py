@@ -112,6 +112,7 @@ class LeakEncoder(nn.Module):
         self.head: nn.Module
         if config.head == "linear":
             self.head = LinearHead(classes, dim)
+            self.gate.requires_grad_(False)  # unused here: an optimiser would keep no state of it
         else:
             self.head = PrototypeHead(classes, spec.prototypes_per_class, dim)
         self._step_dropout, self._dim = config.step_dropout, dim

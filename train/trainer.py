@@ -52,9 +52,8 @@ class Trainer:
         self.encoder.set_latent_statistics(data.train.latents.std())
         self._val_latents = data.val.latents.plain()
         self._batches = Batches(data.train, spec, config)
-        self._optimizer = torch.optim.AdamW(
-            self.encoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self._parameters = [p for p in self.encoder.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
         total = config.epochs * len(self._batches)
         self._schedule = OneCycle(config.learning_rate, total, config.warmup_share)
         self.history: list[EpochMetrics] = []
@@ -162,13 +161,12 @@ class Trainer:
         try:
             self.encoder.load_state_dict(checkpoint.part("model"))
             state: dict[int, dict[str, Any]] = {}
-            parameters = list(self.encoder.parameters())
             for key, value in checkpoint.part("optimizer").items():
                 index, name = key.split(".", 1)
                 state.setdefault(int(index), {})[name] = value
-            if state.keys() != set(range(len(parameters))):
+            if state.keys() != set(range(len(self._parameters))):
                 raise ValueError("the optimiser's state lacks parameters")
-            kept = {index: _moments(parameters[index], values) for index, values in state.items()}
+            kept = {index: _moments(self._parameters[index], values) for index, values in state.items()}
             self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": kept})
             self.history = self._history(checkpoint.state["history"])
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:

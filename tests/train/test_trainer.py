@@ -61,6 +61,13 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, epoch):
     assert train(tmp_path / "stopped") == train(tmp_path / "whole")
 
 
+def test_an_interrupted_linear_ablation_goes_on_too(tmp_path):
+    linear = replace(CONFIG, head="linear")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", linear, report=stop_after(2))
+    assert train(tmp_path / "stopped", linear) == train(tmp_path / "whole", linear)
+
+
 def test_the_best_weights_are_those_of_the_first_epoch_with_the_best_auc(tmp_path):
     rows: list[EpochMetrics] = []
     train(tmp_path / "run", report=rows.append)
