@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto, TypeProto
 
 _FLOAT, _FLOAT16 = 1, 10  # onnx.TensorProto
 
@@ -62,18 +62,38 @@ def halve_output(model: ModelProto, name: str) -> None:
 def spell_out_instance_norm(model: ModelProto) -> int:
     """Write InstanceNormalization (what a group norm exports as at opset 17) as plain float32 arithmetic.
 
-    y = (x - mean) / sqrt(mean((x - mean)^2) + epsilon) * scale + bias, mean over all but batch and channel. Returns
-    how many there were. TensorRT 8.5 would hand them to a plugin that needs cuDNN.
+    y = (x - mean) / sqrt(mean((x - mean)^2) + epsilon) * scale + bias, mean over all but batch and channel; one on
+    float16 stands between casts, since its squares need not fit. Returns how many there were. TensorRT 8.5 would hand
+    them to a plugin that needs cuDNN.
     """
     graph = model.graph
-    ranks = _ranks(model)
+    types = _types(model)
     found = [node for node in graph.node if node.op_type == "InstanceNormalization"]
     for node in found:
         position = list(graph.node).index(node)
         graph.node.remove(node)
-        for offset, new in enumerate(_arithmetic(graph, node, ranks[node.input[0]])):
+        tensor = types[node.input[0]]
+        for offset, new in enumerate(_between_casts(graph, node, len(tensor.shape.dim), tensor.elem_type == _FLOAT16)):
             graph.node.insert(position + offset, new)
     return len(found)
+
+
+def _between_casts(graph: GraphProto, node: NodeProto, rank: int, half: bool) -> list[NodeProto]:
+    """The arithmetic; of a norm on float16 with its inputs cast to float32 before, and its result back after."""
+    from onnx import NodeProto, helper
+
+    if not half:
+        return _arithmetic(graph, node, rank)
+    stem, wide = node.name or node.output[0], NodeProto()
+    wide.CopyFrom(node)
+    wide.input[:] = [f"{stem}_{part}_float32" for part in ("x", "scale", "bias")]
+    wide.output[:] = [f"{stem}_float32"]
+    before = [
+        helper.make_node("Cast", [name], [cast], name=cast, to=_FLOAT)
+        for name, cast in zip(node.input, wide.input, strict=True)
+    ]
+    after = helper.make_node("Cast", list(wide.output), list(node.output), name=f"{stem}_float16", to=_FLOAT16)
+    return [*before, *_arithmetic(graph, wide, rank), after]
 
 
 def _arithmetic(graph: GraphProto, node: NodeProto, rank: int) -> list[NodeProto]:
@@ -109,12 +129,12 @@ def _arithmetic(graph: GraphProto, node: NodeProto, rank: int) -> list[NodeProto
     return [*nodes, last]
 
 
-def _ranks(model: ModelProto) -> dict[str, int]:
+def _types(model: ModelProto) -> dict[str, TypeProto.Tensor]:
     from onnx import shape_inference
 
     graph = shape_inference.infer_shapes(model).graph
     values = [*graph.input, *graph.value_info, *graph.output]
-    return {value.name: len(value.type.tensor_type.shape.dim) for value in values}
+    return {value.name: value.type.tensor_type for value in values}
 
 
 def _is_cast(node: NodeProto, source: str, target: int) -> bool:

@@ -38,6 +38,33 @@ def test_a_spelled_out_instance_norm_computes_the_same(channels, size):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_a_spelled_out_norm_on_float16_squares_in_float32():
+    from onnx import TensorProto, helper, numpy_helper
+
+    from leakrt.engines.parity import run_graph
+    from leakrt.engines.surgery import spell_out_instance_norm
+
+    rng, channels = np.random.default_rng(0), 5
+    halves = [rng.standard_normal(channels).astype(np.float16) for _ in range(2)]
+    weights = [numpy_helper.from_array(w, name) for w, name in zip(halves, ("scale", "bias"), strict=True)]
+    nodes = [
+        helper.make_node("Neg", ["image"], ["a"]),
+        helper.make_node("InstanceNormalization", ["a", "scale", "bias"], ["latent"], name="norm"),
+    ]
+    shape = ["B", channels, 7, 9]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, shape) for name in ("image", "latent")]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    given = (rng.standard_normal((2, channels, 7, 9)) * 3000).astype(np.float16).astype(np.float32)
+    assert spell_out_instance_norm(model) == 1
+    onnx.checker.check_model(model, full_check=True)
+    (found,) = run_graph(model.SerializeToString(), given, ("latent",))
+    centred = -given - (-given).mean((2, 3), keepdims=True)
+    normal = centred / np.sqrt((centred**2).mean((2, 3), keepdims=True) + 1e-5)
+    scale, bias = (w.astype(np.float32).reshape(1, -1, 1, 1) for w in halves)
+    np.testing.assert_allclose(found, normal * scale + bias, atol=4e-3)
+
+
 def test_casts_appear_where_the_inside_stays_float32():
     from bundles import vae_encoder
 
