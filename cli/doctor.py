@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import coloured, table
+from .console import coloured, printable, size, table
 
 if TYPE_CHECKING:
-    from ..runtime.doctor import Health
+    from ..runtime.doctor import Health, Nvidia
+    from ..runtime.doctoring.needs import Need
+
+_COLOURS = {"ready": "green", "missing": "yellow", "unfit": "red", "not needed": "dim"}
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> int:
-    """Show what is installed and what can run.
+    """Show what is installed, what can run, and what an NVIDIA GPU still needs.
 
-    Exit code 1 when something keeps this installation from checking images.
+    Exit code 1 when something keeps this installation from checking images; a missing GPU is nothing of that kind.
     """
     import json as json_module
 
@@ -26,8 +30,10 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON obj
         print(json_module.dumps(health.to_json(), ensure_ascii=False))
         return 1 if health.problems else 0
     print(table(_machine(health)))
-    print(f"\n{coloured('backends, in the order of auto', 'bold')}\n{table(_backends(health))}")
-    print(f"\n{coloured('packages', 'bold')}\n{table([(p.name, p.version or '-', p.extra) for p in health.packages])}")
+    _section("backends, in the order of auto", _backends(health))
+    _section("packages", [(p.name, p.version or "-", p.extra) for p in health.packages])
+    _section(_place(health.nvidia), [*_gpus(health.nvidia), *map(_need, health.nvidia.needs)])
+    _section("to get what is missing there", list(_commands(health.nvidia)))
     for extra, names in health.missing_extras().items():
         print(f"\n{extra} lacks {', '.join(names)}: pip install 'leakrt[{extra}]'")
     for problem in health.problems:
@@ -35,15 +41,60 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON obj
     return 1 if health.problems else 0
 
 
+def _section(title: str, rows: list[tuple[str, ...]]) -> None:
+    if rows:
+        print(f"\n{coloured(title, 'bold')}\n{table(rows)}")
+
+
 def _machine(health: Health) -> list[tuple[str, ...]]:
+    cache = health.nvidia.facts.cache
+    engines = f"{cache.engines} engines, {size(cache.bytes)} of {size(cache.limit)}, in {cache.path}"
     return [
         ("leakrt", health.leakrt),
         ("Python", f"{health.python} on {health.system}"),
         ("native core", health.simd or "does not load"),
         ("CPU threads", str(health.threads)),
-        ("cache", health.cache),
+        ("cache", printable(health.cache)),
+        *([("engine cache", printable(engines))] if cache.engines else []),
     ]
 
 
 def _backends(health: Health) -> list[tuple[str, ...]]:
     return [(b.backend, b.version or "-", "can run" if b.runs else f"{b.reason}; {b.install}") for b in health.backends]
+
+
+def _place(nvidia: Nvidia) -> str:
+    if nvidia.facts.jetson:
+        return f"on the GPU of this {printable(str(nvidia.facts.jetson))}"
+    return "on this machine's NVIDIA GPU" if nvidia.kind else "on an NVIDIA GPU; none was found, and a CPU needs none"
+
+
+def _gpus(nvidia: Nvidia) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for gpu in nvidia.facts.gpus:
+        kind = "shared with the CPU" if gpu.integrated else "of its own"
+        told = f"compute capability {gpu.device.capability}, {size(gpu.memory)} {kind}"
+        rows.append((f"GPU {gpu.index}", "found", f"{printable(gpu.device.name)}, {told}"))
+    return rows
+
+
+def _need(need: Need) -> tuple[str, ...]:
+    # The colour's own characters would upset the columns, so it goes to the last one, which is not padded.
+    return need.name, need.state, coloured(printable(need.detail), _COLOURS[need.state])
+
+
+def _commands(nvidia: Nvidia) -> Iterator[tuple[str, ...]]:
+    """One command a thing for the kind of this machine; for all kinds where it is not known."""
+    from ..runtime.doctoring.commands import KINDS
+
+    for need in nvidia.needs:
+        if nvidia.kind:
+            if need.commands.get(nvidia.kind):
+                yield need.name, need.commands[nvidia.kind]
+            continue
+        wanted = {kind: command for kind, command in need.commands.items() if command}
+        if len(set(wanted.values())) == 1 and len(wanted) == len(KINDS):
+            yield need.name, "any", next(iter(wanted.values()))
+            continue
+        for kind, command in wanted.items():
+            yield need.name, KINDS[kind], command

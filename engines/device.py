@@ -14,7 +14,7 @@ from typing import Any
 
 from ..core.errors import BackendError
 
-_MULTIPROCESSORS, _MAJOR, _MINOR = 16, 75, 76  # CUdevice_attribute
+_MULTIPROCESSORS, _INTEGRATED, _MAJOR, _MINOR = 16, 18, 75, 76  # CUdevice_attribute
 _ERRORS = {3: "the driver is shutting down", 100: "no NVIDIA GPU is visible", 803: "driver and library differ"}
 _VERSION_FILE = Path("/proc/driver/nvidia/version")
 
@@ -33,12 +33,23 @@ NO_DEVICE = Device()
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """A visible GPU with what an engine does not depend on."""
+
+    index: int  # what --device takes
+    device: Device
+    memory: int  # bytes
+    integrated: bool  # it shares the host's memory, as on a Jetson
+
+
+@dataclass(frozen=True)
 class Driver:
     """The driver found, or why there is none."""
 
     library: Any  # ctypes.CDLL, or None
     problem: str
     cuda: str  # highest CUDA version it supports, such as "12.4"
+    code: int = 0  # CUDA's error, where its start failed
 
 
 @lru_cache(maxsize=1)
@@ -55,18 +66,44 @@ def find_driver() -> Driver:
     code = library.cuInit(0)
     if code:
         reason = _ERRORS.get(code, f"its start failed with CUDA error {code}")
-        return Driver(None, f"the NVIDIA driver can't be used: {reason}", cuda)
+        return Driver(None, f"the NVIDIA driver can't be used: {reason}", cuda, code)
     return Driver(library, "", cuda)
 
 
 def list_devices() -> list[Device]:
-    """Every visible GPU, in the driver's order; empty where there is no driver."""
+    """Every visible GPU, in the driver's order; empty where there is no driver. Raises BackendError."""
     driver = find_driver()
     if driver.library is None:
         return []
     count = ctypes.c_int()
     _check(driver.library.cuDeviceGetCount(ctypes.byref(count)), "counting the GPUs")
     return [_describe(driver, index) for index in range(count.value)]
+
+
+def list_gpus() -> list[Gpu]:
+    """`list_devices`, each with its memory. Raises BackendError."""
+    library = find_driver().library
+    gpus = []
+    for index, device in enumerate(list_devices()):
+        handle, size = ctypes.c_int(), ctypes.c_size_t()
+        _check(library.cuDeviceGet(ctypes.byref(handle), index), f"opening GPU {index}")
+        _check(library.cuDeviceTotalMem_v2(ctypes.byref(size), handle), f"reading the memory of GPU {index}")
+        gpus.append(Gpu(index, device, size.value, bool(_attribute(library, handle, _INTEGRATED))))
+    return gpus
+
+
+def driver_version() -> str:
+    """Such as 550.54.15; empty where the kernel does not tell (Windows, some Jetsons)."""
+    try:
+        return parse_driver_version(_VERSION_FILE.read_text())
+    except OSError:
+        return ""
+
+
+def parse_driver_version(text: str) -> str:
+    """The version in /proc/driver/nvidia/version; empty where that names none, as on Thor ("TempVersion")."""
+    found = re.search(r"Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)", text)
+    return found.group(1) if found else ""
 
 
 def find_device(index: int) -> Device:
@@ -107,23 +144,13 @@ def _describe(driver: Driver, index: int) -> Device:
     _check(library.cuDeviceGetName(name, len(name), handle), f"naming GPU {index}")
     major, minor, processors = (_attribute(library, handle, a) for a in (_MAJOR, _MINOR, _MULTIPROCESSORS))
     text = name.value.decode("utf-8", "replace")
-    return Device(text, f"{major}.{minor}", processors, _driver_version() or f"CUDA {driver.cuda}")
+    return Device(text, f"{major}.{minor}", processors, driver_version() or f"CUDA {driver.cuda}")
 
 
 def _attribute(library: Any, handle: ctypes.c_int, attribute: int) -> int:
     value = ctypes.c_int()
     _check(library.cuDeviceGetAttribute(ctypes.byref(value), attribute, handle), "reading a GPU's properties")
     return value.value
-
-
-def _driver_version() -> str:
-    """Such as 550.54.15; empty where the kernel does not tell (Windows, some Jetsons)."""
-    try:
-        text = _VERSION_FILE.read_text()
-    except OSError:
-        return ""
-    found = re.search(r"Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)", text)
-    return found.group(1) if found else ""
 
 
 def _check(code: int, doing: str) -> None:

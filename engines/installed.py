@@ -12,7 +12,7 @@ from .rtx import TensorRTRTX
 from .tensorrt8 import TensorRT8
 from .tensorrt10 import TensorRT10
 
-_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _INSTALL = {
     "tensorrt": "on a Jetson install python3-libnvinfer and make the environment with --system-site-packages; "
     "elsewhere: pip install tensorrt",
@@ -25,9 +25,9 @@ def load_flavour(name: str) -> Flavour:
     if name not in FLAVOURS:
         raise UsageError(f"no flavour {name!r}; choose one of: {', '.join(FLAVOURS)}")
     try:
-        trt: Trt = importlib.import_module(_MODULES[name])
+        trt: Trt = importlib.import_module(MODULES[name])
     except (ImportError, OSError) as error:  # the bindings may be there without their libraries
-        raise MissingExtraError(f"{_MODULES[name]} does not import ({error}); {_INSTALL[name]}") from error
+        raise MissingExtraError(f"{MODULES[name]} does not import ({error}); {_INSTALL[name]}") from error
     return _dialect(name, str(trt.__version__))(trt, str(trt.__version__))
 
 

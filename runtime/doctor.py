@@ -17,6 +17,9 @@ from ..core.errors import LeakRTError
 from ..core.files import cache_folder
 from .backends.base import Availability
 from .backends.registry import probe_all
+from .doctoring.commands import machine_kind
+from .doctoring.facts import Facts, gather
+from .doctoring.needs import Need, judge
 from .threads import resolve_threads
 
 _REQUIREMENT = re.compile(r"""(?P<name>[\w.-]+)[^;]*(?:;.*extra\s*==\s*["'](?P<extra>[\w-]+)["'].*)?""")
@@ -33,6 +36,15 @@ class Package:
 
 
 @dataclass(frozen=True)
+class Nvidia:
+    """What there is of an NVIDIA GPU and of all that it takes. None of it is a problem where there is none."""
+
+    kind: str  # "jetson", "rtx", "datacenter"; empty where no GPU was found
+    facts: Facts
+    needs: tuple[Need, ...]
+
+
+@dataclass(frozen=True)
 class Health:
     """The state of this installation. `problems` are what keeps the base install from working, with what to do."""
 
@@ -44,6 +56,7 @@ class Health:
     cache: str
     packages: tuple[Package, ...]
     backends: tuple[Availability, ...]
+    nvidia: Nvidia
     problems: tuple[str, ...]
 
     def missing_extras(self) -> dict[str, tuple[str, ...]]:
@@ -83,8 +96,14 @@ def examine() -> Health:
         cache=str(cache),
         packages=packages,
         backends=backends,
+        nvidia=_nvidia(),
         problems=tuple(problems),
     )
+
+
+def _nvidia() -> Nvidia:
+    facts = gather()
+    return Nvidia(machine_kind(facts.jetson, facts.gpus), facts, judge(facts))
 
 
 def _packages() -> tuple[Package, ...]:

@@ -6,6 +6,8 @@ import json
 import re
 
 import pytest
+from machines import BARE, ORIN, RTX_PC
+from stand_in_driver import run_with_driver
 
 from leakrt import _core
 from leakrt.runtime import doctor as examination
@@ -66,3 +68,56 @@ def test_a_backend_that_can_not_run_says_what_it_needs(leakrt, monkeypatch):
     assert done.code == 1
     assert "onnxruntime is not installed; pip install onnxruntime" in done.out
     assert "no backend can run" in done.out
+
+
+def test_on_a_jetson_people_read_its_name_its_gpu_and_its_own_commands(leakrt, monkeypatch):
+    from dataclasses import replace
+
+    facts = replace(ORIN, pycuda="", libraries=(replace(ORIN.libraries[0], version=""), ORIN.libraries[1]), bindings=())
+    monkeypatch.setattr(examination, "gather", lambda: facts)
+    done = leakrt("doctor")
+    assert done.code == 0
+    assert "JetPack 6.2 (Jetson Linux 36.4.3)" in done.out
+    assert re.search(r"GPU 0 +found +Orin, compute capability 8\.7, 7\.0 GiB shared with the CPU", done.out)
+    commands = done.out.split("to get what is missing there\n")[1].splitlines()[:2]
+    assert [line.split(maxsplit=1) for line in commands] == [
+        ["PyCUDA", "PATH=/usr/local/cuda/bin:$PATH pip install 'leakrt[tensorrt]'"],
+        ["TensorRT", "sudo apt install python3-libnvinfer"],
+    ]
+
+
+def test_without_a_gpu_people_read_the_commands_of_every_kind_of_machine(leakrt, monkeypatch):
+    monkeypatch.setattr(examination, "gather", lambda: BARE)
+    done = leakrt("doctor")
+    assert done.code == 0
+    assert "on an NVIDIA GPU; none was found, and a CPU needs none" in done.out
+    for line in (
+        r"driver +Jetson +sudo apt install nvidia-l4t-cuda",
+        r"driver +RTX PC +sudo apt install nvidia-driver-580-open",
+        r"driver +datacenter GPU +sudo apt install nvidia-headless-580-server-open",
+        r"PyCUDA +any +PATH=/usr/local/cuda/bin:\$PATH pip install 'leakrt\[tensorrt\]'",
+        r"TensorRT-RTX +RTX PC +pip install 'leakrt\[rtx\]'",
+    ):
+        assert re.search(line, done.out), line
+    assert "TensorRT-RTX  Jetson" not in done.out
+
+
+def test_a_whole_machine_is_given_no_commands(leakrt, monkeypatch):
+    monkeypatch.setattr(examination, "gather", lambda: RTX_PC)
+    out = leakrt("doctor").out
+    assert "to get what is missing there" not in out
+    assert re.search(r"engine cache +2 engines, 1\.0 MiB of 8\.0 GiB, in /cache/engines", out)
+
+
+def test_a_driver_older_than_the_kernels_and_two_gpus_are_told_by_the_command_itself(tmp_path):
+    code = "import sys; sys.argv = ['leakrt', 'doctor', '--json']; from leakrt.cli.main import run; run()"
+    nvidia = json.loads(run_with_driver(tmp_path, code))["nvidia"]
+    facts, needs = nvidia["facts"], {need["name"]: need for need in nvidia["needs"]}
+    assert [(g["index"], g["device"]["name"], g["integrated"]) for g in facts["gpus"]] == [
+        (0, "First GPU", False), (1, "Second GPU", True),
+    ]  # fmt: skip
+    assert facts["driver"]["cuda"] == "12.4"
+    assert needs["driver"]["state"] == "ready"
+    if facts["kernels"]["toolkit"].startswith("13."):
+        assert needs["kernels"]["state"] == "unfit"
+        assert "and the driver supports CUDA up to 12.4" in needs["kernels"]["detail"]

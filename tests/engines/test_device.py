@@ -2,49 +2,48 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
-
 import pytest
+from stand_in_driver import run_with_driver
 
-_DRIVER = r"""
-#include <string.h>
-int cuDriverGetVersion(int *v) { *v = 12040; return 0; }
-int cuInit(unsigned f) { return START; }
-int cuDeviceGetCount(int *n) { *n = 2; return 0; }
-int cuDeviceGet(int *d, int i) { *d = i + 40; return i < 2 ? 0 : 101; }
-int cuDeviceGetName(char *s, int n, int d) { strncpy(s, d == 40 ? "First GPU" : "Second GPU", n); return 0; }
-int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? 8 : a == 76 ? d - 34 : 60 + d; return 0; }
-int cuDevicePrimaryCtxRetain(void **c, int d) { *c = (void *)(long)d; return d == 41 ? 2 : 0; }
-int cuDevicePrimaryCtxRelease_v2(int d) { return 0; }
-int cuCtxPushCurrent_v2(void *c) { return c ? 0 : 201; }
-int cuCtxPopCurrent_v2(void **c) { return 0; }
-"""
+from leakrt.engines.device import parse_driver_version
 
 
 def ask(tmp_path, code: str, start: int = 0) -> str:
     """What `code` prints in a process whose driver is the stand-in."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("a C compiler on Linux makes the stand-in driver")
-    source = tmp_path / "driver.c"
-    source.write_text(_DRIVER.replace("START", str(start)))
-    library = tmp_path / "libcuda.so.1"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
-    program = f"from leakrt.engines.device import *\nfrom leakrt.core.errors import LeakRTError\n{code}"
-    import os
-
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
-    )
-    return done.stdout
+    names = "from leakrt.engines.device import *\nfrom leakrt.core.errors import LeakRTError\n"
+    return run_with_driver(tmp_path, names + code, start)
 
 
 def test_two_gpus_are_told_apart(tmp_path):
     out = ask(tmp_path, "for d in list_devices(): print(d.name, d.capability, d.multiprocessors)")
     assert out.splitlines() == ["First GPU 8.6 100", "Second GPU 8.7 101"]
+
+
+def test_a_gpu_tells_its_memory_and_whether_it_shares_the_hosts(tmp_path):
+    out = ask(tmp_path, "for g in list_gpus(): print(g.index, g.device.name, g.memory >> 30, g.integrated)")
+    assert out.splitlines() == ["0 First GPU 10 False", "1 Second GPU 11 True"]
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Wed Jan 22 2025\n", "570.86.15"),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  575.57.08  Release Build  (dvs-builder@U16)\n",
+            "575.57.08",
+        ),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build  "
+            "(buildbrain@mobile-u64-6336-d8000)  Tue Jan  7 17:35:12 PST 2025\n"
+            "GCC version:  collect2: error: ld returned 1 exit status\n",
+            "540.4.0",
+        ),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  TempVersion  Release Build  (bugfix_main)\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_kernel_tells_the_drivers_version(text, version):
+    assert parse_driver_version(text) == version
 
 
 def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(tmp_path):
