@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from ..engines.cache import CachedEngine
 
 _ACTIONS = ("list", "prune", "verify", "add")
+_OWNERS = {"--max-size": "prune", "--key": "add", "--unsigned": "add"}
+_MOST_GIB = 1 << 20
 
 
 def engines(
     action: Annotated[str, typer.Argument(metavar="list|prune|verify|add", help="What to do.")],
     folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="For add: what build --out wrote.")] = None,
     max_size: Annotated[
-        float, typer.Option(metavar="GIB", help="For prune: how much to keep; the least recently used go first.")
-    ] = -1.0,
+        float | None, typer.Option(metavar="GIB", help="For prune: how much to keep; the least recently used go first.")
+    ] = None,
     key: Annotated[str, typer.Option(metavar="HEX", help="For add: trust this public key from now on.")] = "",
     unsigned: Annotated[bool, typer.Option("--unsigned", help="For add: take a folder that nobody signed.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -31,17 +33,24 @@ def engines(
     list: what it holds. verify: hash every engine; exit code 1 when one is broken. prune: remove what is broken, left
     over or over the limit. add FOLDER: check what `leakrt build --out` wrote on another machine, and install it.
     """
+    _check_usage(action, folder, {"--max-size": max_size is not None, "--key": bool(key), "--unsigned": unsigned})
+    if action == "add" and folder is not None:
+        return _add(folder, key, unsigned, json)
+    if action == "prune":
+        return _prune(max_size, json)
+    return _list(action == "verify", json)
+
+
+def _check_usage(action: str, folder: Path | None, given: dict[str, bool]) -> None:
     from ..core.errors import UsageError
 
     if action not in _ACTIONS:
         raise UsageError(f"engines {action}: no such action; choose one of: {', '.join(_ACTIONS)}")
     if (folder is not None) != (action == "add"):
         raise UsageError(f"engines {action}: " + ("name the folder" if action == "add" else "it takes no folder"))
-    if action == "add" and folder is not None:
-        return _add(folder, key, unsigned, json)
-    if action == "prune":
-        return _prune(max_size, json)
-    return _list(action == "verify", json)
+    for option, owner in _OWNERS.items():
+        if given[option] and action != owner:
+            raise UsageError(f"engines {action}: it does not take {option}, which is for {owner}")
 
 
 def _list(verify: bool, json: bool) -> int:
@@ -51,11 +60,12 @@ def _list(verify: bool, json: bool) -> int:
 
     cache = default_cache()
     found = cache.verify() if verify else cache.engines()
+    misfits = _misfits(found)
     if json:
         for engine in found:
-            print(json_module.dumps(_as_json(engine), ensure_ascii=False))
+            print(json_module.dumps(_as_json(engine, misfits), ensure_ascii=False))
     elif found:
-        print(table([_HEADER, *map(_row, found)], indent=""))
+        print(table([_HEADER, *(_row(engine, misfits) for engine in found)], indent=""))
     total = sum(engine.size for engine in found)
     where = printable(str(cache.root))
     print(f"leakrt: {len(found)} engines, {size(total)} of {size(cache.limit)}, in {where}", file=sys.stderr)
@@ -65,8 +75,27 @@ def _list(verify: bool, json: bool) -> int:
 _HEADER = ("engine", "graph", "precision", "batch", "for", "with", "size", "state")
 
 
-def _row(engine: CachedEngine) -> tuple[str, ...]:
-    state = coloured("ok", "green") if not engine.problem else coloured(printable(engine.problem), "red")
+def _misfits(engines: list[CachedEngine]) -> dict[str, str]:
+    """Digest to why a whole engine can't be run on this machine, for those that can't."""
+    from ..engines.build import usable_here
+    from ..engines.installed import installed_flavours
+
+    flavours = installed_flavours() if engines else []  # importing them takes a second
+    whole = [(engine.digest, engine.record) for engine in engines if engine.record and not engine.problem]
+    reasons = ((digest, next(usable_here(record, flavours), "")) for digest, record in whole)
+    return {digest: reason for digest, reason in reasons if reason}
+
+
+def _state(engine: CachedEngine, misfits: dict[str, str]) -> str:
+    if engine.problem:
+        return coloured(printable(engine.problem), "red")
+    if engine.digest in misfits:
+        return coloured(f"not for this machine: {printable(misfits[engine.digest])}", "yellow")
+    return coloured("ok", "green")
+
+
+def _row(engine: CachedEngine, misfits: dict[str, str]) -> tuple[str, ...]:
+    state = _state(engine, misfits)
     if engine.record is None:
         return (engine.digest[:8], "-", "-", "-", "-", "-", size(engine.size), state)
     key = engine.record.key
@@ -77,25 +106,29 @@ def _row(engine: CachedEngine) -> tuple[str, ...]:
     return (*map(printable, cells), state)
 
 
-def _as_json(engine: CachedEngine) -> dict[str, Any]:
+def _as_json(engine: CachedEngine, misfits: dict[str, str]) -> dict[str, Any]:
     return {
         "digest": engine.digest,
         "path": str(engine.path),
         "bytes": engine.size,
         "used": engine.used,
         "problem": engine.problem,
+        "misfit": misfits.get(engine.digest, ""),
         "key": engine.record.key.to_json() if engine.record else None,
     }
 
 
-def _prune(max_size: float, json: bool) -> int:
+def _prune(max_size: float | None, json: bool) -> int:
     import json as json_module
     from dataclasses import asdict
 
+    from ..core.errors import UsageError
     from ..engines.cache import default_cache
 
     cache = default_cache()
-    pruned = cache.prune(cache.limit if max_size < 0 else int(max_size * 2**30))
+    if max_size is not None and not 0 <= max_size < _MOST_GIB:
+        raise UsageError(f"--max-size {max_size:g}: a number of GiB is needed, 0 or more")
+    pruned = cache.prune(cache.limit if max_size is None else int(max_size * 2**30))
     if json:
         print(json_module.dumps(asdict(pruned)))
         return 0

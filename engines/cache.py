@@ -257,6 +257,8 @@ def default_cache() -> EngineCache:
         limit = int(float(text) * 2**30) if text else DEFAULT_LIMIT
     except (ValueError, OverflowError) as error:
         raise UsageError(f"${LIMIT_VARIABLE}={text!r} is not a number of GiB") from error
+    if limit < 0:
+        raise UsageError(f"${LIMIT_VARIABLE}={text!r} is less than nothing; give a number of GiB")
     return EngineCache(cache_folder() / "engines", limit)
 
 

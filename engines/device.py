@@ -16,6 +16,7 @@ from ..core.errors import BackendError
 
 _MULTIPROCESSORS, _INTEGRATED, _MAJOR, _MINOR = 16, 18, 75, 76  # CUdevice_attribute
 _ERRORS = {3: "the driver is shutting down", 100: "no NVIDIA GPU is visible", 803: "driver and library differ"}
+_REMEDIES = {100: "check CUDA_VISIBLE_DEVICES and `nvidia-smi`", 803: "restart the machine"}
 _VERSION_FILE = Path("/proc/driver/nvidia/version")
 
 
@@ -110,8 +111,9 @@ def find_device(index: int) -> Device:
     """The GPU with this number. Raises BackendError that says why there is none, or which there are."""
     driver = find_driver()
     if driver.library is None:
+        what = _REMEDIES.get(driver.code, "`nvidia-smi` shows its state") if driver.cuda else "install the driver"
         raise BackendError(
-            f"{driver.problem}; install the driver, or build for other machines with --flavour tensorrt-rtx --target"
+            f"{driver.problem}; {what}, or build for other machines with --flavour tensorrt-rtx --target"
         )
     devices = list_devices()
     if 0 <= index < len(devices):

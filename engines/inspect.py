@@ -128,13 +128,18 @@ def _device_of(record: EngineRecord) -> int:
     return next((i for i, device in enumerate(devices) if not device_misfit(record.key, device)), -1)
 
 
-def _open(flavour: Flavour, data: bytes, device: int) -> tuple[InspectedEngine, int]:
+def open_engine(flavour: Flavour, data: bytes) -> ICudaEngine:
+    """An engine on the current GPU. Only give it bytes that the cache has verified. Raises EngineError."""
     messages = Messages()
-    logger = make_logger(flavour.trt, messages)
+    engine: ICudaEngine = flavour.deserialize(data, make_logger(flavour.trt, messages))
+    if engine is None:
+        raise EngineError(f"{flavour} refuses the engine: {explain(messages.errors)}")
+    return engine
+
+
+def _open(flavour: Flavour, data: bytes, device: int) -> tuple[InspectedEngine, int]:
     with use_device(device):
-        engine: ICudaEngine = flavour.deserialize(data, logger)
-        if engine is None:
-            raise EngineError(f"{flavour} refuses the engine: {explain(messages.errors)}")
+        engine: ICudaEngine = open_engine(flavour, data)
         inspector: EngineInspector = engine.create_engine_inspector()
         text = inspector.get_engine_information(flavour.trt.LayerInformationFormat.JSON)
         return parse_inspection(text), flavour.device_memory(engine)

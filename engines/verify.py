@@ -21,6 +21,7 @@ from .builder import BuildJob, build_engine
 from .cache import EngineCache
 from .derive import derive_graph
 from .device import find_device, use_device
+from .inspect import open_engine
 from .parity import golden_inputs, relative_error
 from .record import EngineRecord
 
@@ -111,9 +112,9 @@ def engine_runner(flavour: str, engine: bytes, profile: int) -> Any:
 
 
 def quiet_polygraphy() -> AbstractContextManager[Any]:
-    """Polygraphy prints to stdout, where results go."""
+    """Polygraphy prints to stdout, where results go; what it calls critical, it raises as well."""
     logger = require("polygraphy.logger", "tensorrt").G_LOGGER
-    quiet: AbstractContextManager[Any] = logger.verbosity(logger.CRITICAL)
+    quiet: AbstractContextManager[Any] = logger.verbosity(logger.CRITICAL + 1)
     return quiet
 
 
@@ -151,7 +152,11 @@ def _errors(
 ) -> dict[str, float]:
     candidate = engine_runner(request.flavour.name, engine, profile)
     with use_device(request.device):
-        reference, found = run_side_by_side([reference_runner(model), candidate], feed)
+        try:
+            reference, found = run_side_by_side([reference_runner(model), candidate], feed)
+        except EngineError:
+            open_engine(request.flavour, engine)  # where it is this that fails, the library's own words say why
+            raise
     return compare_outputs(reference, found)
 
 

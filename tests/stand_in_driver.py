@@ -30,8 +30,8 @@ int cuCtxPopCurrent_v2(void **c) { return 0; }
 """
 
 
-def run_with_driver(folder: Path, code: str, start: int = 0, version: int = 12040) -> str:
-    """What `code` prints in a process whose driver is the stand-in, for CUDA `version`. `start`: what cuInit gives."""
+def run_with_driver(folder: Path, code: str, start: int = 0, version: int = 12040) -> subprocess.CompletedProcess:
+    """Run `code` in a process whose driver is the stand-in, for CUDA `version`. `start`: what cuInit gives."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not sys.platform.startswith("linux"):
         pytest.skip("a C compiler on Linux makes the stand-in driver")
@@ -39,7 +39,13 @@ def run_with_driver(folder: Path, code: str, start: int = 0, version: int = 1204
     source.write_text(_DRIVER.replace("START", str(start)).replace("VERSION", str(version)))
     subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libcuda.so.1", source], check=True)
     environment = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
-    return done.stdout
+
+
+def leakrt_with_driver(folder: Path, *arguments: object, **driver: int) -> subprocess.CompletedProcess:
+    """`leakrt ARGUMENTS`, likewise."""
+    words = ["leakrt", *map(str, arguments)]
+    code = f"import sys; sys.argv = {words!r}; from leakrt.cli.main import run; run()"
+    return run_with_driver(folder, code, **driver)

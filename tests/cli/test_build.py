@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from stand_in_driver import leakrt_with_driver
 from variants import build_rtx, require_rtx, shared_variants
 
 RTX = ("--flavour", "tensorrt-rtx", "--target", "8.6")
@@ -117,6 +118,62 @@ def test_without_a_gpu_verify_is_refused_before_anything_is_built(leakrt, no_gpu
     assert done.code == 1
     assert "no NVIDIA driver here" in done.err
     assert not (tmp_path / "cache" / "leakrt" / "engines").exists()
+
+
+def test_without_a_driver_an_engine_for_this_gpu_is_refused_with_the_way_round(leakrt, no_gpu):
+    require_rtx()
+    done = leakrt("build", shared_variants(), "--precision", "fp32", "--flavour", "tensorrt-rtx", "--target", "current")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "no NVIDIA driver here: libcuda.so.1 can't be loaded; install the driver, or build for other" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "driver", "words"),
+    [
+        ((), {}, "the NVIDIA driver supports CUDA up to 12.4, which is older than this library's; update the driver"),
+        ((), {"start": 100}, "no NVIDIA GPU is visible; check CUDA_VISIBLE_DEVICES"),
+        (("--device", "5"), {}, "--device 5: no such GPU; this machine has 0: First GPU, 1: Second GPU"),
+        (("--device", "-1"), {}, "--device -1: no such GPU; this machine has 0: First GPU, 1: Second GPU"),
+        (("--device", "1"), {}, "out of GPU memory while making a context on GPU 1; end what else uses the GPU"),
+    ],
+    ids=["driver too old", "hidden", "third of two", "none", "full"],
+)
+def test_a_driver_or_a_gpu_that_can_not_be_used_is_one_line(tmp_path, options, driver, words):
+    require_rtx()
+    if options == () and not driver and not _for_cuda_13():
+        pytest.skip("needs a TensorRT-RTX for CUDA 13")
+    where = ("--precision", "fp32", "--flavour", "tensorrt-rtx", "--target", "current")
+    done = leakrt_with_driver(tmp_path, "build", shared_variants(), *where, *options, **driver)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert words in done.stderr
+
+
+def test_an_engine_that_the_library_refuses_is_told_in_its_own_words_and_one_line(tmp_path):
+    require_rtx()
+    pytest.importorskip("polygraphy", reason="the comparison is Polygraphy's (extra rtx)")
+    where = ("--precision", "fp32", *RTX, "--verify")
+    done = leakrt_with_driver(tmp_path, "build", shared_variants(), *where, version=13000)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert " refuses the engine: " in done.stderr
+
+
+def _for_cuda_13() -> bool:
+    from importlib import metadata
+
+    return "tensorrt-rtx-cu13-libs" in {str(d.metadata["Name"]).replace("_", "-") for d in metadata.distributions()}
+
+
+def test_another_major_version_of_tensorrt_is_refused(leakrt, monkeypatch):
+    import sys
+    from types import ModuleType
+
+    module = ModuleType("tensorrt")
+    module.__version__ = "9.3.0"
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    require_rtx()
+    done = leakrt("build", shared_variants(), "--precision", "fp32")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "TensorRT 9.3.0 is installed; LeakRT builds with 8.5, 8.6, 10 and 11: install one of these" in done.err
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from machines import BARE, ORIN, RTX_PC
-from stand_in_driver import run_with_driver
+from stand_in_driver import leakrt_with_driver
 
 from leakrt import _core
 from leakrt.runtime import doctor as examination
@@ -110,8 +110,7 @@ def test_a_whole_machine_is_given_no_commands(leakrt, monkeypatch):
 
 
 def test_a_driver_older_than_the_kernels_and_two_gpus_are_told_by_the_command_itself(tmp_path):
-    code = "import sys; sys.argv = ['leakrt', 'doctor', '--json']; from leakrt.cli.main import run; run()"
-    nvidia = json.loads(run_with_driver(tmp_path, code))["nvidia"]
+    nvidia = json.loads(leakrt_with_driver(tmp_path, "doctor", "--json").stdout)["nvidia"]
     facts, needs = nvidia["facts"], {need["name"]: need for need in nvidia["needs"]}
     assert [(g["index"], g["device"]["name"], g["integrated"]) for g in facts["gpus"]] == [
         (0, "First GPU", False), (1, "Second GPU", True),

@@ -11,7 +11,9 @@ from leakrt.engines.device import parse_driver_version
 def ask(tmp_path, code: str, start: int = 0) -> str:
     """What `code` prints in a process whose driver is the stand-in."""
     names = "from leakrt.engines.device import *\nfrom leakrt.core.errors import LeakRTError\n"
-    return run_with_driver(tmp_path, names + code, start)
+    done = run_with_driver(tmp_path, names + code, start)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_two_gpus_are_told_apart(tmp_path):
@@ -59,6 +61,11 @@ def test_a_context_is_pushed_and_a_full_gpu_is_named(tmp_path):
 @pytest.mark.parametrize(("code", "words"), [(100, "no NVIDIA GPU is visible"), (999, "CUDA error 999")])
 def test_a_driver_that_does_not_start_says_why(tmp_path, code, words):
     assert words in ask(tmp_path, "print(find_driver().problem, list_devices())", code)
+
+
+def test_a_hidden_gpu_is_not_told_to_install_a_driver(tmp_path):
+    out = ask(tmp_path, "try: find_device(0)\nexcept LeakRTError as e: print(e)", 100)
+    assert "no NVIDIA GPU is visible; check CUDA_VISIBLE_DEVICES and `nvidia-smi`, or build for other machines" in out
 
 
 def test_without_a_driver_there_is_no_device(no_gpu):
