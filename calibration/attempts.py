@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,11 @@ from ..core.errors import LeakRTError
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress
 from .gate import Comparison, Judged, Limits, compare, judge_all
-from .measuring import Backends, Runner, load_variant, run_images
+from .measuring import Backends, Runner, load_variant, run_images, speedup
 from .stream import images, preprocess_file
 from .variant_files import NewVariant
 
 MIN_SPEEDUP = 1.3  # over fp32 on some backend, or it is no int8 variant
-_TIMED_RUNS = 15
 _REFERENCE = "onnxruntime"
 
 Array = npt.NDArray[np.float32]
@@ -87,13 +84,15 @@ class Examiner:
     def measure(self, variant: NewVariant, outputs: LeakOutputs) -> dict[str, OnBackend]:
         """The variant on each backend that can run it; `outputs` are ONNX Runtime's. Raises what that one does."""
         found = {}
+        image = preprocess_file(self._paths[0], self._spec.image_size)[None]
         for name, loader in self._backends.loaders.items():
             try:
                 runner = loader(self._spec, variant.precision, variant.vae_encoder, variant.leak_encoder)
                 got = outputs if name == _REFERENCE else self.run(runner, f"int8 on {name}")[1]
                 gate = compare(self._reference, self._judge(got, variant), self._spec, variant.decision)
-                speedup = self._speedup(runner, loader(self._spec, "fp32", *self._graphs))
-                found[name] = OnBackend(gate, speedup, float(np.abs(got.scores - outputs.scores).max()))
+                exact = loader(self._spec, "fp32", *self._graphs)
+                times = speedup(exact, runner, lambda runner: runner.vae_encoder(image))
+                found[name] = OnBackend(gate, times, float(np.abs(got.scores - outputs.scores).max()))
             except LeakRTError:
                 if name == _REFERENCE:
                     raise
@@ -116,17 +115,6 @@ class Examiner:
             if float(np.abs(got.scores - exact.scores).max()) <= allowed:
                 found[name] = allowed
         return found
-
-    def _speedup(self, int8: Runner, fp32: Runner) -> float:
-        """Median time of the VAE encoder at fp32 over that at int8, taken in turn so that both meet the same load."""
-        image = preprocess_file(self._paths[0], self._spec.image_size)[None]
-        times: tuple[list[float], list[float]] = ([], [])
-        for _ in range(_TIMED_RUNS):
-            for runner, taken in zip((fp32, int8), times, strict=True):
-                begin = time.perf_counter()
-                runner.vae_encoder(image)
-                taken.append(time.perf_counter() - begin)
-        return statistics.median(times[0]) / statistics.median(times[1])
 
 
 def failures(found: dict[str, OnBackend], limits: Limits) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..train.thresholds import ValidationOutputs, fit_decision
 from .fp16_search import IslandSearch, Step, score_margins, search_images
 from .gate import FP16_LIMITS, Comparison, Judged, Limits, compare, judge_all
 from .labelled import labelled, labels_of, paths_of
-from .measuring import Backends, Runner, load_variant, run_images
+from .measuring import Backends, Runner, load_variant, run_images, speedup
 from .stream import images, preprocess_file
 from .variant_files import NewVariant, add_variant
 
@@ -51,6 +51,7 @@ class HalfAttempt:
     step: Step
     gates: dict[str, Comparison]  # backend, or ROUNDED, to what was measured
     failures: tuple[str, ...]  # on ONNX Runtime or rounded; empty: the gate holds
+    speedups: Mapping[str, float] = field(default_factory=dict)  # backend to fp32's time over this one's
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,11 @@ class _HalfExport:
         self._val, self._labels = paths_of(listing, "val"), labels_of(listing, "val")
         if not self._val:
             raise DataError(f"{data} has no validation images; the gate of an fp16 variant is measured on them")
-        graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
-        shown = self._spread(search_images(graphs[0], "vae_encoder"))
-        self._search = IslandSearch(self._spec, *graphs, shown, options.threads, progress)
-        self._exact = self._run(load_variant(self._spec, *graphs, options.threads), "fp32 on validation images")[1]
+        self._graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
+        shown = self._spread(search_images(self._graphs[0], "vae_encoder"))
+        self._search = IslandSearch(self._spec, *self._graphs, shown, options.threads, progress)
+        exact = load_variant(self._spec, *self._graphs, options.threads)
+        self._exact = self._run(exact, "fp32 on validation images")[1]
 
     def run(self) -> HalfResult:
         decision, support = self._bundle.decisions["fp32"], self._bundle.support("fp32")
@@ -124,10 +126,12 @@ class _HalfExport:
         gates = {ROUNDED: self._compare(reference, self._rounded(step), variant)}
         gates[_REFERENCE] = self._compare(reference, outputs, variant)
         held = [f"{name}: {why}" for name, gate in gates.items() for why in gate.failures(self._options.limits)]
-        attempts.append(HalfAttempt(step, gates, tuple(held)))
+        speedups: dict[str, float] = {}
+        attempts.append(HalfAttempt(step, gates, tuple(held), speedups))
         if held:
             return None
         gates |= self._elsewhere(variant, reference)
+        speedups |= {name: self._speedup(name, variant) for name in gates if name != ROUNDED}
         return add_variant(self._bundle, replace(variant, report=self._report(attempts[-1], steps)), runner)
 
     def _elsewhere(self, variant: NewVariant, reference: Judged) -> dict[str, Comparison]:
@@ -142,6 +146,13 @@ class _HalfExport:
             except LeakRTError:
                 continue
         return found
+
+    def _speedup(self, backend: str, variant: NewVariant) -> float:
+        """From preprocessed image to outputs, over fp32 on the same backend."""
+        load, image = self._backends.loaders[backend], preprocess_file(self._val[0], self._spec.image_size)
+        exact = load(self._spec, "fp32", *self._graphs)
+        half = load(self._spec, PRECISION, variant.vae_encoder, variant.leak_encoder)
+        return speedup(exact, half, lambda runner: run_images(runner, self._spec, [image]))
 
     def _rounded(self, step: Step) -> LeakOutputs:
         graphs = [rounded(model, _of(step, stem)) for stem, model in self._search.models.items()]
@@ -176,7 +187,10 @@ class _HalfExport:
         limits, gates = self._options.limits, dict(attempt.gates)
         measured = gates.pop(ROUNDED).to_json()
         return {
-            "gate": {name: {**c.to_json(), "passed": not c.failures(limits)} for name, c in gates.items()},
+            "gate": {
+                name: {**c.to_json(), "passed": not c.failures(limits), "speedup": attempt.speedups[name]}
+                for name, c in gates.items()
+            },
             ROUNDED: measured,
             "half_share": attempt.step.half_share,
             "islands": {stem: sorted(_of(attempt.step, stem)) for stem in self._search.models},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +24,7 @@ from ..train.predict import concatenate
 from .stream import Noising
 
 _OTHERS = ("openvino",)
+_TIMED_RUNS = 15
 
 Array = npt.NDArray[np.float32]
 
@@ -106,3 +109,14 @@ def run_latents(runner: Runner, spec: ModelSpec, latents: Array) -> LeakOutputs:
     noising = Noising(spec)
     rows = [runner.leak_encoder(noising(latents[i : i + 1])).average_draws(spec.draws) for i in range(len(latents))]
     return concatenate(rows, spec)
+
+
+def speedup(exact: Runner, variant: Runner, run: Callable[[Runner], object]) -> float:
+    """Median time of `run` at fp32 over that of the variant, taken in turn so that both meet the same load."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(_TIMED_RUNS):
+        for runner, taken in zip((exact, variant), times, strict=True):
+            begin = time.perf_counter()
+            run(runner)
+            taken.append(time.perf_counter() - begin)
+    return statistics.median(times[0]) / statistics.median(times[1])

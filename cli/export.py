@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..core.variants import AUTO_SPEEDUP
 from .console import ConsoleProgress, coloured, printable, size, table
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def _half_json(result: HalfResult) -> dict[str, object]:
                 "half_share": a.step.half_share,
                 "islands": sorted(f"{graph}: {node}" for graph, node in a.step.islands),
                 "gate": {name: c.to_json() for name, c in a.gates.items()},
+                "speedup": dict(a.speedups),
                 "failures": list(a.failures),
             }
             for a in result.attempts
@@ -148,6 +150,9 @@ def _half_attempt(attempt: HalfAttempt) -> str:
         f"verdicts {c.verdict_agreement:.2%}, {c.false_alarms} of {c.real_faces} real faces alarm"
         for name, c in attempt.gates.items()
     ]
+    for name, times in attempt.speedups.items():
+        slow = "" if times >= AUTO_SPEEDUP else "; so `auto` does not take it there, and --precision fp16 does"
+        lines.append(f"  {name}: {times:.2f} x as fast as fp32{slow}")
     return "\n".join([*lines, *(f"  {why}" for why in attempt.failures)])
 
 

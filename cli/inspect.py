@@ -12,7 +12,7 @@ from .console import coloured, duration, printable, size, table
 
 if TYPE_CHECKING:
     from ..engines.inspect import EngineReport
-    from ..runtime.bundle_report import BundleReport, GraphReport
+    from ..runtime.bundle_report import BundleReport, GateReport, GraphReport
 
 _Rows = list[tuple[str, ...]]
 _MOST_NODES = 4  # of a fused group, for people; --json has all
@@ -100,9 +100,18 @@ def _sections(report: BundleReport) -> list[tuple[str, _Rows]]:
     files: _Rows = [(f.name, size(f.bytes), f.sha256) for f in report.files]
     sections = [("model", _flat(report.spec.to_json())), ("files, all with the SHA-256 of the manifest", files)]
     sections += [(f"graph {graph.name}", _graph(graph)) for graph in report.graphs]
+    if report.gates:
+        sections.append(("gates", [(f"{gate.precision} on {gate.backend}", _gate(gate)) for gate in report.gates]))
     sections += [(f"decision {precision}", _flat(fields)) for precision, fields in report.decisions.items()]
     provenance = _flat(report.provenance)
     return [*sections, ("provenance", provenance)] if provenance else sections
+
+
+def _gate(gate: GateReport) -> str:
+    if not gate.passed:
+        return "not passed: it is refused there"
+    times = f"passed, {gate.speedup:.2f} x as fast as fp32"
+    return times if gate.auto else f"{times}: slower, so auto passes over it; name it to use it"
 
 
 def _graph(graph: GraphReport) -> _Rows:

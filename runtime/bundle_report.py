@@ -12,6 +12,7 @@ from typing import Any
 from ..core.bundle import Bundle
 from ..core.errors import ModelError
 from ..core.spec import ModelSpec
+from ..core.variants import gated_backends, measured_backends, speedup, worth_taking
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,17 @@ class FileReport:
     name: str
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """What a precision's gate gave on a backend."""
+
+    precision: str
+    backend: str
+    passed: bool
+    speedup: float  # over fp32 there, when the variant was made
+    auto: bool  # whether `auto` may take it there
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,7 @@ class BundleReport:
     files: tuple[FileReport, ...]
     graphs: tuple[GraphReport, ...]
     decisions: Mapping[str, Mapping[str, Any]]  # precision to the fields of its Decision
+    gates: tuple[GateReport, ...]
     provenance: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -63,8 +76,18 @@ def inspect_bundle(path: str | Path) -> BundleReport:
         files=tuple(FileReport(name, size, bundle.hashes[name]) for name, size in bundle.file_sizes.items()),
         graphs=tuple(_graphs(bundle)),
         decisions={precision: decision.to_json() for precision, decision in bundle.decisions.items()},
+        gates=tuple(_gates(bundle)),
         provenance=bundle.provenance,
     )
+
+
+def _gates(bundle: Bundle) -> Iterator[GateReport]:
+    told = bundle.provenance
+    for precision in bundle.precisions:
+        passed = gated_backends(told, precision)
+        for backend in measured_backends(told, precision):
+            times, auto = speedup(told, precision, backend), worth_taking(told, precision, backend)
+            yield GateReport(precision, backend, backend in passed, times, auto)
 
 
 def _graphs(bundle: Bundle) -> Iterator[GraphReport]:

@@ -75,10 +75,10 @@ class Detector:
         """Load a bundle, a folder or a zip, and run its golden image.
 
         `backend` auto: the first in a fixed order that can run here and that the bundle was measured on; fastest: the
-        quickest of those, raced here. `precision` auto: the first of int8, fp16, fp32 that the bundle has and that
-        passed its gate on this backend; a named one must have passed it. `threads` 0: one for each core. `faces`: a
-        YuNet ONNX file; with it faces are judged, else whole images. `max_pixels`: larger image files are refused
-        unread.
+        quickest of those, raced here. `precision` auto: the first of int8, fp16, fp32 that the bundle has, that passed
+        its gate on this backend and was not slower than fp32 there; a named one must have passed its gate. `threads`
+        0: one for each core. `faces`: a YuNet ONNX file; with it faces are judged, else whole images. `max_pixels`:
+        larger image files are refused unread.
 
         Raises BundleError, ModelError, BackendError, ParityError, UsageError.
         """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..core.bundle import PRECISIONS, Bundle
 from ..core.errors import BundleError, UsageError
-from ..core.variants import gated_backends, passed_gate, runs_half
+from ..core.variants import gated_backends, passed_gate, runs_half, worth_taking
 from .backends import registry
 
 SMALLEST_FIRST = tuple(reversed(PRECISIONS))  # int8, fp16, fp32: the order of `auto`, and from risky to safe
@@ -24,9 +24,9 @@ class Choice:
 def choose(bundle: Bundle, backend: str, precision: str) -> list[Choice]:
     """What `backend` and `precision` mean here, at least one choice; more than one where `fastest` is to race them.
 
-    A named precision must have passed its gate on the backend; `auto` is the smallest that passed, at last fp32. With
-    backend `auto` the precision comes first: the smallest that passed anywhere, on the first backend, in the fixed
-    order, on which it did.
+    A named precision must have passed its gate on the backend; `auto` is the smallest that passed and was not slower
+    than fp32 there (ONNX Runtime's CPU computes float16 slower), at last fp32. With backend `auto` the precision
+    comes first: the smallest of those anywhere, on the first backend, in the fixed order, that may take it.
 
     Raises UsageError for an unknown name, BackendError saying what is not installed, BundleError for a variant that is
     missing or never passed its gate.
@@ -48,6 +48,9 @@ def choose(bundle: Bundle, backend: str, precision: str) -> list[Choice]:
         if not free or k.backend in _measured_on(bundle, p)
     ]
     usable = [pair for pair in pairs if not _problem(bundle, pair)]
+    if precision == "auto":
+        worth = [pair for pair in usable if worth_taking(bundle.provenance, pair.precision, pair.backend)]
+        usable = worth or usable  # a bundle without fp32
     if not usable:
         raise BundleError("; ".join(_problem(bundle, pair) for pair in pairs))
     if backend != registry.FASTEST:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from leakrt import _core
-from leakrt.calibration.measuring import installed, load_on, load_variant, onnxruntime_only, run_images, run_latents
+from leakrt.calibration.measuring import (
+    installed,
+    load_on,
+    load_variant,
+    onnxruntime_only,
+    run_images,
+    run_latents,
+    speedup,
+)
 from leakrt.core.bundle import Bundle
 from leakrt.runtime.backends import registry
 from leakrt.runtime.detector import Detector
@@ -87,3 +97,10 @@ def test_every_backend_measures_the_same(bundle):
         for loader in installed(1).loaders.values()
     ]
     np.testing.assert_allclose(found[1], found[0], atol=1e-4)
+
+
+def test_a_speedup_is_the_ratio_of_medians_of_runs_in_turn(monkeypatch):
+    clock, order = itertools.accumulate(itertools.cycle([0.0, 6.0, 0.0, 2.0])), []
+    monkeypatch.setattr("leakrt.calibration.measuring.time.perf_counter", lambda: next(clock))
+    assert speedup("exact", "variant", order.append) == 3.0
+    assert order[:4] == ["exact", "variant", "exact", "variant"]

@@ -38,6 +38,27 @@ def test_people_get_every_section(leakrt, tiny):
         assert text in out
 
 
+def test_each_gate_is_told_with_what_auto_makes_of_it(leakrt, tmp_path):
+    pytest.importorskip("onnx", reason="the graphs are made with onnx")
+    from guarded import guarded_bundle
+
+    fp16 = {"onnxruntime": {"passed": True, "speedup": 0.64}, "openvino": {"passed": True, "speedup": 1.02}}
+    bundle = guarded_bundle(tmp_path / "b", {}, gates={"fp16": fp16, "int8": {"onnxruntime": {"passed": False}}})
+    lines = [" ".join(line.split()) for line in leakrt("inspect", bundle).lines]
+    for line in (
+        "fp16 on onnxruntime passed, 0.64 x as fast as fp32: slower, so auto passes over it; name it to use it",
+        "fp16 on openvino passed, 1.02 x as fast as fp32",
+        "int8 on onnxruntime not passed: it is refused there",
+    ):
+        assert line in lines
+    gates = json.loads(leakrt("inspect", bundle, "--json").out)["gates"]
+    assert [(g["precision"], g["backend"], g["auto"]) for g in gates] == [
+        ("fp16", "onnxruntime", False),
+        ("fp16", "openvino", True),
+        ("int8", "onnxruntime", False),
+    ]
+
+
 def test_counts_come_from_the_onnx_package(leakrt, tiny):
     onnx = pytest.importorskip("onnx")
     model = onnx.load(str(tiny / "vae_encoder.fp32.onnx"))

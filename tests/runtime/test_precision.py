@@ -15,6 +15,7 @@ from leakrt.runtime.backends.base import Availability, BackendKind
 from leakrt.runtime.precision import Choice, choose, safer_precision
 
 PASSED, FAILED = {"passed": True}, {"passed": False}
+SLOW = {"passed": True, "speedup": 0.64}
 
 
 @pytest.fixture
@@ -59,6 +60,20 @@ def test_auto_takes_the_smallest_that_passed_its_gate_here(bundle):
     assert chosen(bundle(int8=FAILED, fp16=PASSED)) == [("fp16", "onnxruntime")]
     assert chosen(bundle(int8=PASSED, fp16=FAILED), backend="openvino") == [("fp32", "openvino")]
     assert chosen(bundle()) == [("fp32", "onnxruntime")]
+
+
+def test_auto_passes_over_what_was_slower_than_fp32_there_and_a_name_still_takes_it(bundle):
+    opened = bundle(fp16={"onnxruntime": SLOW, "openvino": {"passed": True, "speedup": 0.98}})
+    assert chosen(opened) == [("fp32", "onnxruntime")]
+    assert chosen(opened, "fp16") == [("fp16", "onnxruntime")]
+    assert chosen(opened, backend="auto") == chosen(opened, backend="openvino") == [("fp16", "openvino")]
+    assert chosen(opened, backend="fastest") == [("fp16", "openvino"), ("fp32", "onnxruntime")]
+    assert safer_precision(bundle(int8=PASSED, fp16=SLOW), Choice("int8", "onnxruntime", "1.32.0")) == "fp16"
+
+
+def test_a_bundle_without_fp32_runs_a_slow_variant_rather_than_none(tmp_path):
+    opened = Bundle(guarded_bundle(tmp_path / "b", {}, ("fp16",), {"fp16": {"onnxruntime": SLOW}}))
+    assert chosen(opened) == [("fp16", "onnxruntime")]
 
 
 def test_a_loaded_detector_says_what_auto_took(bundle):
