@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from part import NO_GPU
+
 _BANK = "noise from a bank, float16 to float16, batch"
 _CHAINS = {"torch": (2.5, 0.30), "tensorrt": (1.5, 0.40), "tensorrt_rtx": (1.5, 0.40)}  # p50 ms, share of matrix rate
 
@@ -30,16 +32,16 @@ class Figure:
 
 
 def report(results: dict[str, Any]) -> str:
-    """Both tables."""
+    """What the parts came to, and but for a rehearsal, whose figures mean nothing, each figure beside its target."""
     parts = results["parts"]
-    if results.get("rehearsal"):
-        lines = ["A rehearsal on the CPU: only that the parts run is shown, no figure means anything."]
-    else:
-        lines = [f"{results.get('device') or 'no GPU'}"]
     rows = [("part", "came to", "seconds", "why")]
     rows += [(n, p["status"], str(p.get("seconds", "")), p.get("why", "")[:110]) for n, p in parts.items()]
+    if results.get("rehearsal"):
+        return f"A rehearsal on the CPU: it shows that the parts run.\n\n{_table(rows)}"
     header = ("figure", "measured", "target", "")
-    return "\n".join([*lines, "", _table(rows), "", _table([header, *(f.row() for f in figures(parts))])])
+    return "\n\n".join(
+        [results.get("device") or NO_GPU, _table(rows), _table([header, *(f.row() for f in figures(parts))])]
+    )
 
 
 def figures(parts: dict[str, Any]) -> list[Figure]:
