@@ -84,7 +84,9 @@ struct Vector {
   LEAKRT_HD W multiply(W a, W b) { return (W)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b)); }
   LEAKRT_HD F square_root(F x) { return (F)vsqrtq_f32((float32x4_t)x); }
   LEAKRT_HD void store_interleaved(F n0, F n1, F n2, F n3, float* out) {
-    vst4q_f32(out, float32x4x4_t{{(float32x4_t)n0, (float32x4_t)n1, (float32x4_t)n2, (float32x4_t)n3}});
+    // Named first: where vst4q_f32 is a macro, the commas in braces would part its arguments.
+    const float32x4x4_t rows = {{(float32x4_t)n0, (float32x4_t)n1, (float32x4_t)n2, (float32x4_t)n3}};
+    vst4q_f32(out, rows);
   }
 #else
   LEAKRT_HD W multiply(W a, W b) { return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu); }
