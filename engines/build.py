@@ -12,11 +12,11 @@ from ..core.errors import EngineError, UsageError
 from ..core.files import sha256_bytes
 from ..core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ..core.progress import Progress
-from .builder import NO_DLA, BuildJob, BuildOptions, BuiltEngine, build_engine, flag_names, graph_batches
+from .builder import BuildJob, BuildOptions, BuiltEngine, build_engine, flag_names, graph_batches
 from .cache import EngineCache
 from .derive import RECIPE, DerivedGraph, boundary_types, derive_graph
 from .device import NO_DEVICE, Device, find_device, list_devices
-from .flavour import DEFAULT_LEVEL, Flavour
+from .flavour import DEFAULT_LEVEL, NO_DLA, Flavour
 from .index import engine_lock
 from .key import EngineKey, Wanted, canonical, device_misfit
 from .parity import GoldenInputs, can_judge_int8, check_parity, golden_inputs

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from ..core.errors import EngineError, LeakRTError, UsageError
 from ..core.progress import Progress
 from .device import use_device
-from .flavour import DEFAULT_LEVEL, LEVELS, Flavour, Monitor
+from .flavour import DEFAULT_LEVEL, LEVELS, NO_DLA, Flavour, Monitor
 from .inspector import FusedLayer, parse_build_log
 from .logger import Messages, explain, make_logger
 from .names import Builder, IBuilderConfig, IHostMemory, ITimingCache
 from .network import NetworkLayer, add_profiles, describe_layers, parse_network
 
-NO_DLA = -1
 _MAX_BATCH = 4096
 _MAX_PROFILES = 16
 _POLL = 0.1  # seconds

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from ..core.errors import UsageError
-from .names import BuilderFlag, IBuilderConfig, ICudaEngine, ILogger, Runtime, Trt
+from .names import BuilderFlag, IBuilderConfig, ICudaEngine, IExecutionContext, ILogger, Runtime, Trt
 
 FLAVOURS = ("tensorrt", "tensorrt-rtx")
 DEFAULT_LEVEL = 3
 LEVELS = range(6)
+NO_DLA = -1
 
 
 class Flavour(ABC):
@@ -26,6 +27,7 @@ class Flavour(ABC):
     last_opset: ClassVar[int]  # the newest ONNX opset its parser was written for
     has_levels: ClassVar[bool]  # the optimisation level can be chosen
     has_timing_cache: ClassVar[bool]
+    shares_profiles: ClassVar[bool]  # several contexts of an engine may use one optimisation profile
     targets: ClassVar[tuple[str, ...]] = ()  # compute capabilities to build for; empty: the GPU it builds on
 
     def __init__(self, trt: Trt, version: str) -> None:
@@ -56,6 +58,19 @@ class Flavour(ABC):
         """Bytes of device memory that one execution context needs."""
 
     @abstractmethod
+    def profile_memory(self, engine: ICudaEngine, profile: int) -> int:
+        """The same for one optimisation profile, where the library tells; else for the largest."""
+
+    @abstractmethod
+    def create_context(
+        self, engine: ICudaEngine, profile: int, address: int, size: int, stream: int
+    ) -> IExecutionContext:
+        """A context for one optimisation profile that works in the `size` bytes at `address`; None when it fails.
+
+        `stream` is a CUDA stream's handle, on which the profile is set: wait for it, or run there.
+        """
+
+    @abstractmethod
     def dla_problem(self, precision: str) -> str:
         """Why a DLA can't be used; empty where it can."""
 
@@ -66,9 +81,11 @@ class Flavour(ABC):
                 f"--target: {self} builds for the GPU of this machine; use --flavour tensorrt-rtx to build for others"
             )
 
-    def deserialize(self, data: bytes, logger: ILogger) -> ICudaEngine:
+    def deserialize(self, data: bytes, logger: ILogger, dla_core: int = NO_DLA) -> ICudaEngine:
         """The engine, or None: `logger` then holds the reason. Only give it bytes that the cache has verified."""
         runtime: Runtime = self.trt.Runtime(logger)
+        if dla_core != NO_DLA:
+            runtime.DLA_core = dla_core
         return runtime.deserialize_cuda_engine(data)
 
 

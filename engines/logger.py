@@ -68,11 +68,10 @@ def make_logger(trt: Trt, messages: Messages) -> ILogger:
 
 def explain(errors: Sequence[str]) -> str:
     """What went wrong and what to do, in one line, from the library's own messages."""
-    text = " ".join(errors)
-    lowered = text.lower()
-    if "out of memory" in lowered or "outofmemory" in lowered or "could not be allocated" in lowered:
-        wanted = [int(size) for size in _WANTED.findall(text)]
-        amount = f": {max(wanted) / 2**20:.0f} MiB were wanted" if wanted else ""
+    lowered = " ".join(errors).lower()
+    wanted = memory_wanted(errors)
+    if wanted >= 0:
+        amount = f": {wanted / 2**20:.0f} MiB were wanted" if wanted else ""
         return f"out of GPU memory{amount}; use a smaller --batch or --workspace, or end what else uses the GPU"
     if "driver version is insufficient" in lowered or "error: 35" in lowered or "cudaerror 35" in lowered:
         return _driver_problem()
@@ -83,6 +82,15 @@ def explain(errors: Sequence[str]) -> str:
     if not errors:
         return "the library gave no reason"
     return errors[0] if len(errors[0]) <= 300 else f"{errors[0][:297]}..."
+
+
+def memory_wanted(errors: Sequence[str]) -> int:
+    """Bytes that were wanted where the library ran out of GPU memory: 0 when it does not say; -1: it did not."""
+    text = " ".join(errors)
+    lowered = text.lower()
+    if not any(words in lowered for words in ("out of memory", "outofmemory", "could not be allocated")):
+        return -1
+    return max(map(int, _WANTED.findall(text)), default=0)
 
 
 def _driver_problem() -> str:

@@ -1,4 +1,4 @@
-"""The TensorRT classes that this stage holds objects of.
+"""The TensorRT classes that this stage and runtime/gpu hold objects of.
 
 TensorRT is imported late and goes by two module names, so to mypy they are all Any. Every variable that holds such an
 object is annotated with one of these names: tests/engines/test_api_names.py reads the annotations and checks each
@@ -15,6 +15,7 @@ BuilderFlag: TypeAlias = Any
 EngineInspector: TypeAlias = Any
 IBuilderConfig: TypeAlias = Any
 ICudaEngine: TypeAlias = Any
+IExecutionContext: TypeAlias = Any
 IHostMemory: TypeAlias = Any
 ILayer: TypeAlias = Any
 ILogger: TypeAlias = Any

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .flavour import Flavour, Monitor, version_numbers
-from .names import BuilderFlag, IBuilderConfig, ICudaEngine, Trt
+from .names import BuilderFlag, IBuilderConfig, ICudaEngine, IExecutionContext, Trt
 from .weak_typing import weak_flags
 
 _LAST_WITH_DLA = (10, 7)  # 10.8 to 11.4.0 have no DLA
@@ -20,6 +20,7 @@ class TensorRT10(Flavour):
     last_opset = 20
     has_levels = True
     has_timing_cache = True
+    shares_profiles = True
 
     def network_flags(self, dla: bool) -> int:
         if dla and self._weak_dla:
@@ -37,6 +38,19 @@ class TensorRT10(Flavour):
 
     def device_memory(self, engine: ICudaEngine) -> int:
         return int(engine.device_memory_size_v2)
+
+    def profile_memory(self, engine: ICudaEngine, profile: int) -> int:
+        return int(engine.get_device_memory_size_for_profile_v2(profile))
+
+    def create_context(
+        self, engine: ICudaEngine, profile: int, address: int, size: int, stream: int
+    ) -> IExecutionContext:
+        strategy = self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context: IExecutionContext = engine.create_execution_context(strategy)
+        if context is None or not context.set_optimization_profile_async(profile, stream):
+            return None
+        context.set_device_memory(address, size)  # after the profile, whose need the size is checked against
+        return context
 
     def dla_problem(self, precision: str) -> str:
         numbers = version_numbers(self.version)

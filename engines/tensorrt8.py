@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .flavour import Flavour, Monitor
-from .names import BuilderFlag, IBuilderConfig, ICudaEngine
+from .names import BuilderFlag, IBuilderConfig, ICudaEngine, IExecutionContext
 from .weak_typing import weak_flags
 
 
@@ -17,6 +17,7 @@ class TensorRT8(Flavour):
     last_opset = 17
     has_levels = False
     has_timing_cache = True
+    shares_profiles = False
 
     def network_flags(self, dla: bool) -> int:
         return 1 << int(self.trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
@@ -34,6 +35,18 @@ class TensorRT8(Flavour):
 
     def device_memory(self, engine: ICudaEngine) -> int:
         return int(engine.device_memory_size)
+
+    def profile_memory(self, engine: ICudaEngine, profile: int) -> int:
+        return self.device_memory(engine)
+
+    def create_context(
+        self, engine: ICudaEngine, profile: int, address: int, size: int, stream: int
+    ) -> IExecutionContext:
+        context: IExecutionContext = engine.create_execution_context_without_device_memory()
+        if context is None:
+            return None
+        context.device_memory = address
+        return context if context.set_optimization_profile_async(profile, stream) else None
 
     def dla_problem(self, precision: str) -> str:
         if precision == "fp16":

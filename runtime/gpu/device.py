@@ -16,13 +16,13 @@ FrameAt = tuple[int, int, int, int]  # address, height, width, bytes from one ro
 
 
 class OutOfMemoryError(BackendError):
-    """A device, or the host's page-locked memory, is full. `wanted` bytes were asked for."""
+    """A device, or the host's page-locked memory, is full. `wanted` bytes were asked for; 0: nobody said how many."""
 
     def __init__(self, wanted: int, what: str, free: int | None = None) -> None:
         left = "" if free is None else f", and {_mebibytes(free)} are free"
+        amount = f"{_mebibytes(wanted)} were" if wanted else "more than there is was"
         super().__init__(
-            f"out of GPU memory: {_mebibytes(wanted)} were wanted for {what}{left}; "
-            "use a smaller batch, or end what else uses the GPU"
+            f"out of GPU memory: {amount} wanted for {what}{left}; use a smaller batch, or end what else uses the GPU"
         )
         self.wanted, self.what = wanted, what
 

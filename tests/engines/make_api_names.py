@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 ENUMERATIONS = (
     "BuilderFlag", "ComputeCapability", "DeviceType", "LayerInformationFormat", "MemoryPoolType",
     "NetworkDefinitionCreationFlag", "OnnxParserFlag", "ProfilingVerbosity", "TacticSource", "DataType", "TensorIOMode",
+    "ExecutionContextAllocationStrategy",
 )  # fmt: skip
 BASES = ("IProgressMonitor", "IExecutionContext", "IRuntimeConfig", "IRuntimeCache", "Dims", "ITensor")
 

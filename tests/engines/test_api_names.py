@@ -122,7 +122,9 @@ def missing(usage: Usage, versions: set[str]) -> Iterator[str]:
             yield f"line {line}: {kind or 'tensorrt'}.{member} is not in {version}"
 
 
-FILES = sorted(path for path in STAGE.glob("*.py") if "from .names import" in path.read_text())
+SOURCES = [*STAGE.glob("*.py"), *(STAGE.parent / "runtime").rglob("*.py")]
+_IMPORTS = ("from .names import", "engines.names import")
+FILES = sorted(path for path in SOURCES if any(words in path.read_text() for words in _IMPORTS))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -139,7 +141,7 @@ def test_no_name_of_tensorrt_is_used_on_something_without_an_annotation(path):
 
 def test_files_that_use_the_library_import_its_names():
     others = {"names.py", "verify.py"}  # their `trt` is in a docstring, or Polygraphy's
-    users = {path for path in STAGE.glob("*.py") if "trt." in path.read_text() and path.name not in others}
+    users = {path for path in SOURCES if "trt." in path.read_text() and path.name not in others}
     assert users <= set(FILES)
 
 
