@@ -16,7 +16,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
 from leakrt.cli.console import ConsoleProgress, table
+from leakrt.core.decision import probabilities
 from leakrt.core.files import atomic_write, cache_folder
 from leakrt.core.spec import ModelSpec
 from leakrt.train.config import TrainConfig
@@ -24,6 +28,7 @@ from leakrt.train.evaluation import evaluate
 from leakrt.train.fit import fit_run
 from leakrt.train.judge_images import judge_images
 from leakrt.train.labelled import labelled_images, open_images
+from leakrt.train.predict import predict
 from leakrt.train.run import Run
 from leakrt.train.session import TrainRequest, train
 
@@ -41,21 +46,23 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/leakbench.json"))
     args = parser.parse_args()
-    full = {f"seed{seed}": _measure(args, int(seed), ablation=False) for seed in args.seeds.split(",")}
-    ablation = {f"linear{seed}": _measure(args, int(seed), ablation=True) for seed in args.seeds.split(",")}
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    runs, others = ([_train(args, seed, ablation) for seed in seeds] for ablation in (False, True))
+    full = {run.path.name: _measure(run, args.data) for run in runs}
+    ablation = {run.path.name: _closed_figures(*_test_shares(run)) for run in others}
+    difference = _differences(runs, others)
     _print(full, ablation)
+    for name, (middle, low, high) in difference.items():
+        print(f"  {name}: {middle:+.4f} over the ablation; {low:+.4f} to {high:+.4f} over resampled test images")
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(args.json, json.dumps({**full, **ablation}, indent=1).encode())
+    atomic_write(args.json, json.dumps({**full, **ablation, "over_ablation": difference}, indent=1).encode())
 
 
-def _measure(args: argparse.Namespace, seed: int, ablation: bool) -> dict[str, Any]:
-    """Figures of one run; the ablation has no prototypes, so no density and no thresholds either."""
-    run = _train(args, seed, ablation)
-    if ablation:
-        return _ablation_figures(run)
+def _measure(run: Run, data: Path) -> dict[str, Any]:
+    """Figures of one run, by its verdicts."""
     with ConsoleProgress() as progress:
         fitted = fit_run(run, progress=progress)
-        test, unseen = labelled_images(args.data, "test"), open_images(args.data / "open")
+        test, unseen = labelled_images(data, "test"), open_images(data / "open")
         verdicts = judge_images(fitted, [*test.paths, *unseen], progress)
     count = len(test.paths)
     result = evaluate(verdicts[:count], test.labels, verdicts[count:], run.spec, fitted.judge.decision)
@@ -74,18 +81,34 @@ def _train(args: argparse.Namespace, seed: int, ablation: bool) -> Run:
         return train(request, progress)
 
 
-def _ablation_figures(run: Run) -> dict[str, Any]:
-    import numpy as np
-    from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+def _test_shares(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Labels [N] and class probabilities [N, K] of the test images; an ablation has no verdicts to take them from."""
+    scores = predict(run.encoder(), run.spec, run.latents("test")).scores
+    return run.labels("test"), probabilities(scores, 1.0)
 
-    from leakrt.core.decision import probabilities
-    from leakrt.train.predict import predict
 
-    labels = run.labels("test")
-    shares = probabilities(predict(run.encoder(), run.spec, run.latents("test")).scores, 1.0)
+def _closed_figures(labels: np.ndarray, shares: np.ndarray) -> dict[str, float]:
     aucs = [roc_auc_score(labels == k, shares[:, k]) for k in range(shares.shape[1])]
     balanced = balanced_accuracy_score(labels, shares.argmax(axis=1))
     return {"macro_auc": float(np.mean(aucs)), "balanced_accuracy": float(balanced)}
+
+
+def _differences(runs: list[Run], others: list[Run], resamplings: int = 300) -> dict[str, tuple[float, float, float]]:
+    """How far the mean of `runs` lies over that of `others`, with the 2.5th and 97.5th percentile over resamplings of
+    the test images, each class by itself: what another draw of images of the same makers would change."""
+    first, second = ([_test_shares(run) for run in group] for group in (runs, others))
+    labels, draw = first[0][0], np.random.default_rng(0)
+    by_class = [np.flatnonzero(labels == k) for k in range(int(labels.max()) + 1)]
+    picks = [np.arange(len(labels))]
+    picks += [np.concatenate([draw.choice(rows, len(rows)) for rows in by_class]) for _ in range(resamplings)]
+    found: dict[str, list[float]] = {}
+    for rows in picks:
+        ours, theirs = ([_closed_figures(y[rows], p[rows]) for y, p in group] for group in (first, second))
+        for name in ours[0]:
+            found.setdefault(name, []).append(mean(f[name] for f in ours) - mean(f[name] for f in theirs))
+    return {
+        name: (values[0], *(float(v) for v in np.percentile(values[1:], [2.5, 97.5]))) for name, values in found.items()
+    }
 
 
 def _print(full: dict[str, dict[str, Any]], ablation: dict[str, dict[str, Any]]) -> None:
