@@ -16,6 +16,8 @@ def parse_graph(model: bytes, name: str) -> onnx.ModelProto:
     onnx = require("onnx", "train")
     try:
         parsed = onnx.load_model_from_string(model)
+        if not parsed.graph.output:
+            raise ValueError("it gives nothing")  # as no bytes at all do, which parse
         name_nodes(parsed)
         return onnx.shape_inference.infer_shapes(parsed, data_prop=True)
     except Exception as error:  # protobuf's errors share no base with onnx's

@@ -160,12 +160,6 @@ def test_a_normalisation_overflows_by_the_square_of_its_input():
     assert overflowing_nodes(parsed, {tensor: 180.0}) == frozenset()
 
 
-def test_largest_values_are_those_of_all_inputs():
-    parsed, graph = overflow_graph(scale=10.0)
-    inputs = [np.full((1, 4, 6, 6), v, np.float32) for v in (1.0, -3.0, 2.0)]
-    assert largest_values(parsed, graph, inputs, 1)[parsed.graph.node[0].output[0]] == 30.0
-
-
 def test_what_is_half_or_quantised_already_is_refused(case):
     from variants import quantised
 

@@ -1,0 +1,79 @@
+"""ONNX Runtime sessions for measuring: a row's result is its own, and failures are one line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="graphs are drawn with onnx (extra train)")
+from bundles import TINY_SPEC, leak_encoder, vae_encoder
+
+from leakrt.core.errors import ModelError
+from leakrt.core.graphs import leak_encoder_graph, vae_encoder_graph
+from leakrt.export.sessions import GraphRunner, Variant, one_line, open_session, run_session
+
+RNG = np.random.default_rng(2)
+VAE, LEAK = vae_encoder(TINY_SPEC), leak_encoder(TINY_SPEC, RNG.standard_normal((3, 2, 12)).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return RNG.uniform(-1, 1, (5, 3, 40, 40)).astype(np.float32)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_row_gives_the_same_bits_in_every_batch_and_on_any_number_of_threads(images, threads):
+    runner = GraphRunner(vae_encoder_graph(TINY_SPEC), VAE, threads)
+    (whole,) = runner.run(images)
+    parts = np.concatenate([runner.run(images[:2])[0], runner.run(images[2:])[0]])
+    alone = GraphRunner(vae_encoder_graph(TINY_SPEC), VAE, 1).run(images)[0]
+    assert whole.shape == (5, 4, 5, 5)
+    assert np.array_equal(whole, parts)
+    assert np.array_equal(whole, alone)
+
+
+def test_outputs_come_in_the_order_of_the_format(images):
+    graph = leak_encoder_graph(TINY_SPEC)
+    noised = RNG.standard_normal((2, 3, 4, 5, 5)).astype(np.float32)
+    outputs = GraphRunner(graph, LEAK, 1).run(noised)
+    assert [o.shape[1:] for o in outputs] == [tensor.shape for tensor in graph.outputs]
+
+
+def test_a_graph_is_run_as_it_stands_or_optimised_with_the_same_meaning(images):
+    plain, optimised = (GraphRunner(vae_encoder_graph(TINY_SPEC), VAE, 1, o).run(images)[0] for o in (False, True))
+    assert np.abs(plain - optimised).max() <= 1e-5 * np.abs(plain).max()
+
+
+def test_a_variant_takes_an_image_to_its_outputs(images):
+    variant = Variant(
+        GraphRunner(vae_encoder_graph(TINY_SPEC), VAE, 1), GraphRunner(leak_encoder_graph(TINY_SPEC), LEAK, 1)
+    )
+    latent = variant.vae_encoder(images)
+    outputs = variant.leak_encoder(np.stack([latent] * 3, axis=1))
+    assert outputs.scores.shape == (5, 3)
+    assert outputs.step_weights.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+
+
+def test_bytes_that_are_no_graph_are_refused_by_name_and_say_nothing_else(capfd):
+    with pytest.raises(ModelError, match=r"^vae_encoder: ONNX Runtime can't load it \(") as caught:
+        open_session("vae_encoder", b"not a graph", 1)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "feed",
+    [{"picture": np.zeros((1, 3, 40, 40), np.float32)}, {"image": np.zeros((1, 3, 40, 41), np.float32)},
+     {"image": np.zeros((1, 3, 40, 40), np.float64)}],
+    ids=["name", "shape", "type"],
+)  # fmt: skip
+def test_an_input_that_does_not_fit_is_refused_by_name(feed):
+    session = open_session("vae_encoder", VAE, 1)
+    with pytest.raises(ModelError, match=r"^vae_encoder: ONNX Runtime can't run it \("):
+        run_session("vae_encoder", session, ["latent"], feed)
+
+
+def test_an_exceptions_text_becomes_one_line_of_bounded_length():
+    assert one_line(ValueError("a\n  b\tc")) == "a b c"
+    assert one_line(ValueError("")) == "ValueError"
+    assert len(one_line(ValueError("x" * 1000))) == 300
