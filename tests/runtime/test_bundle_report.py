@@ -1,0 +1,101 @@
+"""What a bundle holds, read with onnx where it is installed and with ONNX Runtime where it is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import replace
+
+import pytest
+
+from leakrt.core.bundle import Bundle, write_bundle
+from leakrt.core.errors import BundleError, ModelError
+from leakrt.runtime.bundle_report import GateReport, inspect_bundle
+
+
+@pytest.fixture
+def without_onnx(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnx" else find(name, *a))
+
+
+def rewrite(tiny, path, provenance=None, **files):
+    """The tiny bundle at `path`, with other provenance or files."""
+    bundle = Bundle(tiny)
+    whole = {name: bundle.read(name) for name in bundle.hashes} | files
+    write_bundle(path, bundle.spec, whole, bundle.provenance if provenance is None else provenance)
+    return path
+
+
+def test_sizes_and_hashes_are_those_of_the_verified_bundle(tiny):
+    bundle, report = Bundle(tiny), inspect_bundle(tiny)
+    assert (report.identity, report.spec, report.path) == (bundle.identity, bundle.spec, str(tiny))
+    assert {f.name: (f.bytes, f.sha256) for f in report.files} == {
+        name: ((tiny / name).stat().st_size, bundle.hashes[name]) for name in bundle.file_sizes
+    }
+
+
+def test_both_ways_of_reading_a_graph_agree_on_names_and_shapes(tiny, monkeypatch):
+    pytest.importorskip("onnx", reason="needs onnx for one of the two ways")
+    counted = inspect_bundle(tiny).graphs
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnx" else find(name, *a))
+    told = inspect_bundle(tiny).graphs
+    assert [(g.name, g.inputs, g.outputs) for g in counted] == [(g.name, g.inputs, g.outputs) for g in told]
+    assert all(g.opset == 17 and g.nodes and g.parameters for g in counted)
+    assert all((g.opset, g.nodes, g.parameters) == (None, None, None) for g in told)
+
+
+def test_weights_are_counted_and_no_inputs(tiny):
+    onnx = pytest.importorskip("onnx", reason="needs onnx, which counts weights")
+    graph = {g.name: g for g in inspect_bundle(tiny).graphs}["leak_encoder.fp32.onnx"]
+    parsed = onnx.load(str(tiny / graph.name))
+    assert graph.parameters == sum(onnx.numpy_helper.to_array(t).size for t in parsed.graph.initializer)
+    assert [text.split()[0] for text in graph.inputs] == ["noised"]
+    assert [text.split()[0] for text in graph.outputs] == ["scores", "embedding", "gates", "step_weights"]
+
+
+def test_gates_of_every_precision_and_backend_are_told(tiny, tmp_path):
+    decision = json.loads((tiny / "decision.json").read_bytes())
+    names = {name: name.replace("fp32", "int8") for name in Bundle(tiny).hashes if ".fp32." in name}
+    gates = {"onnxruntime": {"passed": True, "speedup": 2.5}, "openvino": {"passed": False, "speedup": 3.0},
+             "torch": {"passed": True, "speedup": 0.5}}  # fmt: skip
+    path = rewrite(
+        tiny, tmp_path / "b", {"variants": {"int8": {"gate": gates}}},
+        **{new: Bundle(tiny).read(old) for old, new in names.items()},
+        **{"decision.json": json.dumps({**decision, "int8": decision["fp32"]}).encode()},
+    )  # fmt: skip
+    assert inspect_bundle(path).gates == (
+        GateReport("int8", "onnxruntime", True, 2.5, True),
+        GateReport("int8", "openvino", False, 3.0, False),
+        GateReport("int8", "torch", True, 0.5, False),  # it may be named; auto does not take what is slower
+    )
+
+
+def test_a_bundle_of_fp32_alone_met_no_gate(tiny):
+    assert inspect_bundle(tiny).gates == ()
+
+
+@pytest.mark.parametrize("library", ["onnx", "onnxruntime"])
+def test_a_graph_that_is_none_is_told_by_its_name(tiny, tmp_path, monkeypatch, library):
+    pytest.importorskip(library)
+    path = rewrite(tiny, tmp_path / "b", **{"vae_encoder.fp32.onnx": b"\xff\xff\xff"})
+    if library == "onnxruntime":
+        find = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnx" else find(name, *a))
+    with pytest.raises(ModelError, match=r"^vae_encoder\.fp32\.onnx"):
+        inspect_bundle(path)
+
+
+def test_a_damaged_bundle_is_refused_before_anything_is_read(tiny_copy):
+    (tiny_copy / "golden.npz").write_bytes(b"other")
+    with pytest.raises(BundleError, match=r"golden\.npz"):
+        inspect_bundle(tiny_copy)
+
+
+def test_a_report_becomes_json_whole(tiny, without_onnx):
+    report = inspect_bundle(tiny)
+    body = json.loads(json.dumps(report.to_json()))
+    assert body["spec"] == json.loads(json.dumps(report.spec.to_json()))
+    assert [g["inputs"] for g in body["graphs"]] == [list(g.inputs) for g in report.graphs]
+    assert replace(report, path="").to_json()["path"] == ""
