@@ -14,6 +14,7 @@ from .fusion import GROUP_NORM, SILU
 Run = Callable[..., Any]
 # x [B, C, ...], groups, epsilon, whether SiLU follows, weight and bias float32 [C] or None
 Norm = Callable[[Tensor, int, float, bool, Tensor | None, Tensor | None], Tensor]
+_ROW_RANK = 3
 _PROBE, _PROBE_GROUPS, _PROBE_ERROR = (2, 64, 37, 29), 32, 4e-3  # float16 rounds values up to 8 by so much
 
 
@@ -39,12 +40,23 @@ def find_norm(device: torch.device) -> Norm:
         from .norm_kernels import group_norm_silu, takes
     except ImportError:
         return torch_norm
+    norm = with_kernels(takes, group_norm_silu)
+    return norm if _agrees(norm, device) else torch_norm
+
+
+def with_kernels(takes: Callable[[Tensor, int], bool], kernels: Norm) -> Norm:
+    """The norm that runs `kernels` on what it `takes`, which are images, and torch's own on the rest.
+
+    An attention norms the pixels of an image in a row, [B, C, H x W]: they are an image of width 1.
+    """
 
     def norm(x: Tensor, groups: int, epsilon: float, silu: bool, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-        run = group_norm_silu if takes(x, groups) else torch_norm
-        return run(x, groups, epsilon, silu, weight, bias)
+        image = x.unsqueeze(-1) if x.dim() == _ROW_RANK else x
+        if not takes(image, groups):
+            return torch_norm(x, groups, epsilon, silu, weight, bias)
+        return kernels(image, groups, epsilon, silu, weight, bias).reshape(x.shape)
 
-    return norm if _agrees(norm, device) else torch_norm
+    return norm
 
 
 def _agrees(norm: Norm, device: torch.device) -> bool:
