@@ -8,29 +8,22 @@ import pytest
 torch = pytest.importorskip("torch")
 from dataclasses import replace
 
+from latent_sets import latent_set
 from runs import CLASSES, SPEC
 
 from leakrt.core.errors import CheckpointError, ModelError
-from leakrt.train.batches import Batches, LatentSet
+from leakrt.train.batches import LatentSet
 from leakrt.train.checkpoint import Checkpoint
 from leakrt.train.config import TrainConfig
 from leakrt.train.latents import LatentTable
 from leakrt.train.metrics_log import EpochMetrics
-from leakrt.train.schedules import OneCycle
 from leakrt.train.trainer import BEST, LAST, Trainer, TrainingData
 
 SPEC = replace(SPEC, class_names=CLASSES)
 CONFIG = TrainConfig(epochs=4, batch_size=8, learning_rate=5e-3, widths=(8, 12), threads=1, views="flip", mixup=0.2)
 
 
-def latent_set(count: int, seed: int, views: int = 2) -> LatentSet:
-    rng = np.random.default_rng(seed)
-    labels = np.arange(count) % 3
-    latents = rng.normal(0, 1 + labels[:, None, None, None, None], (count, views, *SPEC.latent_shape))
-    return LatentSet(LatentTable.of(latents.astype(np.float32)), labels)
-
-
-DATA = TrainingData(latent_set(26, 0), latent_set(12, 1))
+DATA = TrainingData(latent_set(SPEC, 26, 0), latent_set(SPEC, 12, 1))
 
 
 def train(folder, config=CONFIG, data=DATA, report=lambda row: None):
@@ -133,27 +126,3 @@ def test_the_caller_s_torch_is_left_as_it_was(tmp_path):
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_noise_follows_seed_epoch_and_image_alone():
-    def epoch(number, size, seed=0):
-        config = replace(CONFIG, mixup=0.0, batch_size=size, seed=seed)
-        return np.concatenate([batch.noised for batch in Batches(DATA.train, SPEC, config).epoch(number)])
-
-    first = epoch(0, 13)
-    assert np.array_equal(first[:24], epoch(0, 8))
-    assert not np.array_equal(first, epoch(1, 13))
-    assert not np.array_equal(first, epoch(0, 13, seed=1))
-
-
-def test_the_schedule_is_torch_s_one_cycle():
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.AdamW([parameter], lr=1.0)
-    reference = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=80, pct_start=0.15)
-    schedule = OneCycle(2e-3, 80, 0.15)
-    for step in range(80):
-        group = optimizer.param_groups[0]
-        assert schedule.at(step) == pytest.approx((group["lr"], group["betas"][0]), rel=1e-9)
-        optimizer.step()
-        if step < 79:
-            reference.step()
