@@ -14,6 +14,7 @@ from ..core.bundle import Bundle
 from ..core.errors import LeakRTError
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress
+from ..runtime.backends.registry import NAMED_ONLY
 from .gate import Comparison, Judged, Limits, compare, judge_all
 from .measuring import Backends, Runner, load_variant, run_images, speedup
 from .stream import images, preprocess_file
@@ -120,7 +121,7 @@ class Examiner:
 def failures(found: dict[str, OnBackend], limits: Limits) -> tuple[str, ...]:
     """Why an attempt is refused; empty when its gate holds on ONNX Runtime and it is faster somewhere."""
     held = found[_REFERENCE].gate.failures(limits)
-    best = max(backend.speedup for backend in found.values())
+    best = max(backend.speedup for name, backend in found.items() if name not in NAMED_ONLY)
     if best < MIN_SPEEDUP:
         held = (*held, f"int8 is {best:.2f} x as fast as fp32 at best, under {MIN_SPEEDUP:g} x")
     return held

@@ -23,7 +23,7 @@ from ..runtime.backends.base import Variant as GraphPair
 from ..train.predict import concatenate
 from .stream import Noising
 
-_OTHERS = ("openvino",)
+_OTHERS = ("openvino", "openvino_bf16")
 _TIMED_RUNS = 15
 
 Array = npt.NDArray[np.float32]

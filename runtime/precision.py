@@ -61,7 +61,7 @@ def choose(bundle: Bundle, backend: str, precision: str) -> list[Choice]:
 def safer_precision(bundle: Bundle, choice: Choice) -> str:
     """The next precision towards fp32 that may be used on the same backend; empty when there is none."""
     for precision in SMALLEST_FIRST[SMALLEST_FIRST.index(choice.precision) + 1 :]:
-        usable = not _problem(bundle, Choice(precision, choice.backend, choice.version))
+        usable = precision == "fp32" or not _problem(bundle, Choice(precision, choice.backend, choice.version))
         if precision in bundle.decisions and usable:
             return precision
     return ""
@@ -77,6 +77,8 @@ def _measured_on(bundle: Bundle, precision: str) -> tuple[str, ...]:
 def _problem(bundle: Bundle, choice: Choice) -> str:
     """Why a precision that is there can't be used; empty when it can."""
     precision, backend = choice.precision, choice.backend
+    if precision == "fp32" and backend in registry.NAMED_ONLY:
+        return f"{bundle.path}: {backend} runs no fp32 of its own; take another backend for it"
     if not passed_gate(bundle.provenance, precision, backend):
         passed = ", ".join(gated_backends(bundle.provenance, precision)) or "none"
         make = "leakrt export" if precision == "fp16" else "leakrt calibrate"

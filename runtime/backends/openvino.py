@@ -6,7 +6,7 @@ variant runs in float32 too, and an int8 one keeps its float layers in float32.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,13 @@ _DEVICE = "CPU"
 
 
 class OpenVinoBackend:
-    """Both graphs compiled for the CPU, one request each with `threads` threads."""
+    """Both graphs compiled for the CPU, one request each with `threads` threads.
+
+    `name`, and the type `vae_float` in which float layers of the VAE encoder are computed, may be a subclass's own.
+    """
 
     name = NAME
+    vae_float = "f32"
     batch = 1  # a larger one is no faster on a CPU
 
     def __init__(self, variant: Variant, threads: int) -> None:
@@ -34,8 +38,9 @@ class OpenVinoBackend:
         self.precision = variant.precision
         self._threads = threads
         core = open_core()
-        self._vae = _Graph(core, vae_encoder_graph(variant.spec), variant.vae_encoder, threads)
-        self._leak = _Graph(core, leak_encoder_graph(variant.spec), variant.leak_encoder, threads)
+        vae = settings(threads, "f32" if variant.precision == "fp32" else self.vae_float)
+        self._vae = _Graph(core, vae_encoder_graph(variant.spec), variant.vae_encoder, vae)
+        self._leak = _Graph(core, leak_encoder_graph(variant.spec), variant.leak_encoder, settings(threads))
         self._device = str(core.get_property(_DEVICE, "FULL_DEVICE_NAME"))
 
     def vae_encoder(self, image: Array) -> Array:
@@ -48,13 +53,13 @@ class OpenVinoBackend:
 
     def describe(self) -> Description:
         """What runs, and where."""
-        return Description(NAME, probe().version, self._device, self.precision, self._threads)
+        return Description(self.name, probe().version, self._device, self.precision, self._threads)
 
 
-def settings(threads: int) -> dict[str, Any]:
-    """How graphs are compiled: in float32, for one request at a time."""
+def settings(threads: int, floats: str = "f32") -> dict[str, Any]:
+    """How graphs are compiled: their float layers in the type `floats` (f32 or bf16), for one request at a time."""
     return {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": floats,
         "EXECUTION_MODE_HINT": "ACCURACY",
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
@@ -66,13 +71,13 @@ def settings(threads: int) -> dict[str, Any]:
 class _Graph:
     """One compiled graph that keeps to its GraphSpec."""
 
-    def __init__(self, core: Any, graph: GraphSpec, model: bytes, threads: int) -> None:
+    def __init__(self, core: Any, graph: GraphSpec, model: bytes, compiled_with: Mapping[str, Any]) -> None:
         self._graph = graph
         refuse_external_data(model, graph.stem)
         try:
             read = core.read_model(model=model)
             hide_scales(read)
-            compiled = core.compile_model(read, _DEVICE, settings(threads))
+            compiled = core.compile_model(read, _DEVICE, dict(compiled_with))
         except Exception as error:  # OpenVINO raises RuntimeError and its own, which share no base
             raise ModelError(f"{graph.stem}: OpenVINO can't load it ({_one_line(error)})") from error
         for port in (*compiled.inputs, *compiled.outputs):

@@ -12,6 +12,7 @@ from .base import Availability, Backend, BackendKind, Variant
 # The order of `auto`; a module of this package each, which names its BackendKind `KIND`. It is fixed, so that
 # the same bundle on the same machine never changes its backend by chance.
 AUTO_ORDER = ("openvino", "onnxruntime", "torch")
+NAMED_ONLY = ("openvino_bf16",)  # never `auto` nor `fastest`: a variant there must have passed a gate of its own
 REFERENCE = "onnxruntime"  # every bundle was measured on it
 AUTO, FASTEST = "auto", "fastest"
 _LAPS = 5
@@ -19,16 +20,17 @@ _LAPS = 5
 
 def kind(name: str) -> BackendKind:
     """The backend of that name. Raises UsageError that lists the names there are."""
-    if name not in AUTO_ORDER:
-        raise UsageError(f"no backend named {name!r}; choose one of: {', '.join((AUTO, FASTEST, *AUTO_ORDER))}")
+    known = (*AUTO_ORDER, *NAMED_ONLY)
+    if name not in known:
+        raise UsageError(f"no backend named {name!r}; choose one of: {', '.join((AUTO, FASTEST, *known))}")
     found = importlib.import_module(f".{name}", __package__).KIND
     assert isinstance(found, BackendKind)
     return found
 
 
 def probe_all() -> list[Availability]:
-    """Every backend in the order of `auto`, with what keeps it from running."""
-    return [kind(name).probe() for name in AUTO_ORDER]
+    """Every backend in the order of `auto`, then those that must be named, with what keeps each from running."""
+    return [kind(name).probe() for name in (*AUTO_ORDER, *NAMED_ONLY)]
 
 
 def candidates(name: str, measured: Collection[str] = (REFERENCE,)) -> list[BackendKind]:

@@ -69,7 +69,8 @@ def test_progress_counts_the_images(bundle):
 def test_onnx_runtime_comes_first_and_the_others_where_they_are_installed(bundle):
     names = list(installed(1).loaders)
     assert names[0] == next(iter(onnxruntime_only(1).loaders)) == "onnxruntime"
-    assert ("openvino" in names) == registry.kind("openvino").probe().runs
+    for name in ("openvino", "openvino_bf16"):
+        assert (name in names) == registry.kind(name).probe().runs
 
 
 def test_torch_measures_what_onnx_runtime_does_from_the_bundles_weights(bundle):

@@ -32,7 +32,7 @@ def bundle(tmp_path):
 @pytest.fixture(autouse=True)
 def installed(monkeypatch):
     """Both backends are there, at these versions; nothing is loaded by choosing."""
-    versions = {"openvino": "2026.2.0", "onnxruntime": "1.32.0"}
+    versions = {"openvino": "2026.2.0", "onnxruntime": "1.32.0", "openvino_bf16": "2026.2.0"}
 
     def probe(name):
         there = Availability(name, True, versions[name], "", "")
@@ -74,6 +74,17 @@ def test_auto_passes_over_what_was_slower_than_fp32_there_and_a_name_still_takes
 def test_a_bundle_without_fp32_runs_a_slow_variant_rather_than_none(tmp_path):
     opened = Bundle(guarded_bundle(tmp_path / "b", {}, ("fp16",), {"fp16": {"onnxruntime": SLOW}}))
     assert chosen(opened) == [("fp16", "onnxruntime")]
+
+
+def test_bfloat16_is_taken_when_named_only_and_only_for_a_variant_that_passed_there(bundle):
+    opened = bundle(int8={"openvino": PASSED, "openvino_bf16": PASSED})
+    assert chosen(opened, backend="openvino_bf16") == [("int8", "openvino_bf16")]
+    assert chosen(opened, backend="auto") == [("int8", "openvino")]
+    assert safer_precision(opened, Choice("int8", "openvino_bf16", "2026.2.0")) == "fp32"
+    with pytest.raises(BundleError, match="openvino_bf16 runs no fp32 of its own; take another backend"):
+        chosen(opened, "fp32", "openvino_bf16")
+    with pytest.raises(BundleError, match=r"int8 never passed its gate on openvino_bf16 \(on: openvino\)"):
+        chosen(bundle(int8={"openvino": PASSED}), backend="openvino_bf16")
 
 
 def test_a_loaded_detector_says_what_auto_took(bundle):

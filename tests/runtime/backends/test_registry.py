@@ -54,6 +54,13 @@ def test_with_none_that_runs_every_reason_is_told(kinds, monkeypatch):
         registry.choose("auto", kinds)
 
 
+def test_a_backend_that_must_be_named_is_never_meant_by_another_name():
+    measured = ("onnxruntime", *registry.NAMED_ONLY)
+    for name in ("auto", "fastest"):
+        assert [kind.name for kind in registry.candidates(name, measured)] == ["onnxruntime"]
+    assert [registry.kind(name).name for name in registry.NAMED_ONLY] == list(registry.NAMED_ONLY)
+
+
 def test_an_unknown_name_lists_those_there_are():
     with pytest.raises(UsageError, match=r"no backend named 'x'; choose one of: auto, fastest, .*onnxruntime"):
         registry.choose("x")
@@ -61,7 +68,7 @@ def test_an_unknown_name_lists_those_there_are():
 
 def test_every_listed_backend_says_whether_it_runs():
     found = registry.probe_all()
-    assert [a.backend for a in found] == list(registry.AUTO_ORDER)
+    assert [a.backend for a in found] == [*registry.AUTO_ORDER, *registry.NAMED_ONLY]
     for availability in found:
         assert availability.runs or (availability.reason and availability.install)
 
