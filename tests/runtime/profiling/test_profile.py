@@ -8,7 +8,6 @@ import math
 import pytest
 
 from leakrt.core.errors import BundleError, ImageError, UsageError
-from leakrt.runtime.profiling.picture import draw
 from leakrt.runtime.profiling.profile import Options, profile_bundle
 
 QUICK = {"seconds": 0.05, "threads": 1, "cold_starts": 0}
@@ -80,8 +79,3 @@ def test_a_missing_bundle_is_told(tmp_path):
 def test_an_option_that_can_not_be_meant_is_refused(options, why):
     with pytest.raises(UsageError, match=why):
         Options(**options)
-
-
-def test_the_picture_is_a_png(found):
-    pytest.importorskip("matplotlib")
-    assert draw(found).startswith(b"\x89PNG\r\n")
