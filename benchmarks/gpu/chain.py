@@ -1,8 +1,10 @@
-"""One backend's chain at one precision: is it right, how long does it take, and what of that is the device's.
+"""One backend's chain: is it right, how long does it take, and what of that is the device's.
 
 From frames in the host's memory to the leak encoder's outputs in it, warm, by the host's clock; device stages by
-events. Host overhead is what a call takes beyond its stages. What comes out is compared with ONNX Runtime's float32.
-Imports no torch, so that it runs under another Python beside TensorRT.
+events. Host overhead is what a call takes beyond its stages. What comes out is compared with ONNX Runtime's float32, or
+for a bundle that was carried here with its own golden image. Engines are built first where the backend runs engines:
+for batch 1 alone, then for 16 too, so that little time still leaves the first figures. Imports no torch, so that it
+runs under another Python beside TensorRT.
 """
 
 from __future__ import annotations
@@ -11,15 +13,23 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from part import NO_GPU, Part, clocks, summary
+from part import NO_GPU, Part, clocks, one_line, summary
 
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import UsageError
+from leakrt.core.images import MAX_PIXELS
 from leakrt.core.outputs import LeakOutputs
+from leakrt.core.progress import silent
+from leakrt.engines.build import BuildRequest, build_bundle
+from leakrt.engines.builder import BuildOptions
+from leakrt.engines.cache import default_cache
 from leakrt.engines.device import find_driver
+from leakrt.engines.installed import load_flavour
+from leakrt.engines.rtx import CURRENT
 from leakrt.runtime.backends import registry
 from leakrt.runtime.detector import Detector
 from leakrt.runtime.finite import GuardedVariant
@@ -28,7 +38,8 @@ from leakrt.runtime.machine import host_memory
 from leakrt.runtime.threads import resolve_threads
 
 Frame = npt.NDArray[np.uint8]
-_BATCHES = (1, 16)
+Chain = Callable[[Sequence[Frame]], "Call"]
+_FLAVOURS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}  # backends that run engines
 _ROUNDS = {1: 2000, 16: 300}
 _SECONDS = 8.0  # at most, for each batch
 _WARM = 20
@@ -43,30 +54,43 @@ class Call:
     stages_ms: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What is measured, and with what it is compared."""
+
+    part: Part
+    bundle: Bundle
+    backend: str
+    precision: str
+    expected: Mapping[str, np.ndarray]  # frame_0 ..., and outputs of float32; empty: the golden image alone
+
+    @property
+    def frames(self) -> list[Frame]:
+        """To be compared; the first is what is timed."""
+        if not self.expected:
+            return [self.bundle.golden().image]
+        count = 2 if self.part.rehearse else len(self.expected["scores"])
+        return [self.expected[f"frame_{i}"] for i in range(count)]
+
+    def note(self, name: str, value: object) -> None:
+        """Keep a result under this precision."""
+        self.part.set(self.precision, {**self.part.results.get(self.precision, {}), name: value})
+
+
 def main() -> None:
-    """Load, compare, time."""
+    """Each precision in turn."""
     part = Part(__doc__, _options)
-    name, precision = part.options.backend, "fp32" if part.rehearse else part.options.precision
-    path = part.work / "bundle"
+    path: Path = part.options.bundle or part.work / "bundle"
     if not path.exists():
-        part.skip("there is no bundle: the part before failed")
-    part.skip_for(problem(name, part.rehearse))
-    begin = time.perf_counter()
+        part.skip(f"there is no bundle {path.name}: the part before failed, or none was carried here")
+    part.skip_for(problem(part.options.backend, part.rehearse))
     bundle = Bundle(path)
-    variant = LoadedVariant.load(bundle, precision, name, resolve_threads(0))  # the golden image is run
-    part.set("load_s", time.perf_counter() - begin)
-    chain = chain_of(variant)
-    expected = dict(np.load(part.work / "expected.npz"))
-    frames = [expected[f"frame_{i}"] for i in range(len(expected["scores"]))][: 2 if part.rehearse else None]
-    with part.trying("accuracy"):
-        part.set("accuracy", accuracy(part, chain, frames, expected))
-    for batch in _BATCHES[:1] if part.rehearse else _BATCHES:
-        with part.trying(f"batch {batch}"):
-            part.set(f"batch {batch}", timings(part, chain, [frames[0]] * batch))
-    with part.trying("verdicts"):
-        detector = Detector(bundle, GuardedVariant(variant, lambda: None), None, 1 << 24)
-        part.set("verdict_ms", summary(_walls(lambda: detector.check(frames[0]), 1 if part.rehearse else 500)))
-    part.set("description", variant.backend.describe().__dict__)
+    known = part.work / "expected.npz"
+    expected = dict(np.load(known)) if part.options.bundle is None and known.exists() else {}
+    wanted = ["fp32"] if part.rehearse else part.options.precision.split(",")
+    for precision in [p for p in wanted if p in bundle.precisions]:
+        with part.trying(precision):
+            measure(Subject(part, bundle, part.options.backend, precision, expected))
     part.set("host_memory", host_memory().__dict__)
     part.end()
 
@@ -74,6 +98,7 @@ def main() -> None:
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", required=True)
     parser.add_argument("--precision", default="fp16")
+    parser.add_argument("--bundle", type=Path, help="another bundle than the one made here")
 
 
 def problem(name: str, rehearse: bool) -> str:
@@ -87,54 +112,119 @@ def problem(name: str, rehearse: bool) -> str:
     return "" if found.runs else f"{found.reason}; {found.install}"
 
 
-def chain_of(variant: LoadedVariant) -> Callable[[Sequence[Frame]], Call]:
-    """A call that takes frames through the variant, as `Detector` does."""
-    pipeline, backend = variant.pipeline, variant.backend
-    images = [pipeline.image_buffer() for _ in range(max(_BATCHES))]
+def measure(subject: Subject) -> None:
+    """Batch 1 with all that goes with it, then batch 16."""
+    engines, part = subject.backend in _FLAVOURS, subject.part
+    loaded = load(subject, (1,) if engines else (1, 16))
+    with part.trying(f"{subject.precision} accuracy"):
+        subject.note("accuracy", accuracy(subject, chain_of(loaded)))
+    with part.trying(f"{subject.precision} batch 1"):
+        subject.note("batch 1", timings(subject, chain_of(loaded), 1))
+    with part.trying(f"{subject.precision} verdicts"):
+        detector = Detector(subject.bundle, GuardedVariant(loaded, lambda: None), None, MAX_PIXELS)
+        walls = _walls(lambda: detector.check(subject.frames[0]), 1 if part.rehearse else 500)
+        subject.note("verdict_ms", summary(walls))
+    subject.note("description", loaded.backend.describe().__dict__)
+    if part.rehearse:
+        return
+    if engines:
+        close(loaded)
+        loaded = load(subject, (1, 16))
+    with part.trying(f"{subject.precision} batch 16"):
+        subject.note("batch 16", timings(subject, chain_of(loaded), 16))
+        subject.note("description, batch 16", loaded.backend.describe().__dict__)
+    close(loaded)
 
-    def run(frames: Sequence[Frame]) -> Call:
+
+def load(subject: Subject, batches: tuple[int, ...]) -> LoadedVariant:
+    """Build what the backend needs, load, and so run the golden image. Raises what those raise."""
+    if subject.backend in _FLAVOURS:
+        subject.note(f"build for {batches}", build(subject, batches))
+    begin = time.perf_counter()
+    loaded = LoadedVariant.load(subject.bundle, subject.precision, subject.backend, resolve_threads(0))
+    subject.note("load_s", time.perf_counter() - begin)
+    return loaded
+
+
+def build(subject: Subject, batches: tuple[int, ...]) -> list[dict[str, object]]:
+    """Both engines, into the cache that the runtime reads."""
+    flavour = load_flavour(_FLAVOURS[subject.backend])
+    targets = (CURRENT,) if flavour.targets else ()
+    request = BuildRequest(subject.precision, flavour, BuildOptions(batches=batches, targets=targets))
+    begin, outcomes = time.perf_counter(), build_bundle(subject.bundle, request, default_cache(), silent)
+    return [
+        {
+            "graph": o.record.key.graph,
+            "flavour": str(flavour),
+            "built": o.built,
+            "build_s": o.record.seconds,
+            "all_s": time.perf_counter() - begin,
+            "bytes": o.record.size,
+            "layers": len(o.record.layers),
+            "parity": {p.output: p.error for p in o.record.parity},
+            "warnings": list(o.record.warnings)[:5],
+            "notes": list(o.notes),
+        }
+        for o in outcomes
+    ]
+
+
+def chain_of(loaded: LoadedVariant) -> Chain:
+    """A call that takes frames through the variant as a Detector does, in parts where its batch is smaller."""
+    pipeline, backend = loaded.pipeline, loaded.backend
+    images = [pipeline.image_buffer() for _ in range(backend.batch)]
+
+    def prepared(frames: Sequence[Frame]) -> Call:
         begin = time.perf_counter()
         for frame, image in zip(frames, images, strict=False):
             pipeline.preprocess(frame, image)
-        prepared = 1e3 * (time.perf_counter() - begin)
-        result = backend.chain(np.stack(images[: len(frames)]))  # type: ignore[attr-defined]
+        spent = 1e3 * (time.perf_counter() - begin)
+        result = backend.chain(np.stack(images[: len(frames)]))
+        return Call(result.outputs, 0.0, {"preprocess": spent, **result.latency_ms})
+
+    def submitted(frames: Sequence[Frame]) -> Call:
+        result = backend.submit(frames)()
+        return Call(result.outputs, 0.0, result.latency_ms)
+
+    one = submitted if hasattr(backend, "submit") else prepared
+
+    def run(frames: Sequence[Frame]) -> Call:
+        begin, step = time.perf_counter(), backend.batch
+        calls = [one(frames[i : i + step]) for i in range(0, len(frames), step)]
         wall = 1e3 * (time.perf_counter() - begin)
-        return Call(result.outputs, wall, {"preprocess": prepared, **result.latency_ms})
+        stages = {name: sum(c.stages_ms[name] for c in calls) for name in calls[0].stages_ms}
+        names = LeakOutputs.__dataclass_fields__
+        return Call(LeakOutputs(*(np.concatenate([getattr(c.outputs, n) for c in calls]) for n in names)), wall, stages)
 
     return run
 
 
-def accuracy(
-    part: Part, chain: Callable[[Sequence[Frame]], Call], frames: Sequence[Frame], expected: Mapping[str, np.ndarray]
-) -> dict[str, object]:
+def accuracy(subject: Subject, chain: Chain) -> dict[str, object]:
     """Errors over the spread of each output, and whether a frame gives equal bits again and in another batch."""
-    found = chain(frames).outputs
+    frames, expected, part = subject.frames, subject.expected, subject.part
+    found, again = chain(frames).outputs, chain(frames).outputs
     errors = {
         name: float(np.abs(getattr(found, name) - expected[name][: len(frames)]).max() / expected[name].std())
         for name in LeakOutputs.__dataclass_fields__
+        if expected
     }
     if not all(error < 0.1 for error in errors.values()):  # also where one is no number
-        part.fail(f"outputs differ from ONNX Runtime's float32 by {errors} of their spread")
-    again = chain(frames).outputs
-    alone = np.concatenate([chain([frame]).outputs.scores for frame in frames])
+        part.fail(f"{subject.precision}: outputs differ from ONNX Runtime's float32 by {errors} of their spread")
     same = found.scores.tobytes() == again.scores.tobytes()
     if not same:
-        part.fail("the same frames gave other scores the second time")
-    return {
-        "errors": errors,
-        "same bits again": same,
-        "scores move with the batch by": np.abs(alone - found.scores).max(),
-    }
+        part.fail(f"{subject.precision}: the same frames gave other scores the second time")
+    alone = np.concatenate([chain([frame]).outputs.scores for frame in frames])
+    moved = np.abs(alone - found.scores).max() / np.abs(found.scores).max()
+    return {"errors": errors, "same bits again": same, "moved by the batch": moved}
 
 
-def timings(part: Part, chain: Callable[[Sequence[Frame]], Call], frames: Sequence[Frame]) -> dict[str, object]:
+def timings(subject: Subject, chain: Chain, batch: int) -> dict[str, object]:
     """Wall and stages of a batch, and its share of the matrix rate that an earlier part measured."""
-    batch = len(frames)
+    part, frames = subject.part, [subject.frames[0]] * batch
     calls = _calls(lambda: chain(frames), 2 if part.rehearse else _ROUNDS[batch], 0 if part.rehearse else _WARM)
     walls, device = [c.wall_ms for c in calls], [sum(c.stages_ms.values()) for c in calls]
-    wall = summary(walls)
-    overhead = float(np.median(np.subtract(walls, device)))
-    entry = {
+    wall, overhead = summary(walls), float(np.median(np.subtract(walls, device)))
+    entry: dict[str, object] = {
         "wall_ms": wall,
         "stages_ms": {name: summary([c.stages_ms[name] for c in calls]) for name in calls[0].stages_ms},
         "p99_over_p50": wall["p99"] / wall["p50"],
@@ -143,12 +233,19 @@ def timings(part: Part, chain: Callable[[Sequence[Frame]], Call], frames: Sequen
         "clocks": clocks(),
     }
     cost = part.other("make_bundle").get("flops_per_image", {})
-    if cost:
-        rate = batch * sum(cost.values()) / wall["p50"] / 1e9
-        entry["tflops"] = rate
+    if cost and subject.expected:
+        entry["tflops"] = rate = batch * sum(cost.values()) / wall["p50"] / 1e9
         ceiling = part.other("kernel_times").get("fp16 tflops", 0)
         entry["share_of_matrix_rate"] = rate / ceiling if ceiling else None
     return entry
+
+
+def close(loaded: LoadedVariant) -> None:
+    """Give the device's memory back, where the backend holds it until it is told."""
+    try:
+        getattr(loaded.backend, "close", lambda: None)()
+    except Exception as error:
+        print(f"closing failed: {one_line(error)}", flush=True)
 
 
 def _calls(call: Callable[[], Call], rounds: int, warm: int) -> list[Call]:

@@ -92,9 +92,9 @@ def bank_noise(bench: Bench) -> None:
         u = place.result((batch, _STEPS, _ELEMENTS), u_type)
         call = (z.address, z_type, bank.address, _COEFFICIENTS, u.address, u_type, batch, 1, _ELEMENTS, place.stream)
         name = f"noise from a bank, {z_type} to {u_type}, batch {batch}"
-        bench.record(name, lambda call=call: kernels.noise_steps(*call), z.size + u.size)  # type: ignore[misc]
+        bench.record(name, lambda call=call: kernels.noise_steps(*call), z.size + u.size)
         if batch == 1:
-            bench.record(f"{name}, warm", lambda call=call: kernels.noise_steps(*call), flush=False)  # type: ignore[misc]
+            bench.record(f"{name}, warm", lambda call=call: kernels.noise_steps(*call), flush=False)
 
 
 def fresh_noise(bench: Bench) -> None:
@@ -105,7 +105,7 @@ def fresh_noise(bench: Bench) -> None:
         u = place.result((batch, _STEPS, _ELEMENTS), u_type)
         call = (z.address, z_type, _COEFFICIENTS, u.address, u_type, batch, 1, _ELEMENTS, 7, own.address, place.stream)
         name = f"fresh noise, {z_type} to {u_type}, batch {batch}"
-        taken = bench.record(name, lambda call=call: kernels.noise_steps_fresh(*call), z.size + u.size)  # type: ignore[misc]
+        taken = bench.record(name, lambda call=call: kernels.noise_steps_fresh(*call), z.size + u.size)
         _beside_arithmetic(bench, name, taken, batch * _STEPS * _ELEMENTS)
 
 
@@ -131,8 +131,8 @@ def preprocess(bench: Bench) -> None:
             out = place.result((batch, 3, 256, 256), "float16")
             call = (where, 256, out.address, "float16", place.stream)
             moved = batch * 3 * min(height, width) ** 2 + out.size
-            work = lambda call=call: place.kernels.preprocess(*call)  # type: ignore[misc]  # noqa: E731
-            bench.record(f"preprocess {width} x {height}, batch {batch}", work, moved)
+            name = f"preprocess {width} x {height}, batch {batch}"
+            bench.record(name, lambda call=call: place.kernels.preprocess(*call), moved)
 
 
 def log_density(bench: Bench) -> None:
@@ -143,8 +143,8 @@ def log_density(bench: Bench) -> None:
         x, out = place.given(_normal((batch, dimension))), place.result((batch,), "float64")
         workspace = place.result((place.kernels.density_workspace(batch, points),), "uint8")
         call = (x.address, batch, centres.address, points, dimension, 0.5, workspace.address, out.address, place.stream)
-        work = lambda call=call: place.kernels.kde_log_density(*call)  # type: ignore[misc]  # noqa: E731
-        bench.record(f"log-density, {points} points, batch {batch}", work, centres.size)
+        name = f"log-density, {points} points, batch {batch}"
+        bench.record(name, lambda call=call: place.kernels.kde_log_density(*call), centres.size)
 
 
 def _cases(bench: Bench) -> list[tuple[int, tuple[str, str]]]:

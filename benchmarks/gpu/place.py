@@ -27,7 +27,7 @@ class Place:
 
             self._flush = torch.empty(max(_FLUSH, 4 * self.properties.L2_cache_size), dtype=torch.uint8, device="cuda")
         else:
-            from leakrt import _grid as kernels  # type: ignore[no-redef]
+            from leakrt import _grid as kernels
         self.kernels: Any = kernels
 
     @property

@@ -57,7 +57,7 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, C, H/2, W/2]."""
-        return self.conv(F.pad(x, (0, 1, 0, 1)))  # type: ignore[no-any-return]
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
 class Level(nn.Module):
@@ -103,7 +103,7 @@ class MidBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W], as it was given."""
-        return self.resnets[1](self.attentions[0](self.resnets[0](x)))  # type: ignore[no-any-return]
+        return self.resnets[1](self.attentions[0](self.resnets[0](x)))
 
 
 class Encoder(nn.Module):
@@ -121,7 +121,7 @@ class Encoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """[B, 3, S, S] to [B, 8, S/8, S/8]."""
         x = self.mid_block(self.down_blocks(self.conv_in(image)))
-        return self.conv_out(F.silu(self.conv_norm_out(x)))  # type: ignore[no-any-return]
+        return self.conv_out(F.silu(self.conv_norm_out(x)))
 
 
 class SdVaeEncoder(nn.Module):
@@ -133,7 +133,7 @@ class SdVaeEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """[B, 3, S, S] in [-1, 1] to [B, 4, S/8, S/8]."""
-        return self.quant_conv(self.encoder(image))[:, :4] * self.scale  # type: ignore[no-any-return]
+        return self.quant_conv(self.encoder(image))[:, :4] * self.scale
 
 
 class StepEncoder(nn.Module):

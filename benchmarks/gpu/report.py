@@ -79,7 +79,7 @@ def _all_chains(parts: dict[str, Any]) -> Iterator[Figure]:
 
 def _chain(name: str, data: dict[str, Any], reference: float | None) -> Iterator[Figure]:
     most, share = _CHAINS[name]
-    one, many = data.get("batch 1", {}), data.get("batch 16", {})
+    one, many = (data.get("fp16", {}).get(f"batch {batch}", {}) for batch in (1, 16))
     p50 = _at(one, "wall_ms", "p50")
     yield _figure(f"{name}: p50, batch 1", p50, _ms, f"at most {most} ms", lambda v: v <= most)
     ratio = _at(one, "p99_over_p50")

@@ -56,6 +56,7 @@ STEPS = (
     Step("reference_times", "reference_times.py", 60),
     Step("torch", "chain.py", 120, ("--backend", "torch")),
     Step("tensorrt", "chain.py", 200, ("--backend", "tensorrt"), tensorrt=True),
+    Step("carried", "chain.py", 120, ("--backend", "tensorrt", "--precision", "fp32,fp16,int8"), tensorrt=True),
     Step("rtx_engines", "rtx_engines.py", 90),
     Step("tensorrt_rtx", "chain.py", 90, ("--backend", "tensorrt_rtx")),
 )
@@ -86,6 +87,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rehearse", action="store_true", help="try every part on the CPU; figures mean nothing then")
     parser.add_argument("--only", type=lambda text: text.split(","), help=f"these parts alone: {','.join(names)}")
     parser.add_argument("--python", type=Path, help="another interpreter for the part tensorrt, such as a packed one's")
+    parser.add_argument("--bundle", type=Path, help="a trained bundle to run with TensorRT too, in every precision")
     parser.add_argument("--wheels", type=Path, help="folder of wheels to use beside, such as PyCUDA's")
     parser.add_argument("--soak", action="store_true", help="a hundred thousand frames or eight minutes, and no more")
     parser.add_argument("--installed", action="store_true", help="take the LeakRT that is installed; build nothing")
@@ -112,7 +114,7 @@ class Run:
 
     def take(self, step: Step, seconds: float) -> None:
         """Run a part for at most so long and write what it left."""
-        if step.name == "native" and self._options.installed:
+        if (step.name == "native" and self._options.installed) or (step.name == "carried" and not self._options.bundle):
             return
         begin = time.monotonic()
         if seconds < 10:
@@ -147,6 +149,8 @@ class Run:
             script.append("--rehearse")
         if step.name == "native" and options.wheels:
             script += ["--wheels", str(options.wheels.resolve())]
+        if step.name == "carried":
+            script += ["--bundle", str(options.bundle.resolve())]
         if not elsewhere:
             return [sys.executable, *script]
         # A packed Python sets PYTHONHOME and library paths in a file of its own, for itself alone.
