@@ -4,7 +4,7 @@
 
 For each precision and graph: whether ONNX Runtime runs the bundle's graph and the copy the builder gets, how far the
 copy is off on the golden image, and one engine a capability and one for all of them: seconds, size, layers.
-Builds anew each time, into a temporary folder.
+Builds anew each time, into a temporary folder. A bundle that lacks fp32, fp16 or int8 is refused.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import argparse
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from leakrt.cli.console import size, table
-from leakrt.core.bundle import Bundle
+from leakrt.core.bundle import PRECISIONS, Bundle
 from leakrt.core.files import atomic_write
 from leakrt.core.progress import silent
+from leakrt.core.versions import installed_versions
 from leakrt.engines.build import BuildRequest, build_bundle, bundle_graphs
 from leakrt.engines.builder import BuildOptions
 from leakrt.engines.cache import EngineCache
@@ -31,6 +33,17 @@ from leakrt.engines.inspector import count_precisions
 from leakrt.engines.installed import load_flavour
 from leakrt.engines.parity import golden_inputs, run_graph
 from leakrt.engines.record import EngineRecord
+from leakrt.runtime.machine import cpu_name
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One graph in ONNX Runtime, on the golden image."""
+
+    precision: str
+    graph: str
+    of: str  # "bundle", or "builder": the copy that TensorRT gets
+    finite: bool  # every output
 
 
 @dataclass(frozen=True)
@@ -56,34 +69,47 @@ def main() -> None:
     args = parser.parse_args()
     bundle, flavour = Bundle(args.bundle), load_flavour("tensorrt-rtx")
     named = tuple(args.target.split(","))
-    for precision in bundle.precisions:
-        _run_in_onnxruntime(bundle, precision, flavour)
+    for precision in PRECISIONS:
+        bundle.require_precision(precision)
+    ran = [one for precision in PRECISIONS for one in _run_in_onnxruntime(bundle, precision, flavour)]
     rows: list[Built] = []
     with tempfile.TemporaryDirectory() as folder:
         cache = EngineCache(Path(folder) / "engines", 8 << 30)
-        for precision in bundle.precisions:
+        for precision in PRECISIONS:
             for targets in ((target,) for target in named):
                 rows += _build(bundle, precision, flavour, targets, cache)
             rows += _build(bundle, precision, flavour, named, cache)
     print(table([_HEADER, *map(_row, rows)]))
     load = os.getloadavg()[0]
-    print(f"{len(rows)} engines with {flavour}, load average {load:.1f} on {os.cpu_count()} CPUs")
+    slowest = max(row.seconds for row in rows)
+    print(f"{len(rows)} engines with {flavour}, at most {slowest:.2f} s each, load average {load:.1f} on "
+          f"{os.cpu_count()} CPUs")  # fmt: skip
     if args.out:
-        body = {"bundle": bundle.identity, "flavour": str(flavour), "load": load, "engines": [asdict(r) for r in rows]}
+        body = {
+            "bundle": {"identity": bundle.identity, "image_size": bundle.spec.image_size,
+                       "classes": len(bundle.spec.class_names), "timesteps": list(bundle.spec.timesteps)},
+            "flavour": str(flavour),
+            "onnxruntime": installed_versions(("onnxruntime",)),
+            "cpu": cpu_name(),
+            "load": load,
+            "in_onnxruntime": [asdict(one) for one in ran],
+            "engines": [asdict(row) for row in rows],
+        }  # fmt: skip
         atomic_write(args.out, json.dumps(body, indent=1).encode())
 
 
-def _run_in_onnxruntime(bundle: Bundle, precision: str, flavour: Flavour) -> None:
+def _run_in_onnxruntime(bundle: Bundle, precision: str, flavour: Flavour) -> Iterator[Ran]:
     """Raises ModelError when a graph or its derived copy does not run; says so when an output is not finite."""
     golden = golden_inputs(bundle, precision)
     for graph in bundle_graphs(bundle):
         source = bundle.graph(graph.stem, precision)
         derived = derive_graph(source, graph, precision, flavour)
         names = tuple(tensor.name for tensor in graph.outputs)
-        for what, model in (("as in the bundle", source), ("as the builder gets it", derived.model)):
-            finite = all(np.isfinite(output).all() for output in run_graph(model, golden.of(graph), names))
+        for of, model in (("bundle", source), ("builder", derived.model)):
+            finite = all(bool(np.isfinite(output).all()) for output in run_graph(model, golden.of(graph), names))
             told = "runs" if finite else "runs, with outputs that are not finite"
-            print(f"{graph.stem} {precision}, {what}: {told} in ONNX Runtime")
+            print(f"{graph.stem} {precision}, as the {of} has it: {told} in ONNX Runtime")
+            yield Ran(precision, graph.stem, of, finite)
 
 
 def _build(
