@@ -14,12 +14,15 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from part import Part, gpu_state
 
 ROOT = Path(__file__).resolve().parents[2]
 _REHEARSED = "9.0"
+Done = subprocess.CompletedProcess[str]
 
 
 def main() -> None:
@@ -50,46 +53,75 @@ def wheels(part: Part, site: Path) -> None:
 
 
 def build(part: Part, site: Path) -> bool:
-    """For the GPU that is here: as CMake finds it, else by its number; at last without CUDA."""
+    """For the GPU that is here, as CMake finds it, else by its number; by pip, else by CMake alone; at last without
+    CUDA. Whether it has its kernels."""
     capability = gpu_state(("compute_cap",)).get("compute_cap", "")
-    tries = [("native", {"CUDA": "ON"}), (capability, {"CUDA": "ON"})] if capability else []
-    if part.rehearse:
-        tries = [(_REHEARSED, {"CUDA": "ON"})]
-    for architectures, more in [*tries, ("", {"CUDA": "OFF"})]:
+    wanted = [_REHEARSED] if part.rehearse else ["native", capability] if capability else []
+    tries = [(by, {"CUDA": "ON", "CUDA_ARCHITECTURES": a}) for a in wanted for by in (_by_pip, _by_cmake)]
+    for by, settings in [*tries, (_by_pip, {"CUDA": "OFF"})]:
         begin = time.perf_counter()
-        done = _build(part.work, site, {**more, **({"CUDA_ARCHITECTURES": architectures} if architectures else {})})
-        what = f"for {architectures}" if architectures else "without CUDA"
-        part.set(f"built {what}", {"seconds": time.perf_counter() - begin, "exit": done.returncode})
+        shutil.rmtree(site / "leakrt", ignore_errors=True)
+        done = by(part.work, site, settings)
+        what = f"{by.__name__[1:].replace('_', ' ')}, CUDA {settings.get('CUDA_ARCHITECTURES', 'off')}"
+        part.set(what, {"seconds": time.perf_counter() - begin, "exit": done.returncode})
         if done.returncode == 0:
-            if not architectures:
+            if settings["CUDA"] == "OFF":
                 part.fail("LeakRT was built without its CUDA kernels")
-            return bool(architectures)
-        part.fail(f"building {what}: {_tail(done)}")
+            return settings["CUDA"] == "ON"
+        part.fail(f"{what}: {_tail(done)}")
     return False
 
 
-def _build(work: Path, site: Path, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    shutil.rmtree(site / "leakrt", ignore_errors=True)
+def _by_pip(work: Path, site: Path, settings: Mapping[str, str]) -> Done:
     for old in site.glob("leakrt-*.dist-info"):
         shutil.rmtree(old)
     environment = {
-        **os.environ,
-        "CMAKE_ARGS": " ".join(f"-DLEAKRT_{name}={value}" for name, value in settings.items()),
-        "SKBUILD_BUILD_DIR": str(work / "build" / "-".join(settings.values())),
-        "PATH": f"{os.environ['PATH']}:/usr/local/cuda/bin",
+        "CMAKE_ARGS": " ".join(_defines(settings)),
+        "SKBUILD_BUILD_DIR": str(work / "build" / f"pip-{'-'.join(settings.values())}"),
     }
     target = ("--target", str(site), "--upgrade", str(ROOT))
     return _pip("install", "--no-deps", "--no-build-isolation", *target, environment=environment)
 
 
-def _pip(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments[:1], "--no-index", *arguments[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+def _by_cmake(work: Path, site: Path, settings: Mapping[str, str]) -> Done:
+    """Without scikit-build-core, which may be too old: CMake, and the folders as pyproject.toml maps them."""
+    folder = work / "build" / f"cmake-{'-'.join(settings.values())}"
+    configure = ["cmake", "-S", str(ROOT), "-B", str(folder), f"-DPython_EXECUTABLE={sys.executable}", "-G", "Ninja"]
+    steps = (
+        [*configure, "-DCMAKE_BUILD_TYPE=Release", *_defines(settings)],
+        ["cmake", "--build", str(folder)],
+        ["cmake", "--install", str(folder), "--prefix", str(site)],
+    )
+    for command in steps:
+        done = _done(command, {})
+        if done.returncode:
+            return done
+    packages = (ROOT / "pyproject.toml").read_text().split("[tool.scikit-build.wheel.packages]")[1].split("\n[")[0]
+    for name, source in re.findall(r'^"(.+)" = "(.+)"$', packages, re.MULTILINE):
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, site / name, ignore=shutil.ignore_patterns("native", "__pycache__"))
+        else:
+            shutil.copy(ROOT / source, site / name)
+    return done
+
+
+def _defines(settings: Mapping[str, str]) -> list[str]:
+    return [f"-DLEAKRT_{name}={value}" for name, value in settings.items()]
+
+
+def _pip(*arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> Done:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", arguments[0], "--no-index", *arguments[1:]]
+    return _done(command, environment)
+
+
+def _done(command: Sequence[str], environment: Mapping[str, str]) -> Done:
+    tools = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/local/cuda/bin"
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": tools, **environment})
     print(done.stdout[-2000:], done.stderr[-6000:], flush=True)
     return done
 
 
-def _tail(done: subprocess.CompletedProcess[str]) -> str:
+def _tail(done: Done) -> str:
     """The lines that say error, else the last."""
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\berror\b", line, re.IGNORECASE)]
