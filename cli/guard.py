@@ -9,11 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from .console import printable
 
 USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
+_PRINTERS = ("click", "rich", "typer")  # what prints for the CLI
 
 
 def guarded(work: Callable[[], int]) -> int:
@@ -32,14 +35,33 @@ def guarded(work: Callable[[], int]) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
+        where = _where_full(error)
         _drop_output()
-        where = f" while writing {error.filename}" if error.filename else ""
         return _fail(f"error: no space left{where}; free some space and run the command again", 1)
 
 
 def _fail(message: str, code: int) -> int:
     print(f"leakrt: {printable(message)}", file=sys.stderr)
     return code
+
+
+def _where_full(error: OSError) -> str:
+    """Which file is full. Whatever is written to a named file keeps its name; what the CLI itself prints has none."""
+    if error.filename:
+        return f" while writing {error.filename}"
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    module = str(frame.f_globals.get("__name__", ""))
+    printed = module.startswith(__package__) or module.split(".")[0] in _PRINTERS
+    return f" while writing standard output{_output_file()}" if printed else ""
+
+
+def _output_file() -> str:
+    """ " to FILE" where stdout goes to one and the system says which."""
+    try:
+        target = str(Path(f"/proc/self/fd/{sys.stdout.fileno()}").readlink())
+    except (OSError, ValueError):
+        return ""
+    return f" to {target}" if target.startswith("/") else ""
 
 
 def _drop_output() -> None:

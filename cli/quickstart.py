@@ -25,6 +25,7 @@ _T = TypeVar("_T")
 _STAGES = 6
 _SHOWN = 3  # verdicts of each class in the table
 _VAE_STEPS = 800
+_PICTURES, _VAE = "pictures.json", "vae.json"  # say which settings made what stands beside them
 
 
 def quickstart(
@@ -33,6 +34,7 @@ def quickstart(
     ),
     seed: Annotated[int, typer.Option(help="Of the pictures and of all training.")] = 0,
     fast: Annotated[bool, typer.Option("--fast", help="Few pictures and steps: to see that everything runs.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Make everything anew, whatever stands at OUT.")] = False,
 ) -> int:
     """Make a small data set, train on it, export, check held-out pictures and write a report.
 
@@ -46,7 +48,7 @@ def quickstart(
     from .quickstart_report import write_report
 
     begin = time.perf_counter()
-    result = _run(out, seed, fast)
+    result = _run(out, seed, fast, restart)
     print(_verdict_table(result.closed, result.labels, result.unseen))
     print(_text(result))
     report = write_report(out, result)
@@ -57,7 +59,7 @@ def quickstart(
     return 0
 
 
-def _run(out: Path, seed: int, fast: bool) -> QuickstartResult:
+def _run(out: Path, seed: int, fast: bool, restart: bool) -> QuickstartResult:
     from ..core.spec import ModelSpec
     from ..export.exporter import export_run
     from ..runtime.detector import Detector
@@ -74,6 +76,8 @@ def _run(out: Path, seed: int, fast: bool) -> QuickstartResult:
     if fast:
         plan, epochs, vae_steps = SyntheticPlan(64, 24, 24, 8, 20, seed), 2, 10
     data, vae = out / "data", out / "vae"
+    if restart:
+        _forget(out)
     made = _stage(1, "make pictures", lambda p: _make_data(out, plan, p))
     made |= _stage(2, "train a small VAE", lambda p: _make_vae(data, vae, vae_steps, seed, p))
     config = TrainConfig(epochs=epochs, seed=seed, threads=resolve_threads(0), widths=(32, 64, 128))
@@ -99,12 +103,18 @@ def _stage(number: int, name: str, work: Callable[[Progress], _T]) -> _T:
     return result
 
 
+def _forget(out: Path) -> None:
+    """Trust nothing that stands there: without their stamps pictures and VAE are made again, and what rests on them."""
+    for stamp in (_PICTURES, _VAE):
+        (out / stamp).unlink(missing_ok=True)
+
+
 def _make_data(out: Path, plan: SyntheticPlan, progress: Progress) -> bool:
     """Make the pictures, or keep those of the same plan; whether they were made."""
     from ..core.files import atomic_write
     from ..train.synthetic import make_data_set
 
-    stamp, wanted = out / "pictures.json", json.dumps(asdict(plan)).encode()
+    stamp, wanted = out / _PICTURES, json.dumps(asdict(plan)).encode()
     if stamp.is_file() and stamp.read_bytes() == wanted:
         return False
     stamp.unlink(missing_ok=True)  # killed half-way, what lies there is no whole set of either plan
@@ -120,7 +130,7 @@ def _make_vae(data: Path, vae: Path, steps: int, seed: int, progress: Progress) 
     from ..train.vae_training import train_vae
 
     images = find_images(data / "train")
-    stamp, wanted = vae.parent / "vae.json", json.dumps([len(images), steps, seed]).encode()
+    stamp, wanted = vae.parent / _VAE, json.dumps([len(images), steps, seed]).encode()
     if stamp.is_file() and stamp.read_bytes() == wanted and vae.is_dir():
         return False
     train_vae(images, vae, steps, seed, progress)

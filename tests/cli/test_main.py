@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -16,11 +17,13 @@ needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /d
 
 @needs_full
 @pytest.mark.parametrize("verb", [("inspect",), ("inspect", "--json")])
-def test_a_full_disk_behind_stdout_is_one_line(start_leakrt, tiny, verb):
+def test_a_full_disk_behind_stdout_is_one_line_that_says_where(start_leakrt, tiny, verb):
     with open("/dev/full", "w") as full:
         process = start_leakrt(*verb, tiny, stdout=full)
         _, err = process.communicate()
-    assert err == "leakrt: error: no space left; free some space and run the command again\n"
+    told = re.fullmatch("leakrt: error: (.*); free some space and run the command again\n", err)
+    assert told
+    assert told.group(1).removesuffix(" to /dev/full") == "no space left while writing standard output"
     assert process.returncode == 1
 
 

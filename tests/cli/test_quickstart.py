@@ -39,6 +39,32 @@ def test_the_whole_way_ends_in_a_bundle_and_a_report_that_fetches_nothing(tmp_pa
     assert len(find_images(out / "data")) == len(pictures)
 
 
+def test_a_restart_trusts_nothing_that_stands_there(tmp_path, monkeypatch):
+    from leakrt.cli import quickstart as verb
+    from leakrt.core.progress import silent
+
+    plan = SyntheticPlan(64, 3, 2, 2, 2, seed=7)
+    assert verb._make_data(tmp_path, plan, silent)
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae.json").write_text("[12, 800, 7]")
+    assert not verb._make_vae(tmp_path / "data", tmp_path / "vae", 800, 7, silent)
+    asked = []
+
+    def stop(number, name, work):
+        """The first two stages, without their work; what they would make is asked of the stamps alone."""
+        asked.append((name, (tmp_path / "pictures.json").exists(), (tmp_path / "vae.json").exists()))
+        if number == 2:
+            raise KeyboardInterrupt
+        return False
+
+    monkeypatch.setattr(verb, "_stage", stop)
+    for restart in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            quickstart(tmp_path, seed=7, fast=True, restart=restart)
+    assert asked == [("make pictures", True, True), ("train a small VAE", True, True),
+                     ("make pictures", False, False), ("train a small VAE", False, False)]  # fmt: skip
+
+
 def test_pictures_are_made_again_where_making_others_was_cut_short(tmp_path, monkeypatch):
     from leakrt.cli.quickstart import _make_data
     from leakrt.core.progress import silent
