@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ..core.bundle import Bundle, graph_name
+from ..core.bundle import Bundle
 from ..core.errors import EngineError, UsageError
 from ..core.files import sha256_bytes
 from ..core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
@@ -18,7 +18,7 @@ from .derive import RECIPE, DerivedGraph, boundary_types, derive_graph
 from .device import NO_DEVICE, Device, find_device, list_devices
 from .flavour import DEFAULT_LEVEL, NO_DLA, Flavour
 from .index import engine_lock
-from .key import EngineKey, Wanted, canonical, device_misfit
+from .key import EngineKey, canonical, device_misfit
 from .parity import GoldenInputs, can_judge_int8, check_parity, golden_inputs
 from .record import EngineRecord, Parity
 from .rtx import CURRENT, PORTABLE
@@ -76,23 +76,6 @@ def build_bundle(
 def bundle_graphs(bundle: Bundle) -> tuple[GraphSpec, GraphSpec]:
     """Both graphs, in the order in which they run."""
     return vae_encoder_graph(bundle.spec), leak_encoder_graph(bundle.spec)
-
-
-def wanted_engine(
-    bundle: Bundle, graph: GraphSpec, precision: str, flavour: Flavour, device: Device, batches: tuple[int, ...]
-) -> Wanted:
-    """What a runtime asks `EngineCache.find` for; `batches` count images."""
-    bundle.require_precision(precision)
-    return Wanted(
-        graph.stem,
-        precision,
-        bundle.hashes[graph_name(graph.stem, precision)],
-        flavour.name,
-        flavour.version,
-        device,
-        graph_batches(batches, _samples(bundle, graph)),
-        RECIPE,
-    )
 
 
 class _LateGolden:

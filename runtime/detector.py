@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -49,8 +48,8 @@ class Analysis:
 class Detector:
     """A bundle loaded on a backend: images in, verdicts out.
 
-    The same image gives the same scores on every call, in every batch and with every number of threads. Methods may
-    be called from several threads; one image at a time is computed.
+    On a CPU the same image gives the same scores on every call, in every batch and with every number of threads.
+    Methods may be called from several threads: on a GPU their batches overlap, else one image at a time is computed.
     """
 
     def __init__(self, bundle: Bundle, variant: GuardedVariant, faces: FaceFinder | None, max_pixels: int) -> None:
@@ -59,8 +58,8 @@ class Detector:
         self.support = variant.variant.support
         self._guarded = variant
         pipeline = variant.variant.pipeline
-        self._preparer = Preparer(pipeline.image_buffer, pipeline.preprocess, faces, max_pixels)
-        self._lock = threading.Lock()
+        self._preparer = Preparer(pipeline.prepare, faces, max_pixels)
+        self._ahead = pipeline.ahead
 
     @classmethod
     def load(
@@ -71,6 +70,7 @@ class Detector:
         threads: int = 0,
         faces: str | Path = "",
         max_pixels: int = MAX_PIXELS,
+        device: int = 0,
     ) -> Detector:
         """Load a bundle, a folder or a zip, and run its golden image.
 
@@ -78,20 +78,21 @@ class Detector:
         quickest of those, raced here. `precision` auto: the first of int8, fp16, fp32 that the bundle has, that passed
         its gate on this backend and was not slower than fp32 there; a named one must have passed its gate. `threads`
         0: one for each core. `faces`: a YuNet ONNX file; with it faces are judged, else whole images. `max_pixels`:
-        larger image files are refused unread.
+        larger image files are refused unread. `device`: number of the GPU, for a backend that runs on one.
 
-        Raises BundleError, ModelError, BackendError, ParityError, UsageError.
+        Raises BundleError, ModelError, BackendError, EngineError (no engine; it names the command that builds it),
+        ParityError, UsageError.
         """
         threads = resolve_threads(threads)
         bundle = Bundle(path)
         choices = {choice.backend: choice for choice in choose(bundle, backend, precision)}
-        entrants = [LoadedVariant.load(bundle, c.precision, c.backend, threads) for c in choices.values()]
+        entrants = [LoadedVariant.load(bundle, c.precision, c.backend, threads, device) for c in choices.values()]
         taken = quickest(bundle, entrants)
         name = taken.backend.name
         safer = safer_precision(bundle, choices[name])
 
         def load_safer() -> LoadedVariant | None:
-            return LoadedVariant.load(bundle, safer, name, threads) if safer else None
+            return LoadedVariant.load(bundle, safer, name, threads, device) if safer else None
 
         variant = GuardedVariant(taken, load_safer)
         return cls(bundle, variant, FaceFinder(faces) if faces else None, max_pixels)
@@ -99,8 +100,12 @@ class Detector:
     @property
     def counters(self) -> Counters:
         """How many images were run, and how many outputs were caught, retried and rescued so far."""
-        with self._lock:
-            return self._guarded.counters
+        return self._guarded.counters
+
+    def close(self) -> None:
+        """Free what is held on a GPU, after what is on its way; the detector can't be used again. Without it that
+        happens when the detector is forgotten. On a CPU, and a second time, it is nothing."""
+        self._guarded.close()
 
     def describe(self) -> Description:
         """The backend that runs, its version, device and threads."""
@@ -116,17 +121,19 @@ class Detector:
     def check_batch(self, images: Sequence[Image]) -> list[Verdict]:
         """One verdict for each image, in order. Raises like `check`, before anything is computed."""
         prepared = [self._preparer.preprocess(self._preparer.crops(image)[0]) for image in images]
-        return self._judge_all(prepared)
+        return self._begin(prepared)()
 
     def check_faces(self, image: Image) -> list[Verdict]:
         """One verdict for each face of an image, the largest first. Raises like `check`."""
-        return self._judge_all([self._preparer.preprocess(crop) for crop in self._preparer.crops(image)])
+        return self._begin([self._preparer.preprocess(crop) for crop in self._preparer.crops(image)])()
 
     def check_stream(self, images: Iterable[Image], batch: int = 8) -> Iterator[Verdict]:
         """Verdicts in the order of the images, one for each face; an unreadable image gives one with `error` set.
 
         The next images are read, cropped and preprocessed in the background, at most 2 x `batch` ahead; of decoded
-        images only one is held at a time. Raises UsageError for a batch under 1, ModelError.
+        images only one is held at a time. On a GPU, which preprocesses itself, those crops are held as they are, and
+        the next batches are begun before the verdicts of one are given. Raises UsageError for a batch under 1,
+        ModelError, BackendError.
         """
         if batch < 1:
             raise UsageError(f"a batch of {batch}; at least 1 is needed")
@@ -149,33 +156,40 @@ class Detector:
         prepared = self._preparer.preprocess(crop)
         if crop.pixels is None:
             return Analysis(self._unjudged(prepared), None)
-        outcome = self._run([prepared])[0]
+        (outcome,) = self._start([prepared])()
         evidence = Evidence(crop.pixels, outcome.result.outputs, outcome.variant.support)
         return Analysis(self._verdict(prepared, outcome), evidence)
 
     def _stream(self, images: Iterator[Image], batch: int) -> Iterator[Verdict]:
         with ThreadPoolExecutor(1, thread_name_prefix="leakrt-prepare") as pool:
             ahead: deque[Future[list[Prepared]]] = deque()
+            begun: deque[Callable[[], list[Verdict]]] = deque()
             try:
                 ahead.extend(pool.submit(self._preparer.prepare, image) for image in islice(images, 2 * batch))
-                while ahead:
-                    group = [ahead.popleft().result() for _ in range(min(batch, len(ahead)))]
-                    ahead.extend(pool.submit(self._preparer.prepare, image) for image in islice(images, len(group)))
-                    yield from self._judge_all([prepared for each in group for prepared in each])
+                while ahead or begun:
+                    if ahead and len(begun) < self._ahead:
+                        group = [ahead.popleft().result() for _ in range(min(batch, len(ahead)))]
+                        ahead.extend(pool.submit(self._preparer.prepare, image) for image in islice(images, len(group)))
+                        begun.append(self._begin([prepared for each in group for prepared in each]))
+                    else:
+                        yield from begun.popleft()()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, prepared: Sequence[Prepared]) -> list[Outcome]:
-        """An outcome for each that has an image."""
+    def _start(self, prepared: Sequence[Prepared]) -> Callable[[], list[Outcome]]:
+        """Begin with those that have an image; the call returned gives an outcome for each of them."""
         images = [p.image for p in prepared if p.image is not None]
-        if not images:
-            return []
-        with self._lock:
-            return self._guarded.run(images)
+        return self._guarded.start(images) if images else list
 
-    def _judge_all(self, prepared: Sequence[Prepared]) -> list[Verdict]:
-        outcomes = iter(self._run(prepared))
-        return [self._unjudged(p) if p.image is None else self._verdict(p, next(outcomes)) for p in prepared]
+    def _begin(self, prepared: Sequence[Prepared]) -> Callable[[], list[Verdict]]:
+        """Begin with a batch; the call returned gives a verdict for each, in order."""
+        wait = self._start(prepared)
+
+        def verdicts() -> list[Verdict]:
+            outcomes = iter(wait())
+            return [self._unjudged(p) if p.image is None else self._verdict(p, next(outcomes)) for p in prepared]
+
+        return verdicts
 
     def _unjudged(self, prepared: Prepared) -> Verdict:
         origin = self._guarded.variant.judge.origin

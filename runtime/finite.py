@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..core.errors import LeakRTError
 from .loaded import LoadedVariant
-from .pipeline import Array, PipelineResult
+from .pipeline import Input, PipelineResult
 
 
 @dataclass(frozen=True)
@@ -33,29 +34,48 @@ class Outcome:
 
 
 class GuardedVariant:
-    """A variant that falls back to a safer one, image by image. For one thread at a time."""
+    """A variant that falls back to a safer one, image by image. Safe from any thread."""
 
     def __init__(self, variant: LoadedVariant, load_safer: Callable[[], LoadedVariant | None]) -> None:
         """`load_safer` gives the next safer variant, or None; it is called at the first fault."""
         self.variant = variant
-        self.counters = Counters()
+        self._counters = Counters()
+        self._lock = threading.Lock()  # of the counters
+        self._loading = threading.Lock()  # of the safer variant
         self._load_safer = load_safer
         self._safer: LoadedVariant | None = None
         self._asked = False
 
-    def run(self, images: Sequence[Array]) -> list[Outcome]:
-        """One outcome for each preprocessed image, float32 [3, S, S]. Raises ModelError."""
-        result = self.variant.pipeline.run(images)
+    @property
+    def counters(self) -> Counters:
+        """What became of the images so far."""
+        with self._lock:
+            return self._counters
+
+    def start(self, images: Sequence[Input]) -> Callable[[], list[Outcome]]:
+        """Begin with what the pipeline prepared; the call returned gives one outcome for each. Both raise ModelError,
+        BackendError."""
+        wait = self.variant.pipeline.start(images)
+        return lambda: self._outcomes(images, wait())
+
+    def close(self) -> None:
+        """Free what both variants hold on a device; a second time is nothing."""
+        with self._loading:
+            self.variant.pipeline.close()
+            if self._safer is not None:
+                self._safer.pipeline.close()
+
+    def _outcomes(self, images: Sequence[Input], result: PipelineResult) -> list[Outcome]:
         outcomes = [
             self._retry(images[row], result, row, fault)
             if fault
             else Outcome(self.variant, result, row, result.latency_ms)
             for row, fault in enumerate(result.faults)
         ]
-        self.counters = replace(self.counters, images=self.counters.images + len(images))
+        self._count("images", len(images))
         return outcomes
 
-    def _retry(self, image: Array, result: PipelineResult, row: int, fault: str) -> Outcome:
+    def _retry(self, image: Input, result: PipelineResult, row: int, fault: str) -> Outcome:
         said = f"{self.variant.precision}: {fault}"
         refused = Outcome(self.variant, result, row, result.latency_ms, (said,))
         self._count("caught")
@@ -75,10 +95,12 @@ class GuardedVariant:
 
     def _safer_variant(self) -> LoadedVariant | None:
         """Loaded at the first fault. A failure to load is raised again at every fault: it may pass."""
-        if not self._asked:
-            self._safer = self._load_safer()
-            self._asked = True
-        return self._safer
+        with self._loading:
+            if not self._asked:
+                self._safer = self._load_safer()
+                self._asked = True
+            return self._safer
 
-    def _count(self, name: str) -> None:
-        self.counters = replace(self.counters, **{name: getattr(self.counters, name) + 1})
+    def _count(self, name: str, more: int = 1) -> None:
+        with self._lock:
+            self._counters = replace(self._counters, **{name: getattr(self._counters, name) + more})

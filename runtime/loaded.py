@@ -9,7 +9,7 @@ from ..core.bundle import Bundle
 from ..core.judging import Judge, Origin
 from ..core.weights import WEIGHTS_NAME
 from .backends import registry
-from .backends.base import Backend, Variant
+from .backends.base import Backend, Frame, Variant
 from .golden import check_golden
 from .pipeline import Pipeline
 
@@ -24,7 +24,11 @@ class LoadedVariant:
         self.backend = backend
         self.judge = Judge(bundle.spec, decision, self.support, Origin(backend.name, precision, bundle.identity))
         self.pipeline = Pipeline(bundle.spec, self.support, backend, threads, decision.bounds)
-        check_golden(bundle, self.pipeline, backend)
+        try:
+            check_golden(bundle, self.pipeline, backend)
+        except BaseException:
+            self.pipeline.close()
+            raise
 
     @property
     def precision(self) -> str:
@@ -32,11 +36,14 @@ class LoadedVariant:
         return self.backend.precision
 
     @classmethod
-    def load(cls, bundle: Bundle, precision: str, backend: str, threads: int) -> LoadedVariant:
-        """Load one precision on the backend of that name. Raises BundleError, ModelError, BackendError, ParityError."""
+    def load(cls, bundle: Bundle, precision: str, backend: str, threads: int, device: int = 0) -> LoadedVariant:
+        """Load one precision on the backend of that name, on GPU number `device` where it runs on GPUs.
+
+        Raises BundleError, ModelError, BackendError, EngineError, ParityError, UsageError.
+        """
         graphs = bundle.graph("vae_encoder", precision), bundle.graph("leak_encoder", precision)
-        variant = Variant(bundle.spec, precision, *graphs, weights_of(bundle))
-        return cls(bundle, registry.load(backend, variant, threads), threads)
+        variant = Variant(bundle.spec, precision, *graphs, weights_of(bundle), str(bundle.path))
+        return cls(bundle, registry.load(backend, variant, threads, device), threads)
 
 
 def weights_of(bundle: Bundle) -> Callable[[], bytes] | None:
@@ -48,9 +55,15 @@ def quickest(bundle: Bundle, variants: Sequence[LoadedVariant]) -> LoadedVariant
     """The variant that takes the golden image through fastest here; one alone is not raced."""
     if len(variants) == 1:
         return variants[0]
-    pipeline = variants[0].pipeline
-    image = pipeline.image_buffer()
-    pipeline.preprocess(bundle.golden().image, image)
-    by_name = {variant.backend.name: variant for variant in variants}
-    laps = {name: partial(variant.pipeline.run, [image]) for name, variant in by_name.items()}
-    return by_name[registry.race(laps)]
+    image = bundle.golden().image
+    pipelines = {variant.backend.name: variant.pipeline for variant in variants}
+    laps = {name: partial(_take, pipeline, image) for name, pipeline in pipelines.items()}
+    winner = registry.race(laps)
+    for name, pipeline in pipelines.items():
+        if name != winner:
+            pipeline.close()
+    return next(variant for variant in variants if variant.backend.name == winner)
+
+
+def _take(pipeline: Pipeline, image: Frame) -> None:
+    pipeline.run([pipeline.prepare(image)])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,10 @@ from ..core.outputs import LeakOutputs
 from ..core.schedule import step_coefficients
 from ..core.spec import ModelSpec
 from ..core.support import Support
-from .backends.base import Backend, ChainBackend
+from .backends.base import Backend, ChainBackend, ChainResult, Frame, FrameBackend
 
 Array = npt.NDArray[np.float32]
-Frame = npt.NDArray[np.uint8]
+Input = Array | Frame  # what `Pipeline.prepare` makes of a frame
 _T = TypeVar("_T")
 _SAMPLE = 0  # at inference the noise never moves, so that a frame keeps its scores
 
@@ -36,7 +37,11 @@ class PipelineResult:
 
 
 class Pipeline:
-    """A backend with everything around it, for one thread at a time. Its noise and buffers are made once."""
+    """A backend with everything around it. Its noise and buffers are made once.
+
+    Safe from any thread: on a FrameBackend several batches are under way at once, on any other one at a time.
+    Attribute `ahead`: how many batches can be.
+    """
 
     def __init__(
         self, spec: ModelSpec, support: Support, backend: Backend, threads: int, bounds: Bounds = UNSTATED
@@ -49,6 +54,17 @@ class Pipeline:
         self._bank = np.empty((spec.draws, len(spec.timesteps), *spec.latent_shape), np.float32)
         _core.fill_normals(spec.noise_seed, _SAMPLE, self._bank, threads=threads)
         self._noised = np.empty((0, *self._bank.shape[1:]), np.float32)
+        self._lock = threading.Lock()
+        self.ahead = backend.ahead if isinstance(backend, FrameBackend) else 1
+
+    def prepare(self, frame: Frame) -> Input:
+        """What `run` takes of a frame uint8 [H, W, 3] BGR: float32 [3, S, S], or the frame itself where the backend
+        preprocesses on its device. Safe from any thread."""
+        if isinstance(self._backend, FrameBackend):
+            return np.ascontiguousarray(frame)  # a crop keeps its pixels and not the whole image
+        image = self.image_buffer()
+        self.preprocess(frame, image)
+        return image
 
     def preprocess(self, frame: Frame, out: Array) -> None:
         """Fill `out` float32 [3, S, S] from a frame uint8 [H, W, 3] BGR of any size. Safe from any thread."""
@@ -58,18 +74,50 @@ class Pipeline:
         """A new buffer for one preprocessed image, float32 [3, S, S]."""
         return np.empty((3, self._spec.image_size, self._spec.image_size), np.float32)
 
-    def run(self, images: Sequence[Array]) -> PipelineResult:
-        """From preprocessed images, each float32 [3, S, S], to outputs and log-density. Raises ModelError.
+    def run(self, images: Sequence[Input]) -> PipelineResult:
+        """From what `prepare` gave to outputs and log-density. Raises ModelError, BackendError.
 
         As many go through the backend at once as it says; the buffer for the noised latents is made once.
         """
+        return self.start(images)()
+
+    def start(self, images: Sequence[Input]) -> Callable[[], PipelineResult]:
+        """`run` in two parts: a FrameBackend begins at once, any other when the call that is returned is made."""
+        backend = self._backend
+        if not isinstance(backend, FrameBackend):
+            return lambda: self._run(cast(Sequence[Array], images))
+        frames = cast(Sequence[Frame], images)
+        begin, step = time.perf_counter(), backend.batch
+        waits = [backend.submit(frames[i : i + step]) for i in range(0, len(frames), step)]
+        return lambda: self._collect(waits, len(frames), begin)
+
+    def close(self) -> None:
+        """Free what a FrameBackend holds on its device; a second time is nothing."""
+        if isinstance(self._backend, FrameBackend):
+            self._backend.close()
+
+    def _run(self, images: Sequence[Array]) -> PipelineResult:
         clock, step = _Clock(), self._backend.batch
-        parts = [self._run_batch(np.stack(images[i : i + step]), clock) for i in range(0, len(images), step)]
+        with self._lock:
+            parts = [self._run_batch(np.stack(images[i : i + step]), clock) for i in range(0, len(images), step)]
+        return self._result(parts, len(images), clock)
+
+    def _collect(self, waits: Sequence[Callable[[], ChainResult]], count: int, begin: float) -> PipelineResult:
+        """As `_run`; what the device's stages do not explain of the time is the stage `wait`."""
+        clock, parts, draws = _Clock(), [], self._spec.draws
+        for result in [wait() for wait in waits]:
+            clock.add({stage: ms / 1e3 for stage, ms in result.latency_ms.items()})
+            outputs = result.outputs.average_draws(draws)
+            parts.append((outputs, self._faults(result.latent, outputs)))
+        clock.add({"wait": max(0.0, time.perf_counter() - begin - clock.total)})
+        return self._result(parts, count, clock)
+
+    def _result(self, parts: Sequence[tuple[LeakOutputs, list[str]]], count: int, clock: _Clock) -> PipelineResult:
         names = LeakOutputs.__dataclass_fields__
         outputs = LeakOutputs(*(np.concatenate([getattr(part, name) for part, _ in parts]) for name in names))
         density = clock.time("decision", lambda: self._log_density(outputs.embedding))
         faults = tuple(fault for _, found in parts for fault in found)
-        return PipelineResult(outputs, density, clock.per(len(images)), faults)
+        return PipelineResult(outputs, density, clock.per(count), faults)
 
     def _run_batch(self, images: Array, clock: _Clock) -> tuple[LeakOutputs, list[str]]:
         """Outputs of a batch, and for each image of it why they can't be believed."""
@@ -122,6 +170,11 @@ class _Clock:
         """Of stages that were timed elsewhere."""
         for stage, spent in seconds.items():
             self._seconds[stage] = self._seconds.get(stage, 0.0) + spent
+
+    @property
+    def total(self) -> float:
+        """Seconds of all stages."""
+        return sum(self._seconds.values())
 
     def per(self, images: int) -> dict[str, float]:
         """Milliseconds of each stage for one of `images`."""

@@ -26,7 +26,9 @@ def choose(bundle: Bundle, backend: str, precision: str) -> list[Choice]:
 
     A named precision must have passed its gate on the backend; `auto` is the smallest that passed and was not slower
     than fp32 there (ONNX Runtime's CPU computes float16 slower), at last fp32. With backend `auto` the precision
-    comes first: the smallest of those anywhere, on the first backend, in the fixed order, that may take it.
+    comes first: the smallest of those anywhere, on the first backend, in the fixed order, that may take it. For engines
+    a named precision may have passed on ONNX Runtime instead: they are made here of the same graphs, and loading holds
+    their golden image against the tolerance that was stated there.
 
     Raises UsageError for an unknown name, BackendError saying what is not installed, BundleError for a variant that is
     missing or never passed its gate.
@@ -79,7 +81,8 @@ def _problem(bundle: Bundle, choice: Choice) -> str:
     precision, backend = choice.precision, choice.backend
     if precision == "fp32" and backend in registry.NAMED_ONLY:
         return f"{bundle.path}: {backend} runs no fp32 of its own; take another backend for it"
-    if not passed_gate(bundle.provenance, precision, backend):
+    gated = (backend, registry.REFERENCE) if backend in registry.COMPILED else (backend,)
+    if not any(passed_gate(bundle.provenance, precision, name) for name in gated):
         passed = ", ".join(gated_backends(bundle.provenance, precision)) or "none"
         make = "leakrt export" if precision == "fp16" else "leakrt calibrate"
         return (

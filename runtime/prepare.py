@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ..core.errors import ImageError
 from ..core.images import MIN_SIDE, ImageFile, read_image
 from ..core.verdict import Face
+from .backends.base import Frame as Frame
 from .faces import FaceFinder
+from .pipeline import Input
 
-Array = npt.NDArray[np.float32]
-Frame = npt.NDArray[np.uint8]
 Image = str | Path | Frame
 NO_FACE = "no face was found"
 
@@ -34,10 +33,10 @@ class Crop:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A preprocessed crop, or why there is none."""
+    """A crop as the pipeline takes it, or why there is none."""
 
     path: str
-    image: Array | None  # [3, S, S]
+    image: Input | None
     face: Face | None = None
     notes: tuple[str, ...] = ()
     latency_ms: Mapping[str, float] = field(default_factory=dict)
@@ -47,15 +46,9 @@ class Prepared:
 class Preparer:
     """Reads images, and crops and preprocesses what they show."""
 
-    def __init__(
-        self,
-        buffer: Callable[[], Array],
-        preprocess: Callable[[Frame, Array], None],
-        faces: FaceFinder | None,
-        max_pixels: int,
-    ) -> None:
-        """`buffer` makes an image float32 [3, S, S], `preprocess` fills it; without `faces` whole images are judged."""
-        self._buffer, self._preprocess, self._faces, self._max_pixels = buffer, preprocess, faces, max_pixels
+    def __init__(self, prepare: Callable[[Frame], Input], faces: FaceFinder | None, max_pixels: int) -> None:
+        """`prepare` is the pipeline's; without `faces` whole images are judged."""
+        self._prepare, self._faces, self._max_pixels = prepare, faces, max_pixels
 
     def crops(self, image: Image) -> list[Crop]:
         """The faces of an image, the largest first, or the whole image; always at least one. Raises ImageError."""
@@ -75,12 +68,11 @@ class Preparer:
         return [Crop(path, crop.pixels, crop.face, read.notes, stages) for crop in found]
 
     def preprocess(self, crop: Crop) -> Prepared:
-        """The crop as the VAE encoder takes it."""
+        """The crop as the pipeline takes it: preprocessed, unless the device does that."""
         if crop.pixels is None:
             return Prepared(crop.path, None, None, crop.notes, crop.latency_ms)
         begin = time.perf_counter()
-        image = self._buffer()
-        self._preprocess(crop.pixels, image)
+        image = self._prepare(crop.pixels)
         stages = {**crop.latency_ms, "preprocess": _since(begin)}
         return Prepared(crop.path, image, crop.face, crop.notes, stages)
 

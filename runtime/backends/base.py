@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from ...core.errors import UsageError
 from ...core.outputs import LeakOutputs
 from ...core.spec import ModelSpec
 
 Array = npt.NDArray[np.float32]
+Frame = npt.NDArray[np.uint8]  # [H, W, 3] BGR
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Variant:
     vae_encoder: bytes
     leak_encoder: bytes
     weights: Callable[[], bytes] | None = None  # reads the bundle's `weights.safetensors`; None: it holds none
+    bundle: str = ""  # where the bundle lies, for messages
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,41 @@ class ChainBackend(Backend, Protocol):
         """images float32 [B, 3, S, S], B at most `batch`; the noise is the spec's. Raises ModelError, BackendError."""
 
 
+@runtime_checkable
+class FrameBackend(Backend, Protocol):
+    """A backend that takes frames as they are, preprocesses them on its device, and overlaps batches.
+
+    Safe from any thread. After `close` every call raises BackendError.
+    """
+
+    ahead: int  # batches that may be on their way at once; one more waits in `submit`
+
+    def submit(self, frames: Sequence[Frame]) -> Callable[[], ChainResult]:
+        """Put up to `batch` frames uint8 [H, W, 3] BGR of any sizes on their way; the call returned waits for them.
+
+        Waits itself while too many are on their way. Either raises ModelError, BackendError.
+        """
+
+    def close(self) -> None:
+        """End what is on its way and free the device's memory; a second time is nothing."""
+
+
+class Load(Protocol):
+    """What loads a variant. Raises ModelError, BackendError, MissingExtraError, UsageError."""
+
+    def __call__(self, variant: Variant, threads: int, device: int = 0) -> Backend: ...
+
+
 @dataclass(frozen=True)
 class BackendKind:
     """A backend that LeakRT knows. Neither call imports its library before it is made."""
 
     name: str
     probe: Callable[[], Availability]
-    load: Callable[[Variant, int], Backend]  # variant, threads
+    load: Load
+
+
+def refuse_device(backend: str, device: int) -> None:
+    """Raises UsageError for a GPU's number where a backend runs on the CPU."""
+    if device:
+        raise UsageError(f"--device {device}: {backend} runs on the CPU; leave it away, or name another --backend")

@@ -10,7 +10,7 @@ from ...core.errors import ModelError
 from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.outputs import LeakOutputs
 from ..machine import cpu_name
-from .base import Array, Availability, BackendKind, Description, Variant
+from .base import Array, Availability, Backend, BackendKind, Description, Variant, refuse_device
 
 NAME = "onnxruntime"
 _INSTALL = "pip install onnxruntime"
@@ -94,4 +94,10 @@ def probe() -> Availability:
         return Availability(NAME, False, "", f"onnxruntime is not installed or broken ({_one_line(error)})", _INSTALL)
 
 
-KIND = BackendKind(NAME, probe, OnnxRuntimeBackend)
+def load(variant: Variant, threads: int, device: int = 0) -> Backend:
+    """Load the variant. Raises ModelError, UsageError for a GPU's number."""
+    refuse_device(NAME, device)
+    return OnnxRuntimeBackend(variant, threads)
+
+
+KIND = BackendKind(NAME, probe, load)

@@ -14,7 +14,7 @@ import numpy as np
 from ...core.errors import ModelError
 from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.outputs import LeakOutputs
-from .base import Array, Availability, BackendKind, Description, Variant
+from .base import Array, Availability, Backend, BackendKind, Description, Variant, refuse_device
 from .external_data import refuse_external_data
 from .openvino_graph import hide_scales, open_core
 
@@ -129,4 +129,10 @@ def probe() -> Availability:
         return Availability(NAME, False, "", f"openvino is not installed or broken ({_one_line(error)})", _INSTALL)
 
 
-KIND = BackendKind(NAME, probe, OpenVinoBackend)
+def load(variant: Variant, threads: int, device: int = 0) -> Backend:
+    """Load the variant. Raises ModelError, UsageError for a GPU's number."""
+    refuse_device(NAME, device)
+    return OpenVinoBackend(variant, threads)
+
+
+KIND = BackendKind(NAME, probe, load)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import openvino
-from .base import Availability, BackendKind
+from .base import Availability, Backend, BackendKind, Variant, refuse_device
 from .openvino_graph import open_core
 
 NAME = "openvino_bf16"
@@ -34,4 +34,10 @@ def probe() -> Availability:
     )
 
 
-KIND = BackendKind(NAME, probe, OpenVinoBf16Backend)
+def load(variant: Variant, threads: int, device: int = 0) -> Backend:
+    """Load the variant. Raises ModelError, UsageError for a GPU's number."""
+    refuse_device(NAME, device)
+    return OpenVinoBf16Backend(variant, threads)
+
+
+KIND = BackendKind(NAME, probe, load)

@@ -11,9 +11,10 @@ from .base import Availability, Backend, BackendKind, Variant
 
 # The order of `auto`; a module of this package each, which names its BackendKind `KIND`. It is fixed, so that
 # the same bundle on the same machine never changes its backend by chance.
-AUTO_ORDER = ("openvino", "onnxruntime", "torch")
+AUTO_ORDER = ("tensorrt", "tensorrt_rtx", "openvino", "onnxruntime", "torch")
 NAMED_ONLY = ("openvino_bf16",)  # never `auto` nor `fastest`: a variant there must have passed a gate of its own
 REFERENCE = "onnxruntime"  # every bundle was measured on it
+COMPILED = ("tensorrt", "tensorrt_rtx")  # they run engines that were made on this machine, of the bundle's graphs
 AUTO, FASTEST = "auto", "fastest"
 _LAPS = 5
 
@@ -57,9 +58,12 @@ def choose(name: str, measured: Collection[str] = (REFERENCE,)) -> BackendKind:
     return candidates(name, measured)[0]
 
 
-def load(name: str, variant: Variant, threads: int) -> Backend:
-    """Load `variant` on the backend that `choose` gives. Raises what `choose` does, and ModelError."""
-    return choose(name).load(variant, threads)
+def load(name: str, variant: Variant, threads: int, device: int = 0) -> Backend:
+    """Load `variant` on the backend that `choose` gives, on GPU number `device` where it runs on GPUs.
+
+    Raises what `choose` does, ModelError, EngineError, and UsageError for a GPU's number where it does not.
+    """
+    return choose(name).load(variant, threads, device)
 
 
 def race(entrants: Mapping[str, Callable[[], object]]) -> str:

@@ -9,7 +9,7 @@ import importlib.util
 from importlib import metadata
 
 from ...core import weights
-from ...core.errors import BackendError, require
+from ...core.errors import BackendError, UsageError, require
 from .base import Availability, Backend, BackendKind, Variant
 
 NAME = "torch"
@@ -17,8 +17,13 @@ _INSTALL = "pip install 'leakrt[train]'"
 _PRECISIONS = ("fp32", "fp16")
 
 
-def load(variant: Variant, threads: int) -> Backend:
-    """Load the variant. Raises MissingExtraError, BackendError without weights or for int8, BundleError, ModelError."""
+def load(variant: Variant, threads: int, device: int = 0) -> Backend:
+    """Load the variant. Raises UsageError for a GPU's number, MissingExtraError, BackendError without weights or for
+    int8, BundleError, ModelError."""
+    if device:
+        raise UsageError(
+            f"--device {device}: torch takes the first GPU that it sees; set CUDA_VISIBLE_DEVICES={device}"
+        )
     require("torch", "train")
     if variant.precision not in _PRECISIONS:
         raise BackendError(f"torch runs {' and '.join(_PRECISIONS)}, not {variant.precision}; name another backend")

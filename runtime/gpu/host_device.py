@@ -8,6 +8,7 @@ is no GPU.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import queue
 import threading
 import time
@@ -25,6 +26,7 @@ from .device import ALIGNMENT, Event, FrameAt, Graph, HostMemory, Memory, OutOfM
 Work = Callable[[], None]
 _POISON = 0xA5
 _UNLIMITED = 1 << 62
+_HANDLES = itertools.count(1)  # of streams: no two devices share one
 
 
 class HostDevice:
@@ -41,7 +43,7 @@ class HostDevice:
 
     def stream(self) -> HostStream:
         """A thread that waits for work."""
-        made = HostStream(len(self._streams) + 1)
+        made = HostStream(next(_HANDLES))
         self._streams[made.handle] = made
         return made
 

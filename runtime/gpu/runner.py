@@ -17,9 +17,10 @@ from ...core.errors import BackendError
 from ...core.outputs import LeakOutputs
 from ...core.schedule import step_coefficients
 from ...core.spec import ModelSpec
+from ..backends.base import ChainResult
 from .device import Device, Frame, Memory
 from .ring import Ring
-from .slot import ChainResult, Engines, Noise, Slot
+from .slot import Engines, Noise, Slot
 from .slots import batch_for, fill_slots
 
 Array = npt.NDArray[np.float32]

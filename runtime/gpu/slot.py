@@ -8,7 +8,7 @@ What stands in brackets is the graph. What comes before is launched as it comes,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ...core.errors import BackendError
 from ...core.outputs import LeakOutputs
 from ...core.spec import ModelSpec
+from ..backends.base import ChainResult
 from .buffers import Buffers, Part, result_parts
 from .device import Device, Event, Frame, Graph, Stream
 from .engine import Binding, Engine
@@ -24,16 +25,6 @@ from .engine import Binding, Engine
 Array = npt.NDArray[np.float32]
 # The moments of the chain, in order; a stage is named by the one that ends it.
 STAGES = ("copy_in", "preprocess", "vae", "noising", "leak", "copy_out")
-
-
-@dataclass(frozen=True)
-class ChainResult:
-    """What a batch of frames gave."""
-
-    latent: Array  # [B, 4, S/8, S/8], scaled
-    outputs: LeakOutputs  # averaged over draws
-    milliseconds: Mapping[str, float] = field(default_factory=dict)  # of each stage, for the whole batch, on the device
-    batch: int = 0  # that the graph was for; rows beyond the frames' were made and left
 
 
 @dataclass(frozen=True)
@@ -235,8 +226,8 @@ class Slot:
         self._events[-1].synchronize()
         times = {stage: self._events[i + 1].milliseconds_since(self._events[i]) for i, stage in enumerate(STAGES)}
         rows, found = count * self._spec.draws, LeakOutputs.__dataclass_fields__
-        outputs = LeakOutputs(*(self._host(plan, name)[:rows] for name in found)).average_draws(self._spec.draws)
-        return ChainResult(self._host(plan, "latent")[:count], outputs, times, plan.batch)
+        outputs = LeakOutputs(*(self._host(plan, name)[:rows] for name in found))
+        return ChainResult(self._host(plan, "latent")[:count], outputs, times)
 
     def _plan_for(self, images: int) -> _Plan:
         fitting = [plan for batch, plan in self._plans.items() if batch >= images]

@@ -32,7 +32,7 @@ class TensorRTEngine:
         first: ICudaEngine = self._deserialize()
         self._engines: list[ICudaEngine] = [first]
         self._used: list[set[int]] = [set()]  # profiles that have a context, for each of the engines
-        self.types = self._read_types(first)
+        self.types: Mapping[str, str] = self._read_types(first)
         self._profiles = self._read_profiles(first)
         self.batches = tuple(sorted(self._profiles))
         if flavour.shares_profiles:

@@ -45,7 +45,7 @@ def graphs(bundle):
 def test_it_gives_what_the_runtime_gives(bundle, tiny):
     images = pictures(bundle.spec, 3)
     latents, outputs = run_images(load_variant(bundle.spec, *graphs(bundle), 1), bundle.spec, images)
-    expected = Detector.load(tiny, threads=1)._guarded.run(images)
+    expected = Detector.load(tiny, threads=1)._guarded.start(images)()
     assert latents.shape == (3, *bundle.spec.latent_shape)
     for row, outcome in enumerate(expected):
         np.testing.assert_allclose(outputs.scores[row], outcome.result.outputs.scores[outcome.row], atol=1e-6)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -137,24 +136,6 @@ def test_turing_is_built_for_in_fp16_alone(build):
 def test_without_a_gpu_the_current_one_can_not_be_built_for(build, no_gpu):
     with pytest.raises(BackendError, match="no NVIDIA driver here"):
         build(targets=("current",))
-
-
-def test_the_runtime_finds_what_was_built_and_is_told_why_it_does_not(build, variants, cache, rtx):
-    from leakrt.engines.build import bundle_graphs, wanted_engine
-    from leakrt.engines.device import Device
-
-    build(batches=(1, 4))
-    bundle = Bundle(variants)
-    for graph in bundle_graphs(bundle):
-        wanted = wanted_engine(bundle, graph, "fp32", rtx, Device("RTX", "8.6", 10, "1"), (4,))
-        record, _ = cache.find(wanted)
-        assert record is not None
-        assert record.key.graph == graph.stem
-        elsewhere = replace(wanted, device=Device("other", "12.0", 10, "1"))
-        assert cache.find(elsewhere)[0] is None
-        assert "it is for compute capability 8.6, and other has 12.0" in cache.find(elsewhere)[1][0]
-        assert "no profile for batch 64" in cache.find(replace(wanted, batches=(64,)))[1][0]
-        assert "is installed" in cache.find(replace(wanted, version="1.0"))[1][0]
 
 
 _BUILD = """

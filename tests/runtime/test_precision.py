@@ -45,9 +45,9 @@ def installed(monkeypatch):
 
 def registry_load(name):
     if name == "onnxruntime":
-        from leakrt.runtime.backends.onnxruntime import OnnxRuntimeBackend
+        from leakrt.runtime.backends.onnxruntime import load
 
-        return OnnxRuntimeBackend
+        return load
     return None
 
 

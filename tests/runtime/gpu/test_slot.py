@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from host_chain import averaged
 
 from leakrt.core.noise import normals
 from leakrt.core.outputs import LeakOutputs
@@ -54,14 +55,14 @@ def test_it_gives_what_the_cpu_gives(chain, frames, graphs, mapped):
     given = frames(3)
     with OneSlot(chain, (3,), graphs=graphs, mapped=mapped) as slot:
         result = slot.launch(given, 3)()
-    assert_close(result.outputs, chain.reference(given), 1e-5)
+    assert_close(averaged(result), chain.reference(given), 1e-5)
 
 
 def test_float16_between_the_engines_stays_near(chain, frames):
     given = frames(2)
     with OneSlot(chain, (2,), half=True) as slot:
         result = slot.launch(given, 2)()
-    assert_close(result.outputs, chain.reference(given), 5e-3)
+    assert_close(averaged(result), chain.reference(given), 5e-3)
     assert result.latent.dtype == np.float32
 
 
@@ -74,7 +75,7 @@ def test_fewer_frames_than_the_batch_are_judged_as_in_a_full_one(chain, frames):
     assert len(part.latent) == 1
     np.testing.assert_array_equal(part.latent[0], full.latent[2])
     for name in NAMES:
-        np.testing.assert_array_equal(getattr(part.outputs, name)[0], getattr(full.outputs, name)[2])
+        np.testing.assert_array_equal(getattr(averaged(part), name)[0], getattr(averaged(full), name)[2])
         np.testing.assert_array_equal(getattr(again.outputs, name), getattr(full.outputs, name))
 
 
@@ -84,7 +85,7 @@ def test_frames_of_any_size_and_layout_go_through_one_graph(chain, frames):
     with OneSlot(chain) as slot:
         results = [slot.launch([view], 1)() for view in views]
     for view, result in zip(views, results, strict=True):
-        assert_close(result.outputs, chain.reference([np.ascontiguousarray(view)]), 1e-5)
+        assert_close(averaged(result), chain.reference([np.ascontiguousarray(view)]), 1e-5)
 
 
 def test_each_batch_size_has_its_graph(chain, frames):
@@ -93,8 +94,8 @@ def test_each_batch_size_has_its_graph(chain, frames):
         assert all(nodes > 5 for nodes in slot.nodes.values())
         results = {batch: slot.launch(given[:batch], batch)() for batch in (1, 2, 4)}
     for batch, result in results.items():
-        assert result.batch == batch
-        assert_close(result.outputs, chain.reference(given[:batch]), 1e-5)
+        assert len(result.latent) == batch
+        assert_close(averaged(result), chain.reference(given[:batch]), 1e-5)
 
 
 def test_every_stage_has_a_time_each_time(chain, frames):
@@ -102,9 +103,9 @@ def test_every_stage_has_a_time_each_time(chain, frames):
         first = slot.launch(frames(1), 1)()
         second = slot.launch(frames(1), 1)()
     for result in (first, second):
-        assert tuple(result.milliseconds) == STAGES
-        assert all(time >= 0 for time in result.milliseconds.values())
-    assert first.milliseconds != second.milliseconds
+        assert tuple(result.latency_ms) == STAGES
+        assert all(time >= 0 for time in result.latency_ms.values())
+    assert first.latency_ms != second.latency_ms
 
 
 def test_the_encoders_run_alone_too(chain, frames):
@@ -126,7 +127,7 @@ def test_a_frame_that_does_not_fit_is_refused_and_the_slot_goes_on(chain, frames
         with pytest.raises(OutOfMemoryError, match="the room of frames of 1500 x 1500"):
             slot.launch([large], 1)
         result = slot.launch(frames(1), 1)()
-    assert_close(result.outputs, chain.reference(frames(1)), 1e-5)
+    assert_close(averaged(result), chain.reference(frames(1)), 1e-5)
 
 
 @pytest.mark.parametrize("limit", [10_000, 60_000, 2_000_000, 2_200_000])

@@ -1,0 +1,22 @@
+"""tensorrt_rtx: as `tensorrt`, with engines of TensorRT-RTX, which may have been built on another machine."""
+
+from __future__ import annotations
+
+from .base import Availability, Backend, BackendKind, Variant
+from .tensorrt import load_engines, probe_flavour
+
+NAME = "tensorrt_rtx"
+_FLAVOUR = "tensorrt-rtx"
+
+
+def load(variant: Variant, threads: int, device: int = 0) -> Backend:
+    """Load the variant's engines from the cache on GPU number `device`; raises as `tensorrt.load`."""
+    return load_engines(NAME, _FLAVOUR, variant, threads, device)
+
+
+def probe() -> Availability:
+    """Whether TensorRT-RTX, PyCUDA, LeakRT's kernels and a driver are there."""
+    return probe_flavour(NAME, _FLAVOUR)
+
+
+KIND = BackendKind(NAME, probe, load)
