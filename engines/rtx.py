@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core.errors import UsageError
-from .names import IBuilderConfig
+from .names import IBuilderConfig, ICudaEngine, IExecutionContext, IRuntimeConfig
 from .tensorrt10 import TensorRT10
 
 PORTABLE = "default"  # what the library takes when nothing is named: 8.0, 8.6, 8.9, 12.0 and later
@@ -25,6 +25,13 @@ class TensorRTRTX(TensorRT10):
         config.num_compute_capabilities = len(named)
         for index, target in enumerate(named):
             config.set_compute_capability(self._capability(target), index)
+
+    def new_context(self, engine: ICudaEngine) -> IExecutionContext:
+        config: IRuntimeConfig = engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(self.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        # Kernels for a shape are compiled at its first run, and not later: a CUDA graph keeps those that it captured.
+        config.dynamic_shapes_kernel_specialization_strategy = self.trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        return engine.create_execution_context(config)
 
     def dla_problem(self, precision: str) -> str:
         return f"{self} does not run on a DLA; use --flavour tensorrt on a Jetson"

@@ -42,11 +42,14 @@ class TensorRT10(Flavour):
     def profile_memory(self, engine: ICudaEngine, profile: int) -> int:
         return int(engine.get_device_memory_size_for_profile_v2(profile))
 
+    def new_context(self, engine: ICudaEngine) -> IExecutionContext:
+        """A context that works in memory of the caller's; None when it fails."""
+        return engine.create_execution_context(self.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+
     def create_context(
         self, engine: ICudaEngine, profile: int, address: int, size: int, stream: int
     ) -> IExecutionContext:
-        strategy = self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        context: IExecutionContext = engine.create_execution_context(strategy)
+        context: IExecutionContext = self.new_context(engine)
         if context is None or not context.set_optimization_profile_async(profile, stream):
             return None
         context.set_device_memory(address, size)  # after the profile, whose need the size is checked against

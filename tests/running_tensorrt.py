@@ -106,8 +106,14 @@ class _Engine(_Recorded):
         self._check("create_execution_context_without_device_memory")
         return self._context("create_execution_context_without_device_memory")
 
-    def create_execution_context(self, strategy):
-        assert strategy is self.trt.ExecutionContextAllocationStrategy.USER_MANAGED or strategy.name == "USER_MANAGED"
+    def create_runtime_config(self):
+        self._check("create_runtime_config")
+        return _Recorded(self.trt, "IRuntimeConfig")
+
+    def create_execution_context(self, asked):
+        if isinstance(asked, _Recorded):
+            ((asked,),) = asked.called("set_execution_context_allocation_strategy")
+        assert asked.name == "USER_MANAGED"
         return self._context("create_execution_context")
 
     def _context(self, call: str):

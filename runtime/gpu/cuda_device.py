@@ -40,15 +40,20 @@ class CudaDevice:
         found = find_device(index)
         self._cuda = load_kernels()
         self._driver = require("pycuda.driver", "tensorrt")
+        self.name, self._held = found.name, 0
+        self.kernels: Kernels = self._cuda
         with _translated(self._driver, f"opening GPU {index}"):
             self._driver.init()
             device = self._driver.Device(index)
+            self.mapped = bool(device.get_attribute(self._driver.device_attribute.INTEGRATED))
             self._context = device.retain_primary_context()
             self._context.push()
-            self.mapped = bool(device.get_attribute(self._driver.device_attribute.INTEGRATED))
-        self.name = found.name
-        self.kernels: Kernels = self._cuda
-        self._held = 0
+            try:
+                # Streams here do not wait for the default one, so what clears memory is waited for on its own.
+                self._clearing = self._driver.Stream(_NON_BLOCKING)
+            except BaseException:
+                self._leave()
+                raise
 
     def stream(self) -> Stream:
         """A new stream that does not wait for the default one."""
@@ -62,11 +67,16 @@ class CudaDevice:
     def allocate(self, size: int, what: str) -> Memory:
         """Device memory, cleared. Raises OutOfMemoryError."""
         try:
-            memory = CudaMemory(self._driver.mem_alloc(size), size, self._account)
+            memory = CudaMemory(self._driver, self._driver.mem_alloc(size), size, self._account)
         except self._driver.MemoryError as error:
             raise OutOfMemoryError(size, what, self._free()) from error
-        with _translated(self._driver, f"clearing memory for {what}"):
-            self._driver.memset_d8(memory.address, 0, size)
+        try:
+            with _translated(self._driver, f"clearing memory for {what}"):
+                self._driver.memset_d8_async(memory.address, 0, size, self._clearing)
+                self._clearing.synchronize()
+        except BaseException:
+            memory.free()
+            raise
         return memory
 
     def allocate_host(self, size: int, what: str) -> HostMemory:
@@ -76,7 +86,7 @@ class CudaDevice:
             array = self._driver.pagelocked_empty(size, np.uint8, mem_flags=flags)
         except self._driver.MemoryError as error:
             raise OutOfMemoryError(size, f"{what} (page-locked, on the host)") from error
-        return PageLocked(array, int(array.base.get_device_pointer()) if self.mapped else 0)
+        return PageLocked(self._driver, array, int(array.base.get_device_pointer()) if self.mapped else 0)
 
     def copy_in(self, to: int, source: npt.NDArray[Any], stream: Stream) -> None:
         """Asynchronous: the array is page-locked, and left alone until the stream has passed."""
@@ -104,8 +114,13 @@ class CudaDevice:
 
     def close(self) -> None:
         """Leave the primary context; it ends with its last user."""
+        self._clearing = None
+        self._leave()
+
+    def _leave(self) -> None:
         with suppress(self._driver.Error):
             self._context.pop()
+        with suppress(self._driver.Error):
             self._context.detach()
 
     def _account(self, size: int) -> None:
@@ -120,8 +135,8 @@ class CudaDevice:
 class CudaMemory:
     """A `Memory`."""
 
-    def __init__(self, allocation: Any, size: int, account: Callable[[int], None]) -> None:
-        self._allocation, self._account = allocation, account
+    def __init__(self, driver: ModuleType, allocation: Any, size: int, account: Callable[[int], None]) -> None:
+        self._driver, self._allocation, self._account = driver, allocation, account
         self.address, self.size = int(allocation), size
         account(size)
 
@@ -130,14 +145,15 @@ class CudaMemory:
         if self._allocation is not None:
             allocation, self._allocation = self._allocation, None
             self._account(-self.size)
-            allocation.free()
+            with suppress(self._driver.Error):  # a device that failed: what else it holds is freed all the same
+                allocation.free()
 
 
 class PageLocked:
     """A `HostMemory`."""
 
-    def __init__(self, array: npt.NDArray[np.uint8], address: int) -> None:
-        self.array, self.address = array, address
+    def __init__(self, driver: ModuleType, array: npt.NDArray[np.uint8], address: int) -> None:
+        self._driver, self.array, self.address = driver, array, address
         self._allocation: Any = array.base
 
     def free(self) -> None:
@@ -145,7 +161,8 @@ class PageLocked:
         if self._allocation is not None:
             allocation, self._allocation = self._allocation, None
             self.array = np.empty(0, np.uint8)
-            allocation.free()
+            with suppress(self._driver.Error):  # as above
+                allocation.free()
 
 
 class CudaStream:
@@ -188,7 +205,8 @@ class CudaEvent:
         """Give it back; a second time is nothing."""
         if self._handle:
             handle, self._handle = self._handle, 0
-            self._cuda.destroy_event(handle)
+            with suppress(BackendError):  # as above
+                self._cuda.destroy_event(handle)
 
 
 class CudaGraph:
@@ -206,7 +224,8 @@ class CudaGraph:
         """Give it back; a second time is nothing."""
         if self._handle:
             handle, self._handle = self._handle, 0
-            self._cuda.destroy_graph(handle)
+            with suppress(BackendError):  # as above
+                self._cuda.destroy_graph(handle)
 
 
 def _raw(stream: Stream) -> Any:

@@ -8,6 +8,7 @@ What stands in brackets is the graph. What comes before is launched as it comes,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from ...core.outputs import LeakOutputs
 from ...core.spec import ModelSpec
 from ..backends.base import ChainResult
 from .buffers import Buffers, Part, result_parts
-from .device import Device, Event, Frame, Graph, Stream
+from .device import Device, Event, Frame, FrameAt, Graph, Stream
 from .engine import Binding, Engine
 
 Array = npt.NDArray[np.float32]
@@ -110,8 +111,19 @@ class Slot:
 
         Raises OutOfMemoryError for frames that don't fit, BackendError; the slot stays usable.
         """
-        plan, stream, device, memory = self._plans[batch], self._stream, self._device, self._memory
-        staged, where = memory.stage(frames)
+        plan = self._plans[batch]
+        staged, where = self._memory.stage(frames)
+        try:
+            self._put(plan, staged, where)
+        except BaseException:
+            with suppress(BackendError):  # what was begun reads memory that the next frames are laid into
+                self._stream.synchronize()
+            raise
+        return lambda: self._collect(plan, len(frames))
+
+    def _put(self, plan: _Plan, staged: npt.NDArray[np.uint8], where: list[FrameAt]) -> None:
+        """The whole chain on the stream."""
+        stream, device, memory = self._stream, self._device, self._memory
         self._events[0].record(stream)
         if staged.size:
             device.copy_in(memory.frames_address, staged, stream)
@@ -124,7 +136,6 @@ class Slot:
         else:
             self._run(plan)
         self._events[-1].record(stream)  # outside the graph: what a host may wait for
-        return lambda: self._collect(plan, len(frames))
 
     def encode(self, images: Array) -> Array:
         """The VAE encoder alone: image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8]; B at most the batch."""

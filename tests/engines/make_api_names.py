@@ -15,9 +15,9 @@ HERE = Path(__file__).parent
 ENUMERATIONS = (
     "BuilderFlag", "ComputeCapability", "DeviceType", "LayerInformationFormat", "MemoryPoolType",
     "NetworkDefinitionCreationFlag", "OnnxParserFlag", "ProfilingVerbosity", "TacticSource", "DataType", "TensorIOMode",
-    "ExecutionContextAllocationStrategy",
+    "ExecutionContextAllocationStrategy", "DynamicShapesKernelSpecializationStrategy",
 )  # fmt: skip
-BASES = ("IProgressMonitor", "IExecutionContext", "IRuntimeConfig", "IRuntimeCache", "Dims", "ITensor")
+BASES = ("IProgressMonitor", "IExecutionContext", "IRuntimeCache", "Dims", "ITensor")
 
 
 def classes() -> list[str]:
