@@ -10,6 +10,7 @@ import typer
 from .console import coloured, printable, size, table
 
 if TYPE_CHECKING:
+    from ..runtime.backends.base import Availability
     from ..runtime.doctor import Health, Nvidia
     from ..runtime.doctoring.needs import Need
 
@@ -60,7 +61,12 @@ def _machine(health: Health) -> list[tuple[str, ...]]:
 
 
 def _backends(health: Health) -> list[tuple[str, ...]]:
-    return [(b.backend, b.version or "-", "can run" if b.runs else f"{b.reason}; {b.install}") for b in health.backends]
+    return [(b.backend, b.version or "-", "can run" if b.runs else _refusal(b)) for b in health.backends]
+
+
+def _refusal(backend: Availability) -> str:
+    """Why it can't run and what brings it; what a backend leaves to this command stands further down."""
+    return f"{backend.reason}; {'see below' if 'leakrt doctor' in backend.install else backend.install}"
 
 
 def _place(nvidia: Nvidia) -> str:

@@ -70,6 +70,13 @@ def test_a_backend_that_can_not_run_says_what_it_needs(leakrt, monkeypatch):
     assert "no backend can run" in done.out
 
 
+def test_what_a_backend_leaves_to_the_doctor_is_not_sent_back_to_it(leakrt, monkeypatch):
+    monkeypatch.setattr(examination, "gather", lambda: BARE)
+    out = leakrt("doctor").out
+    assert re.search(r"tensorrt +\S+ +.*; see below", out)
+    assert "`leakrt doctor`" not in out
+
+
 def test_on_a_jetson_people_read_its_name_its_gpu_and_its_own_commands(leakrt, monkeypatch):
     from dataclasses import replace
 

@@ -75,10 +75,10 @@ def test_several_are_raced_on_the_golden_image(variant, tiny, monkeypatch):
 
     def race(laps):
         for name, lap in laps.items():
-            ran.append((name, lap().outputs.scores.shape))
+            lap()
+            ran.append(name)
         return "second"
 
     monkeypatch.setattr(loaded.registry, "race", race)
     assert quickest(Bundle(tiny), [variant, other]) is other
-    assert [name for name, _ in ran] == ["onnxruntime", "second"]
-    assert len({shape for _, shape in ran}) == 1
+    assert ran == ["onnxruntime", "second"]

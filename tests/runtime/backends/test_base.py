@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 
@@ -21,7 +22,8 @@ NOISED = np.random.default_rng(9).standard_normal((3, 3, 4, 5, 5)).astype(np.flo
 @pytest.fixture(scope="module")
 def bundle(tiny, tmp_path_factory) -> Bundle:
     """The tiny bundle, with its weights where onnx, which writes them, is installed."""
-    pytest.importorskip("onnx", reason="needs onnx for the bundle's weights")
+    if importlib.util.find_spec("onnx") is None:
+        return Bundle(tiny)
     from leakrt.core.bundle import write_bundle
     from leakrt.export.weights import weights_file
 
