@@ -29,6 +29,7 @@ def check(
     backend: Annotated[str, typer.Option(help="What runs the bundle; see `leakrt doctor`.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as the bundle has it.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")] = 0,
+    device: Annotated[int, typer.Option(help="Number of the GPU, for a backend that runs on one.")] = 0,
     faces: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="A YuNet ONNX file: judge each face, not the whole image.")
     ] = None,
@@ -48,7 +49,7 @@ def check(
 
     paths = [image for path in images for image in find_images(path)]
     begin = time.perf_counter()
-    detector = Detector.load(bundle, backend, precision, threads, faces or "", max_pixels)
+    detector = Detector.load(bundle, backend, precision, threads, faces or "", max_pixels, device)
     verdicts = explain_stream(detector, paths, explain) if explain else detector.check_stream(paths, batch)
     counts, width = Counter[str](), max(map(len, detector.spec.class_names)) + 2
     for verdict in _with_progress(verdicts, len(paths), json):

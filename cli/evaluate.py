@@ -31,6 +31,7 @@ def evaluate(
     ] = None,
     precision: Annotated[str, typer.Option(help="Of a bundle: fp32, fp16, int8; all: side by side.")] = "auto",
     backend: Annotated[str, typer.Option(help="What runs a bundle; see `leakrt doctor`.")] = "auto",
+    device: Annotated[int, typer.Option(help="Number of the GPU, for a backend that runs on one.")] = 0,
     plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Draw confusion, ROC and reliability.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
@@ -47,12 +48,12 @@ def evaluate(
     if precision == "all":
         if (model / "run.json").is_file() or plots is not None:
             raise UsageError("--precision all compares the variants of a bundle, and draws no plots")
-        return evaluate_precisions(model, data, split, open_set, backend, json)
+        return evaluate_precisions(model, data, split, open_set, backend, device, json)
     from ..train.evaluation import closed_results, open_results
     from ..train.evaluation import evaluate as measure
     from ..train.labelled import open_images
 
-    opened = _open(model, precision, backend)
+    opened = _open(model, precision, backend, device)
     images = opened.images(data, split)
     unseen = open_images(open_set)
     with ConsoleProgress("images") as progress:
@@ -69,13 +70,13 @@ def evaluate(
     return 1 if result.failed else 0
 
 
-def _open(model: Path, precision: str, backend: str) -> _OpenedRun | _OpenedBundle:
+def _open(model: Path, precision: str, backend: str, device: int) -> _OpenedRun | _OpenedBundle:
     if not (model / "run.json").is_file():
-        return _OpenedBundle(model, precision, backend)
+        return _OpenedBundle(model, precision, backend, device)
     from ..core.errors import UsageError, require
 
-    if (precision, backend) not in (("auto", "auto"), ("fp32", "torch")):
-        raise UsageError(f"{model} is a run, judged in torch at fp32; export it to choose precision or backend")
+    if device or (precision, backend) not in (("auto", "auto"), ("fp32", "torch")):
+        raise UsageError(f"{model} is a run, judged in torch at fp32; export it to choose precision, backend or device")
     require("torch", "train")
     return _OpenedRun(model)
 
@@ -116,10 +117,10 @@ class _OpenedRun:
 class _OpenedBundle:
     """A bundle on a backend."""
 
-    def __init__(self, path: Path, precision: str, backend: str) -> None:
+    def __init__(self, path: Path, precision: str, backend: str, device: int) -> None:
         from ..runtime.detector import Detector
 
-        self._detector = Detector.load(path, backend, precision)
+        self._detector = Detector.load(path, backend, precision, device=device)
         self.spec: ModelSpec = self._detector.spec
         bundle = self._detector.bundle
         self.decision: Decision = bundle.decisions[self._detector.describe().precision]

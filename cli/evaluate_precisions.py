@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ..train.comparison import PrecisionResult
 
 
-def evaluate_precisions(path: Path, data: Path, split: str, open_set: Path | None, backend: str, json: bool) -> int:
+def evaluate_precisions(
+    path: Path, data: Path, split: str, open_set: Path | None, backend: str, device: int, json: bool
+) -> int:
     """Judge the same images at each precision that may be used, image by image in turn, and print what each gives."""
     import json as json_module
 
@@ -26,7 +28,7 @@ def evaluate_precisions(path: Path, data: Path, split: str, open_set: Path | Non
 
     bundle = Bundle(path)
     bundle.require_precision("fp32")
-    detectors, refused = _load(bundle, backend)
+    detectors, refused = _load(bundle, backend, device)
     images, unseen = bundle_images(bundle, data, split), open_images(open_set)
     verdicts = _judge(detectors, [*images.paths, *unseen])
     tell_failures(verdicts["fp32"])
@@ -41,16 +43,16 @@ def evaluate_precisions(path: Path, data: Path, split: str, open_set: Path | Non
     return 1 if any(r.evaluation.failed for r in results) else 0
 
 
-def _load(bundle: Bundle, backend: str) -> tuple[dict[str, Detector], dict[str, str]]:
+def _load(bundle: Bundle, backend: str, device: int) -> tuple[dict[str, Detector], dict[str, str]]:
     """A Detector for each precision that may be used here, and why the others may not."""
-    from ..core.errors import BackendError, BundleError
+    from ..core.errors import BackendError, BundleError, EngineError
     from ..runtime.detector import Detector
 
     detectors, refused = {}, {}
     for precision in bundle.precisions:
         try:
-            detectors[precision] = Detector.load(bundle.path, backend, precision)
-        except (BackendError, BundleError) as error:
+            detectors[precision] = Detector.load(bundle.path, backend, precision, device=device)
+        except (BackendError, BundleError, EngineError) as error:
             if precision == "fp32":
                 raise
             refused[precision] = str(error)

@@ -26,6 +26,7 @@ def profile(
     streams: Annotated[int, typer.Option(help="Detectors side by side, each on a thread of its own.")] = 1,
     seconds: Annotated[float, typer.Option(help="How long each batch size is measured.")] = 5.0,
     threads: Annotated[int, typer.Option(help="CPU threads of each stream; 0: the cores, shared.")] = 0,
+    device: Annotated[int, typer.Option(help="Number of the GPU, for a backend that runs on one.")] = 0,
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The image to judge, if not the bundle's golden image.")
     ] = None,
@@ -42,7 +43,7 @@ def profile(
     from ..runtime.profiling.picture import check_drawable, write_picture
     from ..runtime.profiling.profile import Options, profile_bundle
 
-    options = Options(backend, precision, _numbers(batch), streams, seconds, threads, image, cold_starts)
+    options = Options(backend, precision, _numbers(batch), streams, seconds, threads, image, cold_starts, device)
     if plot is not None:
         check_drawable()
     with ConsoleProgress() as progress:

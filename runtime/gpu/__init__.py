@@ -7,6 +7,7 @@ slot.py         the chain: copy, preprocess, VAE encoder, noising, leak encoder,
 slots.py        how many slots, and of which batch sizes, fit into memory
 ring.py         which slot is next, and which result
 runner.py       the thread that owns the GPU
+backend.py      a running one as a backend of the Detector
 
 cuda_device.py and tensorrt_engine.py have not run on a GPU yet.
 """

@@ -33,6 +33,7 @@ class Request:
     precision: str
     threads: int
     image: str
+    device: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,9 @@ def _medians(found: Sequence[dict[str, Any]]) -> ColdStart:
     )
 
 
-def request_for(bundle: Path, backend: str, precision: str, threads: int, image: Path | None) -> Request:
+def request_for(
+    bundle: Path, backend: str, precision: str, threads: int, image: Path | None, device: int = 0
+) -> Request:
     """The request of a profile whose detector chose its backend and precision; paths made absolute."""
-    return Request(str(bundle.resolve()), backend, precision, threads, "" if image is None else str(image.resolve()))
+    shown = "" if image is None else str(image.resolve())
+    return Request(str(bundle.resolve()), backend, precision, threads, shown, device)

@@ -27,7 +27,8 @@ def _time(request: dict[str, Any]) -> dict[str, Any]:
     from ..detector import Detector
 
     imported = time.perf_counter()
-    detector = Detector.load(request["bundle"], request["backend"], request["precision"], request["threads"])
+    named = (request["bundle"], request["backend"], request["precision"], request["threads"])
+    detector = Detector.load(*named, device=request["device"])
     loaded = time.perf_counter()
     frame = _frame(detector, request["image"])
     ready = time.perf_counter()

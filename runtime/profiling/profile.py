@@ -35,6 +35,7 @@ class Options:
     threads: int = 0  # CPU threads of each stream; 0: the cores, shared among the streams
     image: Path | None = None  # None: the bundle's golden image
     cold_starts: int = 3  # new processes; 0: none
+    device: int = 0  # number of the GPU, for a backend that runs on one
 
     def __post_init__(self) -> None:
         if not self.batches or len(set(self.batches)) != len(self.batches):
@@ -124,11 +125,11 @@ def profile_bundle(path: Path, options: Options, progress: Progress = silent) ->
     detectors = []
     for done in range(options.streams):
         progress("load", done, options.streams)
-        detectors.append(Detector.load(path, options.backend, options.precision, threads))
+        detectors.append(Detector.load(path, options.backend, options.precision, threads, device=options.device))
     runs, cold_start = detectors[0].describe(), None
     load_before = load_average()
     if options.cold_starts:
-        request = request_for(path, runs.backend, runs.precision, threads, options.image)
+        request = request_for(path, runs.backend, runs.precision, threads, options.image, options.device)
         cold_start = measure_cold_start(request, options.cold_starts, progress)
     shown = detectors[0].bundle.golden().image if frame is None else frame
     before = cpu_times()

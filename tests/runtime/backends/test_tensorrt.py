@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import math
 import threading
@@ -324,6 +325,20 @@ def test_the_second_gpu_is_taken_by_its_number(gpus, tiny, image_folder):
 def test_a_number_that_no_gpu_has_is_refused_with_those_there_are(gpus, tiny, number):
     with pytest.raises(BackendError, match=rf"--device {number}: no such GPU; this machine has 0: GPU A, 1: GPU B"):
         Detector.load(tiny, "tensorrt", device=number)
+
+
+def test_the_command_line_names_a_gpu_by_its_number(gpus, tiny, image_folder, leakrt):
+    gpus.build(tiny, "fp32", device=gpus.found[1])
+    where = ("--backend", "tensorrt", "--precision", "fp32", "--device")
+    done = leakrt("check", tiny, image_folder(2), *where, 1, "--json")
+    assert (done.code, len(done.lines)) == (0, 2)
+    timed = leakrt("profile", tiny, *where, 1, "--seconds", 0.1, "--batch", 1, "--cold-starts", 0, "--json")
+    assert json.loads(timed.out)["device"] == "host memory"
+    assert {number for number, _ in gpus.opened} == {1}
+    for verb in (("check", tiny, image_folder(1, "more")), ("profile", tiny, "--cold-starts", 0)):
+        wrong = leakrt(*verb, *where, 5)
+        assert (wrong.code, wrong.err.strip().count("\n")) == (1, 0)
+        assert "--device 5: no such GPU; this machine has 0: GPU A, 1: GPU B" in wrong.err
 
 
 def test_a_backend_of_the_cpu_takes_no_number(tiny):

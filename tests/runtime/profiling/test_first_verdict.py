@@ -12,7 +12,7 @@ CODE = "from leakrt.runtime.profiling.first_verdict import run; run()"
 
 
 def ask(**request):
-    body = {"backend": "onnxruntime", "precision": "fp32", "threads": 1, "image": "", **request}
+    body = {"backend": "onnxruntime", "precision": "fp32", "threads": 1, "image": "", "device": 0, **request}
     done = subprocess.run([sys.executable, "-c", CODE, json.dumps(body)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
