@@ -56,6 +56,22 @@ def tensor_size(tensor: TensorSpec, rows: int, dtype: str) -> int:
     return rows * int(np.prod(tensor.shape)) * np.dtype(dtype).itemsize
 
 
+def frames_size(frames: Sequence[Frame]) -> int:
+    """Bytes that frames take side by side, each at a multiple of ALIGNMENT."""
+    return sum(aligned(frame.nbytes) for frame in frames)
+
+
+def lay_frames(frames: Sequence[Frame], room: npt.NDArray[np.uint8], base: int) -> list[FrameAt]:
+    """Copy frames uint8 [H, W, 3] into `room`, side by side, and say where a copy of that at `base` has each."""
+    where, start = [], 0
+    for frame in frames:
+        height, width = frame.shape[:2]
+        np.copyto(room[start : start + frame.nbytes].reshape(frame.shape), frame)
+        where.append((base + start, height, width, 3 * width))
+        start += aligned(frame.nbytes)
+    return where
+
+
 class Buffers:
     """Device and page-locked memory of one slot; `close` frees it in any state.
 
@@ -90,18 +106,12 @@ class Buffers:
         Returns the bytes to copy to the device (none where it sees the host's memory) and where it finds each frame:
         address, height, width, row stride. Raises OutOfMemoryError; the slot stays usable then.
         """
-        starts, offset = [], 0
-        for frame in frames:
-            starts.append(offset)
-            offset = aligned(offset + frame.nbytes)
-        if offset > self._room:
-            self._make_room(offset, f"of frames of {', '.join(f'{f.shape[1]} x {f.shape[0]}' for f in frames)}")
+        size = frames_size(frames)
+        if size > self._room:
+            self._make_room(size, f"of frames of {', '.join(f'{f.shape[1]} x {f.shape[0]}' for f in frames)}")
         assert self._frames_host is not None
-        where = []
-        for frame, start in zip(frames, starts, strict=True):
-            np.copyto(self._frames_host.array[start : start + frame.nbytes].reshape(frame.shape), frame)
-            where.append((self._base() + start, frame.shape[0], frame.shape[1], 3 * frame.shape[1]))
-        return self._frames_host.array[: 0 if self._device.mapped else offset], where
+        where = lay_frames(frames, self._frames_host.array, self._base())
+        return self._frames_host.array[: 0 if self._device.mapped else size], where
 
     @property
     def frames_address(self) -> int:

@@ -30,7 +30,7 @@ class Noising:
         _core.fill_normals(spec.noise_seed, _SAMPLE, bank, threads=threads)
         self._coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
         self._dtype, self._shape = dtype, bank.shape
-        self._kernels = _find_kernels() if device.type == "cuda" else None
+        self._kernels = find_kernels() if device.type == "cuda" else None
         if self._kernels is None:
             scaled = self._coefficients[:, 1].reshape(-1, 1, 1, 1) * bank
             self._noise = torch.from_numpy(np.asarray(scaled, np.float32)).to(device)
@@ -53,7 +53,8 @@ class Noising:
         return out
 
 
-def _find_kernels() -> ModuleType | None:
+def find_kernels() -> ModuleType | None:
+    """`leakrt._cuda`; None where LeakRT was built without it."""
     try:
         from ... import _cuda
     except ImportError:  # built without a CUDA toolkit

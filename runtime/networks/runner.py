@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -30,7 +30,8 @@ class DeviceResult:
 def joined(parts: Sequence[DeviceResult]) -> DeviceResult:
     """The results of some of a batch's images after one another."""
     arrays = tuple(np.concatenate(column) for column in zip(*(part.arrays for part in parts), strict=True))
-    return DeviceResult(arrays, stage_times(sum(part.latency_ms[stage] for part in parts) for stage in STAGES))
+    stages = dict.fromkeys(stage for part in parts for stage in part.latency_ms)
+    return DeviceResult(arrays, {stage: sum(part.latency_ms.get(stage, 0.0) for part in parts) for stage in stages})
 
 
 @contextlib.contextmanager
@@ -61,11 +62,16 @@ class PlainRunner:
 
     def run(self, images: Array) -> DeviceResult:
         """See Runner. Stages are timed by the host's clock, waiting for the device after each."""
+        return self.take(torch.from_numpy(images).to(self._device))
+
+    def take(self, images: Tensor) -> DeviceResult:
+        """`run`, of images that lie on the device."""
         marks: list[float] = []
         with torch.inference_mode(), exact():
-            outputs = self.chain(torch.from_numpy(images).to(self._device), lambda place: marks.append(self._now()))
+            outputs = self.chain(images, lambda place: marks.append(self._now()))
             arrays = tuple(np.array(tensor.cpu().numpy()) for tensor in outputs)
-        return DeviceResult(arrays, stage_times(1e3 * (b - a) for a, b in pairwise(marks)))
+        times = (1e3 * (b - a) for a, b in pairwise(marks))
+        return DeviceResult(arrays, dict(zip(STAGES, times, strict=True)))
 
     def forget(self, size: int) -> None:
         """Nothing is kept but what torch's allocator does."""
@@ -78,11 +84,16 @@ class PlainRunner:
         return time.perf_counter()
 
 
-def stage_times(milliseconds: Iterable[float]) -> dict[str, float]:
-    """By the names of the stages, in their order."""
-    return dict(zip(STAGES, milliseconds, strict=True))
+def pack(outputs: Sequence[Tensor], images: int) -> Tensor:
+    """Outputs of so many images, each of one or several rows an image, as one row an image: one copy to the host."""
+    return torch.cat([tensor.reshape(images, -1) for tensor in outputs], 1)
 
 
-def to_host(tensors: Iterable[Tensor], rows: int, size: int) -> tuple[Array, ...]:
-    """Copies of the first `rows` images' part of pinned outputs that hold `size` images' rows."""
-    return tuple(tensor[: rows * len(tensor) // size].numpy().copy() for tensor in tensors)
+def unpack(packed: Array, shapes: Sequence[Sequence[int]], images: int) -> tuple[Array, ...]:
+    """Copies of the outputs of the first rows of `packed`; `shapes` are those of outputs of so many `images`."""
+    widths = [int(np.prod(shape)) // images for shape in shapes]
+    ends = np.cumsum(widths)
+    return tuple(
+        packed[:, end - width : end].reshape(-1, *shape[1:]).copy()
+        for width, end, shape in zip(widths, ends, shapes, strict=True)
+    )
