@@ -135,9 +135,22 @@ def use_device(index: int) -> Iterator[None]:
         try:
             yield
         finally:
-            library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+            pop_context()
     finally:
         library.cuDevicePrimaryCtxRelease_v2(handle)
+
+
+def current_context() -> int:
+    """The context that is current in this thread; 0: none, or no driver."""
+    library, context = find_driver().library, ctypes.c_void_p()
+    if library is not None:
+        _check(library.cuCtxGetCurrent(ctypes.byref(context)), "asking for the current context")
+    return context.value or 0
+
+
+def pop_context() -> None:
+    """Make the context below the current one current in this thread again."""
+    find_driver().library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
 
 def _describe(driver: Driver, index: int) -> Device:

@@ -1,7 +1,7 @@
 """An NVIDIA GPU as the chain's `Device`: PyCUDA holds context, streams and memory, `leakrt._cuda` the rest.
 
-The context is the primary one, which TensorRT, torch and LeakRT's kernels share. Nothing is imported before a device
-is opened.
+The context is the primary one, which TensorRT, torch and LeakRT's kernels share. Neither PyCUDA nor the kernels are
+imported before a device is opened.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.errors import BackendError, require
+from ...engines.device import current_context, find_device, pop_context
 from .device import Event, Graph, HostMemory, Kernels, Memory, OutOfMemoryError, Stream
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no order with the default stream, which a capture could not stand
@@ -35,12 +36,12 @@ class CudaDevice:
 
     def __init__(self, index: int = 0) -> None:
         """Raises BackendError (no driver, no such GPU, no kernels), MissingExtraError (PyCUDA)."""
-        from ...engines.device import find_device  # the driver's own words, before PyCUDA fails for want of it
-
+        # The driver's own words, before PyCUDA fails for want of it.
         found = find_device(index)
         self._cuda = load_kernels()
         self._driver = require("pycuda.driver", "tensorrt")
         self.name, self._held = found.name, 0
+        self._before = current_context()
         self.kernels: Kernels = self._cuda
         with _translated(self._driver, f"opening GPU {index}"):
             self._driver.init()
@@ -121,7 +122,9 @@ class CudaDevice:
         with suppress(self._driver.Error):
             self._context.pop()
         with suppress(self._driver.Error):
-            self._context.detach()
+            self._context.detach()  # PyCUDA 2026.1 makes a primary context current for this, and leaves it so
+        if current_context() != self._before:
+            pop_context()
 
     def _account(self, size: int) -> None:
         self._held += size
