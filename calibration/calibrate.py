@@ -24,10 +24,11 @@ from .correct import correct
 from .gate import Limits
 from .labelled import labelled, labels_of, paths_of
 from .layer_times import layer_times
-from .layers import find_layers, int8_share
+from .layers import find_layers, int8_layers, int8_share
 from .measuring import Backends, load_variant
 from .methods import check_method
-from .qdq import WEIGHT_BITS, observed_tensors, quantise, rectified_ranges
+from .qdq import WEIGHT_BITS, rectified_ranges
+from .quantisers import ONNXRUNTIME, quantiser
 from .ranges import RangeSource, collect_ranges
 from .refitting import Refitter
 from .sensitivity import LayerSensitivity, measure_layers, rungs
@@ -51,6 +52,7 @@ class CalibrationOptions:
     threads: int = 2
     range_images: Path | None = None  # take ranges from here instead of the training images
     replace: bool = False  # an int8 variant that is there already
+    quantizer: str = ONNXRUNTIME  # what places Q/DQ pairs
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,10 @@ def calibrate(
     """Calibrate, refit (None: the fp32 leak encoder is kept), search and write.
 
     The bundle is untouched unless an attempt passes its gate. Raises UsageError, DataError, BundleError, ModelError,
-    StorageError.
+    StorageError, MissingExtraError.
     """
     check_method(options.method)
+    quantiser(options.quantizer)
     bundle = Bundle(path)
     if "int8" in bundle.precisions and not options.replace:
         raise BundleError(f"{path} has an int8 variant already; give --replace to calibrate it anew")
@@ -100,6 +103,7 @@ class _Calibration:
         progress: Progress,
     ) -> None:
         self._bundle, self._spec, self._options = bundle, bundle.spec, options
+        self._quantiser = quantiser(options.quantizer)
         self._refitter, self._backends, self._cache, self._progress = refitter, backends, cache, progress
         self._vae, self._leak = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
         self._layers = find_layers(parse_graph(self._vae, "vae_encoder"), "vae_encoder")
@@ -122,8 +126,9 @@ class _Calibration:
             for leak, is_int8, train in self._leak_encoders(vae):
                 variant, outputs = self._fit(vae, leak, train, examiner)
                 measured = examiner.measure(variant, outputs)
-                kept = tuple(layer.name for layer in self._layers if layer.name not in set(layers))
-                share = int8_share(self._layers, layers)
+                int8 = int8_layers(parse_graph(vae, "vae_encoder"))
+                kept = tuple(layer.name for layer in self._layers if layer.name not in int8)
+                share = int8_share(self._layers, int8)
                 held = failures(measured, self._options.limits)
                 attempts.append(Attempt(share, kept, is_int8, measured, held))
                 if not held:
@@ -152,7 +157,7 @@ class _Calibration:
         source = RangeSource(
             model,
             stem,
-            observed_tensors(parsed, find_layers(parsed, stem)),
+            self._quantiser.observed(parsed, find_layers(parsed, stem)),
             lambda first: stream(paths[first:], self._spec.image_size),
             len(paths),
             fingerprint,
@@ -167,7 +172,7 @@ class _Calibration:
         self, model: bytes, stem: str, layers: Sequence[str], ranges: dict[str, float], inputs: Sequence[Array]
     ) -> bytes:
         options = self._options
-        rounded = quantise(model, stem, layers, ranges, options.weight_bits)
+        rounded = self._quantiser.quantise(model, stem, layers, ranges, options.weight_bits)
         return correct(model, rounded, stem, inputs, options.threads, self._progress)
 
     def _sensitivities(self, ranges: dict[str, float]) -> tuple[LayerSensitivity, ...]:
@@ -222,6 +227,7 @@ class _Calibration:
             "leak_encoder_int8": attempt.leak_int8,
             "refitted": self._refitter is not None,
             "method": options.method,
+            "quantizer": options.quantizer,
             "weight_bits": options.weight_bits,
             "images": len(self._chosen.paths),
             "images_fingerprint": self._chosen.fingerprint,

@@ -60,6 +60,12 @@ def int8_share(layers: Sequence[Layer], quantised: Collection[str]) -> float:
     return sum(layer.multiplications for layer in layers if layer.name in quantised) / total
 
 
+def int8_layers(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The convolutions of a Q/DQ graph whose weights are quantised, in topological order."""
+    back = {output for node in model.graph.node if node.op_type == "DequantizeLinear" for output in node.output}
+    return tuple(node.name for node in model.graph.node if node.op_type == "Conv" and node.input[1] in back)
+
+
 def rectified(model: onnx.ModelProto) -> dict[str, str]:
     """Output of each convolution that a Relu or LeakyRelu alone reads, to what that gives."""
     readers: dict[str, list[onnx.NodeProto]] = {}

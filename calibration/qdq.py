@@ -68,17 +68,28 @@ def quantise(
     if not quantised:
         return model
     parsed = parse_graph(model, name)
-    known = {layer.name: layer for layer in find_layers(parsed, name)}
-    missing = sorted(set(quantised) - set(known))
+    layers = find_layers(parsed, name)
+    require_known(layers, quantised, name)
+    chosen = [layer for layer in layers if layer.name in quantised]
+    nodes = [*(layer.name for layer in chosen), *residual_adds(parsed, quantised)]
+    needed = observed_tensors(parsed, chosen)
+    require_ranges(needed, ranges, name)
+    result = _run_quantiser(parsed, name, nodes, {tensor: ranges[tensor] for tensor in needed}, weight_bits)
+    return checked(result, name)
+
+
+def require_known(layers: Collection[Layer], quantised: Collection[str], name: str) -> None:
+    """Raises ModelError for a layer to quantise that the graph has not."""
+    missing = sorted(set(quantised) - {layer.name for layer in layers})
     if missing:
         raise ModelError(f"{name}: there is no convolution {missing[0]}; calibrate again")
-    nodes = [*(n for n in known if n in quantised), *residual_adds(parsed, quantised)]
-    needed = observed_tensors(parsed, [known[n] for n in known if n in quantised])
+
+
+def require_ranges(needed: Collection[str], ranges: Mapping[str, float], name: str) -> None:
+    """Raises ModelError for a tensor to quantise without a range."""
     absent = [tensor for tensor in needed if tensor not in ranges]
     if absent:
         raise ModelError(f"{name}: no range was collected for {absent[0]}; calibrate again")
-    result = _run_quantiser(parsed, name, nodes, {tensor: ranges[tensor] for tensor in needed}, weight_bits)
-    return _checked(result, name)
 
 
 def _run_quantiser(
@@ -118,8 +129,8 @@ def _drop_advice(record: logging.LogRecord) -> bool:
     return "pre-processing" not in record.getMessage()
 
 
-def _checked(model: onnx.ModelProto, name: str) -> bytes:
-    """Opset 17 and nothing else, valid ONNX. Raises ModelError."""
+def checked(model: onnx.ModelProto, name: str) -> bytes:
+    """The graph as a bundle holds it: opset 17 and nothing else, valid ONNX. Raises ModelError."""
     onnx = require("onnx", "train")
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", OPSET))

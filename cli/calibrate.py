@@ -21,6 +21,9 @@ def calibrate(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="The run's labelled images, laid out as for training.")],
     images: Annotated[int, typer.Option(help="Training images that ranges are taken from; at least 32.")] = 256,
     method: Annotated[str, typer.Option(help="entropy, percentile, minmax or mse.")] = "percentile",
+    quantizer: Annotated[
+        str, typer.Option(help="What places Q/DQ pairs: onnxruntime, or modelopt (pip install 'leakrt[modelopt]').")
+    ] = "onnxruntime",
     run: Annotated[Path | None, typer.Option(metavar="RUN", help="The run of the bundle; --refit needs it.")] = None,
     refit: Annotated[
         bool, typer.Option("--refit/--no-refit", help="Teach the leak encoder int8 latents; else keep it as it is.")
@@ -53,6 +56,7 @@ def calibrate(
     from ..calibration.methods import check_method
     from ..calibration.picture import sensitivity_picture
     from ..calibration.qdq import WEIGHT_BITS
+    from ..calibration.quantisers import quantiser
     from ..calibration.refit import RefitConfig
     from ..calibration.refitting import Refitter, teacher_of
     from ..core.bundle import Bundle
@@ -61,12 +65,15 @@ def calibrate(
     from ..train.run import Run
 
     check_method(method)
+    quantiser(quantizer)
     if weight_bits not in WEIGHT_BITS:
         raise UsageError(f"weights of {weight_bits} bits; choose one of: {', '.join(map(str, WEIGHT_BITS))}")
     if refit and run is None:
         raise UsageError("the refit needs the run that the bundle was exported from: give --run RUN, or --no-refit")
     threads = resolve_threads(threads)
-    options = CalibrationOptions(images, method, Limits(max_drop), weight_bits, threads, range_images, replace)
+    options = CalibrationOptions(
+        images, method, Limits(max_drop), weight_bits, threads, range_images, replace, quantizer
+    )
     refitter = Refitter(teacher_of(Run.open(run), Bundle(bundle)), RefitConfig()) if refit and run else None
     with ConsoleProgress() as progress:
         result = run_calibration(

@@ -167,6 +167,7 @@ def bad_inputs():
         ("quantised_graph", quantised_inside, lambda t: [], 1, "quantised already"),
         ("foreign_operator", foreign_operator, lambda t: [], 1, "can't treat the operators com.microsoft.Gelu"),
         ("method", nothing, lambda t: ["--method", "best"], 2, "choose one of: entropy, percentile, minmax, mse"),
+        ("quantizer", nothing, lambda t: ["--quantizer", "best"], 2, "choose one of: onnxruntime, modelopt"),
         ("weight_bits", nothing, lambda t: ["--weight-bits", 4], 2, "choose one of: 7, 8"),
         ("no_run", nothing, lambda t: ["--refit"], 2, "--run RUN, or --no-refit"),
         ("foreign_run", nothing, lambda t: ["--refit", "--run", t], 1, "is not a training run"),
