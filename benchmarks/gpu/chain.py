@@ -24,7 +24,7 @@ from leakrt.core.errors import UsageError
 from leakrt.core.images import MAX_PIXELS
 from leakrt.core.outputs import LeakOutputs
 from leakrt.core.progress import silent
-from leakrt.engines.build import BuildRequest, build_bundle
+from leakrt.engines.build import BuildRequest, build_bundle, bundle_graphs
 from leakrt.engines.builder import BuildOptions
 from leakrt.engines.cache import default_cache
 from leakrt.engines.device import find_driver
@@ -33,6 +33,11 @@ from leakrt.engines.rtx import CURRENT
 from leakrt.runtime.backends import registry
 from leakrt.runtime.detector import Detector
 from leakrt.runtime.finite import GuardedVariant
+from leakrt.runtime.gpu.backend import GpuBackend
+from leakrt.runtime.gpu.host_device import HostDevice
+from leakrt.runtime.gpu.host_engine import HostEngine
+from leakrt.runtime.gpu.runner import GpuRunner, RunnerOptions
+from leakrt.runtime.gpu.slot import Engines
 from leakrt.runtime.loaded import LoadedVariant
 from leakrt.runtime.machine import host_memory
 from leakrt.runtime.threads import resolve_threads
@@ -102,8 +107,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def problem(name: str, rehearse: bool) -> str:
-    """Why this backend can't be tried; empty where it can. A rehearsal tries torch's CPU path."""
-    if find_driver().library is None and not (rehearse and name == "torch"):
+    """Why this backend can't be tried; empty where it can. A rehearsal tries torch on the CPU, and engines' chain on
+    host memory."""
+    if rehearse:
+        return "" if name in ("torch", "tensorrt") else NO_GPU
+    if find_driver().library is None:
         return NO_GPU
     try:
         found = registry.kind(name).probe()
@@ -138,10 +146,14 @@ def measure(subject: Subject) -> None:
 
 def load(subject: Subject, batches: tuple[int, ...]) -> LoadedVariant:
     """Build what the backend needs, load, and so run the golden image. Raises what those raise."""
-    if subject.backend in _FLAVOURS:
+    engines = subject.backend in _FLAVOURS
+    if engines and not subject.part.rehearse:
         subject.note(f"build for {batches}", build(subject, batches))
-    begin = time.perf_counter()
-    loaded = LoadedVariant.load(subject.bundle, subject.precision, subject.backend, resolve_threads(0))
+    begin, threads = time.perf_counter(), resolve_threads(0)
+    if engines and subject.part.rehearse:
+        loaded = LoadedVariant(subject.bundle, on_host_memory(subject), threads)
+    else:
+        loaded = LoadedVariant.load(subject.bundle, subject.precision, subject.backend, threads)
     subject.note("load_s", time.perf_counter() - begin)
     return loaded
 
@@ -167,6 +179,19 @@ def build(subject: Subject, batches: tuple[int, ...]) -> list[dict[str, object]]
         }
         for o in outcomes
     ]
+
+
+def on_host_memory(subject: Subject) -> GpuBackend:
+    """The chain of engines without a GPU: ONNX Runtime in their place, LeakRT's kernels run by their host twin."""
+    spec, bundle = subject.bundle.spec, subject.bundle
+    graphs = [(graph, bundle.graph(graph.stem, "fp32")) for graph in bundle_graphs(bundle)]
+    batches = ((1,), (spec.draws,))
+
+    def engines(_: object) -> Engines:
+        return Engines(*(HostEngine(*graph, size, frozenset()) for graph, size in zip(graphs, batches, strict=True)))
+
+    runner = GpuRunner(spec, HostDevice, engines, RunnerOptions(slots=1))
+    return GpuBackend(subject.backend, "rehearsed", "fp32", 1, runner, spec.draws)
 
 
 def chain_of(loaded: LoadedVariant) -> Chain:
