@@ -7,57 +7,16 @@ Raised everywhere: RuntimeError for an address outside the buffers of the launch
 twice or not at all; ValueError and TypeError as in `leakrt._cuda`.
 """
 
-from collections.abc import Sequence
-from typing import SupportsIndex
-
 import numpy as np
 import numpy.typing as npt
 
-_Coefficients = npt.NDArray[np.float32]
+from ._cuda import density_workspace as density_workspace
+from ._cuda import fill_normals as fill_normals
+from ._cuda import kde_log_density as kde_log_density
+from ._cuda import noise_steps as noise_steps
+from ._cuda import noise_steps_fresh as noise_steps_fresh
+from ._cuda import preprocess as preprocess
 
-def fill_normals(
-    out: int, draws: int, steps: int, elements: int, seed: SupportsIndex, sample: SupportsIndex, stream: int = 0
-) -> None: ...
-def noise_steps(
-    latents: int,
-    latents_type: str,
-    bank: int,
-    coefficients: _Coefficients,
-    out: int,
-    out_type: str,
-    batch: int,
-    draws: int,
-    elements: int,
-    stream: int = 0,
-) -> None: ...
-def noise_steps_fresh(
-    latents: int,
-    latents_type: str,
-    coefficients: _Coefficients,
-    out: int,
-    out_type: str,
-    batch: int,
-    draws: int,
-    elements: int,
-    seed: SupportsIndex,
-    samples: int,
-    stream: int = 0,
-) -> None: ...
-def preprocess(
-    frames: Sequence[tuple[int, int, int, int]], size: int, out: int, out_type: str, stream: int = 0
-) -> None: ...
-def density_workspace(batch: int, points: int) -> int: ...
-def kde_log_density(
-    x: int,
-    batch: int,
-    support: int,
-    points: int,
-    dimension: int,
-    bandwidth: float,
-    workspace: int,
-    out: int,
-    stream: int = 0,
-) -> None: ...
 def faulty(fault: str, out: int, count: int, stream: int = 0) -> None:
     """A kernel with one mistake ("gap", "race", "read outside", "write outside", "write twice", "unaligned"; "" for
     none) that fills `out` float32 [count] with 0, 1, 2 ...: what tests the checks."""

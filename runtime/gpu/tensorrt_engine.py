@@ -78,7 +78,9 @@ class TensorRTEngine:
             engine = self._flavour.deserialize(data, self._logger, dla_core)
         if engine is None:
             self._raise_if_full()
-            raise EngineError(f"{self._graph.stem}: {self._flavour} refuses the engine: {self._reason()}")
+            raise EngineError(
+                f"{self._graph.stem}: {self._flavour} refuses the engine: {self._reason()}; build it again"
+            )
         return engine
 
     def _never_again(self) -> ICudaEngine:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 from host_chain import averaged
 
+from leakrt.core.errors import BackendError
 from leakrt.core.noise import normals
 from leakrt.core.outputs import LeakOutputs
 from leakrt.core.preprocess import preprocess_reference
@@ -128,6 +132,22 @@ def test_a_frame_that_does_not_fit_is_refused_and_the_slot_goes_on(chain, frames
             slot.launch([large], 1)
         result = slot.launch(frames(1), 1)()
     assert_close(averaged(result), chain.reference(frames(1)), 1e-5)
+
+
+def test_a_launch_that_fails_leaves_nothing_on_the_stream_to_read_the_next_frames(chain, frames, monkeypatch):
+    def fail(*_):
+        raise BackendError("no such kernel")
+
+    passed = threading.Event()
+    with OneSlot(chain) as slot:
+        slot._stream.put(lambda: (time.sleep(0.2), passed.set()))
+        with monkeypatch.context() as broken:
+            broken.setattr(chain.devices[-1].kernels, "preprocess", fail)
+            with pytest.raises(BackendError, match="no such kernel"):
+                slot.launch(frames(1), 1)
+        assert passed.is_set()
+        result = slot.launch(frames(1, 3), 1)()
+    assert_close(averaged(result), chain.reference(frames(1, 3)), 1e-5)
 
 
 @pytest.mark.parametrize("limit", [10_000, 60_000, 2_000_000, 2_200_000])

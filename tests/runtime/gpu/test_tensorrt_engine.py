@@ -103,7 +103,11 @@ def test_the_engine_of_another_graph_is_refused(library, chain):
 @pytest.mark.parametrize(
     ("call", "kind", "said"),
     [
-        ("deserialize_cuda_engine", EngineError, r"vae_encoder: TensorRT 10.13.3.9 refuses the engine: no luck"),
+        (
+            "deserialize_cuda_engine",
+            EngineError,
+            r"vae_encoder: TensorRT 10.13.3.9 refuses the engine: no luck; build it again",
+        ),
         ("create_execution_context", ModelError, r"vae_encoder: making a context for a batch of 1 failed .*: no luck"),
         ("set_input_shape", ModelError, r"a batch of 1 was refused .*: no luck"),
         ("execute_async_v3", ModelError, r"a run was refused by TensorRT 10.13.3.9: no luck"),
