@@ -91,9 +91,12 @@ def test_a_second_process_on_one_run_is_refused_in_one_line(inputs, tmp_path, le
 def test_without_room_for_latents_there_is_one_line_and_the_next_run_goes_on(inputs, tmp_path, leakrt, start_leakrt):
     import resource
 
+    # items.json, whose size hangs on where the images lie, fits; the latents don't
+    room = (undisturbed(inputs, leakrt) / "items.json").stat().st_size + 1000
+
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # items.json fits, the latents don't
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
     command = arguments(inputs, tmp_path / "run", cache=tmp_path / "cache")
     process = start_leakrt(*command, preexec_fn=limit)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from leakrt.core.bundle import Bundle
-from leakrt.core.errors import LeakRTError
+from leakrt.core.errors import LeakRTError, UsageError
 from leakrt.runtime.backends import registry
 from leakrt.runtime.backends.base import Availability, Backend, BackendKind, ChainBackend, Description, Variant
 from leakrt.runtime.loaded import weights_of
@@ -118,3 +118,12 @@ def test_a_backend_that_keeps_data_on_a_device_has_a_chain_and_no_other_has(back
     assert isinstance(backend, ChainBackend) == hasattr(backend, "chain")
     if backend.name in ("onnxruntime", "openvino"):
         assert not isinstance(backend, ChainBackend)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_gpu_s_number_is_refused_where_a_backend_runs_on_the_cpu(name, variant):
+    kind = registry.kind(name)
+    if not kind.probe().runs:
+        pytest.skip(f"{name} can't run here: {kind.probe().reason}")
+    with pytest.raises(UsageError, match=f"--device 1: {name} runs on the CPU; leave it away"):
+        kind.load(variant, 1, 1)
