@@ -9,6 +9,7 @@ import importlib.util
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+from ...core.errors import LeakRTError
 from .base import Availability, Backend, BackendKind, Variant
 
 if TYPE_CHECKING:
@@ -79,12 +80,18 @@ def deserialize(variant: Variant, flavour: Flavour, stored: StoredEngines) -> En
 
 def probe_flavour(name: str, flavour: str) -> Availability:
     """What is missing, the cheapest to see first; the driver is started only when everything else is there."""
+    from ...engines.installed import load_flavour
+
     module = _MODULES[flavour]
     if importlib.util.find_spec(module) is None:
         return Availability(name, False, "", f"{module} is not installed", _DOCTOR)
-    version = _version(module)
-    reason = _missing()
-    return Availability(name, not reason, version, reason, _DOCTOR if reason else "")
+    version, reason = "", _missing()
+    if not reason:  # only now is the library imported, which takes a while and may find its own libraries missing
+        try:
+            version = load_flavour(flavour).version
+        except LeakRTError as error:
+            reason = str(error)
+    return Availability(name, not reason, version or _version(module), reason, _DOCTOR if reason else "")
 
 
 def _missing() -> str:

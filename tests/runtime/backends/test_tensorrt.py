@@ -354,11 +354,13 @@ def test_a_backend_of_the_cpu_takes_no_number(tiny):
         ("kernels", "LeakRT was built without its CUDA kernels"),
         ("driver", "no NVIDIA driver here"),
         ("old", "the driver supports CUDA up to 11.4, and LeakRT's kernels were built with 13.0"),
+        ("version", "TensorRT 9.1 is installed; LeakRT builds with 8.5"),
         ("", ""),
     ],
 )
 def test_a_probe_names_the_first_thing_that_is_missing(monkeypatch, missing, said):
-    from leakrt.engines import device
+    from leakrt.engines import device, installed
+    from leakrt.engines.tensorrt10 import TensorRT10
     from leakrt.runtime.doctoring import toolkit
 
     started = []
@@ -368,14 +370,21 @@ def test_a_probe_names_the_first_thing_that_is_missing(monkeypatch, missing, sai
         gone = device.Driver(None, "no NVIDIA driver here", "")
         return gone if missing == "driver" else device.Driver(object(), "", "11.4" if missing == "old" else "13.0")
 
+    def load_flavour(name):
+        if missing == "version":
+            raise BackendError(said)
+        return TensorRT10(None, "10.3.0")
+
     kernels = toolkit.Kernels(problem=said) if missing == "kernels" else toolkit.Kernels("13.0", "86-real")
     monkeypatch.setattr(tensorrt.importlib.util, "find_spec", lambda name: None if name == missing else object())
     monkeypatch.setattr(toolkit, "find_kernels", lambda: kernels)
     monkeypatch.setattr(device, "find_driver", find_driver)
+    monkeypatch.setattr(installed, "load_flavour", load_flavour)
     found = tensorrt.probe()
+    assert found.version == ("" if missing == "tensorrt" else "10.3.0" if not missing else "another build")
     assert (found.backend, found.runs, found.reason) == ("tensorrt", not said, said)
     assert bool(found.install) == bool(said)
-    assert bool(started) == (missing in ("driver", "old", ""))  # CUDA is not started for nothing
+    assert bool(started) == (missing in ("driver", "old", "version", ""))  # CUDA is not started for nothing
 
 
 @pytest.mark.parametrize("backend", [tensorrt, tensorrt_rtx])
