@@ -87,8 +87,17 @@ def test_all_reasons_are_told_at_once():
 
 
 def test_fp16_is_held_to_all_images():
-    assert replace(HOLDS, agreement=0.9989).failures(Limits()) == ()
-    assert "on all images" in replace(HOLDS, agreement=0.9989).failures(FP16_LIMITS)[0]
+    moved = replace(HOLDS, images=1800, agreement=1 - 2 / 1800)
+    assert moved.failures(Limits()) == ()
+    assert "on all images" in moved.failures(FP16_LIMITS)[0]
+
+
+def test_one_image_that_moves_is_no_share_and_two_are():
+    few = replace(HOLDS, images=900, agreement=1 - 1 / 900)
+    assert few.failures(FP16_LIMITS) == ()
+    assert len(replace(few, agreement=1 - 2 / 900).failures(FP16_LIMITS)) == 1
+    assert len(replace(few, agreement=float("nan")).failures(FP16_LIMITS)) == 1
+    assert len(replace(few, agreement_confident=1 - 1 / 90).failures(Limits())) == 1  # a confident image counts
 
 
 def test_outputs_that_are_not_finite_are_refused():
