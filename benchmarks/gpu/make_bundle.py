@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import networks
 import numpy as np
@@ -16,6 +17,7 @@ from part import Part
 
 from leakrt.core.bundle import Golden, density_name, graph_name, write_bundle
 from leakrt.core.decision import Decision
+from leakrt.core.files import sha256_bytes
 from leakrt.core.graphs import leak_encoder_graph, vae_encoder_graph
 from leakrt.core.outputs import LeakOutputs
 from leakrt.core.spec import ModelSpec
@@ -42,6 +44,11 @@ def main() -> None:
     begin = time.perf_counter()
     spec, described, cost = networks.read()
     part.set("flops_per_image", cost)
+    stamp, source = part.work / "bundle.stamp", sha256_bytes(networks.PATH.read_bytes() + Path(__file__).read_bytes())
+    if stamp.exists() and stamp.read_text() == source:
+        part.set("made", "before; nothing has changed")
+        part.end()
+    stamp.unlink(missing_ok=True)
     drawn = {stem: networks.draw(described[stem], seed) for seed, stem in enumerate(described)}
     graphs = {g.stem: networks.onnx_of(drawn[g.stem], g) for g in (vae_encoder_graph(spec), leak_encoder_graph(spec))}
     halves = {stem: networks.half_of(model, stem) for stem, model in graphs.items()}
@@ -60,6 +67,7 @@ def main() -> None:
         **{name: getattr(outputs, name) for name in LeakOutputs.__dataclass_fields__},
     )
     part.set("scores", outputs.scores)
+    stamp.write_text(source)
     part.set("bytes", sum(path.stat().st_size for path in (part.work / "bundle").iterdir()))
     part.end()
 

@@ -31,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 _TOTAL = 480.0  # seconds
 _SPARE = 5.0  # of them for the report
-_SOAK_TOTAL = 580.0
+_SOAK_TOTAL, _SOAK_REST = 580.0, 45.0  # for loading, and for the last frames, beside the soak itself
 _TAIL = 60  # lines of a part's output that are kept when it fails
 
 
@@ -90,6 +90,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--bundle", type=Path, help="a trained bundle to run with TensorRT too, in every precision")
     parser.add_argument("--wheels", type=Path, help="folder of wheels to use beside, such as PyCUDA's")
     parser.add_argument("--soak", action="store_true", help="a hundred thousand frames or eight minutes, and no more")
+    parser.add_argument("--soak-seconds", type=float, default=480.0, help="for the soak's frames")
     parser.add_argument("--installed", action="store_true", help="take the LeakRT that is installed; build nothing")
     parser.add_argument("--seconds", type=float, default=_TOTAL, help="for all parts together")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "verify", help="what parts share, and caches")
@@ -123,7 +124,7 @@ class Run:
         print(f"== {step.name}", flush=True)
         out, log = self._work / f"{step.name}.json", self._work / f"{step.name}.log"
         out.unlink(missing_ok=True)
-        code = _run(self._command(step, out), self._environment(step), log, seconds)
+        code = _run(self._command(step, out, seconds), self._environment(step), log, seconds)
         entry = _entry(code, out, log, seconds)
         entry |= {
             "seconds": round(time.monotonic() - begin, 1),
@@ -142,13 +143,15 @@ class Run:
             temporary.write_text(json.dumps(self.results, indent=1) + "\n")
             os.replace(temporary, path)
 
-    def _command(self, step: Step, out: Path) -> list[str]:
+    def _command(self, step: Step, out: Path, seconds: float) -> list[str]:
         options, elsewhere = self._options, self._elsewhere(step)
         script = [str(HERE / step.script), "--out", str(out), "--work", str(self._work), *step.arguments]
         if options.rehearse:
             script.append("--rehearse")
         if step.name == "native" and options.wheels:
             script += ["--wheels", str(options.wheels.resolve())]
+        if step.name == "soak":
+            script += ["--seconds", str(min(options.soak_seconds, seconds - _SOAK_REST))]
         if step.name == "carried":
             script += ["--bundle", str(options.bundle.resolve())]
         if not elsewhere:
