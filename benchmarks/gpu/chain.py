@@ -103,6 +103,7 @@ def main() -> None:
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", required=True)
     parser.add_argument("--precision", default="fp16")
+    parser.add_argument("--one", action="store_true", help="batch 1 alone")
     parser.add_argument("--bundle", type=Path, help="another bundle than the one made here")
 
 
@@ -123,7 +124,7 @@ def problem(name: str, rehearse: bool) -> str:
 def measure(subject: Subject) -> None:
     """Batch 1 with all that goes with it, then batch 16."""
     engines, part = subject.backend in _FLAVOURS, subject.part
-    loaded = load(subject, (1,) if engines else (1, 16))
+    loaded = load(subject, (1,))
     with part.trying(f"{subject.precision} accuracy"):
         subject.note("accuracy", accuracy(subject, chain_of(loaded)))
     with part.trying(f"{subject.precision} batch 1"):
@@ -133,7 +134,8 @@ def measure(subject: Subject) -> None:
         walls = _walls(lambda: detector.check(subject.frames[0]), 1 if part.rehearse else 500)
         subject.note("verdict_ms", summary(walls))
     subject.note("description", loaded.backend.describe().__dict__)
-    if part.rehearse:
+    if part.rehearse or part.options.one:
+        close(loaded)
         return
     if engines:
         close(loaded)

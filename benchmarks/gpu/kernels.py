@@ -133,9 +133,11 @@ def normals(place: Place, rng: np.random.Generator) -> tuple[str, float]:
 
 
 def preprocess(place: Place, rng: np.random.Generator) -> tuple[str, float]:
-    """`preprocess`, several frames of different sizes in one call; every fourth call is of large ones."""
-    top = 300 if place.gpu is False or rng.integers(4) else 2200
-    count, size = int(rng.integers(1, 40 if top == 300 else 4)), int(rng.integers(1, 140))
+    """`preprocess`, several frames of different sizes in one call: now and then large ones, or more than one launch
+    takes."""
+    kind = int(rng.integers(8))
+    top = 2200 if kind < 2 and place.gpu else 300
+    count, size = 35 if kind == 2 else int(rng.integers(1, 5)), int(rng.integers(1, 140))
     shapes = [(int(rng.integers(1, top)), int(rng.integers(1, top)), 3) for _ in range(count)]
     frames = [rng.integers(0, 256, shape, np.uint8) for shape in shapes]
     placed = [place.given(frame, int(rng.integers(0, 7))) for frame in frames]
