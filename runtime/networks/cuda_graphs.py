@@ -86,6 +86,8 @@ class GraphRunner:
         """Drop the graphs of this batch size and larger ones, and the memory that only they held."""
         for held in [held for held in self._captured if held >= size]:
             del self._captured[held]
+        if not self._captured:  # torch does not take back a pool that no graph uses any more
+            self._pool = torch.cuda.graph_pool_handle()
         torch.cuda.empty_cache()
 
     @contextlib.contextmanager
@@ -112,11 +114,10 @@ class GraphRunner:
         self._stream.synchronize()
         try:
             self._captured[size] = self._capture(image)
-        except torch.cuda.OutOfMemoryError:
-            raise
         except Exception as error:  # torch, the driver and libraries raise what they like in a capture
-            if "out of memory" in str(error):
-                raise torch.cuda.OutOfMemoryError(str(error)) from error
+            full = out_of_memory(error)
+            if full is not None:
+                raise torch.cuda.OutOfMemoryError(str(full)) from error
             self._plain = PlainRunner(self.chain, self._device)
             why = " ".join(str(error).split())[:200]
             _log.warning("no CUDA graph can be made of this bundle (%s); it runs without, and slower", why)
@@ -133,6 +134,15 @@ class GraphRunner:
         host = torch.empty(packed.shape, pin_memory=True)
         shapes = tuple(tuple(output.shape) for output in outputs)
         return _Captured(graph, image, pinned, packed, host, shapes, marks, *others)
+
+
+def out_of_memory(error: BaseException | None) -> BaseException | None:
+    """The error among this one and those behind it that says so: ending a capture that failed raises one of its own."""
+    while error is not None:
+        if isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _event(stream: torch.cuda.Stream, inside: bool) -> torch.cuda.Event:

@@ -19,7 +19,7 @@ from leakrt.runtime.backends.base import FrameBackend, Variant
 from leakrt.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from leakrt.runtime.networks.backend import TorchFrameBackend, load_torch
 from leakrt.runtime.networks.chain import Placement, TorchChain
-from leakrt.runtime.networks.cuda_graphs import GraphRunner, _Captured, quickest
+from leakrt.runtime.networks.cuda_graphs import GraphRunner, _Captured, out_of_memory, quickest
 from leakrt.runtime.networks.frames import FrameFeed
 from leakrt.runtime.networks.runner import DeviceResult, PlainRunner, pack
 from leakrt.runtime.pipeline import Pipeline
@@ -202,6 +202,19 @@ def test_a_backend_for_frames_takes_any_number_of_them_and_ends_when_it_is_close
     for call in (lambda: backend.submit(given[:1]), lambda: backend.vae_encoder(images(1))):
         with pytest.raises(BackendError, match="the torch backend is closed; load the detector again"):
             call()
+
+
+def test_memory_that_ran_out_in_a_capture_is_found_behind_the_error_that_ended_it():
+    def capture():
+        try:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    with pytest.raises(RuntimeError) as error:
+        capture()
+    assert "2.50 GiB" in str(out_of_memory(error.value))
+    assert out_of_memory(RuntimeError("CUDA error: operation not permitted when stream is capturing")) is None
 
 
 class Timed:
