@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +21,15 @@ from ..export.leak_graph import export_leak_encoder
 from ..export.sessions import GraphRunner
 from ..train.config import TrainConfig
 from ..train.data import Listing
-from ..train.latents import apply_view
 from ..train.leak_encoder import LeakEncoder, PrototypeHead
-from ..train.predict import predict
+from ..train.predict import concatenate, predict
 from ..train.run import Run
-from .refit import LatentPairs, RefitConfig, refit, without_dropout
+from .labelled import paths_of
+from .latent_file import LatentFile
+from .refit import LatentPairs, RefitConfig, refit
 from .stream import preprocess_file
 
-_VIEWS = 2  # as it is and mirrored: as many as can be paid for without a cache
+_CHUNK = 256  # latents read at once
 
 Array = npt.NDArray[np.float32]
 
@@ -45,27 +47,31 @@ class Refitter:
 
     def __init__(self, teacher: Teacher, recipe: RefitConfig) -> None:
         self._teacher, self._recipe = teacher, recipe
-        self._fp32: Array | None = None  # latents of the training images, the same for every attempt
+        self._fp32: LatentFile | None = None  # latents of the training images, the same for every attempt
         self.prototypes = teacher.encoder.prototypes.detach().numpy()  # [K, M, D], of the last refit
 
     def refit(
         self, spec: ModelSpec, listing: Listing, fp32: bytes, int8: bytes, threads: int, progress: Progress
     ) -> tuple[bytes, LeakOutputs]:
-        """The student as a float32 graph, and what it gives for the int8 latents of the training images."""
-        items = [item for item in listing.items if item.split == "train"]
-        paths = [item.path for item in items]
-        labels = np.array([item.class_index for item in items], np.int64)
+        """The student as a float32 graph, and what it gives for the int8 latents of the training images.
+
+        Of more than `RefitConfig.images` training images that many are taken, at random and seeded. Raises ModelError,
+        ImageError, StorageError.
+        """
+        paths = self._thinned(paths_of(listing, "train"))
         if self._fp32 is None:
             self._fp32 = _latents(spec, paths, fp32, threads, "fp32 latents of training images", progress)
         rounded = _latents(spec, paths, int8, threads, "int8 latents of training images", progress)
         torch.set_num_threads(threads)
-        pairs = LatentPairs(self._fp32, rounded, labels)
-        student = refit(
-            self._teacher.encoder, pairs, spec, without_dropout(self._teacher.config), self._recipe, progress
-        )
+        pairs = LatentPairs(self._fp32, rounded)
+        student = refit(self._teacher.encoder, pairs, spec, self._teacher.config, self._recipe, progress)
         self.prototypes = student.prototypes.detach().numpy()
-        outputs = predict(student, spec, np.ascontiguousarray(rounded[:, 0]), progress)
-        return export_leak_encoder(student, spec), outputs
+        parts = [predict(student, spec, rounded.read(rows)) for rows in _chunks(len(rounded))]
+        return export_leak_encoder(student, spec), concatenate(parts, spec)
+
+    def _thinned(self, paths: Sequence[Path]) -> list[Path]:
+        order = np.random.default_rng(self._teacher.config.seed).permutation(len(paths))
+        return [paths[i] for i in np.sort(order[: self._recipe.images])]
 
 
 def teacher_of(run: Run, bundle: Bundle) -> Teacher:
@@ -86,13 +92,22 @@ def teacher_of(run: Run, bundle: Bundle) -> Teacher:
     return Teacher(encoder, run.info.config)
 
 
-def _latents(spec: ModelSpec, paths: Sequence[Path], vae: bytes, threads: int, task: str, progress: Progress) -> Array:
-    """float32 [N, V, 4, S/8, S/8] of images as they are and mirrored."""
-    runner = GraphRunner(vae_encoder_graph(spec), vae, threads)
-    out = np.empty((len(paths), _VIEWS, *spec.latent_shape), np.float32)
-    for i, path in enumerate(paths):
-        image = preprocess_file(path, spec.image_size)
-        for view in range(_VIEWS):
-            out[i, view] = runner.run(apply_view(image, view)[None])[0][0]
-        progress(task, i + 1, len(paths))
-    return out
+def _latents(
+    spec: ModelSpec, paths: Sequence[Path], vae: bytes, threads: int, task: str, progress: Progress
+) -> LatentFile:
+    """Latents of images in their order. Images side by side on one thread each: no waiting within a layer."""
+    runner = GraphRunner(vae_encoder_graph(spec), vae, 1)
+    found = LatentFile(spec.latent_shape)
+
+    def encode(path: Path) -> Array:
+        return runner.run(preprocess_file(path, spec.image_size)[None])[0][0]
+
+    with ThreadPoolExecutor(threads) as pool:
+        for latent in pool.map(encode, paths):
+            found.append(latent)
+            progress(task, len(found), len(paths))
+    return found
+
+
+def _chunks(count: int) -> list[range]:
+    return [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]

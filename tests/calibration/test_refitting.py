@@ -16,13 +16,39 @@ from leakrt.train.data import list_data
 from leakrt.train.leak_encoder import LeakEncoder
 
 
-def test_a_refit_gives_a_graph_that_is_another_than_the_teacher_and_the_same_twice(tmp_path):
+@pytest.fixture
+def listing(tmp_path):
     for split, count in (("train", 6), ("val", 2)):
         for name in TINY_SPEC.class_names:
             (tmp_path / split / name).mkdir(parents=True)
             for i in range(count):
                 Image.fromarray(noise_image(i)).save(tmp_path / split / name / f"{i}.png")
-    listing, config = list_data(tmp_path), TrainConfig(widths=(4, 6), batch_size=4)
+    return list_data(tmp_path)
+
+
+def refitter(**recipe):
+    config = TrainConfig(widths=(4, 6), batch_size=4)
+    torch.manual_seed(0)
+    return Refitter(Teacher(LeakEncoder(TINY_SPEC, config), config), RefitConfig(**recipe))
+
+
+def test_fp32_latents_are_made_once_for_all_attempts_and_int8_ones_for_each(listing):
+    tasks = []
+    work, fp32 = refitter(), vae_encoder(TINY_SPEC, seed=0)
+    for seed in (1, 2):
+        work.refit(TINY_SPEC, listing, fp32, vae_encoder(TINY_SPEC, seed=seed), 2, lambda *step: tasks.append(step))
+    last = [task for task, done, total in tasks if done == total == 18]
+    assert last == [f"{p} latents of training images" for p in ("fp32", "int8", "int8")]
+
+
+def test_of_many_images_as_many_are_taken_as_the_recipe_says(listing):
+    vae = vae_encoder(TINY_SPEC, seed=0)
+    _, outputs = refitter(images=7).refit(TINY_SPEC, listing, vae, vae, 1, silent)
+    assert len(outputs.scores) == 7
+
+
+def test_a_refit_gives_a_graph_that_is_another_than_the_teacher_and_the_same_twice(listing):
+    config = TrainConfig(widths=(4, 6), batch_size=4)
     torch.manual_seed(0)
     teacher = LeakEncoder(TINY_SPEC, config)
     before = {k: v.clone() for k, v in teacher.state_dict().items()}
