@@ -27,6 +27,7 @@ from .layer_times import layer_times
 from .layers import find_layers, int8_layers, int8_share
 from .measuring import Backends, load_variant
 from .methods import check_method
+from .packed import pack_weights
 from .qdq import WEIGHT_BITS, rectified_ranges
 from .quantisers import ONNXRUNTIME, quantiser
 from .ranges import RangeSource, collect_ranges
@@ -173,7 +174,7 @@ class _Calibration:
     ) -> bytes:
         options = self._options
         rounded = self._quantiser.quantise(model, stem, layers, ranges, options.weight_bits)
-        return correct(model, rounded, stem, inputs, options.threads, self._progress)
+        return pack_weights(correct(model, rounded, stem, inputs, options.threads, self._progress), stem)
 
     def _sensitivities(self, ranges: dict[str, float]) -> tuple[LayerSensitivity, ...]:
         shown = [x[0] for x in images(self._chosen.paths[:_SENSITIVITY_IMAGES], self._spec.image_size)]

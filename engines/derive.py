@@ -1,4 +1,5 @@
-"""What a TensorRT version needs beyond the bundle's ONNX: float16 at the boundary and around int8, plain group norms.
+"""What a TensorRT version needs beyond the bundle's ONNX: float16 at the boundary and around int8, plain group norms,
+float32 weights before Q/DQ pairs.
 
 A bundle's graphs are float32 at their inputs and outputs, and int8 is Q/DQ around float32 at opset 17. Strong typing
 takes the graph at its word, so the copy given to the builder says what shall be computed. Nothing here is written back.
@@ -15,12 +16,12 @@ from ..core.files import sha256_bytes
 from ..core.graphs import GraphSpec
 from ..export.graph_io import parse_graph
 from .flavour import Flavour
-from .surgery import halve_input, halve_output, spell_out_instance_norm
+from .surgery import halve_input, halve_output, spell_out_instance_norm, unpack_weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-RECIPE = 1  # counts changes of what is derived: part of the cache key
+RECIPE = 2  # counts changes of what is derived: part of the cache key
 _QDQ_OPSET = 19  # the first with float16 Q/DQ
 _HALF_BETWEEN = frozenset({"latent"})  # outputs that another kernel reads in float16; results stay float32
 # Float32 inside a float16 graph: what sums many values or divides, where 65504 and 3 digits are too little.
@@ -64,7 +65,7 @@ def derive_graph(source: bytes, graph: GraphSpec, precision: str, flavour: Flavo
     model = parse_graph(source, graph.stem)
     changed = False
     if not flavour.strongly_typed:
-        changed = spell_out_instance_norm(model) > 0
+        changed = spell_out_instance_norm(model) + unpack_weights(model) > 0
     if precision == "int8" and flavour.strongly_typed:
         model, changed = _halve_rest(model, graph.stem), True
     if precision != "fp32":

@@ -1,4 +1,4 @@
-"""Small, checked changes to an ONNX graph: types at its boundary, and group norm as plain arithmetic."""
+"""Small, checked changes to an ONNX graph: types at its boundary, weights, group norm as plain arithmetic."""
 
 from __future__ import annotations
 
@@ -75,6 +75,31 @@ def spell_out_instance_norm(model: ModelProto) -> int:
         tensor = types[node.input[0]]
         for offset, new in enumerate(_between_casts(graph, node, len(tensor.shape.dim), tensor.elem_type == _FLOAT16)):
             graph.node.insert(position + offset, new)
+    return len(found)
+
+
+def unpack_weights(model: ModelProto) -> int:
+    """Write weights stored in int8 as float32 behind a Q/DQ pair again. Returns how many there were.
+
+    Rounding code x scale gives the code back, so nothing changes. The parser of TensorRT 8.5 takes no int8 constants.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    found = [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants]
+    for node in found:
+        codes, scale = (numpy_helper.to_array(constants[name]) for name in node.input[:2])
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        shape = [-1 if i == axis and scale.size > 1 else 1 for i in range(codes.ndim)]
+        packed = node.input[0]
+        weight = numpy_helper.from_array((codes * scale.reshape(shape)).astype(np.float32), f"{packed}_float32")
+        pair = helper.make_node(
+            "QuantizeLinear", [weight.name, *node.input[1:]], [packed], name=f"{packed}_q", axis=axis
+        )
+        graph.initializer.append(weight)
+        graph.initializer.remove(constants[packed])
+        graph.node.insert(list(graph.node).index(node), pair)
     return len(found)
 
 

@@ -57,11 +57,12 @@ def halve(model: bytes) -> bytes:
 
 
 def quantised(model: bytes, stem: str, given: list) -> bytes:
-    """Every convolution as int8, ranges from what `given` makes."""
+    """Every convolution as int8, weights packed as calibration packs them, ranges from what `given` makes."""
     from leakrt.calibration.histogram import MagnitudeHistogram
     from leakrt.calibration.layers import find_layers
     from leakrt.calibration.methods import symmetric_range
     from leakrt.calibration.observe import Observer
+    from leakrt.calibration.packed import pack_weights
     from leakrt.calibration.qdq import observed_tensors, quantise
     from leakrt.export.graph_io import parse_graph
 
@@ -72,7 +73,7 @@ def quantised(model: bytes, stem: str, given: list) -> bytes:
     for value in given:
         observer.add(value, histograms)
     ranges = {name: symmetric_range(h, "minmax") for name, h in histograms.items()}
-    return quantise(model, stem, [layer.name for layer in layers], ranges)
+    return pack_weights(quantise(model, stem, [layer.name for layer in layers], ranges), stem)
 
 
 @functools.cache

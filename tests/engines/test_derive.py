@@ -25,6 +25,11 @@ def types(model: bytes) -> dict[str, int]:
     return {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.output)}
 
 
+def int8_weights(model: bytes) -> list[str]:
+    constants = onnx.load_model_from_string(model).graph.initializer
+    return [t.name for t in constants if t.data_type == onnx.TensorProto.INT8 and len(t.dims) > 1]
+
+
 FLOAT, HALF = 1, 10
 
 
@@ -76,3 +81,21 @@ def test_an_opset_the_parser_does_not_know_is_refused(variants):
     model.opset_import[0].version = 21
     with pytest.raises(ModelError, match=r"opset 21, where .* reads up to 17; export the bundle again"):
         derive_graph(model.SerializeToString(), VAE, "fp32", Old())
+
+
+def test_8_5_gets_weights_as_float32_before_pairs_and_computes_the_same_bits(variants):
+    import numpy as np
+
+    from leakrt.engines.parity import golden_inputs, run_graph
+
+    source = Bundle(variants).graph("vae_encoder", "int8")
+    old = derived(variants, VAE, "int8", Old).model
+    codes = onnx.TensorProto.INT8
+    assert [
+        t for t in onnx.load_model_from_string(source).graph.initializer if t.data_type == codes and len(t.dims) == 4
+    ]
+    graph = onnx.load_model_from_string(old).graph
+    assert not [t for t in graph.initializer if t.data_type == codes and len(t.dims) > 1]
+    given = golden_inputs(Bundle(variants), "int8").image.astype(np.float16).astype(np.float32)
+    wanted, found = (run_graph(model, given, ("latent",))[0] for model in (source, old))
+    np.testing.assert_array_equal(found, wanted.astype(np.float16).astype(np.float32))
