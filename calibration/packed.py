@@ -40,8 +40,8 @@ def pack_weights(model: bytes, name: str) -> bytes:
 
 def _pack(model: onnx.ModelProto, name: str, node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> None:
     numpy_helper = require("onnx", "train").numpy_helper
-    weight, scale, zero = (numpy_helper.to_array(constants[given]) for given in node.input)
-    if zero.dtype != np.int8 or zero.any():
+    weight, scale, *zeros = (numpy_helper.to_array(constants[given]) for given in node.input)
+    if not zeros or zeros[0].dtype != np.int8 or zeros[0].any():  # without one the codes would be uint8
         raise ModelError(f"{name}: the weight {node.input[0]} is not symmetric int8; calibrate the fp32 graph again")
     axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
     codes = _codes(weight, scale, axis)
