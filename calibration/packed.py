@@ -54,4 +54,4 @@ def _pack(model: onnx.ModelProto, name: str, node: onnx.NodeProto, constants: di
 def _codes(weight: npt.NDArray[np.float32], scale: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.int8]:
     """Rounded half to even, as QuantizeLinear does; `scale` is one number, or one for each index along `axis`."""
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)] if scale.size > 1 else [1] * weight.ndim
-    return np.clip(np.rint(weight / scale.reshape(shape)), -_LARGEST - 1, _LARGEST).astype(np.int8)
+    return np.asarray(np.clip(np.rint(weight / scale.reshape(shape)), -_LARGEST - 1, _LARGEST), np.int8)

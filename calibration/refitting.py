@@ -100,7 +100,7 @@ def _latents(
     found = LatentFile(spec.latent_shape)
 
     def encode(path: Path) -> Array:
-        return runner.run(preprocess_file(path, spec.image_size)[None])[0][0]
+        return np.asarray(runner.run(preprocess_file(path, spec.image_size)[None])[0][0])
 
     with ThreadPoolExecutor(threads) as pool:
         for latent in pool.map(encode, paths):
