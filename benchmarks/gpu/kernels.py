@@ -2,7 +2,7 @@
 
 Noise and normals have to be the bits that `leakrt._core` gives, a float16 result those bits rounded once; preprocess
 may differ from `core.preprocess` by 2e-6 (by 4e-6 for large frames, 2e-5 where over a hundred rows make one), the
-log-density from `core.density` by 1e-11. In a rehearsal `leakrt._grid`, the host twin, runs in the place of `leakrt._cuda`.
+log-density from `core.density` by 1e-11. In a rehearsal `leakrt._grid`, the kernels' host twin, runs instead.
 """
 
 from __future__ import annotations
