@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import ModelError
+from ..core.unsigned_codes import codes_for_this_cpu
 from ..export.graph_io import parse_graph
 from ..export.sessions import one_line, run_session
 from .layers import Layer
@@ -48,7 +49,7 @@ def _profile(model: bytes, name: str, value: Array, threads: int) -> list[list[t
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder) / "profile")
         try:
-            session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(codes_for_this_cpu(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             raise ModelError(f"{name}: ONNX Runtime can't load it ({one_line(error)})") from error
         output = session.get_outputs()[0].name

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..core.errors import ModelError
 from ..core.graphs import GraphSpec
 from ..core.outputs import LeakOutputs
+from ..core.unsigned_codes import codes_for_this_cpu
 
 _FATAL = 4
 
@@ -18,7 +19,7 @@ Array = npt.NDArray[np.float32]
 
 
 def open_session(name: str, model: bytes, threads: int, optimised: bool = True) -> Any:
-    """A session on the CPU. Raises ModelError naming `name`."""
+    """A session on the CPU, as the runtime opens it. Raises ModelError naming `name`."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -29,7 +30,7 @@ def open_session(name: str, model: bytes, threads: int, optimised: bool = True) 
     if not optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(codes_for_this_cpu(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         raise ModelError(f"{name}: ONNX Runtime can't load it ({one_line(error)})") from error
 

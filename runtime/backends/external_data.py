@@ -6,9 +6,8 @@ loaded from bytes, OpenVINO reads them from the working directory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ...core.errors import ModelError
+from ...core.onnx_bytes import fields
 
 # onnx.proto: message to the fields that hold messages of ours, and what those are
 _FIELDS = {
@@ -22,7 +21,6 @@ _FIELDS = {
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of a tensor
 _MAX_DEPTH = 64
-_FIXED = {1: 8, 5: 4}  # wire type to bytes
 
 
 def refuse_external_data(model: bytes, stem: str) -> None:
@@ -40,43 +38,11 @@ def refuse_external_data(model: bytes, stem: str) -> None:
 def _is_external(message: memoryview, kind: str, depth: int) -> bool:
     if depth > _MAX_DEPTH:
         raise ValueError("graphs within graphs without end")
-    for field, value in _fields(message):
-        if kind == "tensor" and (field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value != 0)):
+    for field in fields(message):
+        number, value = field.number, field.value
+        if kind == "tensor" and (number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0)):
             return True
-        inner = _FIELDS[kind].get(field)
+        inner = _FIELDS[kind].get(number)
         if inner and isinstance(value, memoryview) and _is_external(value, inner, depth + 1):
             return True
     return False
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Number and value of each field: a view of what has a length or a fixed size, else the number."""
-    at = 0
-    while at < len(message):
-        tag, at = _number(message, at)
-        wire = tag & 7
-        if wire == 0:
-            value, at = _number(message, at)
-            yield tag >> 3, value
-            continue
-        size = _FIXED.get(wire, 0)
-        if wire == 2:
-            size, at = _number(message, at)
-        elif not size:
-            raise ValueError(f"wire type {wire}")
-        if at + size > len(message):
-            raise ValueError("cut short")
-        yield tag >> 3, message[at : at + size]
-        at += size
-
-
-def _number(message: memoryview, at: int) -> tuple[int, int]:
-    """A base-128 number and where it ends."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("a number without end")

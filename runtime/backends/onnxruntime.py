@@ -9,6 +9,7 @@ import numpy as np
 from ...core.errors import ModelError
 from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.outputs import LeakOutputs
+from ...core.unsigned_codes import codes_for_this_cpu
 from ..machine import cpu_name
 from .base import Array, Availability, Backend, BackendKind, Description, Variant, refuse_device
 
@@ -75,7 +76,7 @@ def session(stem: str, model: bytes, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(codes_for_this_cpu(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
         raise ModelError(f"{stem}: ONNX Runtime can't load it ({_one_line(error)})") from error
 
