@@ -62,7 +62,7 @@ class Refitter:
         if self._fp32 is None:
             self._fp32 = _latents(spec, paths, fp32, threads, "fp32 latents of training images", progress)
         rounded = _latents(spec, paths, int8, threads, "int8 latents of training images", progress)
-        torch.set_num_threads(threads)
+        torch.set_num_threads(1)  # so few images at a time leave a second one waiting, and the sums in another order
         pairs = LatentPairs(self._fp32, rounded)
         student = refit(self._teacher.encoder, pairs, spec, self._teacher.config, self._recipe, progress)
         self.prototypes = student.prototypes.detach().numpy()
