@@ -97,6 +97,14 @@ def _summary(detector: Detector, counts: Counter[str], seconds: float) -> str:
     found = ", ".join(f"{counts[kind]} {kind}" for kind in _COLOURS if counts[kind])
     runs = detector.describe()
     return (
-        f"{counts.total()} checked in {seconds:.1f} s: {found}  "
+        f"{counts.total()} checked in {seconds:.1f} s: {found}{_finite_check(detector)}  "
         f"[{runs.backend} {runs.precision}, {runs.threads} threads, bundle {detector.bundle.identity}]"
     )
+
+
+def _finite_check(detector: Detector) -> str:
+    """What outputs that can't be believed came to; empty when there was none."""
+    count = detector.counters
+    if not (count.caught or count.retried or count.rescued):
+        return ""
+    return f"; finite check: {count.caught} caught, {count.retried} retried, {count.rescued} rescued"

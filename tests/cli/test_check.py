@@ -224,3 +224,30 @@ def test_with_faces_there_is_a_line_for_each_face(leakrt, tiny, tmp_path, shared
     assert done.lines[0].endswith("no face was found")
     assert " face 0 at " in done.lines[1]
     assert " face 1 at " in done.lines[2]
+
+
+@pytest.mark.parametrize(
+    ("broken_in", "told"),
+    [
+        ({"int8": ("vae_encoder", "latent", np.nan)}, "1 caught, 1 retried, 1 rescued"),
+        (
+            dict.fromkeys(("int8", "fp16"), ("leak_encoder", "scores", np.inf)),
+            "1 caught, 1 retried, 0 rescued",
+        ),
+        ({}, ""),
+    ],
+    ids=["rescued", "not_rescued", "nothing_caught"],
+)
+def test_the_summary_tells_what_the_finite_check_caught(leakrt, tmp_path, broken_in, told):
+    pytest.importorskip("onnx")
+    from guarded import frames, guarded_bundle
+
+    bundle = guarded_bundle(tmp_path / "bundle", broken_in)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, frame in enumerate(frames(3, 1)):
+        Image.fromarray(frame).save(folder / f"{i}.png")
+    done = leakrt("check", bundle, folder, "--precision", "int8", "--backend", "onnxruntime")
+    assert len(done.lines) == 3
+    (summary,) = [line for line in done.err.splitlines() if "3 checked" in line]
+    assert ("finite check: " + told in summary) if told else ("finite check" not in summary)
