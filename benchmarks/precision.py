@@ -3,8 +3,9 @@
     python benchmarks/precision.py RUN LEAKBENCH [--work FOLDER] [--images 500] [--json FILE]
 
 Exports the run, adds both variants by the command line, evaluates every precision on the test split on each CPU
-backend, and tries what the gate should judge: int8 without the refit, and ranges taken from random pictures. Each
-command is a process of its own, so that its peak memory is its own. About 20 minutes on two idle cores.
+backend, int8 without the refit beside them, and tries what the gate should judge: ranges taken from random pictures,
+with the refit and without. Each command is a process of its own, so that its peak memory and its processor time are
+its own. About 20 minutes on two idle cores.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Ran:
     code: int
     printed: str
     seconds: float
+    cpu_seconds: float  # user and system, over all cores
     megabytes: float  # peak resident memory
 
 
@@ -58,20 +60,23 @@ def main() -> None:
     _leakrt("export", args.run, "--out", plain)
     shutil.copytree(plain, bundle)
     _leakrt("export", bundle, "--precision", "fp16", "--data", args.data, "--json")
-    options = ("--images", args.images, "--json")
+    faces, noise = ("--images", args.images), ("--range-images", _pictures(args.work))
+    refit, kept = ("--run", args.run), ("--no-refit",)
+    bare = _copy(plain, "norefit")
     tried = {
-        "refit": _calibrate(bundle, args.data, "--run", args.run, *options),
-        "no refit": _calibrate(_copy(plain, "norefit"), args.data, "--no-refit", *options),
-        "random pictures, no refit": _calibrate(
-            _copy(plain, "random"), args.data, "--no-refit", "--range-images", _pictures(args.work), "--json"
-        ),
+        "refit": _calibrate(bundle, args.data, *refit, *faces),
+        "no refit": _calibrate(bare, args.data, *kept, *faces),
+        "random pictures, refit": _calibrate(_copy(plain, "random-refit"), args.data, *refit, *noise),
+        "random pictures, no refit": _calibrate(_copy(plain, "random"), args.data, *kept, *noise),
     }
     test = {b: _evaluate(bundle, args.data, b) for b in BACKENDS}
-    _print_test(test)
+    unfitted = {b: _evaluate(bare, args.data, b) for b in BACKENDS} if tried["no refit"]["written"] else {}
+    _print_test(test, unfitted)
     _print_calibrations(tried)
     print(f"load of the machine before: {load:.1f}")
+    found = {"load_before": load, "calibrations": tried, "test": test, "test_without_refit": unfitted}
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(args.json, json.dumps({"load_before": load, "calibrations": tried, "test": test}, indent=1).encode())
+    atomic_write(args.json, json.dumps(found, indent=1).encode())
 
 
 def _leakrt(*arguments: object) -> Ran:
@@ -84,7 +89,8 @@ def _leakrt(*arguments: object) -> Ran:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 1):
         sys.exit(f"{' '.join(command)} ended with {process.returncode}")
-    return Ran(process.returncode, printed, time.perf_counter() - begin, usage.ru_maxrss / 1e3)
+    seconds, processor = time.perf_counter() - begin, usage.ru_utime + usage.ru_stime
+    return Ran(process.returncode, printed, seconds, processor, usage.ru_maxrss / 1e3)
 
 
 def _copy(plain: Path, name: str) -> Path:
@@ -101,11 +107,12 @@ def _pictures(work: Path) -> Path:
 
 
 def _calibrate(bundle: Path, *arguments: object) -> dict[str, Any]:
-    ran = _leakrt("calibrate", bundle, *arguments)
+    ran = _leakrt("calibrate", bundle, *arguments, "--json")
     found = json.loads(ran.printed)
     return {
         "written": found["written"] is not None,
         "seconds": ran.seconds,
+        "cpu_seconds": ran.cpu_seconds,
         "megabytes": ran.megabytes,
         "attempts": found["attempts"],
     }
@@ -116,14 +123,21 @@ def _evaluate(bundle: Path, data: Path, backend: str) -> dict[str, Any]:
     return dict(json.loads(_leakrt(*arguments).printed))
 
 
-def _print_test(test: dict[str, dict[str, Any]]) -> None:
-    header = ("backend", "precision", "MB", "macro AUC", "drop", "labels", "confident", "verdicts", "alarms", "p50", "")
+def _print_test(test: dict[str, dict[str, Any]], unfitted: dict[str, dict[str, Any]]) -> None:
+    agree = ("labels", "confident", "verdicts")
+    header = ("backend", "precision", "MB", "macro AUC", "drop", *agree, "alarms", "p50 ms", "p99 ms", "p50 ratio", "")
     rows: list[tuple[str, ...]] = [header]
     for backend, found in test.items():
-        exact = found["precisions"]["fp32"]
-        rows += [(backend, p, *_row(p, f, exact)) for p, f in found["precisions"].items()]
+        rows += [(backend, *row) for row in _rows(found)]
+        without = [row for row in _rows(unfitted.get(backend, {})) if row[0] == "int8"]
+        rows += [(backend, "int8, no refit", *row[1:]) for row in without]
         rows += [(backend, p, "refused", *[""] * (len(header) - 3)) for p in found["refused"]]
     print(table(rows))
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    measured = found.get("precisions", {})
+    return [(precision, *_row(precision, got, measured["fp32"])) for precision, got in measured.items()]
 
 
 def _row(precision: str, found: dict[str, Any], exact: dict[str, Any]) -> tuple[str, ...]:
@@ -141,24 +155,27 @@ def _row(precision: str, found: dict[str, Any], exact: dict[str, Any]) -> tuple[
         f"{drop:+.5f}",
         *(f"{same[name]:.2%}" for name in ("labels", "confident", "verdicts")),
         f"{found['false_alarm_count']} in [{low}, {high}]",
+        *(f"{found['latency_ms'][point]:.2f}" for point in ("p50", "p99")),
         f"{ratio:.2f} x",
         met,
     )
 
 
 def _print_calibrations(tried: dict[str, dict[str, Any]]) -> None:
+    limits = f"at most {MAX_SECONDS:.0f} s, {MAX_MEGABYTES:.0f} MB"
     for name, found in tried.items():
-        limits = f"at most {MAX_SECONDS:.0f} s, {MAX_MEGABYTES:.0f} MB"
-        print(f"{name}: {'written' if found['written'] else 'REFUSED'}; {found['seconds']:.0f} s, ", end="")
-        print(f"{found['megabytes']:.0f} MB ({limits})")
-        last = found["attempts"][-1]
-        for backend, got in last["backends"].items():
-            same = f"labels {got['agreement']:.1%}, confident {got['agreement_confident']:.1%}"
-            print(
-                f"  last attempt on {backend}, validation: macro AUC drop {got['macro_auc_drop']:+.4f}, {same}, ",
-                end="",
-            )
-            print(f"VAE {got['speedup']:.2f} x as fast as fp32")
+        taken = f"{found['seconds']:.0f} s, {found['cpu_seconds']:.0f} s of processor time, {found['megabytes']:.0f} MB"
+        print(f"{name}: {'written' if found['written'] else 'REFUSED'}; {taken} ({limits})")
+        for attempt in found["attempts"]:
+            leak = "int8" if attempt["leak_encoder_int8"] else "float"
+            print(f"  {attempt['int8_share']:.1%} of the VAE in int8, leak encoder {leak}, on validation images:")
+            print("\n".join(_gate_line(backend, got) for backend, got in attempt["backends"].items()))
+
+
+def _gate_line(backend: str, got: dict[str, Any]) -> str:
+    same = f"labels {got['agreement']:.1%}, confident {got['agreement_confident']:.1%}"
+    drop, faster = f"macro AUC drop {got['macro_auc_drop']:+.4f}", f"VAE {got['speedup']:.2f} x as fast as fp32"
+    return f"    {backend}: {drop}, {same}, {faster}"
 
 
 if __name__ == "__main__":
