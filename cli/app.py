@@ -17,6 +17,7 @@ VERBS = (
     "evaluate",
     "export",
     "calibrate",
+    "gate",
     "build",
     "engines",
     "check",

@@ -83,11 +83,12 @@ def _problem(bundle: Bundle, choice: Choice) -> str:
         return f"{bundle.path}: {backend} runs no fp32 of its own; take another backend for it"
     gated = (backend, registry.REFERENCE) if backend in registry.COMPILED else (backend,)
     if not any(passed_gate(bundle.provenance, precision, name) for name in gated):
-        passed = ", ".join(gated_backends(bundle.provenance, precision)) or "none"
-        make = "leakrt export" if precision == "fp16" else "leakrt calibrate"
+        passed = ", ".join(gated_backends(bundle.provenance, precision))
+        make = "make it anew with leakrt export" if precision == "fp16" else "make it anew with leakrt calibrate"
+        measure = f"measure it: leakrt gate BUNDLE DATA --backend {backend} --precision {precision}"
         return (
-            f"{bundle.path}: {precision} never passed its gate on {backend} (on: {passed}); "
-            f"make it here with {make}, or take fp32"
+            f"{bundle.path}: {precision} never passed its gate on {backend} (on: {passed or 'none'}); "
+            f"{measure if passed else make}, or take fp32"
         )
     if precision == "fp16" and backend == "onnxruntime" and not runs_half(choice.version):
         return (

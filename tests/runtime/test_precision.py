@@ -114,7 +114,7 @@ def test_what_is_not_installed_is_passed_over_or_named(bundle, installed):
 
 
 def test_a_named_precision_without_its_gate_is_refused_in_one_line(bundle):
-    with pytest.raises(BundleError, match=r"int8 never passed its gate on openvino \(on: onnxruntime\).*calibrate"):
+    with pytest.raises(BundleError, match=r"int8 never passed its gate on openvino \(on: onnxruntime\); measure it"):
         chosen(bundle(int8=PASSED), "int8", "openvino")
     for backend in ("auto", "onnxruntime"):
         with pytest.raises(BundleError, match=r"fp16 never passed its gate on .* \(on: none\).*leakrt export"):

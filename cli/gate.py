@@ -1,0 +1,67 @@
+"""`leakrt gate`: the gate of a precision on one more backend, measured here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import ConsoleProgress, coloured, printable, table
+
+if TYPE_CHECKING:
+    from ..calibration.later_gate import LaterGate
+
+
+def gate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle; it keeps the answer.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="The run's labelled images.")],
+    backend: Annotated[str, typer.Option(help="What to measure on, such as tensorrt or openvino.")],
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as the bundle has it.")],
+    device: Annotated[int, typer.Option(help="Number of the GPU, for a backend that runs on one.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Measure on validation images whether a precision keeps the verdicts of fp32 on a backend of this machine.
+
+    For engines, and for a library that was not installed where the variant was made. Where it holds, `auto` may take it
+    on that backend from then on. Exit code 1 where it does not hold.
+    """
+    import json as json_module
+
+    from ..core.errors import require
+
+    for module in ("torch", "onnx", "sklearn"):
+        require(module, "train")
+    from ..calibration.later_gate import GateRequest, gate_later
+    from ..runtime.threads import resolve_threads
+
+    request = GateRequest(precision, backend, device, resolve_threads(threads))
+    with ConsoleProgress("images") as progress:
+        result = gate_later(bundle, data, request, progress)
+    if json:
+        told = {"precision": precision, "backend": backend, **result.to_json(), "failures": list(result.failures)}
+        print(json_module.dumps(told))
+    else:
+        print(_text(result))
+    for why in result.failures:
+        print(f"leakrt: {printable(why)}", file=sys.stderr)
+    return 1 if result.failures else 0
+
+
+def _text(result: LaterGate) -> str:
+    found = result.found.gate
+    verdict = coloured("refused", "red") if result.failures else coloured("passed", "green")
+    rows = [
+        (f"{result.precision} on {result.backend}", verdict),
+        ("validation images", str(found.images)),
+        ("macro AUC", f"{found.macro_auc:.4f}, {found.macro_auc_drop:+.5f} less than fp32"),
+        ("labels as fp32", f"{found.agreement:.2%}; {found.agreement_confident:.2%} of the confident half"),
+        (
+            "false alarms",
+            f"{found.false_alarms} of {found.real_faces}; the stated rate allows {found.interval[1]}",
+        ),
+        ("time of fp32 over this", f"{result.found.speedup:.2f}"),
+    ]
+    return table(rows)
