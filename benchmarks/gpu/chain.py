@@ -17,34 +17,22 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from loading import FLAVOURS, Loading
 from part import NO_GPU, Part, clocks, one_line, summary
 
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import UsageError
 from leakrt.core.images import MAX_PIXELS
 from leakrt.core.outputs import LeakOutputs
-from leakrt.core.progress import silent
-from leakrt.engines.build import BuildRequest, build_bundle, bundle_graphs
-from leakrt.engines.builder import BuildOptions
-from leakrt.engines.cache import default_cache
 from leakrt.engines.device import find_driver
-from leakrt.engines.installed import load_flavour
-from leakrt.engines.rtx import CURRENT
 from leakrt.runtime.backends import registry
 from leakrt.runtime.detector import Detector
 from leakrt.runtime.finite import GuardedVariant
-from leakrt.runtime.gpu.backend import GpuBackend
-from leakrt.runtime.gpu.host_device import HostDevice
-from leakrt.runtime.gpu.host_engine import HostEngine
-from leakrt.runtime.gpu.runner import GpuRunner, RunnerOptions
-from leakrt.runtime.gpu.slot import Engines
 from leakrt.runtime.loaded import LoadedVariant
 from leakrt.runtime.machine import host_memory
-from leakrt.runtime.threads import resolve_threads
 
 Frame = npt.NDArray[np.uint8]
 Chain = Callable[[Sequence[Frame]], "Call"]
-_FLAVOURS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}  # backends that run engines
 _ROUNDS = {1: 2000, 16: 300}
 _SECONDS = 8.0  # at most, for each batch
 _WARM = 20
@@ -60,13 +48,9 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Subject(Loading):
     """What is measured, and with what it is compared."""
 
-    part: Part
-    bundle: Bundle
-    backend: str
-    precision: str
     expected: Mapping[str, np.ndarray]  # frame_0 ..., and outputs of float32; empty: the golden image alone
 
     @property
@@ -76,10 +60,6 @@ class Subject:
             return [self.bundle.golden().image]
         count = 2 if self.part.rehearse else len(self.expected["scores"])
         return [self.expected[f"frame_{i}"] for i in range(count)]
-
-    def note(self, name: str, value: object) -> None:
-        """Keep a result under this precision."""
-        self.part.set(self.precision, {**self.part.results.get(self.precision, {}), name: value})
 
 
 def main() -> None:
@@ -123,12 +103,12 @@ def problem(name: str, rehearse: bool) -> str:
 
 def measure(subject: Subject) -> None:
     """Batch 1 with all that goes with it, then batch 16."""
-    engines, part = subject.backend in _FLAVOURS, subject.part
-    loaded = load(subject, (1,))
+    engines, part = subject.backend in FLAVOURS, subject.part
+    loaded = subject.load((1,))
     with part.trying(f"{subject.precision} accuracy"):
-        subject.note("accuracy", accuracy(subject, chain_of(loaded)))
+        subject.note("accuracy", accuracy(subject, chain_of(loaded, subject.bundle.spec.draws)))
     with part.trying(f"{subject.precision} batch 1"):
-        subject.note("batch 1", timings(subject, chain_of(loaded), 1))
+        subject.note("batch 1", timings(subject, chain_of(loaded, subject.bundle.spec.draws), 1))
     with part.trying(f"{subject.precision} verdicts"):
         detector = Detector(subject.bundle, GuardedVariant(loaded, lambda: None), None, MAX_PIXELS)
         walls = _walls(lambda: detector.check(subject.frames[0]), 1 if part.rehearse else 500)
@@ -139,64 +119,14 @@ def measure(subject: Subject) -> None:
         return
     if engines:
         close(loaded)
-        loaded = load(subject, (1, 16))
+        loaded = subject.load((1, 16))
     with part.trying(f"{subject.precision} batch 16"):
-        subject.note("batch 16", timings(subject, chain_of(loaded), 16))
+        subject.note("batch 16", timings(subject, chain_of(loaded, subject.bundle.spec.draws), 16))
         subject.note("description, batch 16", loaded.backend.describe().__dict__)
     close(loaded)
 
 
-def load(subject: Subject, batches: tuple[int, ...]) -> LoadedVariant:
-    """Build what the backend needs, load, and so run the golden image. Raises what those raise."""
-    engines = subject.backend in _FLAVOURS
-    if engines and not subject.part.rehearse:
-        subject.note(f"build for {batches}", build(subject, batches))
-    begin, threads = time.perf_counter(), resolve_threads(0)
-    if engines and subject.part.rehearse:
-        loaded = LoadedVariant(subject.bundle, on_host_memory(subject), threads)
-    else:
-        loaded = LoadedVariant.load(subject.bundle, subject.precision, subject.backend, threads)
-    subject.note("load_s", time.perf_counter() - begin)
-    return loaded
-
-
-def build(subject: Subject, batches: tuple[int, ...]) -> list[dict[str, object]]:
-    """Both engines, into the cache that the runtime reads."""
-    flavour = load_flavour(_FLAVOURS[subject.backend])
-    targets = (CURRENT,) if flavour.targets else ()
-    request = BuildRequest(subject.precision, flavour, BuildOptions(batches=batches, targets=targets))
-    begin, outcomes = time.perf_counter(), build_bundle(subject.bundle, request, default_cache(), silent)
-    return [
-        {
-            "graph": o.record.key.graph,
-            "flavour": str(flavour),
-            "built": o.built,
-            "build_s": o.record.seconds,
-            "all_s": time.perf_counter() - begin,
-            "bytes": o.record.size,
-            "layers": len(o.record.layers),
-            "parity": {p.output: p.error for p in o.record.parity},
-            "warnings": list(o.record.warnings)[:5],
-            "notes": list(o.notes),
-        }
-        for o in outcomes
-    ]
-
-
-def on_host_memory(subject: Subject) -> GpuBackend:
-    """The chain of engines without a GPU: ONNX Runtime in their place, LeakRT's kernels run by their host twin."""
-    spec, bundle = subject.bundle.spec, subject.bundle
-    graphs = [(graph, bundle.graph(graph.stem, "fp32")) for graph in bundle_graphs(bundle)]
-    batches = ((1,), (spec.draws,))
-
-    def engines(_: object) -> Engines:
-        return Engines(*(HostEngine(*graph, size, frozenset()) for graph, size in zip(graphs, batches, strict=True)))
-
-    runner = GpuRunner(spec, HostDevice, engines, RunnerOptions(slots=1))
-    return GpuBackend(subject.backend, "rehearsed", "fp32", 1, runner, spec.draws)
-
-
-def chain_of(loaded: LoadedVariant) -> Chain:
+def chain_of(loaded: LoadedVariant, draws: int) -> Chain:
     """A call that takes frames through the variant as a Detector does, in parts where its batch is smaller."""
     pipeline, backend = loaded.pipeline, loaded.backend
     images = [pipeline.image_buffer() for _ in range(backend.batch)]
@@ -207,11 +137,11 @@ def chain_of(loaded: LoadedVariant) -> Chain:
             pipeline.preprocess(frame, image)
         spent = 1e3 * (time.perf_counter() - begin)
         result = backend.chain(np.stack(images[: len(frames)]))
-        return Call(result.outputs, 0.0, {"preprocess": spent, **result.latency_ms})
+        return Call(result.outputs.average_draws(draws), 0.0, {"preprocess": spent, **result.latency_ms})
 
     def submitted(frames: Sequence[Frame]) -> Call:
         result = backend.submit(frames)()
-        return Call(result.outputs, 0.0, result.latency_ms)
+        return Call(result.outputs.average_draws(draws), 0.0, result.latency_ms)
 
     one = submitted if hasattr(backend, "submit") else prepared
 
