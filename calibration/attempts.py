@@ -17,6 +17,7 @@ from ..core.progress import Progress
 from ..runtime.backends.registry import NAMED_ONLY
 from .gate import Comparison, Judged, Limits, compare, judge_all
 from .measuring import Backends, Runner, load_variant, run_images, speedup
+from .sensitivity import MIN_SHARE
 from .stream import images, preprocess_file
 from .variant_files import NewVariant
 
@@ -118,9 +119,12 @@ class Examiner:
         return found
 
 
-def failures(found: dict[str, OnBackend], limits: Limits) -> tuple[str, ...]:
-    """Why an attempt is refused; empty when its gate holds on ONNX Runtime and it is faster somewhere."""
+def failures(found: dict[str, OnBackend], share: float, limits: Limits) -> tuple[str, ...]:
+    """Why an attempt is refused; empty when its gate holds on ONNX Runtime, most of it is int8 and it is faster
+    somewhere. `share` of the VAE's multiplications in int8."""
     held = found[_REFERENCE].gate.failures(limits)
+    if share < MIN_SHARE:
+        held = (*held, f"{share:.1%} of the VAE's multiplications are in int8, under {MIN_SHARE:.0%}")
     best = max(backend.speedup for name, backend in found.items() if name not in NAMED_ONLY)
     if best < MIN_SPEEDUP:
         held = (*held, f"int8 is {best:.2f} x as fast as fp32 at best, under {MIN_SPEEDUP:g} x")

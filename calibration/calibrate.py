@@ -130,7 +130,7 @@ class _Calibration:
                 int8 = int8_layers(parse_graph(vae, "vae_encoder"))
                 kept = tuple(layer.name for layer in self._layers if layer.name not in int8)
                 share = int8_share(self._layers, int8)
-                held = failures(measured, self._options.limits)
+                held = failures(measured, share, self._options.limits)
                 attempts.append(Attempt(share, kept, is_int8, measured, held))
                 if not held:
                     told = self._reported(variant, attempts[-1], sensitivities, examiner)

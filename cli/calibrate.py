@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..calibration.attempts import Attempt
     from ..calibration.calibrate import CalibrationResult
     from ..calibration.gate import Limits
+    from ..calibration.refitting import Refitter
 
 
 def calibrate(
@@ -43,9 +44,7 @@ def calibrate(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Add an int8 variant to a bundle, if its verdicts hold on validation images; else the bundle stays as it was."""
-    import json as json_module
-
-    from ..core.errors import UsageError, require
+    from ..core.errors import require
 
     for module in ("torch", "onnx", "sklearn"):
         require(module, "train")
@@ -53,36 +52,59 @@ def calibrate(
     from ..calibration.calibrate import calibrate as run_calibration
     from ..calibration.gate import Limits
     from ..calibration.measuring import installed
-    from ..calibration.methods import check_method
-    from ..calibration.picture import sensitivity_picture
-    from ..calibration.qdq import WEIGHT_BITS
-    from ..calibration.quantisers import quantiser
-    from ..calibration.refit import RefitConfig
-    from ..calibration.refitting import Refitter, teacher_of
-    from ..core.bundle import Bundle
     from ..core.files import cache_folder
     from ..runtime.threads import resolve_threads
-    from ..train.run import Run
+
+    _check_choices(method, quantizer, weight_bits)
+    refitter = _refitter(bundle, run) if refit else None
+    threads, limits = resolve_threads(threads), Limits(max_drop)
+    options = CalibrationOptions(images, method, limits, weight_bits, threads, range_images, replace, quantizer)
+    cache = cache_folder() / "ranges"
+    with ConsoleProgress() as progress:
+        result = run_calibration(bundle, data, options, refitter, installed(threads), cache, progress)
+    if plot is not None:
+        _draw(plot, result)
+    return _tell(result, limits, json)
+
+
+def _check_choices(method: str, quantizer: str, weight_bits: int) -> None:
+    """Raises UsageError for one that there is not."""
+    from ..calibration.methods import check_method
+    from ..calibration.qdq import WEIGHT_BITS
+    from ..calibration.quantisers import quantiser
+    from ..core.errors import UsageError
 
     check_method(method)
     quantiser(quantizer)
     if weight_bits not in WEIGHT_BITS:
         raise UsageError(f"weights of {weight_bits} bits; choose one of: {', '.join(map(str, WEIGHT_BITS))}")
-    if refit and run is None:
+
+
+def _refitter(bundle: Path, run: Path | None) -> Refitter:
+    """Raises UsageError without a run, CheckpointError and BundleError for one that is not the bundle's."""
+    from ..calibration.refit import RefitConfig
+    from ..calibration.refitting import Refitter, teacher_of
+    from ..core.bundle import Bundle
+    from ..core.errors import UsageError
+    from ..train.run import Run
+
+    if run is None:
         raise UsageError("the refit needs the run that the bundle was exported from: give --run RUN, or --no-refit")
-    threads = resolve_threads(threads)
-    options = CalibrationOptions(
-        images, method, Limits(max_drop), weight_bits, threads, range_images, replace, quantizer
-    )
-    refitter = Refitter(teacher_of(Run.open(run), Bundle(bundle)), RefitConfig()) if refit and run else None
-    with ConsoleProgress() as progress:
-        result = run_calibration(
-            bundle, data, options, refitter, installed(threads), cache_folder() / "ranges", progress
-        )
-    if plot is not None:
-        last = result.attempts[-1]
-        sensitivity_picture(plot, result.sensitivities, last.float_layers, result.fp32_ms, result.int8_ms)
-    print(json_module.dumps(_to_json(result, options.limits)) if json else _report(result))
+    return Refitter(teacher_of(Run.open(run), Bundle(bundle)), RefitConfig())
+
+
+def _draw(path: Path, result: CalibrationResult) -> None:
+    from ..calibration.picture import sensitivity_picture
+
+    last = result.attempts[-1]
+    sensitivity_picture(path, result.sensitivities, last.float_layers, result.fp32_ms, result.int8_ms)
+
+
+def _tell(result: CalibrationResult, limits: Limits, json: bool) -> int:
+    """Print what came of it; the exit code."""
+    import json as json_module
+
+    print(json_module.dumps(_to_json(result, limits)) if json else _report(result))
     if result.written is None:
         print("leakrt: no attempt passed its gate; the bundle stays as it was", file=sys.stderr)
     return 0 if result.written else 1

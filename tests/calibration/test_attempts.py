@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
-from leakrt.calibration.attempts import MIN_SPEEDUP, OnBackend, failures
+from leakrt.calibration.attempts import MIN_SHARE, MIN_SPEEDUP, OnBackend, failures
 from leakrt.calibration.gate import Comparison, Limits
 
 HELD = Comparison(100, 0.96, 0.001, 0.95, 0.995, 0.95, 3, 40, (0, 6))
@@ -17,14 +19,28 @@ def attempt(**speedups):
 
 
 def test_a_gate_that_holds_and_a_speedup_on_some_backend_is_enough():
-    assert failures(attempt(onnxruntime=0.9, openvino=MIN_SPEEDUP), Limits()) == ()
+    assert failures(attempt(onnxruntime=0.9, openvino=MIN_SPEEDUP), 0.95, Limits()) == ()
 
 
 def test_no_backend_on_which_it_is_faster_is_told_with_the_best():
-    assert failures(attempt(onnxruntime=0.9, openvino=1.2), Limits()) == (
+    assert failures(attempt(onnxruntime=0.9, openvino=1.2), 0.95, Limits()) == (
         "int8 is 1.20 x as fast as fp32 at best, under 1.3 x",
     )
 
 
 def test_a_speedup_that_bfloat16_brings_is_none_of_int8():
-    assert len(failures(attempt(onnxruntime=0.9, openvino_bf16=3.0), Limits())) == 1
+    assert len(failures(attempt(onnxruntime=0.9, openvino_bf16=3.0), 0.95, Limits())) == 1
+
+
+def test_less_than_four_fifths_in_int8_is_no_int8_variant():
+    fast = attempt(onnxruntime=2.0)
+    assert failures(fast, MIN_SHARE, Limits()) == ()
+    assert failures(fast, MIN_SHARE - 0.001, Limits()) == ("79.9% of the VAE's multiplications are in int8, under 80%",)
+
+
+def test_what_other_backends_gate_says_does_not_count_and_all_reasons_are_told():
+    lost = replace(HELD, macro_auc_drop=0.01)
+    assert (
+        failures({"onnxruntime": OnBackend(HELD, 2.0, 0.0), "openvino": OnBackend(lost, 2.0, 0.0)}, 0.9, Limits()) == ()
+    )
+    assert len(failures({"onnxruntime": OnBackend(lost, 1.0, 0.0)}, 0.5, Limits())) == 3
