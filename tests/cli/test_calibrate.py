@@ -6,6 +6,7 @@ import errno
 import json
 import resource
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,62 @@ def test_images_of_mixed_sizes_and_kinds_are_calibrated_on_and_broken_ones_passe
     done = leakrt("calibrate", bundle, data(), "--no-refit", *FAST, "--max-drop", 1, "--range-images", folder, "--json")
     assert "Traceback" not in done.err
     assert json.loads(done.out)["attempts"]
+
+
+def labelled(root, **counts):
+    """Labelled data of the run's classes with other numbers of images."""
+    for split, count in {**COUNTS, **counts}.items():
+        for name in CLASSES:
+            (root / split / name).mkdir(parents=True)
+            for path in sorted((data() / split / name).iterdir())[:count]:
+                shutil.copy(path, root / split / name)
+    return root
+
+
+def without_validation(root):
+    shutil.rmtree(labelled(root) / "val")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda t: labelled(t / "d", train=10), "30 usable images; calibration needs at least 32 images of faces"),
+        (lambda t: without_validation(t / "d"), "has train and test but no val"),
+        (lambda t: labelled(t / "d", train=0, val=0, test=0), "no images"),
+        (lambda t: t / "nowhere", "nowhere"),
+    ],
+    ids=["few_training_images", "no_validation_images", "no_images", "no_folder"],
+)
+def test_data_with_too_few_images_is_one_line(leakrt, bundle, tmp_path, made, message):
+    before = files_of(bundle)
+    done = leakrt("calibrate", bundle, made(tmp_path), "--no-refit", *FAST)
+    assert done.code == 1
+    assert message in done.err.splitlines()[-1]
+    assert "Traceback" not in done.err
+    assert files_of(bundle) == before
+
+
+def test_a_killed_calibration_leaves_the_bundle_and_goes_on_where_it_was(
+    leakrt, start_leakrt, exported, bundle, any_speed, tmp_path, monkeypatch
+):
+    options = ("--no-refit", *FAST, "--max-drop", 0.1)
+    before, ranges = files_of(bundle), tmp_path / "cache" / "leakrt" / "ranges"
+    process = start_leakrt("calibrate", bundle, data(), *options)
+    deadline = time.monotonic() + 120
+    while not list(ranges.glob("*.histograms.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert files_of(bundle) == before
+    counted = min(json.loads(path.read_bytes())["done"] for path in ranges.glob("*.histograms.json"))
+    assert counted >= 32  # these images are not run again
+    assert leakrt("calibrate", bundle, data(), *options).code == 0
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "fresh"))
+    undisturbed = shutil.copytree(exported, tmp_path / "undisturbed")
+    assert leakrt("calibrate", undisturbed, data(), *options).code == 0
+    for stem in ("vae_encoder", "leak_encoder"):
+        assert Bundle(bundle).graph(stem, "int8") == Bundle(undisturbed).graph(stem, "int8")
 
 
 def test_data_of_other_classes_is_refused(leakrt, bundle, tmp_path):
