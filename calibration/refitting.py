@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,11 +63,11 @@ class Refitter:
         if self._fp32 is None:
             self._fp32 = _latents(spec, paths, fp32, threads, "fp32 latents of training images", progress)
         rounded = _latents(spec, paths, int8, threads, "int8 latents of training images", progress)
-        torch.set_num_threads(1)  # so few images at a time leave a second one waiting, and the sums in another order
         pairs = LatentPairs(self._fp32, rounded)
-        student = refit(self._teacher.encoder, pairs, spec, self._teacher.config, self._recipe, progress)
+        with _one_thread():
+            student = refit(self._teacher.encoder, pairs, spec, self._teacher.config, self._recipe, progress)
+            parts = [predict(student, spec, rounded.read(rows)) for rows in _chunks(len(rounded))]
         self.prototypes = student.prototypes.detach().numpy()
-        parts = [predict(student, spec, rounded.read(rows)) for rows in _chunks(len(rounded))]
         return export_leak_encoder(student, spec), concatenate(parts, spec)
 
     def _thinned(self, paths: Sequence[Path]) -> list[Path]:
@@ -107,6 +108,17 @@ def _latents(
             found.append(latent)
             progress(task, len(found), len(paths))
     return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: on parts of few images two wait for each other, and sums would come in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _chunks(count: int) -> list[range]:

@@ -78,9 +78,20 @@ def test_a_variant_that_fails_its_gate_is_not_written(bundle, data, tmp_path, an
 
 def test_a_variant_that_is_no_faster_is_refused(bundle, data, tmp_path, monkeypatch):
     monkeypatch.setattr("leakrt.calibration.attempts.MIN_SPEEDUP", 1e9)
+    before = files_of(bundle)
     result = run(bundle, data, tmp_path / "cache")
     assert result.written is None
-    assert any("as fast as fp32" in why for why in result.attempts[0].failures)
+    assert all("as fast as fp32" in attempt.failures[-1] for attempt in result.attempts)
+    assert files_of(bundle) == before
+
+
+def test_a_variant_with_too_little_in_int8_is_refused(bundle, data, tmp_path, monkeypatch, any_speed):
+    monkeypatch.setattr("leakrt.calibration.attempts.MIN_SHARE", 1.01)  # what another quantiser may fall short of
+    before = files_of(bundle)
+    result = run(bundle, data, tmp_path / "cache")
+    assert result.written is None
+    assert all("of the VAE's multiplications are in int8" in attempt.failures[0] for attempt in result.attempts)
+    assert files_of(bundle) == before
 
 
 def test_an_int8_bundle_is_calibrated_anew_only_when_told(bundle, data, tmp_path, any_speed):

@@ -47,6 +47,14 @@ def test_of_many_images_as_many_are_taken_as_the_recipe_says(listing):
     assert len(outputs.scores) == 7
 
 
+def test_threads_do_not_change_the_student_and_torch_keeps_its_own(listing):
+    fp32, other = vae_encoder(TINY_SPEC, seed=0), vae_encoder(TINY_SPEC, seed=1)
+    torch.set_num_threads(2)
+    graphs = {refitter().refit(TINY_SPEC, listing, fp32, other, threads, silent)[0] for threads in (1, 2)}
+    assert len(graphs) == 1
+    assert torch.get_num_threads() == 2
+
+
 def test_a_refit_gives_a_graph_that_is_another_than_the_teacher_and_the_same_twice(listing):
     config = TrainConfig(widths=(4, 6), batch_size=4)
     torch.manual_seed(0)
