@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ import pytest
 
 DATA = Path(__file__).parent / "data"
 _RUN = "from leakrt.cli.main import run; run()"
+
+# Where the tests were started in the background with Ctrl-C ignored, every process they start would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
