@@ -14,15 +14,12 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from commands import run_leakrt
 
 from leakrt.cli.console import table
 from leakrt.core.files import atomic_write
@@ -32,17 +29,6 @@ MAX_DROP = {"fp16": 0.0005, "int8": 0.002}
 MIN_AGREEMENT = {"fp16": ("labels", 0.999), "int8": ("confident", 0.99)}
 MAX_SECONDS, MAX_MEGABYTES = 180.0, 1000.0
 RANDOM_IMAGES = 256
-
-
-@dataclass(frozen=True)
-class Ran:
-    """One command: its exit code, what it printed, and what it took."""
-
-    code: int
-    printed: str
-    seconds: float
-    cpu_seconds: float  # user and system, over all cores
-    megabytes: float  # peak resident memory
 
 
 def main() -> None:
@@ -57,9 +43,9 @@ def main() -> None:
     load = os.getloadavg()[0]
     args.work.mkdir(parents=True)
     plain, bundle = args.work / "fp32", args.work / "bundle"
-    _leakrt("export", args.run, "--out", plain)
+    run_leakrt("export", args.run, "--out", plain)
     shutil.copytree(plain, bundle)
-    _leakrt("export", bundle, "--precision", "fp16", "--data", args.data, "--json")
+    run_leakrt("export", bundle, "--precision", "fp16", "--data", args.data, "--json")
     faces, noise = ("--images", args.images), ("--range-images", _pictures(args.work))
     refit, kept = ("--run", args.run), ("--no-refit",)
     bare = _copy(plain, "norefit")
@@ -79,20 +65,6 @@ def main() -> None:
     atomic_write(args.json, json.dumps(found, indent=1).encode())
 
 
-def _leakrt(*arguments: object) -> Ran:
-    begin = time.perf_counter()
-    command = [sys.executable, "-m", "leakrt", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        printed = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in (0, 1):
-        sys.exit(f"{' '.join(command)} ended with {process.returncode}")
-    seconds, processor = time.perf_counter() - begin, usage.ru_utime + usage.ru_stime
-    return Ran(process.returncode, printed, seconds, processor, usage.ru_maxrss / 1e3)
-
-
 def _copy(plain: Path, name: str) -> Path:
     return Path(shutil.copytree(plain, plain.parent / name))
 
@@ -107,7 +79,7 @@ def _pictures(work: Path) -> Path:
 
 
 def _calibrate(bundle: Path, *arguments: object) -> dict[str, Any]:
-    ran = _leakrt("calibrate", bundle, *arguments, "--json")
+    ran = run_leakrt("calibrate", bundle, *arguments, "--json")
     found = json.loads(ran.printed)
     return {
         "written": found["written"] is not None,
@@ -120,7 +92,7 @@ def _calibrate(bundle: Path, *arguments: object) -> dict[str, Any]:
 
 def _evaluate(bundle: Path, data: Path, backend: str) -> dict[str, Any]:
     arguments = ("evaluate", bundle, data, "--precision", "all", "--backend", backend, "--json")
-    return dict(json.loads(_leakrt(*arguments).printed))
+    return dict(json.loads(run_leakrt(*arguments).printed))
 
 
 def _print_test(test: dict[str, dict[str, Any]], unfitted: dict[str, dict[str, Any]]) -> None:
