@@ -82,6 +82,19 @@ def test_weights_keep_their_int8():
     np.testing.assert_array_equal(run(found), run(model))
 
 
+def test_weights_that_are_stored_as_codes_keep_their_int8():
+    codes = np.random.default_rng(1).integers(-64, 65, (4, 3, 3, 3), dtype=np.int8)
+    extra = (numpy_helper.from_array(np.float32(0.02), "w_scale"), numpy_helper.from_array(codes, "w_codes"))
+    weight = helper.make_node("DequantizeLinear", ["w_codes", "w_scale", "w_zero"], ["w_back"])
+    conv = helper.make_node("Conv", ["x_back", "w_back"], ["c"])
+    zero = helper.make_tensor("w_zero", TensorProto.INT8, [], [0])
+    model = model_of(weight, *pair("x_back", "x"), conv, *pair("y", "c"), extra=(*extra, zero))
+    found = unsigned_codes(model)
+    kinds = {name: value.dtype.name for name, value in zero_points(found).items()}
+    assert kinds == {"zero": "uint8", "w_zero": "int8", "w_codes": "int8"}
+    np.testing.assert_array_equal(run(found), run(model))
+
+
 def unlike(kind):
     """Graphs of which no zero point may change."""
     other = helper.make_tensor("other", TensorProto.INT8, [], [0])
