@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 from layer_profile import Cost, by_kind, on_onnxruntime, on_openvino
-from timing import in_turn, machine, ratios
+from timing import in_turn, machine, ratios, summary
 
 from leakrt import _core
 from leakrt.calibration.layers import find_layers
@@ -35,6 +35,7 @@ from leakrt.runtime.threads import resolve_threads
 PROFILERS = {"onnxruntime": on_onnxruntime, "openvino": on_openvino}
 PRECISIONS = ("fp32", "int8")
 TARGET = 0.5  # int8 over fp32 on ONNX Runtime
+_LEAST_MS = 0.005
 MIN_SHARE = 0.01  # kinds of operators that take less are added up
 
 Runs = dict[str, Callable[[], Any]]
@@ -57,7 +58,7 @@ def main() -> None:
         times = (f"{median(each):.1f} ms" for each in (exact, int8))
         rows.append((name, *times, *(f"{ratio:.2f}" for ratio in ratios(int8, exact)), target))
     print(table(rows))
-    body: dict[str, Any] = {"machine": told, "threads": threads, "milliseconds": taken}
+    body: dict[str, Any] = {"machine": told, "threads": threads, "milliseconds": summary(taken)}
     for graph in bundle_graphs(bundle):
         found = profile(bundle, graph, threads)
         print_profile(bundle, graph, found)
@@ -130,9 +131,12 @@ def aliases(graph: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
 
 
 def as_json(found: dict[str, list[Cost]]) -> dict[str, Any]:
-    """Each kernel's time, by where it ran."""
+    """Each kernel's time, by where it ran; those that take next to none count among their kind alone."""
     return {
-        where: {"kinds": by_kind(costs), "kernels": {f"{c.name} [{c.kind}]": c.ms for c in costs}}
+        where: {
+            "kinds": {kind: round(ms, 3) for kind, ms in by_kind(costs).items()},
+            "kernels": {f"{c.name} [{c.kind}]": round(c.ms, 3) for c in costs if c.ms >= _LEAST_MS},
+        }
         for where, costs in found.items()
     }
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from commands import run_leakrt
 from int8_layers import golden_runs
-from timing import in_turn, machine, ratios
+from timing import in_turn, machine, ratios, summary
 
 from leakrt.calibration.quantisers import MODELOPT, ONNXRUNTIME
 from leakrt.cli.console import size, table
@@ -70,7 +70,7 @@ def main() -> None:
     print_comparison(found)
     print(f"{threads} threads, {told}")
     if args.json:
-        body = {"machine": told, "threads": threads, "quantizers": found, "milliseconds": taken}
+        body = {"machine": told, "threads": threads, "quantizers": found, "milliseconds": summary(taken)}
         atomic_write(args.json, json.dumps(body, indent=1).encode())
 
 

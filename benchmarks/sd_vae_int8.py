@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from int8_layers import PRECISIONS, PROFILERS, as_json, print_profile, profile
 from sd_networks import Networks, eager, write
-from timing import in_turn, machine, ratios
+from timing import in_turn, machine, ratios, summary
 
 from leakrt.calibration.layers import find_layers
 from leakrt.calibration.measuring import Backends, installed, load_variant, run_images
@@ -84,7 +84,7 @@ def main() -> None:
         print_profile(bundle, vae, layers)
     print(f"{threads} threads, {told}")
     if args.json:
-        body = {"machine": told, "threads": threads, "milliseconds": taken, "vae_encoder": as_json(layers)}
+        body = {"machine": told, "threads": threads, "milliseconds": summary(taken), "vae_encoder": as_json(layers)}
         atomic_write(args.json, json.dumps(body, indent=1).encode())
 
 

@@ -37,6 +37,14 @@ def ratios(taken: Sequence[float], base: Sequence[float]) -> tuple[float, float]
     return median(t / b for t, b in zip(taken, base, strict=True)), min(taken) / min(base)
 
 
+def summary(taken: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
+    """What a results file keeps of times."""
+    return {
+        name: {"median": round(median(ms), 3), "shortest": round(min(ms), 3), "rounds": len(ms)}
+        for name, ms in taken.items()
+    }
+
+
 def machine() -> dict[str, Any]:
     """What a figure was taken on: CPU, what it has for int8, what oneDNN was told to leave out, load before."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
