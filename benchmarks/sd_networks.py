@@ -55,7 +55,12 @@ class Networks:
         """The same weights every time."""
         torch.manual_seed(0)
         spec = ModelSpec(class_names=("real", "generated"), real_class="real", image_size=256)
-        vae = ScaledEncoder(AutoencoderKL(**SD_VAE), spec.vae_scale).eval()
+        autoencoder = AutoencoderKL(**SD_VAE)
+        for module in autoencoder.modules():
+            if isinstance(module, torch.nn.GroupNorm):  # as they are made, scales of 1 would be left out of the graph
+                torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+                torch.nn.init.normal_(module.bias, std=0.1)
+        vae = ScaledEncoder(autoencoder, spec.vae_scale).eval()
         return cls(spec, vae, LeakEncoder(spec, TrainConfig()).eval())
 
 
