@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -185,3 +186,16 @@ if __name__ == "__main__":
     shutil.rmtree(TINY_PATH, ignore_errors=True)
     TINY_PATH.parent.mkdir(exist_ok=True)
     print(random_bundle(TINY_PATH))
+
+
+def labelled_noise(root: Path, class_names: Sequence[str], counts: Mapping[str, int]) -> Path:
+    """A folder `root/SPLIT/CLASS` with as many images of noise as `counts` gives a split, all of them different."""
+    from PIL import Image
+
+    for split, count in counts.items():
+        for k, name in enumerate(class_names):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(noise_image(1000 * k + i + 100 * (split == "val"))).save(folder / f"{split}{i}.png")
+    return root

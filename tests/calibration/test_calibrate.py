@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from bundles import TINY_SPEC, noise_image, random_bundle
+from bundles import TINY_SPEC, labelled_noise, noise_image, random_bundle
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -22,14 +22,7 @@ EASY = Limits(max_drop=0.5, min_agreement=0.5)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    for split, count in (("train", 14), ("val", 24)):
-        for k, name in enumerate(SPEC.class_names):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                Image.fromarray(noise_image(1000 * k + i + 100 * (split == "val"))).save(folder / f"{split}{i}.png")
-    return root
+    return labelled_noise(tmp_path_factory.mktemp("data"), SPEC.class_names, {"train": 14, "val": 24})
 
 
 def options(**changes):

@@ -9,8 +9,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("openvino", reason="openvino is not installed")
-from bundles import TINY_SPEC, noise_image, random_bundle
-from PIL import Image
+from bundles import TINY_SPEC, labelled_noise, random_bundle
 
 from leakrt.calibration import later_gate
 from leakrt.calibration.fp16_variant import HalfOptions, add_fp16
@@ -30,14 +29,7 @@ IMPOSSIBLE = Limits(max_drop=-1.0)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    for split, count in (("train", 2), ("val", 24)):
-        for k, name in enumerate(SPEC.class_names):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                Image.fromarray(noise_image(1000 * k + i + 100 * (split == "val"))).save(folder / f"{split}{i}.png")
-    return root
+    return labelled_noise(tmp_path_factory.mktemp("data"), SPEC.class_names, {"train": 2, "val": 24})
 
 
 @pytest.fixture

@@ -49,13 +49,13 @@ def test_data_that_is_split_here_is_split_by_the_seed_of_training(classes, tiny,
     opened = Bundle(tiny)
     files = {name: opened.read(name) for name in opened.hashes}
 
-    def test_images(seed):
+    def split_of(seed):
         path = tmp_path / f"seed{seed}"
         write_bundle(path, opened.spec, files, {"split_seed": seed})
         return [str(image) for image in bundle_images(Bundle(path), classes, "test").paths]
 
-    assert test_images(1) == test_images(1)
-    assert test_images(1) != test_images(2)
+    assert split_of(1) == split_of(1)
+    assert split_of(1) != split_of(2)
 
 
 def test_classes_that_the_bundle_does_not_know_are_refused(classes, tiny):
