@@ -119,7 +119,9 @@ def _pad(attributes: Attributes) -> Run:
         by_axis = dict(zip(places, zip(sizes[: len(places)], sizes[len(places) :], strict=True), strict=True))
         while by_axis and not any(by_axis[min(by_axis)]):
             del by_axis[min(by_axis)]  # torch counts from the last axis, and reflects images only
-        first = min(by_axis, default=x.dim())
+        if not by_axis:
+            return x
+        first = min(by_axis) if mode == "constant" else min(*by_axis, x.dim() - 2)
         flat = [n for axis in reversed(range(first, x.dim())) for n in by_axis.get(axis, (0, 0))]
         if mode == "constant":
             return F.pad(x, flat, value=0.0 if value is None else float(value))
@@ -137,16 +139,20 @@ def _resize(attributes: Attributes) -> Run:
         raise ModelError(f"Resize in mode {mode} with {rule} and {rounding} is not known to the torch backend")
 
     def run(x: Tensor, roi: Tensor | None = None, scales: Tensor | None = None, sizes: Tensor | None = None) -> Tensor:
+        size = scale = None
         if sizes is not None:
             target = sizes.tolist()
+            size = target[2:]
         else:
             assert scales is not None
-            target = [int(n * s) for n, s in zip(x.shape, scales.tolist(), strict=True)]
+            factors = scales.tolist()
+            target = [int(n * s) for n, s in zip(x.shape, factors, strict=True)]
+            scale = factors[2:]  # coordinates follow it also where the size it gives had to be rounded down
         if target[:2] != list(x.shape[:2]) or len(target) != 4:
             raise ModelError("a Resize of other axes than height and width is not known to the torch backend")
         if nearest:
-            return F.interpolate(x, target[2:], mode="nearest")
-        return F.interpolate(x, target[2:], mode="bilinear", align_corners=corners)
+            return F.interpolate(x, size, scale, "nearest")
+        return F.interpolate(x, size, scale, "bilinear", align_corners=corners)
 
     return run
 

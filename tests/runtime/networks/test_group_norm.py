@@ -1,0 +1,165 @@
+"""Group norm with SiLU: torch's own, when other kernels are taken, and when a norm is left as it was written."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch")
+
+from leakrt.runtime.networks import group_norm
+from leakrt.runtime.networks.fusion import GROUP_NORM, SILU
+from leakrt.runtime.networks.group_norm import find_norm, fused, torch_norm, with_kernels
+
+CPU = torch.device("cpu")
+EPSILON = 1e-5
+
+
+def drawn(*shape: int, seed: int = 0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def by_definition(x, groups, epsilon, silu, weight=None, bias=None):
+    """In float64."""
+    split = x.double().reshape(x.shape[0], groups, -1)
+    mean, variance = split.mean(-1, keepdim=True), split.var(-1, correction=0, keepdim=True)
+    found = ((split - mean) / (variance + epsilon).sqrt()).reshape(x.shape)
+    by_channel = (-1, *(1,) * (x.dim() - 2))
+    found = found if weight is None else found * weight.double().reshape(by_channel)
+    found = found if bias is None else found + bias.double().reshape(by_channel)
+    return found / (1 + (-found).exp()) if silu else found
+
+
+def assert_near(found, wanted, tolerance=2e-5):
+    assert found.shape == wanted.shape
+    assert ((found.double() - wanted).abs() / wanted.abs().clamp(min=1)).max() <= tolerance
+
+
+@pytest.mark.parametrize("silu", [True, False])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [(1, 6, 1, 3), (3, 12, 21, 13), (2, 6, 35)])
+def test_it_follows_the_definition_at_any_size(shape, affine, silu):
+    x = 3 * drawn(*shape) + 7
+    weight, bias = (drawn(shape[1], seed=s) if affine else None for s in (1, 2))
+    before = x.clone()
+    assert_near(torch_norm(x, 3, EPSILON, silu, weight, bias), by_definition(x, 3, EPSILON, silu, weight, bias))
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_half_images_keep_type_and_layout_and_have_statistics_in_float32(memory_format):
+    x = (50 * drawn(2, 8, 21, 13) + 300).half().contiguous(memory_format=memory_format)  # squares beyond float16
+    weight, bias = drawn(8, seed=1), drawn(8, seed=2)
+    found = torch_norm(x, 4, EPSILON, True, weight, bias)
+    assert found.dtype == torch.float16
+    assert found.is_contiguous(memory_format=memory_format)
+    assert_near(found, by_definition(x, 4, EPSILON, True, weight, bias), 3e-3)
+
+
+def test_kernels_take_what_they_say_and_torch_takes_the_rest():
+    asked = []
+
+    def takes(x, groups):
+        asked.append((tuple(x.shape), groups))
+        return groups == 2
+
+    norm = with_kernels(takes, lambda x, *rest: torch.full_like(x, 5.0))
+    image, row = drawn(2, 4, 3, 5), drawn(2, 4, 15)
+    assert (norm(image, 2, EPSILON, False, None, None) == 5).all()
+    found = norm(row, 2, EPSILON, False, None, None)  # a row of pixels is an image of width 1
+    assert (found == 5).all()
+    assert found.shape == row.shape
+    for x in (image, row):
+        assert_near(norm(x, 1, EPSILON, True, None, None), by_definition(x, 1, EPSILON, True))
+    assert asked == [((2, 4, 3, 5), 2), ((2, 4, 15, 1), 2), ((2, 4, 3, 5), 1), ((2, 4, 15, 1), 1)]
+
+
+def test_the_cpu_has_torchs_norm():
+    assert find_norm(CPU) is torch_norm
+
+
+def test_without_triton_a_gpu_has_torchs_norm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "leakrt.runtime.networks.norm_kernels", None)
+    assert find_norm(torch.device("cuda")) is torch_norm
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_kernels_are_taken_on_a_gpu_only_where_they_agree_with_torch(monkeypatch, agrees):
+    pytest.importorskip("leakrt.runtime.networks.norm_kernels", reason="needs triton")
+    tried = []
+    monkeypatch.setattr(group_norm, "_agrees", lambda norm, device: tried.append(device.type) or agrees)
+    found = find_norm(torch.device("cuda"))
+    assert (found is not torch_norm) is agrees
+    assert tried == ["cuda"]
+
+
+def wide(x, groups, epsilon, silu, weight, bias):
+    """A norm in float32 whose result alone is rounded, as the kernels are."""
+    return torch_norm(x.float(), groups, epsilon, silu, weight, bias).to(x.dtype)
+
+
+def broken(x, *rest):
+    raise OSError("no compiler")
+
+
+@pytest.mark.parametrize(
+    ("norm", "agrees"),
+    [
+        (wide, True),
+        (lambda x, *rest: wide(x, *rest) + 0.02, False),
+        (lambda x, groups, epsilon, silu, *affine: wide(x, groups, epsilon, False, *affine), False),
+        (lambda x, groups, *rest: wide(x, groups // 2, *rest), False),
+        (lambda x, groups, epsilon, silu, weight, bias: wide(x, groups, epsilon, silu, weight, None), False),
+        (lambda x, *rest: wide(x, *rest) * torch.nan, False),
+        (broken, False),
+    ],
+    ids=["right", "shifted", "no silu", "other groups", "no bias", "nan", "no compiler"],
+)
+def test_a_norm_that_is_off_or_fails_does_not_agree(norm, agrees):
+    assert group_norm._agrees(norm, CPU) is agrees
+
+
+def run_fused(x, shape, weight=None, bias=None, groups=4, silu=True, norm=torch_norm):
+    run = fused(norm)[GROUP_NORM]({"groups": groups, "epsilon": EPSILON, "silu": silu})
+    return run(x, torch.tensor(shape), weight, bias)
+
+
+@pytest.mark.parametrize("shape", [(0, 12, 5, 7), (0, 0, 5, 7), (3, 12, -1), (-1, 12, 35)])
+def test_the_fused_operator_ends_in_the_shape_that_was_written(shape):
+    x, weight, bias = drawn(3, 12, 5, 7), drawn(12, 1, 1, seed=1), drawn(12, 1, 1, seed=2)
+    found = run_fused(x, shape, weight, bias)
+    sizes = [x.shape[i] if n == 0 else n for i, n in enumerate(shape)]
+    assert_near(found, by_definition(x, 4, EPSILON, True, weight.flatten(), bias.flatten()).reshape(sizes))
+
+
+@pytest.mark.parametrize("silu", [True, False])
+@pytest.mark.parametrize(("groups", "which"), [(5, "both"), (5, "none"), (4, "weight"), (4, "bias"), (5, "bias")])
+def test_groups_through_channels_and_half_an_affine_part_go_as_they_are_written(groups, which, silu):
+    x = drawn(3, 12, 5, 7)
+    weight = drawn(12, 1, 1, seed=1) if which in ("both", "weight") else None
+    bias = drawn(12, 1, 1, seed=2) if which in ("both", "bias") else None
+
+    def never(*_):
+        raise AssertionError("the norm is for whole channels, with both parts or none")
+
+    found = run_fused(x, (0, 12, 5, 7), weight, bias, groups, silu, never)
+    flat = [None if t is None else t.flatten() for t in (weight, bias)]
+    assert_near(found, by_definition(x, groups, EPSILON, silu, *flat))
+
+
+def test_half_images_as_written_have_statistics_in_float32():
+    x = (50 * drawn(2, 12, 5, 7) + 300).half()
+    assert_near(run_fused(x, (0, 12, 5, 7), groups=5), by_definition(x, 5, EPSILON, True), 3e-3)
+
+
+def test_channels_that_a_reshape_moved_are_scaled_where_they_ended():
+    x, weight, bias = drawn(2, 12, 5, 7), drawn(6, 1, 1, seed=1), drawn(6, 1, 1, seed=2)
+    found = run_fused(x, (0, 6, 10, 7), weight, bias, 3, False)
+    plain = by_definition(x, 3, EPSILON, False).reshape(2, 6, 10, 7)
+    assert_near(found, plain * weight.double() + bias.double())
+
+
+def test_silu_is_x_times_its_sigmoid():
+    x = drawn(2, 3, 5)
+    assert_near(fused(torch_norm)[SILU]({})(x), x.double() / (1 + (-x.double()).exp()))
