@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,21 @@ _RUN = "from leakrt.cli.main import run; run()"
 # Where the tests were started in the background with Ctrl-C ignored, every process they start would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _gpu_threads() -> set[threading.Thread]:
+    return {t for t in threading.enumerate() if t.name.startswith(("leakrt-gpu", "host stream"))}
+
+
+@pytest.fixture(autouse=True)
+def gpu_threads_end():
+    """Fails a test that leaves a GPU's thread, or a stream of a device on host memory, which the next would count."""
+    before = _gpu_threads()
+    yield
+    if _gpu_threads() - before:
+        gc.collect()
+    left = sorted(thread.name for thread in _gpu_threads() - before)
+    assert not left, f"the test left {left}"
 
 
 @pytest.fixture(scope="session")

@@ -188,6 +188,23 @@ def test_closing_in_any_order_frees_the_device(gpus, tiny, image_folder):
             ended() or pytest.fail("it was not refused")
 
 
+def test_a_detector_that_is_forgotten_leaves_the_gpu_at_once(gpus, tiny, image_folder):
+    """Without the garbage collector, which would come late: nothing of it may refer to itself."""
+    gpus.build(tiny, "fp32")
+    paths = find_images(image_folder(3))
+    gc.disable()
+    try:
+        detector = Detector.load(tiny, "tensorrt", threads=1)
+        stream = detector.check_stream(paths, 1)
+        next(stream)
+        detector.analyse(paths[0])
+        assert gpus.held > 0
+        del stream, detector
+        assert gpus.held == 0
+    finally:
+        gc.enable()
+
+
 def test_what_memory_does_not_hold_is_said_and_the_smaller_batch_goes_on(gpus, tiny, reference, image_folder, caplog):
     gpus.build(tiny, "fp32", (1, 256))
     gpus.options = {"limit": 5 << 20}

@@ -28,18 +28,9 @@ def scores(results) -> np.ndarray:
     return np.concatenate([averaged(result).scores for result in results])
 
 
-_others: list[threading.Thread] = []  # that were alive before the test: another one's device, not collected yet
-
-
-@pytest.fixture(autouse=True)
-def threads_before():
-    _others[:] = threading.enumerate()
-
-
 def gpu_threads() -> list[str]:
-    """The threads of runners and streams that this test began and that are alive."""
-    mine = [t for t in threading.enumerate() if t not in _others]
-    return [t.name for t in mine if t.name.startswith(("leakrt-gpu", "host stream"))]
+    """The threads of runners and streams that are alive."""
+    return [t.name for t in threading.enumerate() if t.name.startswith(("leakrt-gpu", "host stream"))]
 
 
 def test_results_come_in_order_whatever_the_slots_and_batches(chain, frames):

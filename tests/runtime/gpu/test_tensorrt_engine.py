@@ -35,6 +35,16 @@ class Library:
         self.graphs = vae_encoder_graph(chain.spec), leak_encoder_graph(chain.spec)
         self.trt = RunningTensorRT(version, self.graphs, self.device._streams)
         self.flavour = DIALECTS[version[0]](self.trt, version)
+        self.blocks: list = []
+
+    def stream_and_memory(self):
+        """A stream, and the address of memory that is freed with `close`."""
+        self.blocks.append(self.device.allocate(1 << 20, "tests"))
+        return self.device.stream(), self.blocks[-1].address
+
+    def close(self) -> None:
+        for block in self.blocks:
+            block.free()
 
     def engine(self, which: int = 0, batches=(1, 4), half=frozenset()) -> TensorRTEngine:
         graph = self.graphs[which]
@@ -48,7 +58,15 @@ class Library:
 
 @pytest.fixture
 def library(chain):
-    return lambda version=NEW: Library(chain, version)
+    made: list[Library] = []
+
+    def make(version: str = NEW) -> Library:
+        made.append(Library(chain, version))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -77,14 +95,14 @@ def test_tensorrt_8_reserves_memory_for_the_largest_profile_since_it_tells_no_ot
 @pytest.mark.parametrize(("version", "engines"), [("8.5.3.1", 2), (NEW, 1)])
 def test_two_contexts_of_one_profile_take_two_engines_only_where_they_must(library, version, engines):
     its = library(version)
-    engine, stream, memory = its.engine(), its.device.stream(), its.device.allocate(1 << 20, "tests")
-    addresses = dict.fromkeys(engine.types, memory.address)
-    bindings = [engine.bind(4, addresses, memory.address, stream) for _ in range(2)]
+    engine, (stream, memory) = its.engine(), its.stream_and_memory()
+    addresses = dict.fromkeys(engine.types, memory)
+    bindings = [engine.bind(4, addresses, memory, stream) for _ in range(2)]
     assert its.trt.deserialized == engines
     for binding in bindings:
         binding.free()
     gc.collect()
-    engine.bind(4, addresses, memory.address, stream).free()  # a freed context's profile is taken again
+    engine.bind(4, addresses, memory, stream).free()  # a freed context's profile is taken again
     assert its.trt.deserialized == engines
 
 
@@ -140,6 +158,6 @@ def test_an_error_of_one_call_is_not_told_of_the_next(library):
 
 
 def run_once(its: Library) -> None:
-    engine, stream, memory = its.engine(), its.device.stream(), its.device.allocate(1 << 20, "tests")
-    binding = engine.bind(1, dict.fromkeys(engine.types, memory.address), memory.address, stream)
+    engine, (stream, memory) = its.engine(), its.stream_and_memory()
+    binding = engine.bind(1, dict.fromkeys(engine.types, memory), memory, stream)
     binding.enqueue(stream)
