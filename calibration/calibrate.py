@@ -30,9 +30,10 @@ from .methods import check_method
 from .packed import pack_weights
 from .qdq import WEIGHT_BITS, rectified_ranges
 from .quantisers import ONNXRUNTIME, quantiser
-from .ranges import RangeSource, collect_ranges
+from .ranges import RangeSource, collect_histograms, collect_ranges
 from .refitting import Refitter
 from .sensitivity import LayerSensitivity, measure_layers, rungs
+from .shift import MAX_SHIFT, REFERENCE_IMAGES, Shift, shift_of
 from .stream import CalibrationImages, Noising, choose_images, images, plain_folder
 from .variant_files import NewVariant, add_variant
 
@@ -54,6 +55,7 @@ class CalibrationOptions:
     range_images: Path | None = None  # take ranges from here instead of the training images
     replace: bool = False  # an int8 variant that is there already
     quantizer: str = ONNXRUNTIME  # what places Q/DQ pairs
+    max_shift: float = MAX_SHIFT  # see `shift`
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class CalibrationResult:
     attempts: tuple[Attempt, ...]
     sensitivities: tuple[LayerSensitivity, ...]
     written: Path | None
+    shift: Shift  # of the images that ranges were taken from
     fp32_ms: Mapping[str, float]  # layer of the VAE encoder to its time on ONNX Runtime
     int8_ms: Mapping[str, float]  # the same in the last attempt
 
@@ -78,8 +81,8 @@ def calibrate(
 ) -> CalibrationResult:
     """Calibrate, refit (None: the fp32 leak encoder is kept), search and write.
 
-    The bundle is untouched unless an attempt passes its gate. Raises UsageError, DataError, BundleError, ModelError,
-    StorageError, MissingExtraError.
+    The bundle is untouched unless an attempt passes its gate. Raises UsageError, DataError (too few images, or such
+    as the detector does not see), BundleError, ModelError, StorageError, MissingExtraError.
     """
     check_method(options.method)
     quantiser(options.quantizer)
@@ -113,6 +116,7 @@ class _Calibration:
         if not self._val:
             raise DataError(f"{data} has no validation images; the gate of an int8 variant is measured on them")
         self._chosen = self._choose()
+        self._shift = self._shifted()
 
     def run(self) -> CalibrationResult:
         ranges = self._ranges(self._vae, "vae_encoder", images, self._chosen.fingerprint)
@@ -145,26 +149,51 @@ class _Calibration:
         times = [
             layer_times(graph, "vae_encoder", self._layers, image, self._options.threads) for graph in (self._vae, vae)
         ]
-        return CalibrationResult(tuple(attempts), sensitivities, written, *times)
+        return CalibrationResult(tuple(attempts), sensitivities, written, self._shift, *times)
 
     def _choose(self) -> CalibrationImages:
         folder = self._options.range_images
         candidates = paths_of(self._listing, "train") if folder is None else plain_folder(folder)
         return choose_images(candidates, self._options.images, self._spec, self._progress)
 
+    def _shifted(self) -> Shift:
+        """How far the chosen images lie from validation images. Raises DataError when that is too far."""
+        folder, limit = self._options.range_images, self._options.max_shift
+        reference = choose_images(self._val, REFERENCE_IMAGES, self._spec, self._progress, least=1)
+        found, expected = (
+            collect_histograms(
+                self._source(self._vae, "vae_encoder", images, chosen, chosen.fingerprint),
+                self._cache,
+                self._options.threads,
+                self._progress,
+            )
+            for chosen in (self._chosen, reference)
+        )
+        advice = "look at the data's train and val folders, which should hold faces of one kind"
+        if folder is not None:
+            advice = f"put faces of that kind into {folder}, or leave out --range-images"
+        shift = shift_of(found, expected, len(reference.paths))
+        shift.require(limit, advice)
+        return shift
+
     def _ranges(self, model: bytes, stem: str, stream: Stream, fingerprint: str) -> dict[str, float]:
         """Of every tensor that `quantise` asks for; `stream` gives what the graph is given of the chosen images."""
-        parsed, paths = parse_graph(model, stem), self._chosen.paths
-        source = RangeSource(
+        source, options = self._source(model, stem, stream, self._chosen, fingerprint), self._options
+        found = collect_ranges(source, options.method, self._cache, options.threads, self._progress)
+        return rectified_ranges(parse_graph(model, stem), found)
+
+    def _source(
+        self, model: bytes, stem: str, stream: Stream, chosen: CalibrationImages, fingerprint: str
+    ) -> RangeSource:
+        parsed = parse_graph(model, stem)
+        return RangeSource(
             model,
             stem,
             self._quantiser.observed(parsed, find_layers(parsed, stem)),
-            lambda first: stream(paths[first:], self._spec.image_size),
-            len(paths),
+            lambda first: stream(chosen.paths[first:], self._spec.image_size),
+            len(chosen.paths),
             fingerprint,
         )
-        found = collect_ranges(source, self._options.method, self._cache, self._options.threads, self._progress)
-        return rectified_ranges(parsed, found)
 
     def _correction_images(self) -> list[Array]:
         return list(images(self._chosen.paths[:CORRECTION_IMAGES], self._spec.image_size))
@@ -232,6 +261,7 @@ class _Calibration:
             "weight_bits": options.weight_bits,
             "images": len(self._chosen.paths),
             "images_fingerprint": self._chosen.fingerprint,
+            "images_shift": self._shift.to_json(options.max_shift),
             "sensitivity": {s.layer.name: round(s.score_error, 6) for s in sensitivities},
         }
         return replace(variant, report=report, fp32_tolerance=examiner.fp32_tolerance)

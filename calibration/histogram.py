@@ -45,6 +45,15 @@ class MagnitudeHistogram:
         """The middle of each bin, float64 [BINS]."""
         return np.asarray((np.arange(BINS) + 0.5) * (self.limit / BINS), np.float64)
 
+    def cumulative(self, limit: float) -> npt.NDArray[np.float64]:
+        """The share of values up to the upper edge of each of `BINS` bins over [0, limit], float64 [BINS].
+
+        `limit` is a power of two and no smaller than this histogram's own; all zeros where nothing was counted.
+        """
+        wider = MagnitudeHistogram(self.limit, self.largest, self.counts.copy())
+        wider._grow(limit)
+        return np.asarray(np.cumsum(wider.counts) / max(self.total, 1), np.float64)
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object; trailing zeros are left out."""
         used = int(np.flatnonzero(self.counts)[-1]) + 1 if self.counts.any() else 0

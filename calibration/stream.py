@@ -34,14 +34,16 @@ class CalibrationImages:
     fingerprint: str  # SHA-256 over the hashes of the files, in order
 
 
-def choose_images(candidates: Sequence[Path], count: int, spec: ModelSpec, progress: Progress) -> CalibrationImages:
+def choose_images(
+    candidates: Sequence[Path], count: int, spec: ModelSpec, progress: Progress, least: int = MIN_IMAGES
+) -> CalibrationImages:
     """At most `count` of the candidates, drawn by the hash of their names, so that folders are mixed evenly.
 
-    Images that can't be read, and those of one flat colour, are passed over. Raises DataError when fewer than 32
+    Images that can't be read, and those of one flat colour, are passed over. Raises DataError when fewer than `least`
     are left, saying how many there are and why the others are no use.
     """
-    if count < MIN_IMAGES:
-        raise DataError(f"{count} images are too few to calibrate on; at least {MIN_IMAGES} are needed (--images)")
+    if count < least:
+        raise DataError(f"{count} images are too few to calibrate on; at least {least} are needed (--images)")
     kept: list[Path] = []
     digests: list[str] = []
     unreadable = flat = 0
@@ -60,8 +62,8 @@ def choose_images(candidates: Sequence[Path], count: int, spec: ModelSpec, progr
         progress("choosing images", len(kept), count)
         if len(kept) == count:
             break
-    if len(kept) < MIN_IMAGES:
-        raise DataError(_too_few(len(kept), unreadable, flat))
+    if len(kept) < least:
+        raise DataError(_too_few(len(kept), least, unreadable, flat))
     return CalibrationImages(tuple(kept), sha256_bytes("\n".join(digests).encode()))
 
 
@@ -98,11 +100,11 @@ def images(paths: Sequence[Path], size: int) -> Iterator[Array]:
         yield preprocess_file(path, size)[None]
 
 
-def _too_few(kept: int, unreadable: int, flat: int) -> str:
+def _too_few(kept: int, least: int, unreadable: int, flat: int) -> str:
     why = []
     if unreadable:
         why.append(f"{unreadable} can't be read")
     if flat:
         why.append(f"{flat} are of one flat colour")
     rest = f" ({', '.join(why)})" if why else ""
-    return f"{kept} usable images{rest}; calibration needs at least {MIN_IMAGES} images of faces"
+    return f"{kept} usable images{rest}; calibration needs at least {least} images of faces"

@@ -12,8 +12,7 @@ from .console import ConsoleProgress, coloured, printable, table
 
 if TYPE_CHECKING:
     from ..calibration.attempts import Attempt
-    from ..calibration.calibrate import CalibrationResult
-    from ..calibration.gate import Limits
+    from ..calibration.calibrate import CalibrationOptions, CalibrationResult
     from ..calibration.refitting import Refitter
 
 
@@ -33,6 +32,9 @@ def calibrate(
     range_images: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Take ranges from these images instead.")
     ] = None,
+    max_shift: Annotated[
+        float, typer.Option(help="Share of a layer's values that may lie elsewhere than on validation images.")
+    ] = 0.2,
     weight_bits: Annotated[
         int, typer.Option(help="7, exact on every CPU; 8 where every CPU that runs it has int8 dot products (VNNI).")
     ] = 7,
@@ -57,14 +59,16 @@ def calibrate(
 
     _check_choices(method, quantizer, weight_bits)
     refitter = _refitter(bundle, run) if refit else None
-    threads, limits = resolve_threads(threads), Limits(max_drop)
-    options = CalibrationOptions(images, method, limits, weight_bits, threads, range_images, replace, quantizer)
+    threads = resolve_threads(threads)
+    options = CalibrationOptions(
+        images, method, Limits(max_drop), weight_bits, threads, range_images, replace, quantizer, max_shift
+    )
     cache = cache_folder() / "ranges"
     with ConsoleProgress() as progress:
         result = run_calibration(bundle, data, options, refitter, installed(threads), cache, progress)
     if plot is not None:
         _draw(plot, result)
-    return _tell(result, limits, json)
+    return _tell(result, options, json)
 
 
 def _check_choices(method: str, quantizer: str, weight_bits: int) -> None:
@@ -100,25 +104,26 @@ def _draw(path: Path, result: CalibrationResult) -> None:
     sensitivity_picture(path, result.sensitivities, last.float_layers, result.fp32_ms, result.int8_ms)
 
 
-def _tell(result: CalibrationResult, limits: Limits, json: bool) -> int:
+def _tell(result: CalibrationResult, options: CalibrationOptions, json: bool) -> int:
     """Print what came of it; the exit code."""
     import json as json_module
 
-    print(json_module.dumps(_to_json(result, limits)) if json else _report(result))
+    print(json_module.dumps(_to_json(result, options)) if json else _report(result, options))
     if result.written is None:
         print("leakrt: no attempt passed its gate; the bundle stays as it was", file=sys.stderr)
     return 0 if result.written else 1
 
 
-def _to_json(result: CalibrationResult, limits: Limits) -> dict[str, object]:
+def _to_json(result: CalibrationResult, options: CalibrationOptions) -> dict[str, object]:
     return {
         "written": None if result.written is None else str(result.written),
+        "images_shift": result.shift.to_json(options.max_shift),
         "attempts": [
             {
                 "int8_share": a.share,
                 "float_layers": list(a.float_layers),
                 "leak_encoder_int8": a.leak_int8,
-                "backends": {name: found.to_json(limits) for name, found in a.backends.items()},
+                "backends": {name: found.to_json(options.limits) for name, found in a.backends.items()},
                 "failures": list(a.failures),
             }
             for a in result.attempts
@@ -138,7 +143,7 @@ def _to_json(result: CalibrationResult, limits: Limits) -> dict[str, object]:
     }
 
 
-def _report(result: CalibrationResult) -> str:
+def _report(result: CalibrationResult, options: CalibrationOptions) -> str:
     rows = [("layer alone in int8", "of the work", "latents", "scores", "labels moved", "fp32 ms", "as shipped")]
     rows += [
         (
@@ -152,7 +157,11 @@ def _report(result: CalibrationResult) -> str:
         )
         for s in result.sensitivities
     ]
-    return "\n".join([table(rows), *map(_attempt, result.attempts)])
+    elsewhere = (
+        f"images: up to {result.shift.share:.1%} of a layer's values lie elsewhere than on validation images "
+        f"(at most {options.max_shift:.0%})"
+    )
+    return "\n".join([elsewhere, table(rows), *map(_attempt, result.attempts)])
 
 
 def _attempt(attempt: Attempt) -> str:

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from bundles import TINY_SPEC, labelled_noise, noise_image, random_bundle
 
@@ -10,6 +11,8 @@ from PIL import Image
 from leakrt.calibration.calibrate import CalibrationOptions, calibrate
 from leakrt.calibration.gate import Limits
 from leakrt.calibration.measuring import onnxruntime_only
+from leakrt.calibration.methods import METHODS
+from leakrt.calibration.shift import MAX_SHIFT
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import BundleError, DataError, UsageError
 from leakrt.core.progress import silent
@@ -105,6 +108,27 @@ def test_too_few_images_and_a_flat_colour_are_refused_with_the_number_wanted(bun
         Image.new("RGB", (64, 64), (i, 90, 20)).save(flat / f"{i}.png")
     with pytest.raises(DataError, match=r"0 usable images \(40 are of one flat colour\)"):
         run(bundle, data, tmp_path / "cache", range_images=flat)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_images_of_the_run_are_of_its_kind_by_every_method_and_the_manifest_tells(
+    bundle, data, tmp_path, any_speed, method
+):
+    result = run(bundle, data, tmp_path / "cache", method=method, images=32)
+    assert result.shift.share < MAX_SHIFT
+    assert result.shift.images == 64
+    told = Bundle(bundle).provenance["variants"]["int8"]["images_shift"]
+    assert told == {"share": result.shift.share, "limit": MAX_SHIFT, "tensor": result.shift.tensor, "images": 64}
+
+
+def test_training_images_of_another_kind_than_the_validation_images_are_refused(bundle, tmp_path):
+    data = labelled_noise(tmp_path / "data", SPEC.class_names, {"train": 14, "val": 24})
+    for path in (data / "train").rglob("*.png"):
+        Image.fromarray(np.asarray(Image.open(path)) // 8).save(path)
+    before = files_of(bundle)
+    with pytest.raises(DataError, match="look at the data's train and val folders"):
+        run(bundle, data, tmp_path / "cache")
+    assert files_of(bundle) == before
 
 
 def test_a_method_that_does_not_exist_is_refused_before_anything_runs(bundle, data, tmp_path):

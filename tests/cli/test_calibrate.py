@@ -117,6 +117,9 @@ def flat(i):
     return np.full((40, 40, 3), (i, 90, 20), np.uint8)
 
 
+OTHER_KIND = "the calibration images are not of the kind that the detector sees"
+
+
 def already(bundle):
     opened = Bundle(bundle)
     files = {name: opened.read(name) for name in opened.file_sizes}
@@ -164,6 +167,14 @@ def bad_inputs():
         ("few_images", nothing, lambda t: ["--range-images", folder_of(t / "f", 31, small)], 1, "31 usable images"),
         ("few_asked_for", nothing, lambda t: ["--images", 31], 1, "at least 32 are needed"),
         ("flat", nothing, lambda t: ["--range-images", folder_of(t / "f", 40, flat)], 1, "40 are of one flat colour"),
+        ("other_kind", nothing, lambda t: ["--range-images", folder_of(t / "f", 40, chequers)], 1, OTHER_KIND),
+        (
+            "other_kind_and_a_refit",
+            nothing,
+            lambda t: ["--refit", "--run", tiny_run() / "run", "--range-images", folder_of(t / "f", 40, chequers)],
+            1,
+            OTHER_KIND,
+        ),
         ("int8_already", already, lambda t: [], 1, "has an int8 variant already; give --replace"),
         ("quantised_graph", quantised_inside, lambda t: [], 1, "quantised already"),
         ("foreign_operator", foreign_operator, lambda t: [], 1, "can't treat the operators com.microsoft.Gelu"),
@@ -173,6 +184,11 @@ def bad_inputs():
         ("no_run", nothing, lambda t: ["--refit"], 2, "--run RUN, or --no-refit"),
         ("foreign_run", nothing, lambda t: ["--refit", "--run", t], 1, "is not a training run"),
     ]
+
+
+def chequers(i):
+    """Black and white blocks: the run's own images are of noise."""
+    return np.kron(np.random.default_rng(i).integers(0, 2, (5, 6, 3)) * 255, np.ones((8, 8, 1))).astype(np.uint8)
 
 
 def small(i):
@@ -200,12 +216,25 @@ def test_images_of_mixed_sizes_and_kinds_are_calibrated_on_and_broken_ones_passe
     folder = tmp_path / "mixed"
     folder.mkdir()
     for i in range(45):
-        picture = Image.fromarray(texture(CLASSES[i % 3], i, size=33 + 5 * i))
-        picture.save(folder / f"{i:03d}.{'jpg' if i % 2 else 'png'}")
+        picture = Image.fromarray(texture(CLASSES[i % 3], i))
+        picture.resize((33 + 5 * i, 35 + 4 * i)).save(folder / f"{i:03d}.{'jpg' if i % 2 else 'png'}")
     (folder / "broken.png").write_bytes(b"\x89PNG")
     done = leakrt("calibrate", bundle, data(), "--no-refit", *FAST, "--max-drop", 1, "--range-images", folder, "--json")
     assert "Traceback" not in done.err
     assert json.loads(done.out)["attempts"]
+
+
+def test_pictures_of_another_kind_are_taken_when_told_and_the_manifest_says_how_far_they_lie(
+    leakrt, bundle, any_speed, tmp_path
+):
+    pictures = folder_of(tmp_path / "chequers", 40, chequers)
+    options = ("--no-refit", *FAST, "--max-drop", 1, "--range-images", pictures, "--max-shift", 1, "--json")
+    done = leakrt("calibrate", bundle, data(), *options)
+    told = json.loads(done.out)["images_shift"]
+    assert told["limit"] == 1.0
+    assert told["share"] > 0.2
+    if done.code == 0:
+        assert Bundle(bundle).provenance["variants"]["int8"]["images_shift"] == told
 
 
 def labelled(root, **counts):
