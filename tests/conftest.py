@@ -111,6 +111,23 @@ def leakrt(monkeypatch, capsys):
 
 
 @pytest.fixture
+def gpus(monkeypatch, tmp_path):
+    """Two GPUs of host memory for the backend `tensorrt`, and an engine cache; see `host_chain.HostGpus`.
+
+    A test must leave nothing on them.
+    """
+    pytest.importorskip("onnx", reason="the stand-in for TensorRT needs onnx")
+    pytest.importorskip("filelock", reason="the engine cache needs filelock (extra tensorrt)")
+    from host_chain import VERSION, HostGpus
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    made = HostGpus(monkeypatch, 2, VERSION)
+    yield made
+    gc.collect()
+    assert made.held == 0
+
+
+@pytest.fixture
 def start_leakrt():
     """Starts `leakrt ARGUMENTS` as a process of its own; ended at the latest with the test."""
     started: list[subprocess.Popen] = []

@@ -6,7 +6,6 @@ import gc
 import json
 import logging
 import math
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -19,7 +18,7 @@ pytest.importorskip("filelock", reason="the engine cache needs filelock (extra t
 from bundles import leak_encoder
 from engine_records import GPU
 from guarded import BRIGHT, SPEC, frames, guarded_bundle
-from host_chain import VERSION, HostGpus
+from host_chain import VERSION
 
 from leakrt import Detector
 from leakrt.core.errors import BackendError, BundleError, EngineError, ParityError, UsageError
@@ -37,19 +36,6 @@ GATED = {"fp16": {"onnxruntime": {"passed": True}}, "int8": {"onnxruntime": {"pa
 
 
 @pytest.fixture
-def gpus(monkeypatch, tmp_path):
-    """Two GPUs; nothing of them is left when a test ends."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    gc.collect()
-    before = gpu_threads()
-    made = HostGpus(monkeypatch, 2, VERSION)
-    yield made
-    gc.collect()
-    assert made.held == 0
-    assert not gpu_threads() - before
-
-
-@pytest.fixture
 def detector(gpus, tiny):
     """The tiny bundle on the first of them, two batch sizes."""
     gpus.build(tiny, "fp32", (1, 4))
@@ -61,10 +47,6 @@ def detector(gpus, tiny):
 @pytest.fixture
 def reference(tiny):
     return Detector.load(tiny, "onnxruntime", threads=1)
-
-
-def gpu_threads() -> set[threading.Thread]:
-    return {t for t in threading.enumerate() if t.name.startswith(("leakrt-gpu", "host stream"))}
 
 
 def scores(verdicts) -> np.ndarray:
