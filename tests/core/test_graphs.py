@@ -25,10 +25,19 @@ def test_the_graphs_follow_the_spec():
     ]
 
 
-def test_what_fits_passes():
-    VAE.check_declared([IMAGE], [LATENT])
-    VAE.check_declared([("image", [None, 3, 64, 64])], [("latent", [None, "c", None, None])])  # outputs may be open
+@pytest.mark.parametrize("batch", ["batch", None])
+@pytest.mark.parametrize("rest", [[4, 8, 8], ["c", None, None], [4, None, 8]])  # outputs may be open
+def test_what_fits_passes_and_with_one_dimension_off_it_does_not(batch, rest):
+    VAE.check_declared([("image", [batch, 3, 64, 64])], [("latent", [batch, *rest])])
+    for place in range(3):
+        with pytest.raises(ModelError, match="latent has shape"):
+            VAE.check_declared([IMAGE], [("latent", [batch, *rest[:place], 5, *rest[place + 1 :]])])
+
+
+def test_a_result_of_the_tensors_shape_passes_at_its_batch_alone():
     VAE.check_shape(VAE.outputs[0], (5, 4, 8, 8), 5)
+    with pytest.raises(ModelError, match=r"where latent \[B, 4, 8, 8\] is needed \(B = 4\)"):
+        VAE.check_shape(VAE.outputs[0], (5, 4, 8, 8), 4)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ from leakrt.core.images import decode_image, find_images
 from leakrt.runtime.explain import GateEvidence, explain
 from leakrt.runtime.explain_picture import HEIGHT, WIDTH, draw_png
 
+RED = (0, 0, 255)  # BGR
+CARDS = [(24, 24, 392, 468), (440, 24, 776, 468), (24, 516, 392, 320), (440, 516, 376, 320), (840, 516, 376, 320)]
+
 
 @pytest.fixture
 def explanation(tiny, image_folder):
@@ -30,9 +33,9 @@ def test_it_is_the_same_picture_every_time(explanation):
 
 
 def test_the_judged_pixels_are_in_it(explanation):
-    red = replace(explanation, pixels=np.full((50, 50, 3), (0, 0, 255), np.uint8))
-    assert (drawn(red) == (0, 0, 255)).all(axis=2).sum() > 30_000
-    assert not (drawn(explanation) == (0, 0, 255)).all(axis=2).any()
+    red = replace(explanation, pixels=np.full((50, 50, 3), RED, np.uint8))
+    assert (drawn(red) == RED).all(axis=2).sum() > 30_000
+    assert not (drawn(explanation) == RED).all(axis=2).any()
 
 
 def test_a_larger_share_draws_a_longer_bar(explanation):
@@ -47,15 +50,28 @@ def test_a_larger_share_draws_a_longer_bar(explanation):
     assert length(0.9) > 1.5 * length(0.55)
 
 
-@pytest.mark.parametrize("shape", [(40, 900), (900, 40), (33, 33)])
-def test_odd_shapes_fit(explanation, shape):
-    drawn(replace(explanation, pixels=np.zeros((*shape, 3), np.uint8)))
+@pytest.mark.parametrize("shape", [(40, 900), (900, 40), (33, 33), (1, 301)])
+def test_odd_shapes_are_drawn_whole_and_undistorted(explanation, shape):
+    picture = drawn(replace(explanation, pixels=np.full((*shape, 3), RED, np.uint8)))
+    scale = min(260 / shape[0], 348 / shape[1], 4)
+    size = [max(1, round(side * scale)) for side in shape]
+    rows, columns = np.nonzero((picture == RED).all(axis=2))
+    assert [np.ptp(rows) + 1, np.ptp(columns) + 1] == size
+    assert len(rows) == size[0] * size[1]
+    assert 24 < rows.min() <= rows.max() < 492
+    assert 24 < columns.min() <= columns.max() < 416
 
 
-@pytest.mark.parametrize("kind", ["real", "generator", "unknown", "abstain"])
-def test_every_kind_of_verdict_has_its_headline(explanation, kind):
-    label = explanation.winner if kind in ("real", "generator") else kind
-    drawn(replace(explanation, verdict=replace(explanation.verdict, verdict=kind, label=label)))
+def test_every_kind_of_verdict_has_its_headline_and_colour(explanation):
+    pictures = {}
+    for kind in ("real", "generator", "unknown", "abstain"):
+        label = explanation.winner if kind in ("real", "generator") else kind
+        pictures[kind] = drawn(replace(explanation, verdict=replace(explanation.verdict, verdict=kind, label=label)))
+    headlines = [picture[325:395, 46:395] for picture in pictures.values()]
+    assert len({headline.tobytes() for headline in headlines}) == 4
+    assert len({tuple(headline[20, 3]) for headline in headlines}) == 4
+    rest = [np.delete(picture, np.s_[320:420], axis=0) for picture in pictures.values()]
+    assert all(np.array_equal(other, rest[0]) for other in rest)
 
 
 def test_long_and_strange_names_and_many_classes_and_steps_fit(explanation):
@@ -68,7 +84,13 @@ def test_long_and_strange_names_and_many_classes_and_steps_fit(explanation):
         path="x" * 300,
     )
     gates = tuple(GateEvidence(i, 0.5, 0.0) for i in range(12))
-    drawn(replace(explanation, verdict=verdict, winner="w" * 200, gates=gates))
+    picture = drawn(replace(explanation, verdict=verdict, winner="w" * 200, runner_up="r" * 200, gates=gates))
+    between = np.ones(picture.shape[:2], bool)
+    for x, y, width, height in CARDS:
+        between[y : y + height + 1, x : x + width + 1] = False
+        edges = [picture[y + 20 : y + height - 20, slice(*at)] for at in ((x + 2, x + 18), (x + width - 18, x + width))]
+        assert all((edge == 255).all() for edge in edges)
+    assert (picture[between] == picture[0, 0]).all()
 
 
 def test_a_thumbnail_that_is_no_image_is_left_out(explanation):

@@ -103,3 +103,4 @@ def test_bindings_and_engines_are_freed_twice_without_harm(opened):
     binding = engine.bind(1, memory.at, memory.work, device.stream())
     for one in (binding, binding, engine, engine, memory):
         one.free()
+    assert device.held() == 0
