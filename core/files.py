@@ -100,6 +100,19 @@ def cache_folder() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "leakrt"
 
 
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The bytes of a file from outside, never more than `limit` of them in memory.
+
+    Raises OSError, also for a file that has more: its `strerror` says so.
+    """
+    with open(path, "rb") as handle:
+        data = handle.read(limit + 1)
+    if len(data) > limit:
+        most = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit} bytes"
+        raise OSError(errno.EFBIG, f"it has more than {most}", str(path))
+    return data
+
+
 def sha256_bytes(data: bytes | memoryview) -> str:
     """SHA-256 of `data`, in hex."""
     return hashlib.sha256(data).hexdigest()

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.errors import EngineError, StorageError, UsageError
-from ..core.files import atomic_write, cache_folder, sha256_bytes, storage_error
+from ..core.files import atomic_write, cache_folder, read_bounded, sha256_bytes, storage_error
 from .index import Entry, Index, index_lock, make_root, read_index, try_engine_lock, write_index
 from .key import EngineKey, Wanted, misfit
 from .record import RECORD_LIMIT, EngineRecord
@@ -268,13 +268,9 @@ def _engines_of(root: Path) -> set[str]:
 
 def _read(path: Path, limit: int) -> bytes:
     try:
-        with open(path, "rb") as handle:
-            data = handle.read(limit + 1)
+        return read_bounded(path, limit)
     except OSError as error:
         raise EngineError(f"{path.name} can't be read ({error.strerror})") from error
-    if len(data) > limit:
-        raise EngineError(f"{path.name} is larger than {limit} bytes")
-    return data
 
 
 def _folder_size(root: Path) -> int:

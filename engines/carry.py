@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import EngineError, StorageError
-from ..core.files import atomic_folder, sha256_bytes
+from ..core.files import atomic_folder, read_bounded, sha256_bytes
 from ..core.progress import Progress
 from .build import usable_here
 from .cache import EngineCache
@@ -134,15 +134,11 @@ def _read(file: Path, limit: int, folder: Path) -> bytes:
     try:
         if file.is_symlink():
             raise EngineError(f"{folder}: {file.name} is a link; copy the file itself")
-        with open(file, "rb") as handle:
-            data = handle.read(limit + 1)
+        return read_bounded(file, limit)
     except OSError as error:
         raise EngineError(
             f"{folder}: {file.name} can't be read ({error.strerror}); a folder of `leakrt build --out` is needed"
         ) from error
-    if len(data) > limit:
-        raise EngineError(f"{folder}: {file.name} is larger than {limit} bytes")
-    return data
 
 
 def _check_target(out: Path) -> None:

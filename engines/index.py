@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..core.errors import EngineError, require
-from ..core.files import atomic_write, storage_error
+from ..core.files import atomic_write, read_bounded, storage_error
 from ..core.progress import Progress, silent
 from .key import read_fields
 
@@ -53,8 +53,7 @@ def read_index(root: Path) -> Index:
     path = root / INDEX
     _check_owner(root)
     try:
-        with open(path, "rb") as handle:
-            raw = handle.read(_LIMIT + 1)
+        raw = read_bounded(path, _LIMIT)
     except FileNotFoundError:
         return Index()
     except OSError as error:
@@ -62,7 +61,7 @@ def read_index(root: Path) -> Index:
     _check_owner(path)
     try:
         data = json.loads(raw)
-        if not isinstance(data, dict) or data.get("format") != _FORMAT or len(raw) > _LIMIT:
+        if not isinstance(data, dict) or data.get("format") != _FORMAT:
             raise EngineError("another format")
         engines = {key: _entry(key, value) for key, value in data["engines"].items()}
         timing = {str(name): str(digest) for name, digest in data["timing"].items() if _SHA256.fullmatch(str(digest))}

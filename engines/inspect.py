@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import EngineError, LeakRTError
+from ..core.files import read_bounded
 from .cache import EngineCache
 from .device import list_devices, use_device
 from .flavour import Flavour
@@ -95,11 +96,10 @@ def _unopened(path: Path, record: EngineRecord, closed: str) -> EngineReport:
 def _read_record(path: Path) -> EngineRecord:
     described = path.with_suffix(".json")
     try:
-        with open(described, "rb") as handle:
-            raw = handle.read(RECORD_LIMIT + 1)
+        raw = read_bounded(described, RECORD_LIMIT)
     except OSError as error:
         raise EngineError(
-            f"{path} has no {described.name} beside it ({error.strerror}); LeakRT reads engines that it built"
+            f"{path} has no {described.name} beside it to read ({error.strerror}); LeakRT reads engines that it built"
         ) from error
     return EngineRecord.from_bytes(raw, str(described))
 

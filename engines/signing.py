@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import EngineError, UsageError, require
-from ..core.files import atomic_write, storage_error
+from ..core.files import atomic_write, read_bounded, storage_error
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -122,8 +122,7 @@ def _check_private(path: Path) -> None:
 
 def _read(path: Path) -> bytes:
     try:
-        with open(path, "rb") as handle:
-            return handle.read(_KEY_LIMIT)
+        return read_bounded(path, _KEY_LIMIT)
     except OSError as error:
         raise EngineError(f"{path} can't be read ({error.strerror})") from error
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import BackendError, ModelError
+from ..core.files import read_bounded
 from ..core.verdict import Face
 
 Frame = npt.NDArray[np.uint8]
@@ -40,12 +41,9 @@ class FaceFinder:
 
     def _create(self, model: Path) -> Any:
         try:
-            with open(model, "rb") as handle:
-                data = handle.read(_MODEL_LIMIT + 1)
+            data = read_bounded(model, _MODEL_LIMIT)
         except OSError as error:
             raise ModelError(f"{model}: the face model can't be read ({error.strerror or error})") from error
-        if len(data) > _MODEL_LIMIT:
-            raise ModelError(f"{model}: not a YuNet face model (more than {_MODEL_LIMIT >> 20} MiB)")
         buffer = np.frombuffer(data, np.uint8)
         try:
             detector = self._cv2.FaceDetectorYN.create(

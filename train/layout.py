@@ -27,6 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ..core.errors import DataError
+from ..core.files import read_bounded
 from ..core.images import find_images
 
 Split = Literal["train", "val", "test"]
@@ -119,9 +120,7 @@ def _from_split_file(root: Path) -> list[Assignment]:
 
 def _read_split_file(path: Path) -> dict[str, object]:
     try:
-        if path.stat().st_size > _SPLIT_FILE_LIMIT:
-            raise DataError(f"{path} has more than {_SPLIT_FILE_LIMIT >> 20} MiB")
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_bounded(path, _SPLIT_FILE_LIMIT))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} can't be read as JSON ({error})") from error
     if not isinstance(data, dict):

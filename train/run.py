@@ -24,7 +24,7 @@ import torch
 
 from ..core.errors import BundleError, CheckpointError, DataError, LeakRTError
 from ..core.fields import mistyped
-from ..core.files import atomic_write
+from ..core.files import atomic_write, read_bounded
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
 from .checkpoint import Checkpoint
@@ -238,11 +238,7 @@ def _check_present(missing: Sequence[Wanted]) -> None:
 
 def _read_json(path: Path, limit: int) -> Any:
     try:
-        with open(path, "rb") as handle:
-            data = handle.read(limit + 1)
-        if len(data) > limit:
-            raise CheckpointError(f"{path} has more than {limit >> 20} MiB; {_AGAIN}")
-        return json.loads(data)
+        return json.loads(read_bounded(path, limit))
     except OSError as error:
         raise CheckpointError(f"{path} can't be read ({error.strerror}); {_AGAIN}") from error
     except (ValueError, RecursionError) as error:

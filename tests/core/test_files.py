@@ -175,3 +175,23 @@ def test_the_cache_follows_the_xdg_specification(monkeypatch, tmp_path):
     for ignored in ("", "relative/path"):
         monkeypatch.setenv("XDG_CACHE_HOME", ignored)
         assert files.cache_folder() == tmp_path / ".cache" / "leakrt"
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "said"), [(0, 0, ""), (5, 5, ""), (6, 5, "5 bytes"), (1 << 21, 1 << 20, "1 MiB")]
+)
+def test_a_file_is_read_whole_or_refused_with_what_it_may_have(tmp_path, size, limit, said):
+    data = os.urandom(size)
+    (tmp_path / "x").write_bytes(data)
+    if not said:
+        assert files.read_bounded(tmp_path / "x", limit) == data
+        return
+    with pytest.raises(OSError, match="it has more than") as error:
+        files.read_bounded(tmp_path / "x", limit)
+    assert error.value.strerror == f"it has more than {said}"
+    assert error.value.filename == str(tmp_path / "x")
+
+
+def test_a_file_without_end_is_not_read_to_it():
+    with pytest.raises(OSError, match="it has more than 1000 bytes"):
+        files.read_bounded(Path("/dev/zero"), 1000)

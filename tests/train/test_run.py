@@ -172,7 +172,7 @@ def test_items_that_are_no_list_of_images_are_told(folder, data):
 def test_a_run_json_of_hostile_size_is_not_read(folder):
     with open(folder / "run.json", "r+b") as handle:
         handle.truncate((4 << 20) + 1)  # sparse: takes no disk
-    refused(folder, r"run\.json has more than 4 MiB")
+    refused(folder, r"run\.json can't be read \(it has more than 4 MiB\)")
 
 
 _OPEN_AND_BUILD = """
