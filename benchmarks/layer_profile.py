@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from leakrt.core.unsigned_codes import codes_for_this_cpu
+from leakrt.export.sessions import profile_kernels
 from leakrt.runtime.backends.openvino import settings
 from leakrt.runtime.backends.openvino_graph import hide_scales, open_core
 
@@ -33,23 +30,8 @@ class Cost:
 
 def on_onnxruntime(model: bytes, value: Array, threads: int) -> list[Cost]:
     """Kernels of a graph whose one input is `value`, as ONNX Runtime optimises it."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    options.enable_profiling = True
-    with tempfile.TemporaryDirectory() as folder:
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = ort.InferenceSession(codes_for_this_cpu(model), options, providers=["CPUExecutionProvider"])
-        for _ in range(WARM + RUNS):
-            session.run(None, {session.get_inputs()[0].name: value})
-        events = json.loads(Path(session.end_profiling()).read_bytes())
-    kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
-    kernels.sort(key=lambda e: int(e["ts"]))  # so that the runs follow one another
-    return _medians(
-        (e["name"].removesuffix("_kernel_time"), str(e["args"]["op_name"]), "", e["dur"] / 1e3) for e in kernels
-    )
+    runs = profile_kernels("graph", model, value, threads, WARM + RUNS)
+    return _medians((kernel.name, kernel.operator, "", kernel.milliseconds) for run in runs for kernel in run)
 
 
 def on_openvino(model: bytes, value: Array, threads: int) -> list[Cost]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +18,25 @@ from ..core.outputs import LeakOutputs
 from ..core.unsigned_codes import codes_for_this_cpu
 
 _FATAL = 4
+_KERNEL = "_kernel_time"  # how the profiler's events of kernels end
 
 Array = npt.NDArray[np.float32]
 
 
-def open_session(name: str, model: bytes, threads: int, optimised: bool = True) -> Any:
-    """A session on the CPU, as the runtime opens it. Raises ModelError naming `name`."""
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel of a run, as ONNX Runtime's profiler names it."""
+
+    name: str  # of a node of the graph, or what it was fused from
+    operator: str
+    milliseconds: float
+
+
+def open_session(name: str, model: bytes, threads: int, optimised: bool = True, profile: str = "") -> Any:
+    """A session on the CPU, as the runtime opens it; `profile`: how the name of its profile begins, empty for none.
+
+    Raises ModelError naming `name`.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -27,6 +44,8 @@ def open_session(name: str, model: bytes, threads: int, optimised: bool = True) 
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
     options.enable_cpu_mem_arena = False  # the arena keeps the largest it ever held
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, profile
     if not optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
@@ -41,6 +60,32 @@ def run_session(name: str, session: Any, outputs: Sequence[str], feed: dict[str,
         return list(session.run(list(outputs), feed))
     except Exception as error:  # as above
         raise ModelError(f"{name}: ONNX Runtime can't run it ({one_line(error)})") from error
+
+
+def profile_kernels(name: str, model: bytes, value: Array, threads: int, runs: int) -> list[list[Kernel]]:
+    """What ONNX Runtime's own profiler says of each of so many runs of a graph whose one input is `value`.
+
+    Raises ModelError naming `name`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        session = open_session(name, model, threads, profile=str(Path(folder) / "profile"))
+        (output, *_), (given,) = session.get_outputs(), session.get_inputs()
+        for _ in range(runs):
+            run_session(name, session, [output.name], {given.name: value})
+        events = json.loads(Path(session.end_profiling()).read_bytes())
+    return _by_run(events)
+
+
+def _by_run(events: Sequence[dict[str, Any]]) -> list[list[Kernel]]:
+    """Kernels run by run: the event of a run is written behind its kernels."""
+    found: list[list[Kernel]] = [[]]
+    for event in sorted(events, key=lambda e: int(e["ts"]) + int(e["dur"])):
+        if event["name"] == "model_run":
+            found.append([])
+        elif event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
+            operator = str(event["args"]["op_name"])
+            found[-1].append(Kernel(event["name"].removesuffix(_KERNEL), operator, event["dur"] / 1e3))
+    return [run for run in found if run]
 
 
 class GraphRunner:

@@ -10,7 +10,7 @@ from bundles import TINY_SPEC, leak_encoder, vae_encoder
 
 from leakrt.core.errors import ModelError
 from leakrt.core.graphs import leak_encoder_graph, vae_encoder_graph
-from leakrt.export.sessions import GraphRunner, Variant, one_line, open_session, run_session
+from leakrt.export.sessions import GraphRunner, Variant, one_line, open_session, profile_kernels, run_session
 
 RNG = np.random.default_rng(2)
 VAE, LEAK = vae_encoder(TINY_SPEC), leak_encoder(TINY_SPEC, RNG.standard_normal((3, 2, 12)).astype(np.float32))
@@ -52,6 +52,22 @@ def test_a_variant_takes_an_image_to_its_outputs(images):
     outputs = variant.leak_encoder(np.stack([latent] * 3, axis=1))
     assert outputs.scores.shape == (5, 3)
     assert outputs.step_weights.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+
+
+def test_each_run_is_profiled_kernel_by_kernel(images):
+    runs = profile_kernels("vae_encoder", VAE, images[:1], 1, 4)
+    assert len(runs) == 4
+    assert [[(k.name, k.operator) for k in run] for run in runs[1:]] == [[(k.name, k.operator) for k in runs[0]]] * 3
+    assert "Conv" in {kernel.operator.removeprefix("Fused") for kernel in runs[0]}
+    assert all(kernel.milliseconds >= 0 for run in runs for kernel in run)
+    assert sum(kernel.milliseconds for kernel in runs[-1]) > 0
+
+
+def test_no_profile_is_left_behind(images, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    profile_kernels("vae_encoder", VAE, images[:1], 1, 1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bytes_that_are_no_graph_are_refused_by_name_and_say_nothing_else(capfd):
