@@ -22,6 +22,17 @@ def session(model: bytes) -> Any:
     return ort.InferenceSession(model, providers=["CPUExecutionProvider"])
 
 
+def half_output(model: bytes, name: str) -> bytes:
+    """The graph with its last node's output, of that name, cast to float16."""
+    import onnx
+
+    parsed, half = onnx.load_model_from_string(model), onnx.TensorProto.FLOAT16
+    parsed.graph.node[-1].output[0] = "inner"
+    parsed.graph.node.append(onnx.helper.make_node("Cast", ["inner"], [name], to=half))
+    parsed.graph.output[0].type.tensor_type.elem_type = half
+    return parsed.SerializeToString()
+
+
 def check_declared(model: bytes, graph: GraphSpec) -> None:
     """Names and shapes are those of the format, all fixed but the batch."""
     loaded = session(model)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from density_checks import assert_far_is_finite_and_right, assert_what_is_not_finite_shows, points
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leakrt import _core
 from leakrt.core.density import log_density_reference
-
-
-def points(batch, count, dimension, scale=1.0, key=0):
-    rng = np.random.default_rng(key)
-    x = rng.normal(scale=scale, size=(batch, dimension)).astype(np.float32)
-    return x, rng.normal(scale=scale, size=(count, dimension)).astype(np.float32)
 
 
 @settings(deadline=None, max_examples=60)
@@ -41,21 +36,11 @@ def test_neither_batch_nor_threads_change_a_bit():
 
 
 def test_far_from_the_support_it_stays_finite_and_right():
-    x, support = np.full((1, 128), 1e4, np.float32), np.zeros((700, 128), np.float32)
-    density = _core.kde_log_density(x, support, 0.1)
-    np.testing.assert_allclose(density, log_density_reference(x, support, 0.1), rtol=1e-12)
+    assert_far_is_finite_and_right(_core.kde_log_density)
 
 
 def test_what_is_not_finite_shows_in_the_density():
-    _, support = points(0, 600, 5)
-    x = np.zeros((3, 5), np.float32)
-    x[0, 2], x[1, 2] = np.nan, np.inf
-    density = _core.kde_log_density(x, support, 0.5)
-    assert np.isnan(density[0])
-    assert density[1] == -np.inf
-    assert np.isfinite(density[2])
-    support[300, 1] = np.nan
-    assert np.isnan(_core.kde_log_density(x, support, 0.5)).all()
+    assert_what_is_not_finite_shows(_core.kde_log_density)
 
 
 def test_it_writes_into_out():
