@@ -23,7 +23,8 @@ from ..train.thresholds import ValidationOutputs, fit_decision
 from .fp16_search import IslandSearch, Step, score_margins, search_images
 from .gate import FP16_LIMITS, Comparison, Judged, Limits, compare, judge_all
 from .labelled import labelled, labels_of, paths_of
-from .measuring import Backends, Runner, load_variant, run_images, speedup
+from .measuring import Backends, Runner, load_variant, run_images, whole_way
+from .speed import Speedup
 from .stream import images, preprocess_file
 from .variant_files import NewVariant, add_variant
 
@@ -51,7 +52,7 @@ class HalfAttempt:
     step: Step
     gates: dict[str, Comparison]  # backend, or ROUNDED, to what was measured
     failures: tuple[str, ...]  # on ONNX Runtime or rounded; empty: the gate holds
-    speedups: Mapping[str, float] = field(default_factory=dict)  # backend to fp32's time over this one's
+    speedups: Mapping[str, Speedup] = field(default_factory=dict)  # of each backend
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class _HalfExport:
         gates = {ROUNDED: self._compare(reference, self._rounded(step), variant)}
         gates[_REFERENCE] = self._compare(reference, outputs, variant)
         held = [f"{name}: {why}" for name, gate in gates.items() for why in gate.failures(self._options.limits)]
-        speedups: dict[str, float] = {}
+        speedups: dict[str, Speedup] = {}
         attempts.append(HalfAttempt(step, gates, tuple(held), speedups))
         if held:
             return None
@@ -147,12 +148,14 @@ class _HalfExport:
                 continue
         return found
 
-    def _speedup(self, backend: str, variant: NewVariant) -> float:
-        """From preprocessed image to outputs, over fp32 on the same backend."""
-        load, image = self._backends.loaders[backend], preprocess_file(self._val[0], self._spec.image_size)
-        exact = load(self._spec, "fp32", *self._graphs)
-        half = load(self._spec, PRECISION, variant.vae_encoder, variant.leak_encoder)
-        return speedup(exact, half, lambda runner: run_images(runner, self._spec, [image]))
+    def _speedup(self, backend: str, variant: NewVariant) -> Speedup:
+        """From preprocessed image to outputs."""
+        image, graphs = (
+            preprocess_file(self._val[0], self._spec.image_size),
+            (variant.vae_encoder, variant.leak_encoder),
+        )
+        way = whole_way(self._spec, image)
+        return self._backends.speedup(backend, self._spec, self._graphs, PRECISION, graphs, way)
 
     def _rounded(self, step: Step) -> LeakOutputs:
         graphs = [rounded(model, _of(step, stem)) for stem, model in self._search.models.items()]
@@ -188,7 +191,7 @@ class _HalfExport:
         measured = gates.pop(ROUNDED).to_json()
         return {
             "gate": {
-                name: {**c.to_json(), "passed": not c.failures(limits), "speedup": attempt.speedups[name]}
+                name: {**c.to_json(), "passed": not c.failures(limits), **attempt.speedups[name].to_json()}
                 for name, c in gates.items()
             },
             ROUNDED: measured,

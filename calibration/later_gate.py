@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from ..runtime.backends.base import Variant as GraphPair
 from .attempts import OnBackend
 from .gate import FP16_LIMITS, Judged, Limits, compare, judge_all
 from .labelled import labelled, labels_of, paths_of
-from .measuring import Runner, load_variant, run_images, speedup
+from .measuring import Runner, load_variant, run_images, whole_way
+from .speed import ON_CPU, UNCHANGED, Speedup, clock_of, measure_speedup
 from .stream import images, preprocess_file
 
 _REFERENCE = registry.REFERENCE
@@ -100,18 +102,21 @@ class _Measurement:
         found = OnBackend(gate, self._speedup(runner), difference)
         return LaterGate(precision, request.backend, found, gate.failures(_LIMITS[precision]))
 
-    def _speedup(self, runner: Runner) -> float:
-        if self._request.precision == "fp32":
-            return 1.0
+    def _speedup(self, runner: Runner) -> Speedup:
+        request = self._request
+        if request.precision == "fp32":
+            return UNCHANGED
         image = preprocess_file(self._paths[0], self._spec.image_size)
-        try:
-            exact: Runner = _load(self._bundle, "fp32", self._request)
-        except LeakRTError:  # such as an engine that was never built
-            return speedup(self._exact, runner, lambda one: run_images(one, self._spec, [image]))
-        try:
-            return speedup(exact, runner, lambda one: run_images(one, self._spec, [image]))
-        finally:
-            _close(exact)
+        with ExitStack() as opened:
+            if request.backend in ON_CPU:  # timed on one thread
+                request = replace(request, threads=1)
+                runner = _load(self._bundle, request.precision, request)
+                opened.callback(_close, runner)
+            exact: Runner = self._exact
+            with suppress(LeakRTError):  # such as an engine that was never built
+                exact = _load(self._bundle, "fp32", request)
+                opened.callback(_close, exact)
+            return measure_speedup(exact, runner, whole_way(self._spec, image), clock_of(request.backend))
 
     def _run(self, runner: Runner, task: str) -> LeakOutputs:
         stream = (x[0] for x in images(self._paths, self._spec.image_size))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,10 +19,10 @@ from ..runtime.backends import registry
 from ..runtime.backends.base import BackendKind
 from ..runtime.backends.base import Variant as GraphPair
 from ..train.predict import concatenate
+from .speed import ON_CPU, Speedup, clock_of, measure_speedup
 from .stream import Noising
 
-_OTHERS = ("openvino", "openvino_bf16")
-_TIMED_RUNS = 15
+_REFERENCE = registry.REFERENCE
 
 Array = npt.NDArray[np.float32]
 
@@ -41,6 +39,7 @@ class Runner(Protocol):
 
 Weights = Callable[[], bytes]
 Loader = Callable[[ModelSpec, str, bytes, bytes], Runner]  # spec, precision, VAE encoder, leak encoder
+Graphs = tuple[bytes, bytes]  # VAE encoder, leak encoder
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,14 @@ class Backends:
     """Where variants are measured; ONNX Runtime is always among them, and comes first."""
 
     loaders: Mapping[str, Loader]
+    timed: Mapping[str, Loader]  # the same, on one thread where that computes
+
+    def speedup(
+        self, name: str, spec: ModelSpec, exact: Graphs, precision: str, graphs: Graphs, run: Callable[[Runner], object]
+    ) -> Speedup:
+        """`run` at fp32 beside `run` of the variant on the backend `name`. Raises what loading there raises."""
+        load = self.timed[name]
+        return measure_speedup(load(spec, "fp32", *exact), load(spec, precision, *graphs), run, clock_of(name))
 
 
 def load_variant(spec: ModelSpec, vae_encoder: bytes, leak_encoder: bytes, threads: int) -> Variant:
@@ -58,7 +65,7 @@ def load_variant(spec: ModelSpec, vae_encoder: bytes, leak_encoder: bytes, threa
 
 def onnxruntime_only(threads: int) -> Backends:
     """The backend that is always there."""
-    return Backends({"onnxruntime": lambda spec, precision, vae, leak: load_variant(spec, vae, leak, threads)})
+    return Backends({_REFERENCE: partial(_load_reference, threads)}, {_REFERENCE: partial(_load_reference, 1)})
 
 
 def installed(threads: int, weights: Weights | None = None) -> Backends:
@@ -66,12 +73,13 @@ def installed(threads: int, weights: Weights | None = None) -> Backends:
 
     With a bundle's `weights` (see `runtime.loaded.weights_of`) and a GPU also torch, which runs fp16 there only.
     """
-    loaders = dict(onnxruntime_only(threads).loaders)
-    for name in (*_OTHERS, *(["torch"] if weights is not None and _torch_sees_gpu() else [])):
+    reference = onnxruntime_only(threads)
+    loaders, timed = dict(reference.loaders), dict(reference.timed)
+    for name in (*ON_CPU, *(["torch"] if weights is not None and _torch_sees_gpu() else [])):
         kind = registry.kind(name)
-        if kind.probe().runs:
-            loaders[name] = partial(load_on, kind, threads, weights)
-    return Backends(loaders)
+        if name not in loaders and kind.probe().runs:
+            loaders[name], timed[name] = (partial(load_on, kind, count, weights) for count in (threads, 1))
+    return Backends(loaders, timed)
 
 
 def load_on(
@@ -79,6 +87,11 @@ def load_on(
 ) -> Runner:
     """A variant on one of the runtime's backends. Raises what loading there raises."""
     return kind.load(GraphPair(spec, precision, vae, leak, weights), threads)
+
+
+def _load_reference(threads: int, spec: ModelSpec, precision: str, vae: bytes, leak: bytes) -> Runner:
+    del precision  # ONNX Runtime reads it from the graphs
+    return load_variant(spec, vae, leak, threads)
 
 
 def _torch_sees_gpu() -> bool:
@@ -111,12 +124,7 @@ def run_latents(runner: Runner, spec: ModelSpec, latents: Array) -> LeakOutputs:
     return concatenate(rows, spec)
 
 
-def speedup(exact: Runner, variant: Runner, run: Callable[[Runner], object]) -> float:
-    """Median time of `run` at fp32 over that of the variant, taken in turn so that both meet the same load."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(_TIMED_RUNS):
-        for runner, taken in zip((exact, variant), times, strict=True):
-            begin = time.perf_counter()
-            run(runner)
-            taken.append(time.perf_counter() - begin)
-    return statistics.median(times[0]) / statistics.median(times[1])
+def whole_way(spec: ModelSpec, image: Array) -> Callable[[Runner], LeakOutputs]:
+    """What takes a runner from a preprocessed image float32 [3, S, S] to its outputs, the noise made beforehand."""
+    noising = Noising(spec)
+    return lambda runner: runner.leak_encoder(noising(runner.vae_encoder(image[None])))

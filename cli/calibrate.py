@@ -172,6 +172,6 @@ def _attempt(attempt: Attempt) -> str:
         lines.append(
             f"  {name}: macro AUC {found.macro_auc:.4f} (drop {found.macro_auc_drop:+.4f}), labels agree "
             f"{found.agreement:.1%}, of confident images {found.agreement_confident:.2%}, "
-            f"{attempt.backends[name].speedup:.2f} x as fast as fp32"
+            f"{attempt.backends[name].speedup}"
         )
     return "\n".join([*lines, *(f"  {why}" for why in attempt.failures)])

@@ -120,7 +120,7 @@ def _half_json(result: HalfResult) -> dict[str, object]:
                 "half_share": a.step.half_share,
                 "islands": sorted(f"{graph}: {node}" for graph, node in a.step.islands),
                 "gate": {name: c.to_json() for name, c in a.gates.items()},
-                "speedup": dict(a.speedups),
+                "speedup": {name: times.to_json() for name, times in a.speedups.items()},
                 "failures": list(a.failures),
             }
             for a in result.attempts
@@ -151,8 +151,8 @@ def _half_attempt(attempt: HalfAttempt) -> str:
         for name, c in attempt.gates.items()
     ]
     for name, times in attempt.speedups.items():
-        slow = "" if times >= AUTO_SPEEDUP else "; so `auto` does not take it there, and --precision fp16 does"
-        lines.append(f"  {name}: {times:.2f} x as fast as fp32{slow}")
+        slow = "" if times.low >= AUTO_SPEEDUP else "; so `auto` does not take it there, and --precision fp16 does"
+        lines.append(f"  {name}: {times}{slow}")
     return "\n".join([*lines, *(f"  {why}" for why in attempt.failures)])
 
 

@@ -62,6 +62,6 @@ def _text(result: LaterGate) -> str:
             "false alarms",
             f"{found.false_alarms} of {found.real_faces}; the stated rate allows {found.interval[1]}",
         ),
-        ("time of fp32 over this", f"{result.found.speedup:.2f}"),
+        ("speed", str(result.found.speedup)),
     ]
     return table(rows)

@@ -35,12 +35,21 @@ def speedup(provenance: Mapping[str, Any], precision: str, backend: str) -> floa
     return float(found) if isinstance(found, (int, float)) and found > 0 else 1.0
 
 
+def sure_speedup(provenance: Mapping[str, Any], precision: str, backend: str) -> float:
+    """The lower end of what `speedup` may be with 95 % certainty; where no interval is told, `speedup` itself."""
+    interval = _told(provenance, precision, "gate", backend, "speedup_interval")
+    low = interval[0] if isinstance(interval, list) and len(interval) == 2 else None
+    if isinstance(low, (int, float)) and low > 0:
+        return float(low)
+    return speedup(provenance, precision, backend)
+
+
 def worth_taking(provenance: Mapping[str, Any], precision: str, backend: str) -> bool:
-    """Whether `auto` may take a precision on a backend: its gate held there, and it was not slower than fp32.
+    """Whether `auto` may take a precision on a backend: its gate held there, and it was surely not slower than fp32.
 
     A slower one can still be named.
     """
-    fast = precision == "fp32" or speedup(provenance, precision, backend) >= AUTO_SPEEDUP
+    fast = precision == "fp32" or sure_speedup(provenance, precision, backend) >= AUTO_SPEEDUP
     return fast and passed_gate(provenance, precision, backend)
 
 

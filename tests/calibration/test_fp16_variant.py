@@ -12,10 +12,11 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 from bundles import TINY_SPEC, bundle_files, labelled_noise, leak_encoder, noise_image, random_bundle
 
-from leakrt.calibration import fp16_variant
+from leakrt.calibration import measuring
 from leakrt.calibration.fp16_variant import HalfOptions, add_fp16
 from leakrt.calibration.gate import Limits
-from leakrt.calibration.measuring import installed, onnxruntime_only, speedup
+from leakrt.calibration.measuring import installed, onnxruntime_only
+from leakrt.calibration.speed import Speedup, measure_speedup
 from leakrt.core.bundle import Bundle, write_bundle
 from leakrt.core.errors import BackendError, BundleError, DataError, ModelError
 from leakrt.core.graphs import vae_encoder_graph
@@ -36,7 +37,11 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def timed(monkeypatch):
     """Runs are timed as ever, but what comes of it must not hang on how busy the machine was."""
-    monkeypatch.setattr(fp16_variant, "speedup", lambda *runs: 1.5 if speedup(*runs) > 0 else 0.0)
+    monkeypatch.setattr(measuring, "measure_speedup", lambda *given: steady(1.5 * (measure_speedup(*given).low > 0)))
+
+
+def steady(times):
+    return Speedup(times, times, times, 25)
 
 
 def make(bundle, data, limits=EASY, **options):
@@ -61,7 +66,8 @@ def test_a_variant_that_holds_is_written_loads_and_is_told_of(bundle, data):
     assert gated_backends(opened.provenance, "fp16") == ("onnxruntime",)
     told = opened.provenance["variants"]["fp16"]
     assert told["rounded"]["images"] == told["gate"]["onnxruntime"]["images"] == 72
-    assert told["gate"]["onnxruntime"]["speedup"] == result.attempts[-1].speedups["onnxruntime"] == 1.5
+    assert told["gate"]["onnxruntime"]["speedup"] == result.attempts[-1].speedups["onnxruntime"].median == 1.5
+    assert told["gate"]["onnxruntime"]["speedup_interval"] == [1.5, 1.5]
     assert told["search"][0] == {
         "island": "",
         "score_error": result.steps[0].error.relative,
@@ -105,8 +111,8 @@ def test_auto_takes_it_and_its_verdicts_say_so(bundle, data):
     assert found.step_weights == pytest.approx(expected.step_weights, abs=1e-3)
 
 
-def test_auto_passes_over_one_that_was_slower_than_fp32_and_a_name_takes_it(bundle, data, monkeypatch):
-    monkeypatch.setattr(fp16_variant, "speedup", lambda *runs: 0.6)
+def test_auto_passes_over_one_that_may_be_slower_than_fp32_and_a_name_takes_it(bundle, data, monkeypatch):
+    monkeypatch.setattr(measuring, "measure_speedup", lambda *given: Speedup(1.3, 0.6, 1.4, 25))
     make(bundle, data)
     found = [Detector.load(bundle, precision=p, threads=1).describe().precision for p in ("auto", "fp16")]
     assert found == ["fp32", "fp16"]

@@ -55,7 +55,7 @@ def test_a_variant_that_holds_there_can_be_used_there(bundle, data, limits):
         Detector.load(bundle, "openvino", "fp16", threads=1)
     result = measure(bundle, data)
     assert (result.failures, result.found.gate.images) == ((), 72)
-    assert result.found.speedup > 0
+    assert 0 < result.found.speedup.low <= result.found.speedup.median
     assert gated_backends(Bundle(bundle).provenance, "fp16") == ("onnxruntime", "openvino")
     assert Detector.load(bundle, "openvino", "fp16", threads=1).describe().precision == "fp16"
     told = Bundle(bundle).provenance["variants"]["fp16"]["gate"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -17,7 +15,7 @@ from leakrt.calibration.measuring import (
     onnxruntime_only,
     run_images,
     run_latents,
-    speedup,
+    whole_way,
 )
 from leakrt.core.bundle import Bundle
 from leakrt.runtime.backends import registry
@@ -100,8 +98,18 @@ def test_every_backend_measures_the_same(bundle):
     np.testing.assert_allclose(found[1], found[0], atol=1e-4)
 
 
-def test_a_speedup_is_the_ratio_of_medians_of_runs_in_turn(monkeypatch):
-    clock, order = itertools.accumulate(itertools.cycle([0.0, 6.0, 0.0, 2.0])), []
-    monkeypatch.setattr("leakrt.calibration.measuring.time.perf_counter", lambda: next(clock))
-    assert speedup("exact", "variant", order.append) == 3.0
-    assert order[:4] == ["exact", "variant", "exact", "variant"]
+def test_a_speedup_is_timed_on_one_thread_of_the_backend_that_is_named(bundle):
+    backends, image = installed(2), pictures(bundle.spec, 1)[0]
+    assert backends.timed.keys() == backends.loaders.keys()
+    runner = backends.timed["onnxruntime"](bundle.spec, "fp32", *graphs(bundle))
+    assert runner._vae._session.get_session_options().intra_op_num_threads == 1
+    way = whole_way(bundle.spec, image)
+    for name in backends.timed:
+        found = backends.speedup(name, bundle.spec, graphs(bundle), "fp32", graphs(bundle), way)
+        assert 0 < found.low <= found.median <= found.high
+
+
+def test_the_whole_way_gives_what_running_an_image_gives(bundle):
+    runner, (image,) = load_variant(bundle.spec, *graphs(bundle), 1), pictures(bundle.spec, 1)
+    found = whole_way(bundle.spec, image)(runner).average_draws(bundle.spec.draws)
+    np.testing.assert_array_equal(found.scores, run_images(runner, bundle.spec, [image])[1].scores)

@@ -74,10 +74,13 @@ def files_of(bundle):
 
 
 def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle, monkeypatch):
-    monkeypatch.setattr("leakrt.calibration.fp16_variant.speedup", lambda *runs: 0.64)
+    from leakrt.calibration.speed import Speedup
+
+    monkeypatch.setattr("leakrt.calibration.measuring.measure_speedup", lambda *given: Speedup(0.66, 0.64, 0.7, 30))
     done = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--threads", 1)
     assert (
-        "onnxruntime: 0.64 x as fast as fp32; so `auto` does not take it there, and --precision fp16 does" in done.out
+        "onnxruntime: 0.66 x as fast as fp32 (0.64 to 0.70); so `auto` does not take it there, "
+        "and --precision fp16 does" in done.out
     )
     assert (done.code, "Traceback" in done.err) == (0, False)
     assert "float32 island" in done.lines[0]

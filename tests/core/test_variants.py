@@ -28,9 +28,13 @@ def test_auto_may_take_what_passed_and_was_not_slower_than_fp32():
         "slow": {"passed": True, "speedup": 0.64},
         "wrong": {"passed": False, "speedup": 1.9},
         "untimed": {"passed": True},
+        "scattered": {"passed": True, "speedup": 1.9, "speedup_interval": [0.64, 2.5]},
+        "steady": {"passed": True, "speedup": 0.95, "speedup_interval": [AUTO_SPEEDUP, 1.0]},
+        "damaged": {"passed": True, "speedup": 0.95, "speedup_interval": ["no"]},
     }
     told = {"variants": {"fp16": {"gate": gates}}}
-    assert [name for name in gates if worth_taking(told, "fp16", name)] == ["quick", "level", "untimed"]
+    taken = [name for name in gates if worth_taking(told, "fp16", name)]
+    assert taken == ["quick", "level", "untimed", "steady", "damaged"]
     assert speedup(told, "fp16", "slow") == 0.64
     assert passed_gate(told, "fp16", "slow")
     assert worth_taking(told, "fp32", "slow")
