@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ..runtime.doctor import Health, Nvidia
     from ..runtime.doctoring.needs import Need
 
+_BACKENDS = {  # title to whether auto ever takes them
+    "backends, in the order of auto, which takes only what the bundle was measured on": True,
+    "backends that are taken only by name": False,
+}
 _COLOURS = {"ready": "green", "missing": "yellow", "unfit": "red", "not needed": "dim"}
 
 
@@ -31,7 +35,8 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON obj
         print(json_module.dumps(health.to_json(), ensure_ascii=False))
         return 1 if health.problems else 0
     print(table(_machine(health)))
-    _section("backends, in the order of auto", _backends(health))
+    for title, among_auto in _BACKENDS.items():
+        _section(title, [_backend(b) for b in health.backends if (b.backend in health.auto_order) is among_auto])
     _section("packages", [(p.name, p.version or "-", p.extra) for p in health.packages])
     _section(_place(health.nvidia), [*_gpus(health.nvidia), *map(_need, health.nvidia.needs)])
     _section("to get what is missing there", list(_commands(health.nvidia)))
@@ -60,8 +65,8 @@ def _machine(health: Health) -> list[tuple[str, ...]]:
     ]
 
 
-def _backends(health: Health) -> list[tuple[str, ...]]:
-    return [(b.backend, b.version or "-", "can run" if b.runs else _refusal(b)) for b in health.backends]
+def _backend(backend: Availability) -> tuple[str, ...]:
+    return backend.backend, backend.version or "-", "can run" if backend.runs else _refusal(backend)
 
 
 def _refusal(backend: Availability) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from ..core.errors import LeakRTError
 from ..core.files import cache_folder
 from .backends.base import Availability
-from .backends.registry import probe_all
+from .backends.registry import AUTO_ORDER, probe_all
 from .doctoring.commands import machine_kind
 from .doctoring.facts import Facts, gather
 from .doctoring.needs import Need, judge
@@ -56,6 +56,7 @@ class Health:
     cache: str
     packages: tuple[Package, ...]
     backends: tuple[Availability, ...]
+    auto_order: tuple[str, ...]  # of those backends; the rest are taken only by name
     nvidia: Nvidia
     problems: tuple[str, ...]
 
@@ -96,6 +97,7 @@ def examine() -> Health:
         cache=str(cache),
         packages=packages,
         backends=backends,
+        auto_order=AUTO_ORDER,
         nvidia=_nvidia(),
         problems=tuple(problems),
     )

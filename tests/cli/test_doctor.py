@@ -41,6 +41,17 @@ def test_people_get_versions_backends_and_the_cache(leakrt, cache):
         assert text in out
 
 
+def test_backends_stand_in_the_order_of_auto_and_those_it_never_takes_apart(leakrt):
+    from leakrt.runtime.backends.registry import AUTO_ORDER, NAMED_ONLY
+
+    titles = ("backends, in the order of auto, which takes only what the bundle was measured on",
+              "backends that are taken only by name")  # fmt: skip
+    sections = dict(section.split("\n", 1) for section in leakrt("doctor").out.split("\n\n")[1:3])
+    listed = [tuple(line.split()[0] for line in sections[title].splitlines()) for title in titles]
+    assert listed == [AUTO_ORDER, NAMED_ONLY]
+    assert json.loads(leakrt("doctor", "--json").out)["auto_order"] == list(AUTO_ORDER)
+
+
 def test_a_missing_package_names_its_command(leakrt, monkeypatch):
     installed = examination._installed
     monkeypatch.setattr(examination, "_installed", lambda n: "" if n in ("torch", "numpy") else installed(n))
