@@ -24,28 +24,30 @@ def averaged(result: ChainResult) -> LeakOutputs:
 class HostGpus:
     """GPUs made of host memory, and the engines built for them. Made by the fixture `gpus`."""
 
-    def __init__(self, monkeypatch, count: int, version: str) -> None:
+    def __init__(self, monkeypatch, count: int, version: str, backend: str = "tensorrt") -> None:
         from engine_records import GPU
         from running_tensorrt import RunningTensorRT
 
         from leakrt.engines import device, installed
+        from leakrt.engines.rtx import TensorRTRTX
         from leakrt.engines.tensorrt10 import TensorRT10
-        from leakrt.runtime.backends import registry, tensorrt
+        from leakrt.runtime.backends import registry
         from leakrt.runtime.backends.base import Availability, BackendKind
         from leakrt.runtime.gpu import cuda_device
 
         self.found = [replace(GPU, name=f"GPU {letter}") for letter in "ABC"[:count]]
         self.opened: list[tuple[int, object]] = []  # number and HostDevice
         self.options: dict = {}  # of the HostDevices
-        self.version = version
+        self.version, self.flavour = version, backend.replace("_", "-")
         self.trt = RunningTensorRT(version, (), _Streams(self))
         real = registry.kind
-        there = Availability("tensorrt", True, version, "", "")
-        kinds = {"tensorrt": BackendKind("tensorrt", lambda: there, tensorrt.load)}
+        there = Availability(backend, True, version, "", "")
+        kinds = {backend: BackendKind(backend, lambda: there, real(backend).load)}
+        dialects = {"tensorrt": TensorRT10, "tensorrt-rtx": TensorRTRTX}
         monkeypatch.setattr(registry, "kind", lambda name: kinds.get(name) or real(name))
         monkeypatch.setattr(device, "list_devices", lambda: self.found)
         monkeypatch.setattr(device, "find_driver", lambda: device.Driver(object(), "", "13.0"))
-        monkeypatch.setattr(installed, "load_flavour", lambda name: TensorRT10(self.trt, version))
+        monkeypatch.setattr(installed, "load_flavour", lambda name: dialects[name](self.trt, version))
         monkeypatch.setattr(cuda_device, "CudaDevice", self._open)
 
     def _open(self, number: int):
@@ -71,7 +73,7 @@ class HostGpus:
             name = graph_name(graph.stem, precision)
             sizes = tuple(batch * samples for batch in batches)
             fields = {"graph": graph.stem, "precision": precision, "source": opened.hashes[name], "batches": sizes}
-            fields |= {"version": self.version, "device": self.found[0], "recipe": RECIPE}
+            fields |= {"flavour": self.flavour, "version": self.version, "device": self.found[0], "recipe": RECIPE}
             half = {t.name for t in (graph.input, *graph.outputs)} & HALF if precision != "fp32" else ()
             model = (graphs or {}).get(graph.stem) or opened.read(name)
             data = serialize(model, sizes, frozenset(half))
