@@ -12,6 +12,8 @@ pytest.importorskip("filelock", reason="the engine cache needs filelock (extra t
 from engine_records import GPU
 from host_chain import VERSION
 
+from leakrt.engines.cache import default_cache
+
 ON_GPU = ("--backend", "tensorrt", "--precision", "fp32")
 BUILD = "build them with: leakrt build {bundle} --precision fp32"
 
@@ -61,10 +63,9 @@ def test_engines_for_another_machine_are_not_loaded(gpus, tiny, judge, changed, 
 
 
 @pytest.mark.parametrize("keep", [0, 0.5, 1], ids=["empty", "half", "a flipped bit"])
-def test_an_engine_that_was_damaged_is_not_loaded(gpus, tiny, judge, leakrt, keep):
+def test_an_engine_that_was_damaged_is_not_loaded(gpus, tiny, judge, keep):
     gpus.build(tiny, "fp32")
-    path = json.loads(leakrt("engines", "list", "--json").lines[0])["path"]
-    with open(path, "rb+") as engine:
+    with open(default_cache().engines()[0].path, "rb+") as engine:
         whole = engine.read()
         engine.seek(len(whole) // 3)
         engine.write(bytes([whole[len(whole) // 3] ^ 1]))
