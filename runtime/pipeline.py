@@ -49,18 +49,21 @@ class Pipeline:
         """Make the noise bank. Raises BundleError when the support is not of the spec's shape."""
         _check_support(spec, support)
         self._spec, self._support, self._backend, self._threads = spec, support, backend, threads
+        # Asked once: to look whether an object has a protocol's methods takes longer than a small stage.
+        self._frames = backend if isinstance(backend, FrameBackend) else None
+        self._chain = backend if isinstance(backend, ChainBackend) else None
         self._bounds = bounds
         self._coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
         self._bank = np.empty((spec.draws, len(spec.timesteps), *spec.latent_shape), np.float32)
         _core.fill_normals(spec.noise_seed, _SAMPLE, self._bank, threads=threads)
         self._noised = np.empty((0, *self._bank.shape[1:]), np.float32)
         self._lock = threading.Lock()
-        self.ahead = backend.ahead if isinstance(backend, FrameBackend) else 1
+        self.ahead = self._frames.ahead if self._frames is not None else 1
 
     def prepare(self, frame: Frame) -> Input:
         """What `run` takes of a frame uint8 [H, W, 3] BGR: float32 [3, S, S], or the frame itself where the backend
         preprocesses on its device. Safe from any thread."""
-        if isinstance(self._backend, FrameBackend):
+        if self._frames is not None:
             return np.ascontiguousarray(frame)  # a crop keeps its pixels and not the whole image
         image = self.image_buffer()
         self.preprocess(frame, image)
@@ -83,8 +86,8 @@ class Pipeline:
 
     def start(self, images: Sequence[Input]) -> Callable[[], PipelineResult]:
         """`run` in two parts: a FrameBackend begins at once, any other when the call that is returned is made."""
-        backend = self._backend
-        if not isinstance(backend, FrameBackend):
+        backend = self._frames
+        if backend is None:
             return lambda: self._run(cast(Sequence[Array], images))
         frames = cast(Sequence[Frame], images)
         begin, step = time.perf_counter(), backend.batch
@@ -93,8 +96,8 @@ class Pipeline:
 
     def close(self) -> None:
         """Free what a FrameBackend holds on its device; a second time is nothing."""
-        if isinstance(self._backend, FrameBackend):
-            self._backend.close()
+        if self._frames is not None:
+            self._frames.close()
 
     def _run(self, images: Sequence[Array]) -> PipelineResult:
         clock, step = _Clock(), self._backend.batch
@@ -121,8 +124,8 @@ class Pipeline:
 
     def _run_batch(self, images: Array, clock: _Clock) -> tuple[LeakOutputs, list[str]]:
         """Outputs of a batch, and for each image of it why they can't be believed."""
-        if isinstance(self._backend, ChainBackend):
-            return self._run_chain(self._backend, images, clock)
+        if self._chain is not None:
+            return self._run_chain(self._chain, images, clock)
         latent = clock.time("vae", lambda: self._backend.vae_encoder(images))
         noised = clock.time("noising", lambda: self._noise(latent))
         outputs = clock.time("leak", lambda: self._backend.leak_encoder(noised).average_draws(self._spec.draws))

@@ -41,6 +41,10 @@ struct NoiseJob {
 // Of one latent: the noise counter has 32 bits for groups of four.
 constexpr std::uint64_t kMostElements = std::uint64_t{4} * 0xFFFFFFFFu;
 
+inline std::uint32_t unit_of(const NoiseJob& job) {
+  return unit_of(job.out_type == Element::kFloat16 ? sizeof(Half) : sizeof(float));
+}
+
 // Threads that keep the largest GPUs busy.
 constexpr std::uint64_t kEnoughThreads = std::uint64_t{1} << 17;
 
@@ -54,8 +58,8 @@ void launch_noise(const NoiseParams& params, const LaunchShape& shape, bool whol
 
 template <bool kFresh, class Launch>
 void launch_noise(const NoiseJob& job, const NoiseParams& params, const LaunchShape& shape, Launch& launch) {
-  const bool whole = job.elements % kUnit == 0 && is_aligned16(job.latents) && is_aligned16(job.out) &&
-                     (kFresh || is_aligned16(job.bank));
+  const bool whole = job.elements % unit_of(job) == 0 && is_aligned(job.latents, 16) &&
+                     is_aligned(job.out, 16) && (kFresh || is_aligned(job.bank, 16));
   const bool half_in = job.latents_type == Element::kFloat16, half_out = job.out_type == Element::kFloat16;
   if (half_in && half_out) return launch_noise<Half, Half, kFresh>(params, shape, whole, launch);
   if (half_in) return launch_noise<Half, float, kFresh>(params, shape, whole, launch);
@@ -71,7 +75,8 @@ void noise_steps(const NoiseJob& job, Launch& launch) {
   check_size("elements", job.elements, kMostElements);
   if (job.batch == 0 || job.elements == 0 || job.draws == 0 || job.steps == 0) return;
   const bool fresh = job.bank == nullptr;
-  const std::uint64_t units = ceil_div<std::uint64_t>(job.elements, kUnit), planes = job.draws * job.steps;
+  const std::uint64_t units = ceil_div<std::uint64_t>(job.elements, unit_of(job)),
+                      planes = job.draws * job.steps;
   const std::uint64_t most = fresh ? 1 : 4;
   const std::uint64_t tile = ceil_div(job.batch, most) * units * planes < kEnoughThreads ? 1 : most;
   const std::uint64_t rows = ceil_div(job.batch, tile) * units;

@@ -6,10 +6,10 @@
 // are rounded apart, in float32, so that float32 results are those of core/noise.py bit for bit; a float16
 // result is that, rounded once.
 //
-// A unit is eight elements of a latent: two 16-byte accesses in float32, one in float16. With a bank a thread
-// holds one unit of kTile latents in registers and goes over the planes (draw and step), so that the bank is
-// read once for kTile results. Where there are too few threads to fill a GPU, the planes are split over
-// several.
+// A unit is 16 bytes of the result, so that threads side by side write memory side by side: eight elements in
+// float16, four in float32. With a bank a thread holds one unit of kTile latents in registers and goes over
+// the planes (draw and step), so that the bank is read once for kTile results. Where there are too few
+// threads to fill a GPU, the planes are split over several.
 #pragma once
 
 #include "grid.hpp"
@@ -17,73 +17,88 @@
 namespace leakrt {
 
 constexpr std::uint32_t kMostSteps = 64;
-constexpr std::uint32_t kUnit = 8;
+// Elements that a thread makes of each plane, for a result of that many bytes an element.
+constexpr std::uint32_t unit_of(std::size_t bytes) { return static_cast<std::uint32_t>(16 / bytes); }
 
-// Where elements unit x 8 ... of a row lie: all eight, or what is left of the row.
+// Where elements unit x N ... of a row lie: all N, or what is left of the row.
+template <std::uint32_t N>
 LEAKRT_HD std::uint32_t unit_count(std::uint64_t elements, std::uint32_t unit) {
-  return static_cast<std::uint32_t>(smaller<std::uint64_t>(kUnit, elements - std::uint64_t{kUnit} * unit));
+  return static_cast<std::uint32_t>(smaller<std::uint64_t>(N, elements - std::uint64_t{N} * unit));
 }
 
-LEAKRT_HD void read_whole(const float* from, float (&v)[kUnit]) {
-  const Words a = read16(from), b = read16(from + 4);
-  for (int i = 0; i < 4; ++i) v[i] = Scalar::as_float(a.w[i]), v[4 + i] = Scalar::as_float(b.w[i]);
-}
-
-LEAKRT_HD void read_whole(const Half* from, float (&v)[kUnit]) {
-  const Words a = read16(from);
-  for (int i = 0; i < 4; ++i) {
-    v[2 * i] = to_float(Half{static_cast<std::uint16_t>(a.w[i])});
-    v[2 * i + 1] = to_float(Half{static_cast<std::uint16_t>(a.w[i] >> 16)});
+template <std::uint32_t N>
+LEAKRT_HD void read_whole(const float* from, float (&v)[N]) {
+  LEAKRT_UNROLL
+  for (std::uint32_t i = 0; i < N; i += 4) {
+    const Words a = read16(from + i);
+    for (int j = 0; j < 4; ++j) v[i + j] = Scalar::as_float(a.w[j]);
   }
 }
 
-LEAKRT_HD void write_whole(float* to, const float (&v)[kUnit]) {
-  Words a, b;
-  for (int i = 0; i < 4; ++i) a.w[i] = Scalar::as_bits(v[i]), b.w[i] = Scalar::as_bits(v[4 + i]);
-  write16(to, a);
-  write16(to + 4, b);
+LEAKRT_HD void split_halves(std::uint32_t word, float& low, float& high) {
+  low = to_float(Half{static_cast<std::uint16_t>(word)});
+  high = to_float(Half{static_cast<std::uint16_t>(word >> 16)});
 }
 
-LEAKRT_HD void write_whole(Half* to, const float (&v)[kUnit]) {
+LEAKRT_HD void read_whole(const Half* from, float (&v)[8]) {
+  const Words a = read16(from);
+  for (int i = 0; i < 4; ++i) split_halves(a.w[i], v[2 * i], v[2 * i + 1]);
+}
+
+LEAKRT_HD void read_whole(const Half* from, float (&v)[4]) {
+  const WordPair a = read8(from);
+  for (int i = 0; i < 2; ++i) split_halves(a.w[i], v[2 * i], v[2 * i + 1]);
+}
+
+LEAKRT_HD void write_whole(float* to, const float (&v)[4]) {
+  Words a;
+  for (int i = 0; i < 4; ++i) a.w[i] = Scalar::as_bits(v[i]);
+  write16(to, a);
+}
+
+LEAKRT_HD void write_whole(Half* to, const float (&v)[8]) {
   Words a;
   for (int i = 0; i < 4; ++i)
     a.w[i] = to_half(v[2 * i]).bits | static_cast<std::uint32_t>(to_half(v[2 * i + 1]).bits) << 16;
   write16(to, a);
 }
 
-// kWhole: the caller knows that every unit is complete and aligned. Else complete and aligned units still
-// take 16 bytes at once, and the others go element by element.
-template <bool kWhole, class T>
-LEAKRT_HD void read_unit(const T* from, std::uint32_t count, float (&v)[kUnit]) {
+// kWhole: the caller knows that every unit is complete and aligned. Else complete and aligned units still go
+// at once, and the others element by element.
+template <bool kWhole, class T, std::uint32_t N>
+LEAKRT_HD void read_unit(const T* from, std::uint32_t count, float (&v)[N]) {
   if constexpr (kWhole) {
     read_whole(from, v);
-  } else if (count == kUnit && is_aligned16(from)) {
+  } else if (count == N && is_aligned(from, smaller<std::size_t>(16, N * sizeof(T)))) {
     read_whole(from, v);
   } else {
     LEAKRT_UNROLL
-    for (std::uint32_t i = 0; i < kUnit; ++i) v[i] = i < count ? to_float(read(from + i)) : 0.0f;
+    for (std::uint32_t i = 0; i < N; ++i) v[i] = i < count ? to_float(read(from + i)) : 0.0f;
   }
 }
 
-template <bool kWhole, class T>
-LEAKRT_HD void write_unit(T* to, std::uint32_t count, const float (&v)[kUnit]) {
+template <bool kWhole, class T, std::uint32_t N>
+LEAKRT_HD void write_unit(T* to, std::uint32_t count, const float (&v)[N]) {
   if constexpr (kWhole) {
     write_whole(to, v);
-  } else if (count == kUnit && is_aligned16(to)) {
+  } else if (count == N && is_aligned(to, 16)) {
     write_whole(to, v);
   } else {
     LEAKRT_UNROLL
-    for (std::uint32_t i = 0; i < kUnit; ++i)
+    for (std::uint32_t i = 0; i < N; ++i)
       if (i < count) write_float(to + i, v[i]);
   }
 }
 
 // The normals of one unit of one plane.
-LEAKRT_HD void draw_unit(const NoiseStream& stream, std::uint32_t unit, float (&v)[kUnit]) {
-  float low[4], high[4];
-  four_normals(stream, 2 * unit, low);
-  four_normals(stream, 2 * unit + 1, high);
-  for (int i = 0; i < 4; ++i) v[i] = low[i], v[4 + i] = high[i];
+template <std::uint32_t N>
+LEAKRT_HD void draw_unit(const NoiseStream& stream, std::uint32_t unit, float (&v)[N]) {
+  LEAKRT_UNROLL
+  for (std::uint32_t i = 0; i < N; i += 4) {
+    float four[4];
+    four_normals(stream, unit * (N / 4) + i / 4, four);
+    for (int j = 0; j < 4; ++j) v[i + j] = four[j];
+  }
 }
 
 struct NoiseParams {
@@ -106,6 +121,7 @@ struct NoiseKernel {
   static constexpr std::uint32_t kThreads = 128;
   static constexpr int kPhases = 1;
   static constexpr std::uint32_t kTile = kFresh ? 1 : 4;
+  static constexpr std::uint32_t kUnit = unit_of(sizeof(U));
 
   LEAKRT_HD void run(const Params& p, const Place& place, int, void*) {
     const std::uint32_t index = place.block * kThreads + place.thread;
@@ -114,7 +130,7 @@ struct NoiseKernel {
     const std::uint64_t first = std::uint64_t{rest / p.groups} * p.tile;
     if (first >= p.batch) return;
     const std::uint32_t held = static_cast<std::uint32_t>(smaller<std::uint64_t>(p.tile, p.batch - first));
-    const std::uint32_t count = kWhole ? kUnit : unit_count(p.elements, unit);
+    const std::uint32_t count = kWhole ? kUnit : unit_count<kUnit>(p.elements, unit);
     const std::uint64_t offset = std::uint64_t{kUnit} * unit;
 
     float z[kTile][kUnit];
@@ -185,7 +201,7 @@ struct NormalsKernel {
     const std::uint64_t offset = std::uint64_t{4} * quad;
     float* to = p.out + plane * p.elements + offset;
     const std::uint64_t count = smaller<std::uint64_t>(4, p.elements - offset);
-    if (count == 4 && is_aligned16(to)) {
+    if (count == 4 && is_aligned(to, 16)) {
       Words words;
       for (int i = 0; i < 4; ++i) words.w[i] = Scalar::as_bits(v[i]);
       return write16(to, words);

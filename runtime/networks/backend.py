@@ -21,7 +21,7 @@ from ..machine import cpu_name
 from .chain import Placement, TorchChain
 from .cuda_graphs import GraphRunner, quickest
 from .frames import FrameFeed
-from .group_norm import find_norm
+from .group_norm import find_norm_kernels
 from .noising import find_kernels
 from .runner import DeviceResult, PlainRunner, Runner, exact, joined
 
@@ -178,10 +178,10 @@ def load_torch(variant: Variant, networks: Mapping[str, Network], threads: int) 
 
 def _on_gpu(variant: Variant, networks: Mapping[str, Network], threads: int) -> TorchBackend:
     device, spec = torch.device("cuda", torch.cuda.current_device()), variant.spec
-    norm, kernels = find_norm(device), find_kernels()
+    norms, kernels = find_norm_kernels(device), find_kernels()
 
     def make(memory_format: torch.memory_format) -> GraphRunner:
-        placement = Placement(device, _DTYPES[variant.precision], memory_format, norm)
+        placement = Placement(device, _DTYPES[variant.precision], memory_format, norms)
         feed = None if kernels is None else FrameFeed(kernels, spec.image_size, device)
         return GraphRunner(TorchChain(spec, networks, placement, threads), spec.image_size, device, _SIZES, feed)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.spec import ModelSpec
 from ...core.weights import Network
-from .group_norm import Norm, torch_norm
+from .group_norm import TORCH, NormKernels
 from .network import WORKHORSES, Arithmetic, TorchNetwork
 from .noising import Noising
 
@@ -26,7 +26,7 @@ class Placement:
     device: torch.device
     dtype: torch.dtype
     memory_format: torch.memory_format = torch.contiguous_format
-    norm: Norm = torch_norm
+    kernels: NormKernels = TORCH
 
 
 class TorchChain:
@@ -70,7 +70,7 @@ class TorchChain:
     def _network(self, networks: Mapping[str, Network], stem: str, half: frozenset[str]) -> TorchNetwork:
         place = self._placement
         arithmetic = Arithmetic(place.dtype, half)
-        return TorchNetwork(networks[stem], stem, arithmetic, place.device, place.memory_format, place.norm)
+        return TorchNetwork(networks[stem], stem, arithmetic, place.device, place.memory_format, place.kernels)
 
 
 def output_order(graph: GraphSpec, network: Network) -> list[int]:

@@ -47,11 +47,11 @@ class GraphRunner:
 
     def run(self, images: Array) -> DeviceResult:
         """At most the largest of `sizes` images. Raises ModelError, torch.cuda.OutOfMemoryError."""
-
-        with self._place():
-            captured = self._find(len(images))
-            if captured is None:
+        captured = self._find(len(images))
+        if captured is None:
+            with self._place():
                 return self._without_graphs.run(images)
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
             captured.pinned[: len(images)].copy_(torch.from_numpy(images))
 
             def fill() -> Iterator[tuple[str, torch.cuda.Event]]:
@@ -65,13 +65,16 @@ class GraphRunner:
         torch.cuda.OutOfMemoryError."""
         feed = self._feed
         assert feed is not None
-        with self._place():
-            captured, staged = self._find(len(frames)), feed.stage(frames)
-            if captured is None:
+        captured = self._find(len(frames))
+        if captured is None:
+            with self._place():
+                staged = feed.stage(frames)
                 image = torch.empty((len(frames), 3, self._side, self._side), device=self._device)
                 staged.copy()
                 feed.preprocess(staged, image)
                 return self._without_graphs.take(image)
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            staged = feed.stage(frames)
 
             def fill() -> Iterator[tuple[str, torch.cuda.Event]]:
                 staged.copy()
@@ -103,9 +106,12 @@ class GraphRunner:
     def _find(self, count: int) -> _Captured | None:
         """The graph for so many images, captured if it is not there; None where there are no graphs."""
         size = next(size for size in self._sizes if size >= count)
-        if self._plain is None and size not in self._captured:
+        captured = self._captured.get(size)
+        if captured is not None or self._plain is not None:
+            return captured if self._plain is None else None
+        with self._place():
             self._try_to_capture(size)
-        return self._captured.get(size) if self._plain is None else None
+        return self._captured.get(size)
 
     def _try_to_capture(self, size: int) -> None:
         image = torch.zeros((size, 3, self._side, self._side), device=self._device)
@@ -133,7 +139,7 @@ class GraphRunner:
         pinned = torch.zeros(image.shape, pin_memory=True)
         host = torch.empty(packed.shape, pin_memory=True)
         shapes = tuple(tuple(output.shape) for output in outputs)
-        return _Captured(graph, image, pinned, packed, host, shapes, marks, *others)
+        return _Captured(graph, image, pinned, packed, host, host.numpy(), shapes, marks, *others)
 
 
 def out_of_memory(error: BaseException | None) -> BaseException | None:
@@ -161,6 +167,7 @@ class _Captured:
     pinned: Tensor  # rows beyond a batch's images keep older ones: their outputs are left
     packed: Tensor
     host: Tensor
+    rows: Array  # `host` as NumPy sees it
     shapes: tuple[tuple[int, ...], ...]  # of the outputs
     marks: tuple[torch.cuda.Event, ...]  # inside the graph: before its first stage and after each
     begin: torch.cuda.Event
@@ -179,7 +186,7 @@ class _Captured:
         ends = [*first, *zip(STAGES, self.marks[1:], strict=True), ("copy_out", self.end)]
         moments = [self.begin, *(event for _, event in ends)]
         times = {name: a.elapsed_time(b) for (name, b), a in zip(ends, moments, strict=False)}
-        return DeviceResult(unpack(self.host.numpy()[:count], self.shapes, len(self.image)), times)
+        return DeviceResult(unpack(self.rows[:count], self.shapes, len(self.image)), times)
 
 
 def quickest(makers: Sequence[Callable[[], R]], image: Array, rounds: int = 20) -> R:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...core.weights import Network, Node
 
-GROUP_NORM, SILU = "leakrt.GroupNorm", "leakrt.Silu"  # no ONNX operator has a dot in its name
+GROUP_NORM, SILU, SUM = "leakrt.GroupNorm", "leakrt.Silu", "leakrt.Sum"  # no ONNX operator has a dot in its name
 _GROUPED_RANK = 3  # of [B, groups, rest]
 
 
@@ -29,7 +29,7 @@ def fuse(network: Network) -> Network:
 
 
 @dataclass
-class _Links:
+class Links:
     """Who writes and who alone reads each tensor."""
 
     network: Network
@@ -51,25 +51,25 @@ class _Links:
 
 def _silus(network: Network) -> Network:
     """Mul(x, Sigmoid(x)) where nothing else reads the sigmoid."""
-    links, chains = _Links(network), []
+    links, chains = Links(network), []
     for node in network.nodes:
         product = links.next(node, "Mul") if node.operator == "Sigmoid" else None
         if product is not None and sorted(product.inputs) == sorted((node.inputs[0], node.outputs[0])):
             chains.append(((node, product), Node(SILU, node.inputs, product.outputs, {})))
-    return _replaced(network, chains)
+    return replaced(network, chains)
 
 
 def _group_norms(network: Network) -> Network:
     """Reshape to [B, groups, rest], InstanceNormalization without scale, Reshape back, and the affine part if any."""
-    links, chains = _Links(network), []
+    links, chains = Links(network), []
     for node in network.nodes:
         chain = _group_norm(network, links, node) if node.operator == "Reshape" else None
         if chain is not None:
             chains.append(chain)
-    return _replaced(network, chains)
+    return replaced(network, chains)
 
 
-def _group_norm(network: Network, links: _Links, split: Node) -> tuple[tuple[Node, ...], Node] | None:
+def _group_norm(network: Network, links: Links, split: Node) -> tuple[tuple[Node, ...], Node] | None:
     norm = links.next(split, "InstanceNormalization")
     back = None if norm is None else links.next(norm, "Reshape")
     groups = _groups(network.tensors, split)
@@ -117,16 +117,16 @@ def _channel_weight(
 
 
 def _norms_with_silu(network: Network) -> Network:
-    links, chains = _Links(network), []
+    links, chains = Links(network), []
     for node in network.nodes:
         after = links.next(node, SILU) if node.operator == GROUP_NORM else None
         if after is not None:
             fused = replace(node, outputs=after.outputs, attributes={**node.attributes, "silu": 1})
             chains.append(((node, after), fused))
-    return _replaced(network, chains)
+    return replaced(network, chains)
 
 
-def _replaced(network: Network, chains: Sequence[tuple[tuple[Node, ...], Node]]) -> Network:
+def replaced(network: Network, chains: Sequence[tuple[tuple[Node, ...], Node]]) -> Network:
     """Each chain of nodes replaced by one node, where the last of them stood."""
     fused = {id(nodes[-1]): node for nodes, node in chains}
     dropped = {id(node) for nodes, _ in chains for node in nodes}

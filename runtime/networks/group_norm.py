@@ -1,96 +1,174 @@
-"""Group norm and SiLU as one operation. See `fusion` for where they come from."""
+"""Group norm, SiLU and what is added before them as one operation. See `fusion` for where they come from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .fusion import GROUP_NORM, SILU
+from .added import NOTHING, Added
+from .fusion import GROUP_NORM, SILU, SUM
 
 Run = Callable[..., Any]
-# x [B, C, ...], groups, epsilon, whether SiLU follows, weight and bias float32 [C] or None
-Norm = Callable[[Tensor, int, float, bool, Tensor | None, Tensor | None], Tensor]
+# x [B, C, ...], groups, epsilon, whether SiLU follows, weight and bias float32 [C] or None, what is added to x before;
+# gives the normed image and the sum, which is meaningless where `Added` does not say that it is kept
+Norm = Callable[[Tensor, int, float, bool, Tensor | None, Tensor | None, Added], tuple[Tensor, Tensor]]
+# x [B, C, H, W], another one like it or None, shift float32 [C] or None, rows of zeros below and right of the sum
+Add = Callable[[Tensor, Tensor | None, Tensor | None, tuple[int, int]], Tensor]
 _ROW_RANK = 3
-_PROBE, _PROBE_GROUPS, _PROBE_ERROR = (2, 64, 37, 29), 32, 4e-3  # float16 rounds values up to 8 by so much
+_PROBE, _PROBE_GROUPS, _PROBE_ERROR = (2, 64, 37, 29), 32, 8e-3  # float16 rounds values up to 8 by half so much
+
+
+def torch_add(x: Tensor, other: Tensor | None, shift: Tensor | None, pads: tuple[int, int] = (0, 0)) -> Tensor:
+    """x + other + shift, summed in float32 and rounded once to x's dtype, with zeros below and to the right of it."""
+    found = x.float() if other is None else x.float() + other.float()
+    if shift is not None:
+        found = found + shift.reshape(-1, *(1,) * (x.dim() - 2))
+    found = found.to(x.dtype)
+    return F.pad(found, (0, pads[1], 0, pads[0])) if any(pads) else found
 
 
 def torch_norm(
-    x: Tensor, groups: int, epsilon: float, silu: bool, weight: Tensor | None, bias: Tensor | None
-) -> Tensor:
-    """x normalised over each of `groups`, then scaled and shifted by channel, then SiLU if asked for.
+    x: Tensor, groups: int, epsilon: float, silu: bool, weight: Tensor | None, bias: Tensor | None,
+    added: Added = NOTHING,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The sum normalised over each of `groups`, then scaled and shifted by channel, then SiLU if asked for; and the
+    sum.
 
-    Statistics are float32 whatever x is; the result has x's dtype and memory format.
+    Statistics are float32 whatever x is; the results have x's dtype and memory format.
     """
+    if added.other is not None or added.shift is not None:
+        x = torch_add(x, added.other, added.shift)
     found = F.group_norm(x, groups, _like(weight, x), _like(bias, x), epsilon)
-    return F.silu(found, inplace=True) if silu else found
+    return F.silu(found, inplace=True) if silu else found, x
 
 
-def find_norm(device: torch.device) -> Norm:
-    """The norm to use on a device: Triton's kernels on a GPU where they give what torch gives, else torch's own.
+@dataclass(frozen=True)
+class NormKernels:
+    """What runs norms and sums. `biases`: whether convolutions leave their biases to them, which pays where a bias
+    would be a pass over the image of its own, as in torch on a GPU."""
+
+    norm: Norm = torch_norm
+    add: Add = torch_add
+    biases: bool = False
+
+
+TORCH = NormKernels()
+
+
+def find_norm_kernels(device: torch.device) -> NormKernels:
+    """What to use on a device: Triton's kernels on a GPU where they give what torch gives, else torch's own.
 
     Triton compiles for the GPU that is there, with a compiler of its own: that may be missing or fail.
     """
     if device.type != "cuda":
-        return torch_norm
+        return TORCH
     try:
-        from .norm_kernels import group_norm_silu, takes
+        from .norm_kernels import add, group_norm_silu, takes
     except ImportError:
-        return torch_norm
-    norm = with_kernels(takes, group_norm_silu)
-    return norm if _agrees(norm, device) else torch_norm
+        return TORCH
+    found = with_kernels(takes, group_norm_silu, add)
+    return found if _agrees(found, device) else TORCH
 
 
-def with_kernels(takes: Callable[[Tensor, int], bool], kernels: Norm) -> Norm:
-    """The norm that runs `kernels` on what it `takes`, which are images, and torch's own on the rest.
+def with_kernels(takes: Callable[..., bool], norm_kernel: Norm, add_kernel: Add) -> NormKernels:
+    """Those that run kernels on what these take, which are images, and torch's own on the rest.
 
     An attention norms the pixels of an image in a row, [B, C, H x W]: they are an image of width 1.
     """
 
-    def norm(x: Tensor, groups: int, epsilon: float, silu: bool, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-        image = x.unsqueeze(-1) if x.dim() == _ROW_RANK else x
-        if not takes(image, groups):
-            return torch_norm(x, groups, epsilon, silu, weight, bias)
-        return kernels(image, groups, epsilon, silu, weight, bias).reshape(x.shape)
+    def norm(
+        x: Tensor, groups: int, epsilon: float, silu: bool, weight: Tensor | None, bias: Tensor | None,
+        added: Added = NOTHING,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        image = x.unsqueeze(-1) if x.dim() == _ROW_RANK and added.other is None else x
+        if not takes(image, groups, added.other):
+            return torch_norm(x, groups, epsilon, silu, weight, bias, added)
+        y, summed = norm_kernel(image, groups, epsilon, silu, weight, bias, added)
+        return y.reshape(x.shape), summed.reshape(x.shape)
 
-    return norm
+    def add(x: Tensor, other: Tensor | None, shift: Tensor | None, pads: tuple[int, int] = (0, 0)) -> Tensor:
+        return (add_kernel if takes(x, 1, other) else torch_add)(x, other, shift, pads)
+
+    return NormKernels(norm, add, biases=True)
 
 
-def _agrees(norm: Norm, device: torch.device) -> bool:
-    """Whether a norm gives on float16 what torch gives in float64."""
+def _agrees(kernels: NormKernels, device: torch.device) -> bool:
+    """Whether they give on float16 what torch gives in float64, with something added and without."""
     generator = torch.Generator().manual_seed(0)
-    x, weight, bias = (torch.randn(shape, generator=generator) for shape in (_PROBE, (_PROBE[1],), (_PROBE[1],)))
-    half = (3.0 * x + 5.0).to(device, torch.float16).contiguous(memory_format=torch.channels_last)
-    on_device = weight.to(device), bias.to(device)
+    channels = _PROBE[1]
+    x, other, weight, bias, shift = (
+        torch.randn(shape, generator=generator) for shape in (_PROBE, _PROBE, (channels,), (channels,), (channels,))
+    )
+    half, added = (
+        t.to(device, torch.float16).contiguous(memory_format=torch.channels_last) for t in (3.0 * x + 5.0, other)
+    )
+    affine, moved = (weight.to(device), bias.to(device)), shift.to(device)
+
+    def wrong(found: Tensor, wanted: Tensor) -> bool:
+        return not bool((found.double() - wanted).abs().max() <= _PROBE_ERROR)
+
     try:
-        found = norm(half, _PROBE_GROUPS, 1e-6, True, *on_device)
+        for case in (NOTHING, Added(shift=moved), Added(added, moved, keep=True)):
+            y, summed = kernels.norm(half, _PROBE_GROUPS, 1e-6, True, *affine, case)
+            exact = _sum_in_double(half, case)
+            # The norm is held against its own rounded sum, for it magnifies what the rounding did.
+            if wrong(y, _norm_in_double(summed.double() if case.keep else exact, affine)):
+                return False
+            if case.keep and wrong(summed, exact):
+                return False
+        return not wrong(kernels.add(half, added, moved, (1, 2)), F.pad(exact, (0, 2, 0, 1)))
     except Exception:  # a compiler, a driver and a cache folder are at work: whatever it is, torch's own norm is left
         return False
-    doubles = (w.double() for w in on_device)
-    wanted = torch_norm(half.double(), _PROBE_GROUPS, 1e-6, True, *doubles)
-    return bool((found.double() - wanted).abs().max() <= _PROBE_ERROR)
 
 
-def fused(norm: Norm) -> dict[str, Callable[[Mapping[str, Any]], Run]]:
+def _sum_in_double(x: Tensor, added: Added) -> Tensor:
+    found = x.double() if added.other is None else x.double() + added.other.double()
+    return found if added.shift is None else found + added.shift.double().reshape(-1, 1, 1)
+
+
+def _norm_in_double(x: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
+    weight, bias = affine
+    return F.silu(F.group_norm(x, _PROBE_GROUPS, weight.double(), bias.double(), 1e-6))
+
+
+def fused(kernels: NormKernels) -> dict[str, Callable[[Mapping[str, Any]], Run]]:
     """The fused operators by name, as in `operators.OPERATORS`."""
-    return {GROUP_NORM: lambda attributes: _group_norm(attributes, norm), SILU: lambda attributes: F.silu}
+    return {
+        GROUP_NORM: lambda attributes: _group_norm(attributes, kernels.norm),
+        SUM: lambda attributes: _sum(attributes, kernels.add),
+        SILU: lambda attributes: F.silu,
+    }
+
+
+def _sum(attributes: Mapping[str, Any], add: Add) -> Run:
+    pads = (int(attributes["below"]), int(attributes["right"]))
+    return lambda x, other=None, shift=None: add(x, other, shift, pads)
 
 
 def _group_norm(attributes: Mapping[str, Any], norm: Norm) -> Run:
     groups, epsilon, silu = int(attributes["groups"]), float(attributes["epsilon"]), bool(attributes["silu"])
+    keep = attributes["outputs"] > 1
 
-    def run(x: Tensor, shape: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    def run(
+        x: Tensor, shape: Tensor, weight: Tensor | None = None, bias: Tensor | None = None,
+        other: Tensor | None = None, shift: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
         weight = None if weight is None else weight.reshape(-1)
         bias = None if bias is None else bias.reshape(-1)
         sizes = [x.shape[i] if n == 0 else n for i, n in enumerate(shape.tolist())]
         plain = weight is None and bias is None
         whole = weight is not None and bias is not None and sizes[1] == x.shape[1]
         if x.shape[1] % groups or not (plain or whole):
-            return _as_written(x, groups, epsilon, silu, sizes, weight, bias)
-        return norm(x, groups, epsilon, silu, weight, bias).reshape(sizes)
+            summed = torch_add(x, other, shift)
+            y = _as_written(summed, groups, epsilon, silu, sizes, weight, bias)
+        else:
+            y, summed = norm(x, groups, epsilon, silu, weight, bias, Added(other, shift, keep))
+        return (y.reshape(sizes), summed) if keep else y.reshape(sizes)
 
     return run
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ...core.errors import ModelError
 from ...core.weights import Network, Node
-from .fusion import GROUP_NORM, fuse
-from .group_norm import Norm, fused, torch_norm
+from .biases import fuse_biases
+from .fusion import GROUP_NORM, SUM, fuse
+from .group_norm import TORCH, NormKernels, fused
 from .operators import OPERATORS, READ_AS_NUMBERS
 
 WORKHORSES = frozenset({"Conv", "Gemm", "MatMul"})  # what carries nearly all of the work
@@ -67,14 +68,14 @@ class TorchNetwork:
         arithmetic: Arithmetic,
         device: torch.device,
         memory_format: torch.memory_format = torch.contiguous_format,
-        norm: Norm = torch_norm,
+        kernels: NormKernels = TORCH,
     ) -> None:
-        """Weights go to `device`, 4-dimensional ones in the memory format; `norm` is what group norms run.
+        """Weights go to `device`, 4-dimensional ones in the memory format; `kernels` run group norms and sums.
 
         Raises ModelError naming the first operator that is not known.
         """
-        self._stem, self._arithmetic, self._known = stem, arithmetic, {**OPERATORS, **fused(norm)}
-        network = fuse(network)
+        self._stem, self._arithmetic, self._known = stem, arithmetic, {**OPERATORS, **fused(kernels)}
+        network = fuse_biases(fuse(network)) if kernels.biases else fuse(network)
         self._input, self._outputs = network.input, network.outputs
         self._steps = self._plan(network)
         self._constants = {name: torch.from_numpy(np.array(t)) for name, t in network.tensors.items()}
@@ -154,7 +155,7 @@ class TorchNetwork:
     def _dtype(self, operators: set[str]) -> torch.dtype:
         """Half where all the workhorses are, for what comes to operators without a wish; float32 where they differ."""
         common = self._arithmetic.dtype if self._arithmetic.half == WORKHORSES else torch.float32
-        wishes = {torch.float32 if o == GROUP_NORM else self._takes(o) or common for o in operators}
+        wishes = {torch.float32 if o in (GROUP_NORM, SUM) else self._takes(o) or common for o in operators}
         return wishes.pop() if len(wishes) == 1 else torch.float32
 
 

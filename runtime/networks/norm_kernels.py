@@ -1,10 +1,15 @@
-"""Group norm with SiLU on channels-last images, in Triton: three launches, two reads and one write of the image.
+"""Sums and group norms with SiLU of channels-last images, in Triton.
+
+A group norm is three launches, two reads and one write of the image:
 
     1. statistics  each of at most 256 programs takes every so many-th tile of rows (pixels) with all channels, and
                    writes for each group the mean and the sum of squared deviations of what it saw, float32
     2. affine      one program an image merges them (Chan, Golub and LeVeque 1979) and writes for each channel the
                    factor and the summand that normalise it
     3. apply       y = silu(factor x + summand), tile by tile
+
+What is added to x before, another image and a shift of each channel, is added on the way: the sum is written by the
+first launch where it is wanted, and a shift alone costs nothing.
 
 Nothing is added atomically, so that equal images give equal bits. torch's own group norm copies a channels-last image
 to another layout first; see `group_norm`, which checks these kernels against it before it uses them.
@@ -17,6 +22,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .added import NOTHING, Added
+
 _TILE = 8192  # elements of a tile: 64 pixels of 128 channels
 _PROGRAMS = 256  # of the statistics of one image; a power of two
 _MAX_CHANNELS = 4096
@@ -24,8 +31,9 @@ _MAX_CHANNELS = 4096
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _statistics(
-    x: tl.tensor, counts: tl.tensor, means: tl.tensor, deviations: tl.tensor, pixels: tl.tensor,
-    C: tl.constexpr, G: tl.constexpr, ROWS: tl.constexpr,
+    x: tl.tensor, other: tl.tensor, shift: tl.tensor, kept: tl.tensor, counts: tl.tensor, means: tl.tensor,
+    deviations: tl.tensor, pixels: tl.tensor,
+    C: tl.constexpr, G: tl.constexpr, ROWS: tl.constexpr, OTHER: tl.constexpr, SHIFT: tl.constexpr, KEEP: tl.constexpr,
 ) -> None:  # fmt: skip
     program, image, programs = tl.program_id(0), tl.program_id(1), tl.num_programs(0)
     channels = tl.arange(0, C)
@@ -37,6 +45,15 @@ def _statistics(
         inside = (rows < pixels)[:, None]
         places = (image * pixels + rows)[:, None].to(tl.int64) * C + channels[None, :]
         values = tl.load(x + places, mask=inside, other=0.0).to(tl.float32)
+        if OTHER:
+            values += tl.load(other + places, mask=inside, other=0.0).to(tl.float32)
+        if SHIFT:
+            values += tl.load(shift + channels)[None, :]
+        if KEEP:
+            rounded = values.to(kept.dtype.element_ty)
+            tl.store(kept + places, rounded, mask=inside)
+            values = rounded.to(tl.float32)
+        values = tl.where(inside, values, 0.0)
         added = (tl.minimum(ROWS, pixels - begin) * (C // G)).to(tl.float32)
         here = tl.sum(tl.reshape(tl.sum(values, 0), (G, C // G)), 1) / added
         centre = tl.reshape(tl.broadcast_to(here[:, None], (G, C // G)), (C,))
@@ -55,9 +72,9 @@ def _statistics(
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _affine(
-    counts: tl.tensor, means: tl.tensor, deviations: tl.tensor, weight: tl.tensor, bias: tl.tensor,
+    counts: tl.tensor, means: tl.tensor, deviations: tl.tensor, weight: tl.tensor, bias: tl.tensor, shift: tl.tensor,
     factors: tl.tensor, summands: tl.tensor, programs: tl.tensor, epsilon: tl.tensor,
-    C: tl.constexpr, G: tl.constexpr, P: tl.constexpr, AFFINE: tl.constexpr,
+    C: tl.constexpr, G: tl.constexpr, P: tl.constexpr, AFFINE: tl.constexpr, SHIFT: tl.constexpr,
 ) -> None:  # fmt: skip
     image = tl.program_id(0)
     who = tl.arange(0, P)[:, None]
@@ -76,6 +93,8 @@ def _affine(
         w = tl.load(weight + channels)
         summand = summand * w + tl.load(bias + channels)
         factor = factor * w
+    if SHIFT:  # which the image itself does not hold
+        summand += factor * tl.load(shift + channels)
     tl.store(factors + image * C + channels, factor)
     tl.store(summands + image * C + channels, summand)
 
@@ -96,18 +115,42 @@ def _apply(
     tl.store(y + places, values.to(y.dtype.element_ty), mask=inside)
 
 
-def takes(x: Tensor, groups: int) -> bool:
-    """Whether the kernels can run on x: a channels-last image [B, C, H, W], C and groups powers of two."""
+@triton.jit  # type: ignore[untyped-decorator]
+def _add(
+    x: tl.tensor, other: tl.tensor, shift: tl.tensor, out: tl.tensor, height: tl.tensor, width: tl.tensor,
+    pixels: tl.tensor, row: tl.tensor, C: tl.constexpr, ROWS: tl.constexpr, OTHER: tl.constexpr, SHIFT: tl.constexpr,
+) -> None:  # fmt: skip
+    tile, image = tl.program_id(0), tl.program_id(1)
+    places, channels = tile * ROWS + tl.arange(0, ROWS), tl.arange(0, C)
+    down, right = places // row, places % row
+    inside = ((down < height) & (right < width))[:, None]
+    source = ((image * height + down) * width + right)[:, None].to(tl.int64) * C + channels[None, :]
+    values = tl.load(x + source, mask=inside, other=0.0).to(tl.float32)
+    if OTHER:
+        values += tl.load(other + source, mask=inside, other=0.0).to(tl.float32)
+    if SHIFT:
+        values += tl.load(shift + channels)[None, :]
+    values = tl.where(inside, values, 0.0)
+    target = (image * pixels + places)[:, None].to(tl.int64) * C + channels[None, :]
+    tl.store(out + target, values.to(out.dtype.element_ty), mask=(places < pixels)[:, None])
+
+
+def takes(x: Tensor, groups: int, other: Tensor | None = None) -> bool:
+    """Whether the kernels can run on x: a channels-last image [B, C, H, W], C and groups powers of two; and `other` a
+    like one."""
     if x.dim() != 4 or not x.is_contiguous(memory_format=torch.channels_last):
+        return False
+    if other is not None and (other.shape, other.dtype, other.stride()) != (x.shape, x.dtype, x.stride()):
         return False
     channels = x.shape[1]
     return channels <= _MAX_CHANNELS and _is_power(channels) and _is_power(groups) and channels % groups == 0
 
 
 def group_norm_silu(
-    x: Tensor, groups: int, epsilon: float, silu: bool, weight: Tensor | None, bias: Tensor | None
-) -> Tensor:
-    """What `group_norm.group_norm` gives, for an x that `takes` accepts. weight and bias: float32 [C], both or none."""
+    x: Tensor, groups: int, epsilon: float, silu: bool, weight: Tensor | None, bias: Tensor | None,
+    added: Added = NOTHING,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """What `group_norm.torch_norm` gives, for an x that `takes` accepts. weight and bias: float32 [C], both or none."""
     batch, channels, height, width = x.shape
     pixels = height * width
     rows = max(1, _TILE // channels)
@@ -115,14 +158,32 @@ def group_norm_silu(
     programs = min(tiles, _PROGRAMS)
     partial = x.new_empty((3, batch, programs, groups), dtype=torch.float32)
     affine = x.new_empty((2, batch, channels), dtype=torch.float32)
-    y = torch.empty_like(x)
-    _statistics[(programs, batch)](x, *partial, pixels, C=channels, G=groups, ROWS=rows)
-    _affine[(batch,)](
-        *partial, weight, bias, *affine, programs, epsilon,
-        C=channels, G=groups, P=triton.next_power_of_2(programs), AFFINE=weight is not None,
+    y, keep, shifted = torch.empty_like(x), added.keep or added.other is not None, added.shift is not None
+    summed = torch.empty_like(x) if keep else x
+    _statistics[(programs, batch)](
+        x, added.other, added.shift, summed, *partial, pixels,
+        C=channels, G=groups, ROWS=rows, OTHER=added.other is not None, SHIFT=shifted, KEEP=keep,
     )  # fmt: skip
-    _apply[(tiles, batch)](x, *affine, y, pixels, C=channels, ROWS=rows, SILU=silu)
-    return y
+    _affine[(batch,)](
+        *partial, weight, bias, added.shift, *affine, programs, epsilon,
+        C=channels, G=groups, P=triton.next_power_of_2(programs), AFFINE=weight is not None,
+        SHIFT=shifted and not keep,
+    )  # fmt: skip
+    _apply[(tiles, batch)](summed, *affine, y, pixels, C=channels, ROWS=rows, SILU=silu)
+    return y, summed
+
+
+def add(x: Tensor, other: Tensor | None, shift: Tensor | None, pads: tuple[int, int] = (0, 0)) -> Tensor:
+    """What `group_norm.torch_add` gives, for an x that `takes` accepts; one launch."""
+    batch, channels, height, width = x.shape
+    down, right = height + pads[0], width + pads[1]
+    out = x.new_empty((batch, down, right, channels)).permute(0, 3, 1, 2)  # channels last
+    rows = max(1, _TILE // channels)
+    _add[(-(-down * right // rows), batch)](
+        x, other, shift, out, height, width, down * right, right,
+        C=channels, ROWS=rows, OTHER=other is not None, SHIFT=shift is not None,
+    )  # fmt: skip
+    return out
 
 
 def _is_power(n: int) -> bool:

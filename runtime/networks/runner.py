@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -90,10 +91,10 @@ def pack(outputs: Sequence[Tensor], images: int) -> Tensor:
 
 
 def unpack(packed: Array, shapes: Sequence[Sequence[int]], images: int) -> tuple[Array, ...]:
-    """Copies of the outputs of the first rows of `packed`; `shapes` are those of outputs of so many `images`."""
-    widths = [int(np.prod(shape)) // images for shape in shapes]
-    ends = np.cumsum(widths)
-    return tuple(
-        packed[:, end - width : end].reshape(-1, *shape[1:]).copy()
-        for width, end, shape in zip(widths, ends, shapes, strict=True)
-    )
+    """The outputs of the first rows, from a copy of `packed`; `shapes` are those of outputs of so many `images`."""
+    kept, begin, found = packed.copy(), 0, []
+    for shape in shapes:
+        end = begin + prod(shape) // images
+        found.append(kept[:, begin:end].reshape(-1, *shape[1:]))
+        begin = end
+    return tuple(found)

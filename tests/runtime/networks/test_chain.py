@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from leakrt.core.errors import ModelError
 from leakrt.runtime.networks.chain import Placement, TorchChain
-from leakrt.runtime.networks.group_norm import torch_norm, with_kernels
+from leakrt.runtime.networks.group_norm import TORCH, torch_add, torch_norm, with_kernels
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks" / "gpu" / "networks.py"
 META = torch.device("meta")
@@ -55,8 +55,8 @@ def detector():
     return model, {stem: module.draw(described[stem], 0) for stem in described}
 
 
-def chain_of(detector, dtype=torch.float16, memory_format=torch.channels_last, norm=torch_norm):
-    return TorchChain(*detector, Placement(META, dtype, memory_format, norm), 1)
+def chain_of(detector, dtype=torch.float16, memory_format=torch.channels_last, kernels=TORCH):
+    return TorchChain(*detector, Placement(META, dtype, memory_format, kernels), 1)
 
 
 def run(chain):
@@ -105,7 +105,8 @@ def test_every_group_norm_of_a_channels_last_chain_is_left_to_the_kernels(detect
         taken.append(tuple(x.shape[1:]))
         return torch_norm(x, *rest)
 
-    place = Placement(torch.device("cpu"), torch.float16, torch.channels_last, with_kernels(kernels.takes, counted))
+    norms = with_kernels(kernels.takes, counted, torch_add)
+    place = Placement(torch.device("cpu"), torch.float16, torch.channels_last, norms)
     chain, fake = TorchChain(*detector, place, 1), FakeTensorMode(allow_non_fake_inputs=True)
     chain._vae._weights = {name: fake.from_tensor(tensor) for name, tensor in chain._vae._weights.items()}
     chain._vae(fake.from_tensor(torch.empty((2, 3, 256, 256), dtype=torch.float16)).contiguous(

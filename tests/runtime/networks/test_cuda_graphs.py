@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 
@@ -144,6 +145,7 @@ def replayed(bundle, networks, monkeypatch):
     chain = on("cpu", bundle, networks)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(GraphRunner, "_place", lambda self: torch.inference_mode())
     device = torch.device("cpu")
     runner = GraphRunner(chain, SIDE, device, (1, 2, 4), FrameFeed(_grid, SIDE, device))
@@ -155,7 +157,8 @@ def replayed(bundle, networks, monkeypatch):
             packed = torch.full_like(pack(outputs, size), torch.nan)
             marks = tuple(Moment() for _ in range(4))
             shapes = tuple(tuple(o.shape) for o in outputs)
-            others = torch.zeros_like(image), packed, torch.full_like(packed, torch.nan), shapes, marks
+            host = torch.full_like(packed, torch.nan)
+            others = torch.zeros_like(image), packed, host, host.numpy(), shapes, marks
             runner._captured[size] = _Captured(
                 Recorded(chain, image, packed, marks), image, *others, Moment(), Moment(), Moment()
             )

@@ -9,8 +9,17 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 
 from leakrt.runtime.networks import group_norm
-from leakrt.runtime.networks.fusion import GROUP_NORM, SILU
-from leakrt.runtime.networks.group_norm import find_norm, fused, torch_norm, with_kernels
+from leakrt.runtime.networks.added import NOTHING, Added
+from leakrt.runtime.networks.fusion import GROUP_NORM, SILU, SUM
+from leakrt.runtime.networks.group_norm import (
+    TORCH,
+    NormKernels,
+    find_norm_kernels,
+    fused,
+    torch_add,
+    torch_norm,
+    with_kernels,
+)
 
 CPU = torch.device("cpu")
 EPSILON = 1e-5
@@ -43,7 +52,7 @@ def test_it_follows_the_definition_at_any_size(shape, affine, silu):
     x = 3 * drawn(*shape) + 7
     weight, bias = (drawn(shape[1], seed=s) if affine else None for s in (1, 2))
     before = x.clone()
-    assert_near(torch_norm(x, 3, EPSILON, silu, weight, bias), by_definition(x, 3, EPSILON, silu, weight, bias))
+    assert_near(torch_norm(x, 3, EPSILON, silu, weight, bias)[0], by_definition(x, 3, EPSILON, silu, weight, bias))
     assert torch.equal(x, before)
 
 
@@ -51,7 +60,7 @@ def test_it_follows_the_definition_at_any_size(shape, affine, silu):
 def test_half_images_keep_type_and_layout_and_have_statistics_in_float32(memory_format):
     x = (50 * drawn(2, 8, 21, 13) + 300).half().contiguous(memory_format=memory_format)  # squares beyond float16
     weight, bias = drawn(8, seed=1), drawn(8, seed=2)
-    found = torch_norm(x, 4, EPSILON, True, weight, bias)
+    found, _ = torch_norm(x, 4, EPSILON, True, weight, bias)
     assert found.dtype == torch.float16
     assert found.is_contiguous(memory_format=memory_format)
     assert_near(found, by_definition(x, 4, EPSILON, True, weight, bias), 3e-3)
@@ -60,28 +69,28 @@ def test_half_images_keep_type_and_layout_and_have_statistics_in_float32(memory_
 def test_kernels_take_what_they_say_and_torch_takes_the_rest():
     asked = []
 
-    def takes(x, groups):
+    def takes(x, groups, other=None):
         asked.append((tuple(x.shape), groups))
         return groups == 2
 
-    norm = with_kernels(takes, lambda x, *rest: torch.full_like(x, 5.0))
+    norm = with_kernels(takes, lambda x, *rest: (torch.full_like(x, 5.0), x), torch_add).norm
     image, row = drawn(2, 4, 3, 5), drawn(2, 4, 15)
-    assert (norm(image, 2, EPSILON, False, None, None) == 5).all()
-    found = norm(row, 2, EPSILON, False, None, None)  # a row of pixels is an image of width 1
+    assert (norm(image, 2, EPSILON, False, None, None)[0] == 5).all()
+    found, _ = norm(row, 2, EPSILON, False, None, None)  # a row of pixels is an image of width 1
     assert (found == 5).all()
     assert found.shape == row.shape
     for x in (image, row):
-        assert_near(norm(x, 1, EPSILON, True, None, None), by_definition(x, 1, EPSILON, True))
+        assert_near(norm(x, 1, EPSILON, True, None, None)[0], by_definition(x, 1, EPSILON, True))
     assert asked == [((2, 4, 3, 5), 2), ((2, 4, 15, 1), 2), ((2, 4, 3, 5), 1), ((2, 4, 15, 1), 1)]
 
 
 def test_the_cpu_has_torchs_norm():
-    assert find_norm(CPU) is torch_norm
+    assert find_norm_kernels(CPU) is TORCH
 
 
 def test_without_triton_a_gpu_has_torchs_norm(monkeypatch):
     monkeypatch.setitem(sys.modules, "leakrt.runtime.networks.norm_kernels", None)
-    assert find_norm(torch.device("cuda")) is torch_norm
+    assert find_norm_kernels(torch.device("cuda")) is TORCH
 
 
 @pytest.mark.parametrize("agrees", [True, False])
@@ -89,14 +98,28 @@ def test_kernels_are_taken_on_a_gpu_only_where_they_agree_with_torch(monkeypatch
     pytest.importorskip("leakrt.runtime.networks.norm_kernels", reason="needs triton")
     tried = []
     monkeypatch.setattr(group_norm, "_agrees", lambda norm, device: tried.append(device.type) or agrees)
-    found = find_norm(torch.device("cuda"))
-    assert (found is not torch_norm) is agrees
+    found = find_norm_kernels(torch.device("cuda"))
+    assert (found is not TORCH) is agrees
+    assert found.biases is agrees
     assert tried == ["cuda"]
 
 
-def wide(x, groups, epsilon, silu, weight, bias):
-    """A norm in float32 whose result alone is rounded, as the kernels are."""
-    return torch_norm(x.float(), groups, epsilon, silu, weight, bias).to(x.dtype)
+def wide(x, groups, epsilon, silu, weight, bias, added=NOTHING):
+    """A norm in float32 of a rounded sum, as the kernels'."""
+    summed = torch_add(x, added.other, added.shift) if added.keep else x.float()
+    rest = NOTHING if added.keep else added
+    y, _ = torch_norm(summed.float(), groups, epsilon, silu, weight, bias, rest)
+    return y.to(x.dtype), summed
+
+
+def off(x, *rest):
+    y, summed = wide(x, *rest)
+    return y + 0.02, summed
+
+
+def off_in_the_sum(x, *rest):
+    y, summed = wide(x, *rest)
+    return y, summed + 0.1
 
 
 def broken(x, *rest):
@@ -104,24 +127,49 @@ def broken(x, *rest):
 
 
 @pytest.mark.parametrize(
-    ("norm", "agrees"),
+    ("norm", "add", "agrees"),
     [
-        (wide, True),
-        (lambda x, *rest: wide(x, *rest) + 0.02, False),
-        (lambda x, groups, epsilon, silu, *affine: wide(x, groups, epsilon, False, *affine), False),
-        (lambda x, groups, *rest: wide(x, groups // 2, *rest), False),
-        (lambda x, groups, epsilon, silu, weight, bias: wide(x, groups, epsilon, silu, weight, None), False),
-        (lambda x, *rest: wide(x, *rest) * torch.nan, False),
-        (broken, False),
+        (wide, torch_add, True),
+        (off, torch_add, False),
+        (off_in_the_sum, torch_add, False),
+        (lambda x, g, e, silu, *rest: wide(x, g, e, False, *rest), torch_add, False),
+        (lambda x, g, *rest: wide(x, g // 2, *rest), torch_add, False),
+        (lambda x, g, e, silu, w, bias, added: wide(x, g, e, silu, w, None, added), torch_add, False),
+        (lambda x, g, e, silu, w, bias, added: wide(x, g, e, silu, w, bias, NOTHING), torch_add, False),
+        (lambda x, *rest: tuple(t * torch.nan for t in wide(x, *rest)), torch_add, False),
+        (broken, torch_add, False),
+        (wide, lambda x, *rest: torch_add(x, *rest) + 0.02, False),
+        (wide, lambda x, other, shift, pads: torch_add(x, other, None, pads), False),
+        (wide, lambda x, other, shift, pads: torch_add(x, other, shift, pads[::-1]), False),
+        (wide, broken, False),
     ],
-    ids=["right", "shifted", "no silu", "other groups", "no bias", "nan", "no compiler"],
-)
-def test_a_norm_that_is_off_or_fails_does_not_agree(norm, agrees):
-    assert group_norm._agrees(norm, CPU) is agrees
+    ids=["right", "off", "sum off", "no silu", "other groups", "no bias", "nothing added", "nan", "no compiler",
+         "add off", "no shift", "other pads", "no add"],
+)  # fmt: skip
+def test_kernels_that_are_off_or_fail_do_not_agree(norm, add, agrees):
+    assert group_norm._agrees(NormKernels(norm, add), CPU) is agrees
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_what_is_added_is_normed_and_given_back(dtype):
+    x, other, shift = drawn(2, 6, 5, 3).to(dtype), drawn(2, 6, 5, 3, seed=1).to(dtype), drawn(6, seed=2)
+    y, summed = torch_norm(x, 3, EPSILON, True, None, None, Added(other, shift, True))
+    wanted = x.double() + other.double() + shift.double().reshape(-1, 1, 1)
+    assert summed.dtype == dtype
+    assert_near(summed, wanted, 1e-6 if dtype == torch.float32 else 1e-3)
+    assert_near(y, by_definition(summed, 3, EPSILON, True), 2e-5 if dtype == torch.float32 else 3e-3)
+
+
+def test_a_sum_is_rounded_once_and_padded_below_and_to_the_right():
+    x, other, shift = (torch.full((1, 1, 2, 3), v).half() for v in (2048.0, 1.0, 1.0))
+    found = fused(TORCH)[SUM]({"below": 1, "right": 2, "outputs": 1})(x, other, shift[0, :, 0, 0].float())
+    assert found.shape == (1, 1, 3, 5)
+    assert (found[:, :, :2, :3] == 2050).all()  # 2048 + 1 alone is rounded to 2048
+    assert found.sum() == 6 * 2050
 
 
 def run_fused(x, shape, weight=None, bias=None, groups=4, silu=True, norm=torch_norm):
-    run = fused(norm)[GROUP_NORM]({"groups": groups, "epsilon": EPSILON, "silu": silu})
+    run = fused(NormKernels(norm))[GROUP_NORM]({"groups": groups, "epsilon": EPSILON, "silu": silu, "outputs": 1})
     return run(x, torch.tensor(shape), weight, bias)
 
 
@@ -162,4 +210,4 @@ def test_channels_that_a_reshape_moved_are_scaled_where_they_ended():
 
 def test_silu_is_x_times_its_sigmoid():
     x = drawn(2, 3, 5)
-    assert_near(fused(torch_norm)[SILU]({})(x), x.double() / (1 + (-x.double()).exp()))
+    assert_near(fused(TORCH)[SILU]({})(x), x.double() / (1 + (-x.double()).exp()))
