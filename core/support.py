@@ -47,10 +47,10 @@ class Support:
     def project(self, embedding: Array) -> Array:
         """Embeddings float32 [B, D] to the density's space, float32 [B, P].
 
-        Row by row: a matrix product's rounding may change with the batch, and a score must not.
+        Row by row, and not by a matrix product: its rounding may change with the batch, and a score must not; and
+        waking a library's threads for one row takes longer than the row.
         """
-        centred = np.ascontiguousarray(embedding - self.mean)
-        rows = [row @ self.projection for row in centred]
+        rows = [np.einsum("d,dp->p", row, self.projection) for row in embedding - self.mean]
         return np.stack(rows) if rows else np.empty((0, self.projection.shape[1]), np.float32)
 
     def nearest_prototypes(self, embedding: Array, gates: Array) -> npt.NDArray[np.float64]:

@@ -24,6 +24,7 @@ from leakrt.core.bundle import Bundle
 from leakrt.core.errors import UsageError
 from leakrt.core.images import MAX_PIXELS
 from leakrt.core.outputs import LeakOutputs
+from leakrt.core.verdict import Verdict
 from leakrt.engines.device import find_driver
 from leakrt.runtime.backends import registry
 from leakrt.runtime.detector import Detector
@@ -111,8 +112,11 @@ def measure(subject: Subject) -> None:
         subject.note("batch 1", timings(subject, chain_of(loaded, subject.bundle.spec.draws), 1))
     with part.trying(f"{subject.precision} verdicts"):
         detector = Detector(subject.bundle, GuardedVariant(loaded, lambda: None), None, MAX_PIXELS)
-        walls = _walls(lambda: detector.check(subject.frames[0]), 1 if part.rehearse else 500)
+        verdicts: list[Verdict] = []
+        walls = _walls(lambda: verdicts.append(detector.check(subject.frames[0])), 1 if part.rehearse else 500)
         subject.note("verdict_ms", summary(walls))
+        stages = {name: summary([v.latency_ms[name] for v in verdicts])["p50"] for name in verdicts[0].latency_ms}
+        subject.note("verdict_stages_ms", stages)
     subject.note("description", loaded.backend.describe().__dict__)
     if part.rehearse or part.options.one:
         close(loaded)

@@ -25,6 +25,7 @@ from .engine import Binding, Engine
 
 Array = npt.NDArray[np.float32]
 # The moments of the chain, in order; a stage is named by the one that ends it.
+_OUTPUTS = tuple(LeakOutputs.__dataclass_fields__)
 STAGES = ("copy_in", "preprocess", "vae", "noising", "leak", "copy_out")
 
 
@@ -72,6 +73,11 @@ class _Plan:
     vae: Binding
     leak: Binding
     graph: Graph | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the block of results that this batch fills."""
+        return max(part.offset + part.size for part in self.parts.values())
 
 
 class Slot:
@@ -151,8 +157,7 @@ class Slot:
         plan = self._plan_for(-(-rows // self._spec.draws))
         self._feed(noised, self._memory.noised.address, "noised")
         plan.leak.enqueue(self._stream)
-        names = LeakOutputs.__dataclass_fields__
-        return LeakOutputs(*(self._read(plan, name)[:rows] for name in names))
+        return LeakOutputs(*(self._read(plan, name)[:rows] for name in _OUTPUTS))
 
     def close(self) -> None:
         """Wait, then free everything in the order in which nothing is freed under a user; a second time is nothing."""
@@ -236,9 +241,12 @@ class Slot:
     def _collect(self, plan: _Plan, count: int) -> ChainResult:
         self._events[-1].synchronize()
         times = {stage: self._events[i + 1].milliseconds_since(self._events[i]) for i, stage in enumerate(STAGES)}
-        rows, found = count * self._spec.draws, LeakOutputs.__dataclass_fields__
-        outputs = LeakOutputs(*(self._host(plan, name)[:rows] for name in found))
-        return ChainResult(self._host(plan, "latent")[:count], outputs, times)
+        # One copy of the block, which the next batch overwrites; the arrays are parts of it.
+        block = self._memory.results_host.array[: plan.size].copy()
+        arrays = {name: np.asarray(part.of(block), np.float32) for name, part in plan.parts.items()}
+        rows = count * self._spec.draws
+        outputs = LeakOutputs(*(arrays[name][:rows] for name in _OUTPUTS))
+        return ChainResult(arrays["latent"][:count], outputs, times)
 
     def _plan_for(self, images: int) -> _Plan:
         fitting = [plan for batch, plan in self._plans.items() if batch >= images]
@@ -258,8 +266,7 @@ class Slot:
         return self._host(plan, name)
 
     def _copy_out(self, plan: _Plan) -> None:
-        size = max(part.offset + part.size for part in plan.parts.values())
-        self._device.copy_out(self._memory.results_host.array[:size], self._memory.results.address, self._stream)
+        self._device.copy_out(self._memory.results_host.array[: plan.size], self._memory.results.address, self._stream)
 
     def _host(self, plan: _Plan, name: str) -> npt.NDArray[Any]:
         """A copy, float32: the next batch overwrites the block."""

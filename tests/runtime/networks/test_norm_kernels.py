@@ -132,6 +132,10 @@ def test_other_shapes_and_layouts_are_left_to_torch():
 
     x = torch.zeros(1, 64, 4, 4).contiguous(memory_format=torch.channels_last)
     assert takes(x, 32)
+    assert takes(x, 32, x.as_strided(x.shape, (7, *x.stride()[1:])))  # one image: the first stride means nothing
+    assert not takes(x, 32, x.half())
+    assert not takes(x, 32, x[:, :, :, :2])
+    assert not takes(x, 32, x.contiguous())
     assert not takes(x.contiguous(), 32)
     assert not takes(x, 3)
     assert not takes(torch.zeros(1, 96, 4, 4).contiguous(memory_format=torch.channels_last), 32)
