@@ -89,8 +89,10 @@ def calibrate(
     bundle = Bundle(path)
     if "int8" in bundle.precisions and not options.replace:
         raise BundleError(f"{path} has an int8 variant already; give --replace to calibrate it anew")
-    work = _Calibration(bundle, data, options, refitter, backends, cache, progress)
-    return work.run()
+    result = _Calibration(bundle, data, options, refitter, backends, cache, progress).run()
+    if refitter is not None:
+        refitter.done()
+    return result
 
 
 class _Calibration:

@@ -31,8 +31,8 @@ from ..core.progress import Progress
 from ..core.schedule import step_coefficients
 from ..core.spec import ModelSpec
 from ..train.config import TrainConfig
+from ..train.latents import LatentTable
 from ..train.leak_encoder import LeakEncoder
-from .latent_file import LatentFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,8 +60,8 @@ class RefitConfig:
 class LatentPairs:
     """The same N training images before and behind the quantised VAE encoder."""
 
-    fp32: LatentFile
-    int8: LatentFile
+    fp32: LatentTable
+    int8: LatentTable
 
 
 def refit(
@@ -72,10 +72,7 @@ def refit(
     recipe: RefitConfig,
     progress: Progress,
 ) -> LeakEncoder:
-    """The student, in evaluation mode. Seeded: the same pairs give the same weights on one machine.
-
-    Raises StorageError when the latents can't be read.
-    """
+    """The student, in evaluation mode. Seeded: the same pairs give the same weights on one machine."""
     teacher.eval().requires_grad_(False)
     student = copy.deepcopy(teacher).requires_grad_(True)
     batch = min(config.batch_size, len(pairs.fp32))
@@ -124,5 +121,6 @@ def _batches(
             )
 
 
-def _noised(latents: LatentFile, rows: Rows, coefficients: Array, seed: int) -> Tensor:
-    return torch.from_numpy(_core.noise_steps_fresh(latents.read(rows), coefficients, seed, rows.astype(np.uint32)))
+def _noised(latents: LatentTable, rows: Rows, coefficients: Array, seed: int) -> Tensor:
+    plain = latents.take(rows, np.zeros_like(rows))
+    return torch.from_numpy(_core.noise_steps_fresh(plain, coefficients, seed, rows.astype(np.uint32)))

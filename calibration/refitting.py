@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,25 +13,22 @@ import torch
 
 from ..core.bundle import Bundle
 from ..core.errors import BundleError, CheckpointError
-from ..core.graphs import vae_encoder_graph
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress
 from ..core.spec import ModelSpec
 from ..export.leak_graph import export_leak_encoder
-from ..export.sessions import GraphRunner
 from ..train.config import TrainConfig
 from ..train.data import Listing
 from ..train.leak_encoder import LeakEncoder, PrototypeHead
 from ..train.predict import concatenate, predict
 from ..train.run import Run
+from .graph_latents import GraphLatents
 from .labelled import paths_of
-from .latent_file import LatentFile
 from .refit import LatentPairs, RefitConfig, refit
-from .stream import preprocess_file
 
 _CHUNK = 256  # latents read at once
 
-Array = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -46,9 +42,10 @@ class Teacher:
 class Refitter:
     """Refits the leak encoder for one VAE encoder after another."""
 
-    def __init__(self, teacher: Teacher, recipe: RefitConfig) -> None:
-        self._teacher, self._recipe = teacher, recipe
-        self._fp32: LatentFile | None = None  # latents of the training images, the same for every attempt
+    def __init__(self, teacher: Teacher, recipe: RefitConfig, cache: Path) -> None:
+        """`cache` keeps the latents of training images, so that a killed calibration goes on."""
+        self._teacher, self._recipe, self._cache = teacher, recipe, cache
+        self._latents: GraphLatents | None = None  # of the training images, the same for every attempt
         self.prototypes = teacher.encoder.prototypes.detach().numpy()  # [K, M, D], of the last refit
 
     def refit(
@@ -57,18 +54,23 @@ class Refitter:
         """The student as a float32 graph, and what it gives for the int8 latents of the training images.
 
         Of more than `RefitConfig.images` training images that many are taken, at random and seeded. Raises ModelError,
-        ImageError, StorageError.
+        ImageError, DataError for an image that changes meanwhile, StorageError.
         """
-        paths = self._thinned(paths_of(listing, "train"))
-        if self._fp32 is None:
-            self._fp32 = _latents(spec, paths, fp32, threads, "fp32 latents of training images", progress)
-        rounded = _latents(spec, paths, int8, threads, "int8 latents of training images", progress)
-        pairs = LatentPairs(self._fp32, rounded)
+        if self._latents is None:
+            self._latents = GraphLatents(self._cache, self._thinned(paths_of(listing, "train")))
+        exact = self._latents.of(spec, fp32, threads, "fp32 latents of training images", progress)
+        rounded = self._latents.of(spec, int8, threads, "int8 latents of training images", progress, passing=True)
+        pairs = LatentPairs(exact, rounded)
         with _one_thread():
             student = refit(self._teacher.encoder, pairs, spec, self._teacher.config, self._recipe, progress)
-            parts = [predict(student, spec, rounded.read(rows)) for rows in _chunks(len(rounded))]
+            parts = [predict(student, spec, rounded.take(rows, np.zeros_like(rows))) for rows in _chunks(len(rounded))]
         self.prototypes = student.prototypes.detach().numpy()
         return export_leak_encoder(student, spec), concatenate(parts, spec)
+
+    def done(self) -> None:
+        """Give back the room of what no later calibration needs."""
+        if self._latents is not None:
+            self._latents.done()
 
     def _thinned(self, paths: Sequence[Path]) -> list[Path]:
         order = np.random.default_rng(self._teacher.config.seed).permutation(len(paths))
@@ -93,23 +95,6 @@ def teacher_of(run: Run, bundle: Bundle) -> Teacher:
     return Teacher(encoder, run.info.config)
 
 
-def _latents(
-    spec: ModelSpec, paths: Sequence[Path], vae: bytes, threads: int, task: str, progress: Progress
-) -> LatentFile:
-    """Latents of images in their order. Images side by side on one thread each: no waiting within a layer."""
-    runner = GraphRunner(vae_encoder_graph(spec), vae, 1)
-    found = LatentFile(spec.latent_shape)
-
-    def encode(path: Path) -> Array:
-        return np.asarray(runner.run(preprocess_file(path, spec.image_size)[None])[0][0])
-
-    with ThreadPoolExecutor(threads) as pool:
-        for latent in pool.map(encode, paths):
-            found.append(latent)
-            progress(task, len(found), len(paths))
-    return found
-
-
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Torch on one thread: on parts of few images two wait for each other, and sums would come in another order."""
@@ -121,5 +106,5 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _chunks(count: int) -> list[range]:
-    return [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+def _chunks(count: int) -> list[Rows]:
+    return [np.arange(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]

@@ -90,11 +90,12 @@ def _refitter(bundle: Path, run: Path | None) -> Refitter:
     from ..calibration.refitting import Refitter, teacher_of
     from ..core.bundle import Bundle
     from ..core.errors import UsageError
+    from ..core.files import cache_folder
     from ..train.run import Run
 
     if run is None:
         raise UsageError("the refit needs the run that the bundle was exported from: give --run RUN, or --no-refit")
-    return Refitter(teacher_of(Run.open(run), Bundle(bundle)), RefitConfig())
+    return Refitter(teacher_of(Run.open(run), Bundle(bundle)), RefitConfig(), cache_folder() / "latents")
 
 
 def _draw(path: Path, result: CalibrationResult) -> None:

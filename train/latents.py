@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 import zlib
 from collections import deque
@@ -143,7 +144,14 @@ class LatentCache:
                 needed[image.digest] = Wanted(image.path, image.digest, tuple(sorted(views)))
         return list(needed.values())
 
-    def fill(self, vae: VaeEncoder, wanted: Sequence[Wanted], threads: int, progress: Progress = silent) -> None:
+    def fill(
+        self,
+        vae: VaeEncoder,
+        wanted: Sequence[Wanted],
+        threads: int,
+        progress: Progress = silent,
+        task: str = "encoding images",
+    ) -> None:
         """Encode what is missing on `threads` threads; all but the last two seconds before a failure stay.
 
         Waits while another process fills the same cache. Raises ImageError, DataError for an image that changed since
@@ -158,7 +166,7 @@ class LatentCache:
             for pairs in _flushes(_encode_all(vae, missing, threads)):
                 self._append(pairs)
                 done += len(pairs)
-                progress("encoding images", done, total)
+                progress(task, done, total)
 
     def table(self, digests: Sequence[str], views: Sequence[int]) -> LatentTable:
         """The latents of N images in V views, from the map. Raises KeyError for one that is not here."""
@@ -169,6 +177,10 @@ class LatentCache:
         """Latents float32 [N, V, 4, S/8, S/8] of N images in V views, copied out of the map. Raises KeyError."""
         rows = [self._rows[digest, view][0] for digest in digests for view in views]
         return np.asarray(self._map()[rows]).reshape(len(digests), len(views), *self._shape)
+
+    def remove(self) -> None:
+        """Delete it from the disk; tables that were given out stay. What can't be deleted is left."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _map(self) -> Array:
         if self._count == 0:  # an empty file can't be mapped

@@ -6,10 +6,10 @@ from bundles import TINY_SPEC
 
 torch = pytest.importorskip("torch")
 
-from leakrt.calibration.latent_file import LatentFile
 from leakrt.calibration.refit import LatentPairs, RefitConfig, refit
 from leakrt.core.progress import silent
 from leakrt.train.config import TrainConfig
+from leakrt.train.latents import LatentTable
 from leakrt.train.leak_encoder import LeakEncoder
 from leakrt.train.predict import predict
 
@@ -22,10 +22,7 @@ def latents(seed):
 
 
 def stored(values):
-    found = LatentFile(TINY_SPEC.latent_shape)
-    for latent in values:
-        found.append(latent)
-    return found
+    return LatentTable.of(values[:, None])
 
 
 def rounded(values):

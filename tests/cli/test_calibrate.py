@@ -293,6 +293,38 @@ def test_a_killed_calibration_leaves_the_bundle_and_goes_on_where_it_was(
         assert Bundle(bundle).graph(stem, "int8") == Bundle(undisturbed).graph(stem, "int8")
 
 
+def test_a_calibration_killed_in_its_refit_encodes_no_training_image_again(
+    leakrt, start_leakrt, exported, bundle, any_speed, tmp_path, monkeypatch
+):
+    from leakrt.calibration.graph_latents import GraphVae
+
+    options = ("--run", tiny_run() / "run", *FAST, "--max-drop", 1)
+    before, latents = files_of(bundle), tmp_path / "cache" / "leakrt" / "latents"
+
+    def kept():
+        return sum(len(path.read_bytes().splitlines()) for path in latents.glob("*/index.txt"))
+
+    process = start_leakrt("calibrate", bundle, data(), *options)
+    deadline = time.monotonic() + 120
+    while kept() == 0 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert files_of(bundle) == before
+    there, encoded, encode = kept(), [], GraphVae.encode
+    assert there > 0
+    monkeypatch.setattr(GraphVae, "encode", lambda vae, images: encoded.append(1) or encode(vae, images))
+    assert leakrt("calibrate", bundle, data(), *options).code == 0
+    resumed = len(encoded)
+    assert kept() == 72  # those of int8 are not left behind
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "fresh"))
+    undisturbed = shutil.copytree(exported, tmp_path / "undisturbed")
+    assert leakrt("calibrate", undisturbed, data(), *options).code == 0
+    assert len(encoded) - resumed == resumed + there
+    for stem in ("vae_encoder", "leak_encoder"):
+        assert Bundle(bundle).graph(stem, "int8") == Bundle(undisturbed).graph(stem, "int8")
+
+
 def test_data_of_other_classes_is_refused(leakrt, bundle, tmp_path):
     other = tmp_path / "other"
     for split, count in COUNTS.items():

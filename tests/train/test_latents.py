@@ -67,6 +67,20 @@ def test_what_is_cached_is_not_encoded_again(tmp_path, vae, wanted):
     assert again.has_image(wanted[0].digest)
 
 
+def test_a_cache_that_was_removed_is_filled_anew_and_its_tables_stay(tmp_path, vae, wanted):
+    cache = open_cache(tmp_path, vae)
+    cache.fill(vae, wanted, 2)
+    table = cache.table([image.digest for image in wanted], [0, 1])
+    before = table.plain()
+    cache.remove()
+    cache.remove()
+    assert not folder(tmp_path, vae).exists()
+    assert np.array_equal(table.plain(), before)
+    again = open_cache(tmp_path, vae)
+    again.fill(vae, wanted, 2)
+    assert vae.count == 28
+
+
 @pytest.mark.parametrize("name", ["latents.bin", "index.txt"])
 @pytest.mark.parametrize("cut", [1, 50, 300])
 def test_a_cut_off_tail_is_made_again(tmp_path, vae, wanted, name, cut):
