@@ -14,12 +14,13 @@ from ..core.progress import Progress
 from ..core.spec import ModelSpec
 from ..export.sessions import GraphRunner
 from ..train.data import hash_image
-from ..train.latents import LatentCache, LatentTable, Wanted
+from ..train.latents import LatentCache, Wanted
 from ..train.vae import PREPROCESS_VERSION, VaeDescription
 
 _PLAIN = (0,)  # the one view that is wanted
 
 Array = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
 
 
 class GraphVae:
@@ -36,6 +37,20 @@ class GraphVae:
         return self._runner.run(images)[0]
 
 
+class StoredLatents:
+    """Latents of N images in a cache, mapped only while some are read: what stays mapped counts as resident memory."""
+
+    def __init__(self, cache: LatentCache, digests: Sequence[str]) -> None:
+        self._cache, self._digests = cache, digests
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def read(self, rows: Rows) -> Array:
+        """Copies float32 [B, 4, S/8, S/8] of B latents. Raises StorageError when the cache is gone."""
+        return self._cache.read([self._digests[row] for row in rows], _PLAIN)[:, 0]
+
+
 class GraphLatents:
     """Latents of the same N images by one VAE encoder after another."""
 
@@ -47,7 +62,7 @@ class GraphLatents:
 
     def of(
         self, spec: ModelSpec, model: bytes, threads: int, task: str, progress: Progress, passing: bool = False
-    ) -> LatentTable:
+    ) -> StoredLatents:
         """One latent an image, in their order, from the cache where they lie there.
 
         Those of a `passing` graph, which no later calibration makes again, go with `done`. Raises what
@@ -58,7 +73,7 @@ class GraphLatents:
         cache.fill(vae, self._wanted, threads, progress, task)
         if passing:
             self._passing.append(cache)
-        return cache.table([image.digest for image in self._wanted], _PLAIN)
+        return StoredLatents(cache, [image.digest for image in self._wanted])
 
     def done(self) -> None:
         """Give back the room of passing graphs' latents. Not called when a calibration ends before its time."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,6 @@ from ..core.progress import Progress
 from ..core.schedule import step_coefficients
 from ..core.spec import ModelSpec
 from ..train.config import TrainConfig
-from ..train.latents import LatentTable
 from ..train.leak_encoder import LeakEncoder
 
 if TYPE_CHECKING:
@@ -56,12 +55,21 @@ class RefitConfig:
     images: int = 3000  # at most so many training images, as many as the density keeps
 
 
+class Latents(Protocol):
+    """Latents of N images, wherever they lie."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: Rows) -> Array:
+        """float32 [B, 4, S/8, S/8] of rows int64 [B]. Raises StorageError."""
+
+
 @dataclass(frozen=True)
 class LatentPairs:
     """The same N training images before and behind the quantised VAE encoder."""
 
-    fp32: LatentTable
-    int8: LatentTable
+    fp32: Latents
+    int8: Latents
 
 
 def refit(
@@ -121,6 +129,5 @@ def _batches(
             )
 
 
-def _noised(latents: LatentTable, rows: Rows, coefficients: Array, seed: int) -> Tensor:
-    plain = latents.take(rows, np.zeros_like(rows))
-    return torch.from_numpy(_core.noise_steps_fresh(plain, coefficients, seed, rows.astype(np.uint32)))
+def _noised(latents: Latents, rows: Rows, coefficients: Array, seed: int) -> Tensor:
+    return torch.from_numpy(_core.noise_steps_fresh(latents.read(rows), coefficients, seed, rows.astype(np.uint32)))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ..core.bundle import Bundle
@@ -22,13 +21,11 @@ from ..train.data import Listing
 from ..train.leak_encoder import LeakEncoder, PrototypeHead
 from ..train.predict import concatenate, predict
 from ..train.run import Run
-from .graph_latents import GraphLatents
+from .graph_latents import GraphLatents, Rows
 from .labelled import paths_of
 from .refit import LatentPairs, RefitConfig, refit
 
 _CHUNK = 256  # latents read at once
-
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Refitter:
         pairs = LatentPairs(exact, rounded)
         with _one_thread():
             student = refit(self._teacher.encoder, pairs, spec, self._teacher.config, self._recipe, progress)
-            parts = [predict(student, spec, rounded.take(rows, np.zeros_like(rows))) for rows in _chunks(len(rounded))]
+            parts = [predict(student, spec, rounded.read(rows)) for rows in _chunks(len(rounded))]
         self.prototypes = student.prototypes.detach().numpy()
         return export_leak_encoder(student, spec), concatenate(parts, spec)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from bundles import TINY_SPEC, noise_image, vae_encoder
@@ -12,7 +14,7 @@ from PIL import Image
 
 from leakrt.calibration.graph_latents import GraphLatents, GraphVae
 from leakrt.calibration.stream import preprocess_file
-from leakrt.core.errors import ImageError, ModelError
+from leakrt.core.errors import ImageError, ModelError, StorageError
 from leakrt.core.graphs import vae_encoder_graph
 from leakrt.core.progress import silent
 from leakrt.export.sessions import GraphRunner
@@ -41,9 +43,8 @@ def encoded(monkeypatch):
     return lambda: sum(counts)
 
 
-def plain(table):
-    rows = np.arange(len(table))
-    return table.take(rows, np.zeros_like(rows))
+def plain(stored):
+    return stored.read(np.arange(len(stored)))
 
 
 def of(latents, model=GRAPH, threads=2, **options):
@@ -77,15 +78,21 @@ def test_another_image_size_is_another_graph():
     assert len(fingerprints) == 2
 
 
-def test_those_of_a_passing_graph_go_when_all_is_done_and_tables_that_were_given_out_stay(tmp_path, paths, encoded):
+def test_rows_are_read_in_any_order_and_none_stays_mapped(tmp_path, paths):
+    stored = of(GraphLatents(tmp_path / "cache", paths))
+    np.testing.assert_array_equal(stored.read(np.array([5, 0, 5])), plain(stored)[[5, 0, 5]])
+    assert "latents.bin" not in Path("/proc/self/maps").read_text()
+
+
+def test_those_of_a_passing_graph_go_when_all_is_done(tmp_path, paths, encoded):
     latents = GraphLatents(tmp_path / "cache", paths)
     of(latents)
     passing = of(latents, OTHER, passing=True)
-    before = plain(passing)
     assert len(list((tmp_path / "cache").iterdir())) == 2
     latents.done()
     assert len(list((tmp_path / "cache").iterdir())) == 1
-    np.testing.assert_array_equal(plain(passing), before)
+    with pytest.raises(StorageError):
+        plain(passing)
     of(GraphLatents(tmp_path / "cache", paths))
     assert encoded() == 12
 

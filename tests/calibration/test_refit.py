@@ -9,7 +9,6 @@ torch = pytest.importorskip("torch")
 from leakrt.calibration.refit import LatentPairs, RefitConfig, refit
 from leakrt.core.progress import silent
 from leakrt.train.config import TrainConfig
-from leakrt.train.latents import LatentTable
 from leakrt.train.leak_encoder import LeakEncoder
 from leakrt.train.predict import predict
 
@@ -21,8 +20,15 @@ def latents(seed):
     return np.random.default_rng(seed).standard_normal((COUNT, *TINY_SPEC.latent_shape)).astype(np.float32)
 
 
+class Held(list):
+    """Latents in memory."""
+
+    def read(self, rows):
+        return np.stack([self[row] for row in rows])
+
+
 def stored(values):
-    return LatentTable.of(values[:, None])
+    return Held(values)
 
 
 def rounded(values):
