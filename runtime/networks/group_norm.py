@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,7 @@ def with_kernels(takes: Callable[..., bool], norm_kernel: Norm, add_kernel: Add)
         if not takes(image, groups, added.other):
             return torch_norm(x, groups, epsilon, silu, weight, bias, added)
         y, summed = norm_kernel(image, groups, epsilon, silu, weight, bias, added)
-        return y.reshape(x.shape), summed.reshape(x.shape)
+        return _shaped(y, x.shape), _shaped(summed, x.shape)
 
     def add(x: Tensor, other: Tensor | None, shift: Tensor | None, pads: tuple[int, int] = (0, 0)) -> Tensor:
         return (add_kernel if takes(x, 1, other) else torch_add)(x, other, shift, pads)
@@ -168,9 +168,16 @@ def _group_norm(attributes: Mapping[str, Any], norm: Norm) -> Run:
             y = _as_written(summed, groups, epsilon, silu, sizes, weight, bias)
         else:
             y, summed = norm(x, groups, epsilon, silu, weight, bias, Added(other, shift, keep))
-        return (y.reshape(sizes), summed) if keep else y.reshape(sizes)
+        y = _shaped(y, sizes)
+        return (y, summed) if keep else y
 
     return run
+
+
+def _shaped(x: Tensor, sizes: Sequence[int]) -> Tensor:
+    """x in that shape. Not by a reshape where it has it: that gives a batch of one another first stride, from which
+    cuDNN then takes a channels-last image for a contiguous one."""
+    return x if tuple(x.shape) == tuple(sizes) else x.reshape(tuple(sizes))
 
 
 def _like(weight: Tensor | None, x: Tensor) -> Tensor | None:

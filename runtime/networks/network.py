@@ -160,5 +160,11 @@ class TorchNetwork:
 
 
 def _placed(tensor: Tensor, dtype: torch.dtype, device: torch.device, memory_format: torch.memory_format) -> Tensor:
+    """On the device. Channels last by its strides even where they mean nothing, as those of a 1 x 1 convolution do:
+    cuDNN reads the layout of what it gives off them, too."""
     moved = tensor.to(device, dtype)
-    return moved.contiguous(memory_format=memory_format) if moved.dim() == 4 else moved
+    if moved.dim() != 4:
+        return moved
+    if memory_format != torch.channels_last:
+        return moved.contiguous(memory_format=memory_format)
+    return moved.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)

@@ -201,6 +201,16 @@ def test_half_images_as_written_have_statistics_in_float32():
     assert_near(run_fused(x, (0, 12, 5, 7), groups=5), by_definition(x, 5, EPSILON, True), 3e-3)
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_one_image_keeps_the_strides_of_its_layout(keep):
+    """A batch of one may have any first stride, and cuDNN reads the layout off it."""
+    x = drawn(1, 5, 7, 12).permute(0, 3, 1, 2)
+    norm = with_kernels(lambda *_: True, lambda x, *rest: (x.clone(), x.clone()), torch_add).norm
+    run = fused(NormKernels(norm))[GROUP_NORM]({"groups": 4, "epsilon": EPSILON, "silu": True, "outputs": 1 + keep})
+    found = run(x, torch.tensor((0, 12, 5, 7)), None, None, None, torch.zeros(12))
+    assert [t.stride() for t in (found if keep else (found,))] == [x.stride()] * (1 + keep)
+
+
 def test_channels_that_a_reshape_moved_are_scaled_where_they_ended():
     x, weight, bias = drawn(2, 12, 5, 7), drawn(6, 1, 1, seed=1), drawn(6, 1, 1, seed=2)
     found = run_fused(x, (0, 6, 10, 7), weight, bias, 3, False)

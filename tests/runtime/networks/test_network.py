@@ -140,3 +140,11 @@ def test_shapes_that_do_not_fit_are_one_line_that_names_the_step():
     with pytest.raises(ModelError, match=r"^g: torch can't run it, at Add y \(") as error:
         run(network, np.zeros(3, np.float32))
     assert "\n" not in str(error.value)
+
+
+def test_weights_of_1_x_1_convolutions_are_channels_last_by_their_strides():
+    """Any strides would do for torch; cuDNN takes the layout of its result from them."""
+    weight = np.ones((5, 3, 1, 1), np.float32)
+    network = Network("x", ("y",), (Node("Conv", ("x", "w"), ("y",), {"pads": (0, 0, 0, 0)}),), {"w": weight})
+    made = TorchNetwork(network, "g", Arithmetic(), torch.device("cpu"), torch.channels_last)
+    assert made._weights["w"].stride() == (3, 1, 3, 3)
