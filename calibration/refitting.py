@@ -25,7 +25,7 @@ from .graph_latents import GraphLatents, Rows
 from .labelled import paths_of
 from .refit import LatentPairs, RefitConfig, refit
 
-_CHUNK = 256  # latents read at once
+_CHUNK = 8  # images whose activations are held at once, as in the refit
 
 
 @dataclass(frozen=True)
