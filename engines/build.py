@@ -21,7 +21,7 @@ from .index import engine_lock
 from .key import EngineKey, canonical, device_misfit
 from .parity import GoldenInputs, can_judge_int8, check_parity, golden_inputs
 from .record import EngineRecord, Parity
-from .rtx import CURRENT, PORTABLE
+from .rtx import CURRENT, PORTABLE, capability_order
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,19 @@ def _settled(request: BuildRequest) -> BuildRequest:
             raise UsageError(f"--dla: {problem}")
         if len(options.batches) > 1:
             raise UsageError("--dla: a DLA engine has one batch size; name one --batch")
-    return replace(
-        request, options=replace(options, targets=tuple(sorted(set(options.targets), key=_capability_order)))
-    )
+    return replace(request, options=replace(options, targets=tuple(sorted(set(options.targets), key=capability_order))))
 
 
 def _device(request: BuildRequest) -> Device:
-    """The device an engine is bound to, empty where it is for a list of capabilities. Raises BackendError."""
+    """The device an engine is bound to, empty where it is for a list of capabilities. Raises BackendError, UsageError
+    for a GPU on which the engine would not run."""
     if not _needs_gpu(request):
         return NO_DEVICE
-    return find_device(request.device)
+    device = find_device(request.device)
+    problem = request.flavour.gpu_problem(device.capability)
+    if problem:
+        raise UsageError(f"--target: {problem}")
+    return device
 
 
 def _needs_gpu(request: BuildRequest) -> bool:
@@ -231,10 +234,6 @@ def _timing_name(key: EngineKey) -> str:
     """One timing cache a library and device: what it holds is true of nothing else."""
     place = {"flavour": key.flavour, "version": key.version, **key.to_json()["device"]}
     return f"{sha256_bytes(canonical(place))[:32]}.timing"
-
-
-def _capability_order(target: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in target.split(".")) if target[:1].isdigit() else ()
 
 
 def usable_here(record: EngineRecord, flavours: list[Flavour]) -> Iterator[str]:

@@ -74,6 +74,10 @@ class Flavour(ABC):
     def dla_problem(self, precision: str) -> str:
         """Why a DLA can't be used; empty where it can."""
 
+    def gpu_problem(self, capability: str) -> str:
+        """Why its engines don't run on GPUs of that compute capability; empty where they do, or it is not known."""
+        return ""
+
     def check_targets(self, targets: Sequence[str]) -> None:
         """Raises UsageError for a compute capability that can't be named."""
         if targets:

@@ -36,6 +36,12 @@ class TensorRTRTX(TensorRT10):
     def dla_problem(self, precision: str) -> str:
         return f"{self} does not run on a DLA; use --flavour tensorrt on a Jetson"
 
+    def gpu_problem(self, capability: str) -> str:
+        """It builds for such a GPU, and refuses to read what it built: seen with 1.7.1 on compute capability 9.0."""
+        if not capability or capability in self.targets or capability_order(capability) > capability_order("12.0"):
+            return ""
+        return f"{self} does not run on compute capability {capability}{_elsewhere(capability)}"
+
     def check_targets(self, targets: Sequence[str]) -> None:
         for target in targets:
             if target in (PORTABLE, CURRENT):
@@ -60,6 +66,12 @@ class TensorRTRTX(TensorRT10):
             "12.1": known.SM121,
             CURRENT: known.CURRENT,
         }[target]
+
+
+def capability_order(capability: str) -> tuple[int, ...]:
+    """What sorts compute capabilities; words before numbers."""
+    parts = capability.split(".")
+    return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()
 
 
 def _elsewhere(target: str) -> str:

@@ -25,7 +25,8 @@ from leakrt.core.errors import UsageError
 from leakrt.core.images import MAX_PIXELS
 from leakrt.core.outputs import LeakOutputs
 from leakrt.core.verdict import Verdict
-from leakrt.engines.device import find_driver
+from leakrt.engines.device import find_device, find_driver
+from leakrt.engines.installed import load_flavour
 from leakrt.runtime.backends import registry
 from leakrt.runtime.detector import Detector
 from leakrt.runtime.finite import GuardedVariant
@@ -99,7 +100,9 @@ def problem(name: str, rehearse: bool) -> str:
         found = registry.kind(name).probe()
     except (UsageError, ImportError) as error:
         return str(error)
-    return "" if found.runs else f"{found.reason}; {found.install}"
+    if not found.runs:
+        return f"{found.reason}; {found.install}"
+    return load_flavour(FLAVOURS[name]).gpu_problem(find_device(0).capability) if name in FLAVOURS else ""
 
 
 def measure(subject: Subject) -> None:

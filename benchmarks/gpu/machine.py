@@ -26,7 +26,7 @@ def main() -> None:
     part.set("gpu", gpu_state())
     part.set("smi", _output("nvidia-smi"))
     part.set("nvcc", _output("nvcc", "--version").splitlines()[-1:] or _nvcc_elsewhere())
-    part.set("python", {"version": platform.python_version(), "executable": sys.executable})
+    part.set("python", {"version": platform.python_version(), "implementation": sys.implementation.name})
     part.set("packages", {name: _version(name) for name in _PACKAGES})
     part.set("cpu", {"name": _cpu(), "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]})
     part.set("memory_kib", _first(r"MemTotal:\s+(\d+)", "/proc/meminfo"))

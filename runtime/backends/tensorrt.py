@@ -38,6 +38,7 @@ def probe() -> Availability:
 
 def load_engines(name: str, flavour_name: str, variant: Variant, threads: int, number: int) -> Backend:
     """`load`, for either library."""
+    from ...core.errors import EngineError
     from ...core.files import sha256_bytes
     from ...engines.cache import default_cache
     from ...engines.device import find_device
@@ -48,6 +49,9 @@ def load_engines(name: str, flavour_name: str, variant: Variant, threads: int, n
     from ..gpu.runner import GpuRunner, RunnerOptions
 
     device, flavour = find_device(number), load_flavour(flavour_name)
+    problem = flavour.gpu_problem(device.capability)
+    if problem:
+        raise EngineError(problem)
     sources = sha256_bytes(variant.vae_encoder), sha256_bytes(variant.leak_encoder)
     draws = variant.spec.draws
     wanted = WantedEngines(variant.precision, sources, draws, flavour, device, number, variant.bundle)

@@ -42,6 +42,16 @@ def test_boards_it_can_not_name_are_sent_to_build_for_themselves(rtx, target):
         rtx.check_targets((target,))
 
 
+@pytest.mark.parametrize("capability", ["7.2", "8.7", "9.0", "10.0", "11.0"])
+def test_gpus_whose_engines_it_builds_and_refuses_to_read_are_told_before(rtx, capability):
+    assert f"does not run on compute capability {capability}" in rtx.gpu_problem(capability)
+
+
+@pytest.mark.parametrize("capability", ["7.5", "8.0", "8.6", "8.9", "12.0", "12.1", "13.0", ""])
+def test_gpus_that_it_runs_on_have_no_problem(rtx, capability):
+    assert rtx.gpu_problem(capability) == ""
+
+
 @pytest.mark.parametrize("target", ["", "8", "86", "sm86", "8.6 ", "99.0"])
 def test_what_is_no_capability_is_refused_with_those_there_are(rtx, target):
     with pytest.raises(UsageError, match=r"it knows: 7\.5, 8\.0, 8\.6, 8\.9, 12\.0, 12\.1$"):

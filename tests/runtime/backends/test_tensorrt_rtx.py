@@ -49,6 +49,13 @@ def test_an_engine_for_this_capability_among_others_gives_the_verdicts_of_the_cp
     assert (described.backend, described.version) == ("tensorrt_rtx", VERSION)
 
 
+def test_a_gpu_that_the_library_refuses_is_told_before_an_engine_is_looked_for(gpus, tiny):
+    gpus.build(tiny, "fp32", device=NO_DEVICE, targets=("default",))
+    gpus.found[0] = replace(GPU, name="H100", capability="9.0")
+    with pytest.raises(EngineError, match=r"does not run on compute capability 9\.0; for 9\.0 \(H100 and H200\)"):
+        Detector.load(tiny, "tensorrt_rtx", threads=1)
+
+
 def test_which_driver_and_which_gpu_of_that_capability_built_it_does_not_matter(gpus, tiny, image_folder):
     gpus.build(tiny, "fp32", device=NO_DEVICE, targets=("8.9",))
     gpus.found[0] = replace(GPU, name="another 8.9", multiprocessors=9, driver="999.1")
