@@ -9,7 +9,7 @@ import importlib.util
 from importlib import metadata
 
 from ...core import weights
-from ...core.errors import BackendError, UsageError, require
+from ...core.errors import BackendError, require
 from .base import Availability, Backend, BackendKind, Variant
 
 NAME = "torch"
@@ -18,12 +18,8 @@ _PRECISIONS = ("fp32", "fp16")
 
 
 def load(variant: Variant, threads: int, device: int = 0) -> Backend:
-    """Load the variant. Raises UsageError for a GPU's number, MissingExtraError, BackendError without weights or for
-    int8, BundleError, ModelError."""
-    if device:
-        raise UsageError(
-            f"--device {device}: torch takes the first GPU that it sees; set CUDA_VISIBLE_DEVICES={device}"
-        )
+    """Load the variant, on GPU number `device` where torch sees GPUs. Raises UsageError for a GPU that is not there,
+    MissingExtraError, BackendError without weights or for int8, BundleError, ModelError."""
     require("torch", "train")
     if variant.precision not in _PRECISIONS:
         raise BackendError(f"torch runs {' and '.join(_PRECISIONS)}, not {variant.precision}; name another backend")
@@ -34,7 +30,7 @@ def load(variant: Variant, threads: int, device: int = 0) -> Backend:
     networks = weights.from_bytes(variant.weights())
     from ..networks.backend import load_torch
 
-    return load_torch(variant, networks, threads)
+    return load_torch(variant, networks, threads, device)
 
 
 def probe() -> Availability:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from ...core.errors import BackendError
+from ...core.errors import BackendError, UsageError
 from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.outputs import LeakOutputs
 from ...core.weights import Network
@@ -159,21 +159,30 @@ class TorchFrameBackend(TorchBackend):
             return super()._alone(graph, value)
 
 
-def load_torch(variant: Variant, networks: Mapping[str, Network], threads: int) -> TorchBackend:
-    """The variant on torch's current GPU, or where it sees none on the CPU.
+def load_torch(variant: Variant, networks: Mapping[str, Network], threads: int, number: int = 0) -> TorchBackend:
+    """The variant on that GPU of those torch sees, or where it sees none on the CPU.
 
     On a GPU fp16 runs in float16 with float32 islands, as CUDA graphs, in the memory format that is faster there;
     fp32 in float32 without TF32. On the CPU it is float32, one image at a time, so that no score depends on its batch.
 
-    Raises ModelError naming an operator that is not known, BackendError for fp16 without a GPU.
+    Raises ModelError naming an operator that is not known, BackendError for fp16 without a GPU, UsageError for a GPU
+    that is not there.
     """
-    if torch.cuda.is_available():
-        return _on_gpu(variant, networks, threads)
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if number and number >= seen:
+        raise UsageError(f"--device {number}: torch sees {_gpus(seen)} here")
+    if seen:
+        with torch.cuda.device(number):  # Triton launches on the current one
+            return _on_gpu(variant, networks, threads)
     if variant.precision != "fp32":
         raise BackendError(f"torch runs {variant.precision} on a GPU only, and sees none here; take fp32")
     device = torch.device("cpu")
     chain = TorchChain(variant.spec, networks, Placement(device, torch.float32), threads)
     return TorchBackend(variant, PlainRunner(chain, device), device, 1, threads)
+
+
+def _gpus(count: int) -> str:
+    return "no GPU" if not count else "one GPU, number 0," if count == 1 else f"{count} GPUs, 0 to {count - 1},"
 
 
 def _on_gpu(variant: Variant, networks: Mapping[str, Network], threads: int) -> TorchBackend:

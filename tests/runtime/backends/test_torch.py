@@ -15,7 +15,7 @@ pytest.importorskip("onnx", reason="needs onnx")
 
 from leakrt import Detector
 from leakrt.core.bundle import Bundle, write_bundle
-from leakrt.core.errors import BackendError, BundleError, MissingExtraError, ModelError
+from leakrt.core.errors import BackendError, BundleError, MissingExtraError, ModelError, UsageError
 from leakrt.core.images import find_images
 from leakrt.core.weights import WEIGHTS_NAME, from_bytes, to_bytes
 from leakrt.export.weights import weights_file
@@ -74,6 +74,16 @@ def test_it_says_what_it_is(variant):
     assert (described.backend, described.precision, described.threads) == ("torch", "fp32", 1)
     assert described.version == torch.__version__
     assert described.device_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"), [(0, "no GPU here"), (1, "one GPU, number 0, here"), (3, "3 GPUs, 0 to 2, here")]
+)
+def test_a_gpu_that_torch_does_not_see_is_refused_with_those_it_sees(variant, monkeypatch, seen, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: seen > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
+    with pytest.raises(UsageError, match=f"--device 3: torch sees {said}"):
+        backend.load(variant, 1, 3)
 
 
 def test_outputs_stand_in_the_order_of_the_format_whatever_theirs_is(variant):
