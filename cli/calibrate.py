@@ -57,7 +57,7 @@ def calibrate(
     from ..core.files import cache_folder
     from ..runtime.threads import resolve_threads
 
-    _check_choices(method, quantizer, weight_bits)
+    _check_choices(method, quantizer, weight_bits, plot)
     refitter = _refitter(bundle, run) if refit else None
     threads = resolve_threads(threads)
     options = CalibrationOptions(
@@ -66,13 +66,14 @@ def calibrate(
     cache = cache_folder() / "ranges"
     with ConsoleProgress() as progress:
         result = run_calibration(bundle, data, options, refitter, installed(threads), cache, progress)
+    code = _tell(result, options, json)
     if plot is not None:
         _draw(plot, result)
-    return _tell(result, options, json)
+    return code
 
 
-def _check_choices(method: str, quantizer: str, weight_bits: int) -> None:
-    """Raises UsageError for one that there is not."""
+def _check_choices(method: str, quantizer: str, weight_bits: int, plot: Path | None) -> None:
+    """Raises UsageError for one that there is not, minutes before it would be missed."""
     from ..calibration.methods import check_method
     from ..calibration.qdq import WEIGHT_BITS
     from ..calibration.quantisers import quantiser
@@ -82,6 +83,8 @@ def _check_choices(method: str, quantizer: str, weight_bits: int) -> None:
     quantiser(quantizer)
     if weight_bits not in WEIGHT_BITS:
         raise UsageError(f"weights of {weight_bits} bits; choose one of: {', '.join(map(str, WEIGHT_BITS))}")
+    if plot is not None and (plot.is_dir() or not plot.absolute().parent.is_dir()):
+        raise UsageError(f"--plot {plot} is no file in a folder that is there; name one such as layers.png")
 
 
 def _refitter(bundle: Path, run: Path | None) -> Refitter:

@@ -181,6 +181,8 @@ def bad_inputs():
         ("method", nothing, lambda t: ["--method", "best"], 2, "choose one of: entropy, percentile, minmax, mse"),
         ("quantizer", nothing, lambda t: ["--quantizer", "best"], 2, "choose one of: onnxruntime, modelopt"),
         ("weight_bits", nothing, lambda t: ["--weight-bits", 4], 2, "choose one of: 7, 8"),
+        ("plot", nothing, lambda t: ["--plot", t / "nowhere" / "layers.png"], 2, "in a folder that is there"),
+        ("plot_folder", nothing, lambda t: ["--plot", t], 2, "in a folder that is there"),
         ("no_run", nothing, lambda t: ["--refit"], 2, "--run RUN, or --no-refit"),
         ("foreign_run", nothing, lambda t: ["--refit", "--run", t], 1, "is not a training run"),
     ]

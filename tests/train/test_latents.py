@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 pytest.importorskip("onnx")
 from bundles import vae_encoder
 from runs import SPEC, write_images
+from small_disk import needs_own_mounts, run_on_small_disk
 
 from leakrt.core.errors import DataError, ImageError, ModelError, StorageError
 from leakrt.train.data import hash_image
@@ -196,21 +196,10 @@ print("done")
 """
 
 
-def own_mounts() -> bool:
-    """Whether a process may mount a disk of its own here."""
-    try:
-        return subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True).returncode == 0
-    except OSError:
-        return False
-
-
-@pytest.mark.skipif(not own_mounts(), reason="needs `unshare --mount` for a small disk of its own")
+@needs_own_mounts
 def test_on_a_full_disk_there_is_one_line_nothing_is_lost_and_the_next_fill_goes_on(tmp_path, vae):
-    (tmp_path / "disk").mkdir()
     arguments = [sys.executable, "-c", _ON_A_FULL_DISK, tmp_path / "disk", tmp_path, Path(__file__).parents[1]]
-    mount = 'mount -t tmpfs -o size=56k small "$4" && exec "$@"'
-    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_on_small_disk(tmp_path / "disk", 56, arguments, tmp_path / "before", tmp_path / "after")
     assert done.stderr == ""
     line = rf"no space left while writing {tmp_path / 'disk'}/"
     first, second, last = done.stdout.splitlines()
