@@ -36,7 +36,7 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Peak of the one-cycle schedule.")] = 1e-3,
     weight_decay: Annotated[float, typer.Option(help="Of AdamW, on all weights.")] = 1e-2,
-    step_dropout: Annotated[float, typer.Option(help="Chance that a step is left out of the pool.")] = 0.3,
+    step_dropout: Annotated[float, typer.Option(help="Chance that a step is left out of the pool.")] = 0.15,
     entropy_weight: Annotated[float, typer.Option(help="How much even step weights are rewarded.")] = 0.1,
     label_smoothing: Annotated[float, typer.Option(help="Share of a label that is spread over all classes.")] = 0.0,
     views: Annotated[str, typer.Option(help="Of each training image: plain, flip or dihedral.")] = "flip",

@@ -102,7 +102,7 @@ class Pipeline:
     def _run(self, images: Sequence[Array]) -> PipelineResult:
         clock, step = _Clock(), self._backend.batch
         with self._lock:
-            parts = [self._run_batch(np.stack(images[i : i + step]), clock) for i in range(0, len(images), step)]
+            parts = [self._run_batch(_batch(images[i : i + step]), clock) for i in range(0, len(images), step)]
         return self._result(parts, len(images), clock)
 
     def _collect(self, waits: Sequence[Callable[[], ChainResult]], count: int, begin: float) -> PipelineResult:
@@ -155,6 +155,11 @@ class Pipeline:
         return _core.kde_log_density(
             support.project(embedding), support.points, support.bandwidth, threads=self._threads
         )
+
+
+def _batch(images: Sequence[Array]) -> Array:
+    """float32 [B, 3, S, S]; of one image a view."""
+    return images[0][None] if len(images) == 1 else np.stack(images)
 
 
 class _Clock:

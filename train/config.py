@@ -27,7 +27,7 @@ class TrainConfig:
     threads: int = 2  # part of the result: sums are added in another order with another count
     views: str = "flip"  # of each training image: plain, flip (2) or dihedral (8)
     mixup: float = 0.0  # Beta(a, a) mixing of latents and labels; 0: none
-    step_dropout: float = 0.3  # chance that a step is left out of the pool
+    step_dropout: float = 0.15  # chance that a step is left out of the pool
     entropy_weight: float = 0.1  # of the step weights' entropy, kept high
     embedding_dropout: float = 0.3
     label_smoothing: float = 0.0
