@@ -43,6 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     load = os.getloadavg()[0]
     args.work.mkdir(parents=True)
+    os.environ["XDG_CACHE_HOME"] = str(args.work.resolve() / "cache")  # no ranges and latents of an earlier run
     plain, bundle = args.work / "fp32", args.work / "bundle"
     run_leakrt("export", args.run, "--out", plain)
     shutil.copytree(plain, bundle)
