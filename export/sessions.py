@@ -39,6 +39,7 @@ def open_session(name: str, model: bytes, threads: int, optimised: bool = True, 
     """
     import onnxruntime as ort
 
+    ort.disable_telemetry_events()  # a camera's verdicts are nobody else's business
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -71,10 +71,13 @@ def session(stem: str, model: bytes, threads: int) -> Any:
     """An InferenceSession on the CPU, from bytes. Raises ModelError that begins with `stem`."""
     import onnxruntime as ort
 
+    ort.disable_telemetry_events()  # a camera's verdicts are nobody else's business
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
+    # A detector's two sessions take turns: threads of one that go on spinning keep the other's off the cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return ort.InferenceSession(codes_for_this_cpu(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
