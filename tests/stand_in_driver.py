@@ -20,7 +20,7 @@ int cuDeviceGet(int *d, int i) { *d = i + 40; return i < 2 ? 0 : 101; }
 int cuDeviceGetName(char *s, int n, int d) { strncpy(s, d == 40 ? "First GPU" : "Second GPU", n); return 0; }
 int cuDeviceTotalMem_v2(size_t *s, int d) { *s = (size_t)(d - 30) << 30; return 0; }
 int cuDeviceGetAttribute(int *v, int a, int d) {
-  *v = a == 75 ? 8 : a == 76 ? d - 34 : a == 18 ? d == 41 : 60 + d;
+  *v = a == 75 ? 8 : a == 76 ? (d == 40 ? 6 : MINOR) : a == 18 ? d == 41 : 60 + d;
   return 0;
 }
 int cuDevicePrimaryCtxRetain(void **c, int d) { *c = (void *)(long)d; return d == 41 ? 2 : 0; }
@@ -30,13 +30,18 @@ int cuCtxPopCurrent_v2(void **c) { return 0; }
 """
 
 
-def run_with_driver(folder: Path, code: str, start: int = 0, version: int = 12040) -> subprocess.CompletedProcess:
-    """Run `code` in a process whose driver is the stand-in, for CUDA `version`. `start`: what cuInit gives."""
+def run_with_driver(
+    folder: Path, code: str, start: int = 0, version: int = 12040, minor: int = 7
+) -> subprocess.CompletedProcess:
+    """Run `code` in a process whose driver is the stand-in, for CUDA `version`. `start`: what cuInit gives; `minor`: of
+    the second GPU's compute capability 8."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not sys.platform.startswith("linux"):
         pytest.skip("a C compiler on Linux makes the stand-in driver")
     source = folder / "driver.c"
-    source.write_text(_DRIVER.replace("START", str(start)).replace("VERSION", str(version)))
+    source.write_text(
+        _DRIVER.replace("START", str(start)).replace("VERSION", str(version)).replace("MINOR", str(minor))
+    )
     subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libcuda.so.1", source], check=True)
     environment = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
     return subprocess.run(

@@ -134,7 +134,11 @@ def test_without_a_driver_an_engine_for_this_gpu_is_refused_with_the_way_round(l
         ((), {"start": 100}, "no NVIDIA GPU is visible; check CUDA_VISIBLE_DEVICES"),
         (("--device", "5"), {}, "--device 5: no such GPU; this machine has 0: First GPU, 1: Second GPU"),
         (("--device", "-1"), {}, "--device -1: no such GPU; this machine has 0: First GPU, 1: Second GPU"),
-        (("--device", "1"), {}, "out of GPU memory while making a context on GPU 1; end what else uses the GPU"),
+        (
+            ("--device", "1"),
+            {"minor": 9},
+            "out of GPU memory while making a context on GPU 1; end what else uses the GPU",
+        ),
     ],
     ids=["driver too old", "hidden", "third of two", "none", "full"],
 )
@@ -146,6 +150,14 @@ def test_a_driver_or_a_gpu_that_can_not_be_used_is_one_line(tmp_path, options, d
     done = leakrt_with_driver(tmp_path, "build", shared_variants(), *where, *options, **driver)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert words in done.stderr
+
+
+def test_a_gpu_that_the_library_builds_for_and_refuses_is_told_before(tmp_path):
+    require_rtx()
+    where = ("--precision", "fp32", "--flavour", "tensorrt-rtx", "--target", "current", "--device", "1")
+    done = leakrt_with_driver(tmp_path, "build", shared_variants(), *where)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "does not run on compute capability 8.7; for 8.7 (Orin) build on that machine with" in done.stderr
 
 
 def test_an_engine_that_the_library_refuses_is_told_in_its_own_words_and_one_line(tmp_path):
