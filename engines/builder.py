@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from ..core.errors import EngineError, LeakRTError, UsageError
@@ -148,10 +149,28 @@ def _build(flavour: Flavour, job: BuildJob, monitor: Monitor) -> BuiltEngine:
 
 def _make_builder(flavour: Flavour, logger: object, messages: Messages) -> Builder:
     try:
-        return flavour.trt.Builder(logger)
+        with _without_collection():
+            return flavour.trt.Builder(logger)
     except TypeError as error:  # pybind11's way of saying that the constructor gave nothing
         reason = explain([*messages.errors, *messages.warnings])
         raise EngineError(f"{flavour} does not start: {reason}") from error
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """No garbage is collected meanwhile, but for what lies there at the start.
+
+    A builder's constructor logs, in Python, while it holds a lock of the library; a builder of an earlier failure that
+    is collected just then waits for the same lock, for ever.
+    """
+    gc.collect()
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _configure(flavour: Flavour, config: IBuilderConfig, job: BuildJob) -> ITimingCache:
