@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from gpu.reference import SD_VAE
 
 from leakrt.core import noise
 from leakrt.core.bundle import Golden, density_name, graph_name, write_bundle
@@ -30,16 +31,6 @@ from leakrt.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from leakrt.runtime.pipeline import Pipeline
 from leakrt.train.config import TrainConfig
 from leakrt.train.leak_encoder import LeakEncoder
-
-# stabilityai/sd-vae-ft-mse, config.json
-SD_VAE: dict[str, Any] = {
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "latent_channels": 4,
-    "layers_per_block": 2,
-    "norm_num_groups": 32,
-}
 
 
 @dataclass(frozen=True)
