@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -57,7 +58,8 @@ def read_index(root: Path) -> Index:
     except FileNotFoundError:
         return Index()
     except OSError as error:
-        raise EngineError(f"{path} can't be read ({error.strerror}); check its permissions") from error
+        advice = "run: leakrt engines prune" if error.errno == errno.EFBIG else "check its permissions"
+        raise EngineError(f"{path} can't be read ({error.strerror}); {advice}") from error
     _check_owner(path)
     try:
         data = json.loads(raw)

@@ -13,6 +13,7 @@ import pytest
 
 from leakrt.core.errors import EngineError
 from leakrt.core.progress import silent
+from leakrt.engines import index
 from leakrt.engines.index import INDEX, Entry, Index, read_index, write_index
 
 ENTRY = Entry("vae_encoder.fp16.engine", 7, "a" * 64, "b" * 64)
@@ -52,6 +53,13 @@ def test_an_entry_that_is_not_one_of_ours_is_refused(root, digest, changes):
     body = {"format": 1, "engines": {digest: {**asdict(ENTRY), **changes}}, "timing": {}}
     (root / INDEX).write_text(json.dumps(body))
     with pytest.raises(EngineError, match=r"is damaged .*run: leakrt engines prune"):
+        read_index(root)
+
+
+def test_an_index_of_hostile_size_is_not_read_and_is_pruned_away(root, monkeypatch):
+    write_index(root, Index())
+    monkeypatch.setattr(index, "_LIMIT", 10)
+    with pytest.raises(EngineError, match=r"it has more than 10 bytes\); run: leakrt engines prune"):
         read_index(root)
 
 
