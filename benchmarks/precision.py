@@ -87,7 +87,7 @@ def _calibrate(bundle: Path, *arguments: object) -> dict[str, Any]:
     found = json.loads(ran.printed) if ran.printed else {"written": None, "images_shift": None, "attempts": []}
     return {
         "written": found["written"] is not None,
-        "said": ran.said if ran.code else "",
+        "said": ran.said.replace(f"{bundle.parent}/", "") if ran.code else "",  # results name no place of this machine
         "images_shift": found["images_shift"],
         "seconds": ran.seconds,
         "cpu_seconds": ran.cpu_seconds,
