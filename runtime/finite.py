@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from ..core.errors import LeakRTError
 from .loaded import LoadedVariant
@@ -39,7 +39,7 @@ class GuardedVariant:
     def __init__(self, variant: LoadedVariant, load_safer: Callable[[], LoadedVariant | None]) -> None:
         """`load_safer` gives the next safer variant, or None; it is called at the first fault."""
         self.variant = variant
-        self._counters = Counters()
+        self._counts = asdict(Counters())
         self._lock = threading.Lock()  # of the counters
         self._loading = threading.Lock()  # of the safer variant
         self._load_safer = load_safer
@@ -50,7 +50,7 @@ class GuardedVariant:
     def counters(self) -> Counters:
         """What became of the images so far."""
         with self._lock:
-            return self._counters
+            return Counters(**self._counts)
 
     def start(self, images: Sequence[Input]) -> Callable[[], list[Outcome]]:
         """Begin with what the pipeline prepared; the call returned gives one outcome for each. Both raise ModelError,
@@ -103,4 +103,4 @@ class GuardedVariant:
 
     def _count(self, name: str, more: int = 1) -> None:
         with self._lock:
-            self._counters = replace(self._counters, **{name: getattr(self._counters, name) + more})
+            self._counts[name] += more

@@ -49,9 +49,10 @@ class ArmMachine:
     def __init__(self, program: Path) -> None:
         from elftools.elf.elffile import ELFFile
         from unicorn import UC_ARCH_ARM64, UC_MODE_ARM, Uc
-        from unicorn.arm64_const import UC_ARM64_REG_CPACR_EL1
+        from unicorn.arm64_const import UC_ARM64_REG_CPACR_EL1, UC_CPU_ARM64_MAX
 
         self._machine = Uc(UC_ARCH_ARM64, UC_MODE_ARM)
+        self._machine.ctl_set_cpu_model(UC_CPU_ARM64_MAX)  # a Cortex-A78 has half floats, the default has not
         self._machine.reg_write(UC_ARM64_REG_CPACR_EL1, 3 << 20)  # let the vector unit be used
         for start, size in ((_STACK, _STACK_SIZE), (_HEAP, _HEAP_SIZE), (_RETURN, 1 << 12)):
             self._machine.mem_map(start, size)

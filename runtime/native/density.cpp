@@ -14,6 +14,10 @@ constexpr std::size_t kChunk = 512, kGrain = std::size_t{1} << 18;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+// exp of it is 2e-22 of the largest term: a million of them move the last bit of the sum. Most of the points
+// are that far away, and exp takes as long as all the rest.
+constexpr double kNothing = -50.0;
+
 // log(sum of exp) of everything added so far, in the order it was added.
 class LogSum {
  public:
@@ -22,7 +26,13 @@ class LogSum {
     for (std::size_t i = 0; i < n; ++i) peak = std::max(peak, exponents[i]);
     if (peak == -kInfinity) return add_nan(exponents, n);
     double sum = peak_ == -kInfinity ? sum_ : sum_ * std::exp(peak_ - peak);
-    for (std::size_t i = 0; i < n; ++i) sum += std::exp(exponents[i] - peak);
+    double near[kChunk];
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      near[count] = exponents[i] - peak;
+      count += near[count] < kNothing ? 0 : 1;  // NaN is kept: the answer must show it
+    }
+    for (std::size_t i = 0; i < count; ++i) sum += std::exp(near[i]);
     peak_ = peak;
     sum_ = sum;
   }

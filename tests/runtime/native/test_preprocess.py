@@ -40,6 +40,13 @@ def test_it_agrees_with_the_reference_on_any_size(height, width, size, key):
     assert np.abs(preprocess(frame, size) - preprocess_reference(frame, size)).max() <= 2e-6
 
 
+@pytest.mark.parametrize("width", [16, 300])
+def test_a_frame_that_fits_is_divided_to_the_bit(width):
+    frame = np.arange(width * width * 3, dtype=np.uint32).astype(np.uint8).reshape(width, width, 3)
+    expected = frame[:, :, ::-1].transpose(2, 0, 1).astype(np.float32) / np.float32(127.5) - np.float32(1)
+    np.testing.assert_array_equal(preprocess(frame, width), expected)
+
+
 @pytest.mark.parametrize("shape", [(21, 12), (55, 33), (301, 457), (1080, 1920), (64, 99)])
 @pytest.mark.parametrize("threads", [0, 2, 3, 16])
 def test_threads_change_no_bit(shape, threads):
