@@ -56,16 +56,16 @@ class Bounds:
         return ""
 
     def _output_fault(self, outputs: LeakOutputs, row: int) -> str:
-        parts = (outputs.scores, outputs.embedding, outputs.gates, outputs.step_weights)
-        if not all(np.isfinite(part[row]).all() for part in parts):
+        scores, embedding, gates, weights = (
+            float(np.abs(part[row]).max())
+            for part in (outputs.scores, outputs.embedding, outputs.gates, outputs.step_weights)
+        )
+        if not all(map(math.isfinite, (scores, embedding, gates, weights))):
             return "the leak encoder gave a value that is not finite"
-        for name, part, bound in (
-            ("an embedding", outputs.embedding, self.embedding),
-            ("scores", outputs.scores, self.scores),
-        ):
-            largest = float(np.abs(part[row]).max())
-            if largest > bound:
-                return f"the leak encoder gave {name} of magnitude {largest:.3g}, beyond {bound:.3g}"
+        if embedding > self.embedding:
+            return f"the leak encoder gave an embedding of magnitude {embedding:.3g}, beyond {self.embedding:.3g}"
+        if scores > self.scores:
+            return f"the leak encoder gave scores of magnitude {scores:.3g}, beyond {self.scores:.3g}"
         return ""
 
     def to_json(self) -> dict[str, float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,11 @@ class LeakOutputs:
     embedding: Array  # [B, D]
     gates: Array  # [B, D] in (0, 1), pooled over steps like the embedding
     step_weights: Array  # [B, T], each row sums to 1
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[LeakOutputs]) -> LeakOutputs:
+        """The rows of all parts, at least one, in order."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
     def average_draws(self, draws: int) -> LeakOutputs:
         """Mean over the draws of each image: [B x draws, ...] sample-major to [B, ...]."""

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -202,10 +202,10 @@ class Detector:
 
     def _verdict(self, prepared: Prepared, outcome: Outcome) -> Verdict:
         begin = time.perf_counter()
-        subject = Subject(prepared.path, prepared.face, (*outcome.notes, *prepared.notes))
+        stages = {**prepared.latency_ms, **outcome.latency_ms}
+        subject = Subject(prepared.path, prepared.face, (*outcome.notes, *prepared.notes), stages)
         result, row = outcome.result, outcome.row
         density = float(result.log_density[row])
         verdict = outcome.variant.judge.verdict(subject, result.outputs, row, density, outcome.faults)
-        stages = {**prepared.latency_ms, **outcome.latency_ms}
         stages["decision"] += 1e3 * (time.perf_counter() - begin)
-        return replace(verdict, latency_ms=stages)
+        return verdict

@@ -116,8 +116,7 @@ class Pipeline:
         return self._result(parts, count, clock)
 
     def _result(self, parts: Sequence[tuple[LeakOutputs, list[str]]], count: int, clock: _Clock) -> PipelineResult:
-        names = LeakOutputs.__dataclass_fields__
-        outputs = LeakOutputs(*(np.concatenate([getattr(part, name) for part, _ in parts]) for name in names))
+        outputs = parts[0][0] if len(parts) == 1 else LeakOutputs.concatenate([part for part, _ in parts])
         density = clock.time("decision", lambda: self._log_density(outputs.embedding))
         faults = tuple(fault for _, found in parts for fault in found)
         return PipelineResult(outputs, density, clock.per(count), faults)

@@ -63,8 +63,7 @@ def concatenate(parts: Sequence[LeakOutputs], spec: ModelSpec) -> LeakOutputs:
     if not parts:
         widths = len(spec.class_names), spec.embedding_dim, spec.embedding_dim, len(spec.timesteps)
         return LeakOutputs(*(np.empty((0, width), np.float32) for width in widths))
-    names = LeakOutputs.__dataclass_fields__
-    return LeakOutputs(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return LeakOutputs.concatenate(parts)
 
 
 def verdicts(judge: Judge, paths: Sequence[str], outputs: LeakOutputs) -> list[Verdict]:

@@ -157,8 +157,7 @@ def chain_of(loaded: LoadedVariant, draws: int) -> Chain:
         calls = [one(frames[i : i + step]) for i in range(0, len(frames), step)]
         wall = 1e3 * (time.perf_counter() - begin)
         stages = {name: sum(c.stages_ms[name] for c in calls) for name in calls[0].stages_ms}
-        names = LeakOutputs.__dataclass_fields__
-        return Call(LeakOutputs(*(np.concatenate([getattr(c.outputs, n) for c in calls]) for n in names)), wall, stages)
+        return Call(LeakOutputs.concatenate([c.outputs for c in calls]), wall, stages)
 
     return run
 

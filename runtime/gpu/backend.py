@@ -43,7 +43,7 @@ class GpuBackend:
     def leak_encoder(self, noised: Array) -> LeakOutputs:
         """noised float32 [B, T, 4, S/8, S/8] to the four outputs, one row each. Raises ModelError, BackendError."""
         step = self.batch * self._draws
-        return _stacked([self._runner.judge(noised[i : i + step]) for i in range(0, len(noised), step)])
+        return LeakOutputs.concatenate([self._runner.judge(noised[i : i + step]) for i in range(0, len(noised), step)])
 
     def describe(self) -> Description:
         """What runs, and where; the memory is without the engines' weights."""
@@ -84,9 +84,4 @@ def _joined(results: Sequence[ChainResult]) -> ChainResult:
         return results[0]
     times = {stage: sum(result.latency_ms[stage] for result in results) for stage in results[0].latency_ms}
     latent = np.concatenate([result.latent for result in results])
-    return ChainResult(latent, _stacked([result.outputs for result in results]), times)
-
-
-def _stacked(outputs: Sequence[LeakOutputs]) -> LeakOutputs:
-    names = LeakOutputs.__dataclass_fields__
-    return LeakOutputs(*(np.concatenate([getattr(o, name) for o in outputs]) for name in names))
+    return ChainResult(latent, LeakOutputs.concatenate([result.outputs for result in results]), times)

@@ -1,4 +1,4 @@
-"""Draws are averaged before anything is decided."""
+"""Outputs of several draws are averaged, those of several batches joined."""
 
 from __future__ import annotations
 
@@ -38,3 +38,11 @@ def test_a_not_a_number_in_one_draw_is_not_averaged_away():
 
 def test_no_images_give_no_rows():
     assert outputs(0).average_draws(2).scores.shape == (0, 3)
+
+
+def test_batches_are_joined_row_by_row_in_order():
+    parts = [outputs(rows) for rows in (2, 1, 3)]
+    joined = LeakOutputs.concatenate(parts)
+    for name in ("scores", "embedding", "gates", "step_weights"):
+        rows = [row for part in parts for row in getattr(part, name)]
+        np.testing.assert_array_equal(getattr(joined, name), rows)
