@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import glob
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +17,7 @@ from pathlib import Path
 from .errors import StorageError
 
 _CHUNK = 1 << 20
+_HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD, and a flag of renameat2(2), from Linux's fcntl.h and fs.h
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
@@ -22,6 +26,14 @@ def storage_error(path: Path, error: OSError) -> StorageError:
         return StorageError(f"no space left while writing {path}; free some space and run the command again")
     reason = error.strerror or str(error)
     return StorageError(f"can't write {path}: {reason}; check the path and its permissions")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing. Raises StorageError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from error
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -58,8 +70,10 @@ def atomic_produce(path: Path, produce: Callable[[Path], None]) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`; on success it takes that name, replacing what stood there.
 
-    Raises StorageError for every OSError; on any failure `path` is as it was.
+    A link stays, and what it points to is replaced. Raises StorageError for every OSError; on any failure `path` is as
+    it was.
     """
+    path = path.resolve()  # `.` has no name, and a link is not what is to be replaced
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
@@ -76,21 +90,51 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Rename `new` to `path`. A folder can't be replaced in one rename, so the old one steps aside first."""
+    """Rename `new` to `path`; what stood there is gone afterwards, or has the name `new`, which the caller removes."""
     if not path.exists():
         os.replace(new, path)
         return
-    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if _exchange(new, path):
+        if new.is_file():
+            new.unlink()
+        return
+    aside = path.with_name(f".{path.name}.{os.getpid()}.old")  # a kill before the next rename leaves it for `recover`
     os.replace(path, aside)
     try:
         os.replace(new, path)
     except OSError:
         os.replace(aside, path)
         raise
-    if aside.is_dir():
-        shutil.rmtree(aside)
+    _remove(aside)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two paths change names in one step (Linux, renameat2(2)); False where the system can't."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    names = os.fsencode(first), os.fsencode(second)
+    return rename is not None and rename(_HERE, names[0], _HERE, names[1], _RENAME_EXCHANGE) == 0
+
+
+def recover(path: Path) -> None:
+    """Put right what a writer of `path` left that was killed: its temporary folders and files go; what it had put aside
+    takes its place again where nothing else did. Only for who holds a lock that every writer of `path` takes.
+    """
+    name = glob.escape(path.name)
+    with contextlib.suppress(OSError):  # a folder that can't be written: nothing was left there
+        for aside in path.parent.glob(f".{name}.*.old"):
+            if path.exists():
+                _remove(aside)
+            else:
+                os.replace(aside, path)
+        for part in path.parent.glob(f".{name}.*.part"):
+            _remove(part)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
     else:
-        aside.unlink()
+        path.unlink()
 
 
 def cache_folder() -> Path:

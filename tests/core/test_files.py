@@ -138,7 +138,80 @@ def test_a_failure_inside_leaves_the_old_folder(tmp_path):
     assert entries(tmp_path) == ["b"]
 
 
+# Replaces a folder, and kills itself before the N-th rename, removal or exchange: whatever changes what is there.
+_KILLED = """
+import ctypes, os, shutil, signal, sys
+from pathlib import Path
+from leakrt.core import files
+path, left, exchange = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "exchange"
+
+def counted(call):
+    def instead(*arguments, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments, **options)
+    return instead
+
+os.replace, shutil.rmtree = counted(os.replace), counted(shutil.rmtree)
+files._exchange = counted(files._exchange if exchange else lambda *paths: False)
+with files.atomic_folder(path) as folder:
+    (folder / "new").touch()
+"""
+
+
+@pytest.mark.parametrize("way", ["exchange", "two_renames"])
+def test_killed_at_any_moment_the_folder_is_the_old_or_the_new_one_and_nothing_else_is_left(tmp_path, way):
+    found = []
+    for moment in range(20):
+        path = tmp_path / str(moment) / "b"
+        path.mkdir(parents=True)
+        (path / "old").touch()
+        done = subprocess.run([sys.executable, "-c", _KILLED, path, str(moment), way], check=False)
+        if way == "exchange":
+            assert path.exists()  # for who reads it meanwhile, too
+        files.recover(path)
+        assert entries(path.parent) == ["b"]
+        found += entries(path)
+        if done.returncode == 0:
+            break
+    assert found[0] == "old"
+    assert found[-1] == "new"
+    assert len(found) > 2
+
+
+def test_of_others_nothing_is_taken_for_a_rest(tmp_path):
+    names = [".b.7.part", ".b.txt.old", ".bb.7.part", "b.7.part", ".[b].7.part"]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "[b]").touch()
+    files.recover(tmp_path / "[b]")
+    assert entries(tmp_path) == sorted({*names, "[b]"} - {".[b].7.part"})
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "old").touch()
+    (tmp_path / "link").symlink_to("b")
+    with files.atomic_folder(tmp_path / "link") as folder:
+        (folder / "new").touch()
+    assert (tmp_path / "link").is_symlink()
+    assert entries(tmp_path / "b") == ["new"]
+    assert entries(tmp_path) == ["b", "link"]
+
+
+def test_the_folder_that_one_stands_in_is_replaced(tmp_path, monkeypatch):
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path / "b")
+    with files.atomic_folder(Path()) as folder:
+        (folder / "new").touch()
+    assert entries(tmp_path / "b") == ["new"]
+    assert entries(tmp_path) == ["b"]
+
+
 def test_a_failing_last_rename_puts_the_old_folder_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_exchange", lambda *paths: False)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "old").touch()
     rename = os.replace
