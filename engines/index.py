@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import EngineError, require
 from ..core.files import atomic_write, read_bounded, storage_error
+from ..core.locks import held
 from ..core.progress import Progress, silent
 from .key import read_fields
 
@@ -91,7 +92,7 @@ def make_root(root: Path) -> None:
 def index_lock(root: Path) -> Iterator[None]:
     """Hold the index alone, for the moment a change takes; leftovers of a writer that was killed go first."""
     make_root(root)
-    with _lock(root / "index.lock", silent, ""):
+    with held(root / "index.lock", "rtx", silent, ""):
         for part in root.glob(f".{INDEX}.*.part"):
             part.unlink(missing_ok=True)
         yield
@@ -102,7 +103,7 @@ def engine_lock(root: Path, digest: str, progress: Progress, waiting: str) -> It
     """Hold one engine's folder alone while it is built or removed. The system drops the lock of a killed process."""
     folder = root / "locks"
     make_root(folder)
-    with _lock(folder / f"{digest}.lock", progress, waiting):
+    with held(folder / f"{digest}.lock", "rtx", progress, waiting):
         yield
 
 
@@ -117,27 +118,6 @@ def try_engine_lock(root: Path, digest: str) -> BaseFileLock | None:
     except filelock.Timeout:
         return None
     return lock
-
-
-@contextmanager
-def _lock(path: Path, progress: Progress, waiting: str) -> Iterator[None]:
-    filelock = require("filelock", "rtx")
-    lock = filelock.FileLock(str(path))
-    seconds = 0
-    try:
-        while True:
-            try:
-                lock.acquire(timeout=1)
-                break
-            except filelock.Timeout:
-                seconds += 1
-                progress(waiting, seconds, 0)
-    except OSError as error:
-        raise storage_error(path, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _entry(digest: str, value: object) -> Entry:

@@ -20,18 +20,17 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
 
 from .. import _core
 from ..core.errors import DataError, ModelError, StorageError
 from ..core.files import storage_error
 from ..core.images import read_image
+from ..core.locks import held
 from ..core.progress import Progress, silent
 from .data import hash_image
 from .vae import VaeEncoder
@@ -45,6 +44,7 @@ _LINE = re.compile(rb"([0-9a-f]{64}) ([0-9]{2}) ([0-9a-f]{8})\n")
 _LINE_BYTES = 64 + 1 + 2 + 1 + 8 + 1
 _FLUSH_SECONDS, _FLUSH_RECORDS = 2.0, 512  # between two writes, so what a kill can cost
 _CHUNK = 256  # images read at once where all are gone through
+_WAITING = "wait for another process that fills this cache"
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class LatentCache:
         """
         if not self.missing(wanted):
             return
-        with self._writing(progress):
+        with held(self._folder / "lock", "train", progress, _WAITING):
             self.refresh()
             missing = self.missing(wanted)
             total, done = sum(len(image.views) for image in missing), 0
@@ -201,23 +201,6 @@ class LatentCache:
             return False
         self._intact.add(key)
         return True
-
-    @contextmanager
-    def _writing(self, progress: Progress) -> Iterator[None]:
-        """Hold the cache's lock, which the system lets go of when its holder dies."""
-        lock = FileLock(self._folder / "lock")
-        while not lock.is_locked:
-            try:
-                lock.acquire(timeout=1.0)
-            except Timeout:
-                progress("waiting for another process that fills this cache", 0, 0)
-            except (OSError, NotImplementedError) as error:
-                reason = error if isinstance(error, OSError) else OSError(str(error))
-                raise storage_error(self._folder / "lock", reason) from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _append(self, pairs: Sequence[Encoded]) -> None:
         """Write records, then their lines. A row that another process put there under the lock is counted already."""
