@@ -19,6 +19,7 @@ from ..export.graph_io import parse_graph
 from ..train.density import fit_support, support_log_density
 from ..train.thresholds import ValidationOutputs, fit_decision
 from .attempts import Attempt, Examiner, failures
+from .changing import changing
 from .correct import IMAGES as CORRECTION_IMAGES
 from .correct import correct
 from .gate import Limits
@@ -81,17 +82,18 @@ def calibrate(
 ) -> CalibrationResult:
     """Calibrate, refit (None: the fp32 leak encoder is kept), search and write.
 
-    The bundle is untouched unless an attempt passes its gate. Raises UsageError, DataError (too few images, or such
-    as the detector does not see), BundleError, ModelError, StorageError, MissingExtraError.
+    The bundle is untouched unless an attempt passes its gate; who else changes it waits. Raises UsageError, DataError
+    (too few images, or such as the detector does not see), BundleError, ModelError, StorageError, MissingExtraError.
     """
     check_method(options.method)
     quantiser(options.quantizer)
-    bundle = Bundle(path)
-    if "int8" in bundle.precisions and not options.replace:
-        raise BundleError(f"{path} has an int8 variant already; give --replace to calibrate it anew")
-    result = _Calibration(bundle, data, options, refitter, backends, cache, progress).run()
-    if refitter is not None:
-        refitter.done()
+    with changing(path, progress):
+        bundle = Bundle(path)
+        if "int8" in bundle.precisions and not options.replace:
+            raise BundleError(f"{path} has an int8 variant already; give --replace to calibrate it anew")
+        result = _Calibration(bundle, data, options, refitter, backends, cache, progress).run()
+        if refitter is not None:
+            refitter.done()
     return result
 
 

@@ -20,6 +20,7 @@ from ..export.fp16 import convert
 from ..export.rounding import rounded
 from ..train.density import fit_bandwidth, support_log_density
 from ..train.thresholds import ValidationOutputs, fit_decision
+from .changing import changing
 from .fp16_search import IslandSearch, Step, score_margins, search_images
 from .gate import FP16_LIMITS, Comparison, Judged, Limits, compare, judge_all
 from .labelled import labelled, labels_of, paths_of
@@ -71,11 +72,12 @@ def add_fp16(path: Path, data: Path, options: HalfOptions, backends: Backends, p
     judged on), DataError, BundleError, ModelError, StorageError.
     """
     _require_judge()
-    bundle = Bundle(path)
-    if PRECISION in bundle.precisions and not options.replace:
-        raise BundleError(f"{path} has an fp16 variant already; give --replace to make it anew")
-    bundle.require_precision("fp32")
-    return _HalfExport(bundle, data, options, backends, progress).run()
+    with changing(path, progress):
+        bundle = Bundle(path)
+        if PRECISION in bundle.precisions and not options.replace:
+            raise BundleError(f"{path} has an fp16 variant already; give --replace to make it anew")
+        bundle.require_precision("fp32")
+        return _HalfExport(bundle, data, options, backends, progress).run()
 
 
 class _HalfExport:

@@ -26,9 +26,10 @@ Rows = npt.NDArray[np.int64]
 class GraphVae:
     """A bundle's VAE encoder as the latent cache takes one; its scale is inside. Images side by side, a thread each."""
 
-    def __init__(self, spec: ModelSpec, model: bytes) -> None:
-        """Raises ModelError."""
-        fingerprint = sha256_bytes(f"{PREPROCESS_VERSION} {spec.image_size} {sha256_bytes(model)}".encode())
+    def __init__(self, spec: ModelSpec, model: bytes, owner: str = "") -> None:
+        """Latents of another `owner` lie in another cache. Raises ModelError."""
+        text = f"{PREPROCESS_VERSION} {spec.image_size} {sha256_bytes(model)}{owner}"
+        fingerprint = sha256_bytes(text.encode())
         self.description = VaeDescription("onnx", "vae_encoder", 1.0, spec.image_size, fingerprint)
         self._runner = GraphRunner(vae_encoder_graph(spec), model, 1)
 
@@ -61,14 +62,15 @@ class GraphLatents:
         self._passing: list[LatentCache] = []
 
     def of(
-        self, spec: ModelSpec, model: bytes, threads: int, task: str, progress: Progress, passing: bool = False
+        self, spec: ModelSpec, model: bytes, threads: int, task: str, progress: Progress, passing: str = ""
     ) -> StoredLatents:
         """One latent an image, in their order, from the cache where they lie there.
 
-        Those of a `passing` graph, which no later calibration makes again, go with `done`. Raises what
+        Those of a graph that no later calibration makes again go with `done`: `passing` names whose they are, since
+        another process may calibrate another copy of the bundle, and still read the same. Raises what
         `LatentCache.fill` does.
         """
-        vae = GraphVae(spec, model)
+        vae = GraphVae(spec, model, passing)
         cache = LatentCache(self._root, vae.description.fingerprint, spec.latent_shape)
         cache.fill(vae, self._wanted, threads, progress, task)
         if passing:

@@ -21,6 +21,7 @@ from ..runtime.backends import registry
 from ..runtime.backends.base import Backend
 from ..runtime.backends.base import Variant as GraphPair
 from .attempts import OnBackend
+from .changing import changing
 from .gate import FP16_LIMITS, Judged, Limits, compare, judge_all
 from .labelled import labelled, labels_of, paths_of
 from .measuring import Runner, load_variant, run_images, whole_way
@@ -62,15 +63,16 @@ def gate_later(path: Path, data: Path, request: GateRequest, progress: Progress)
     `auto` takes the precision there from then on. Raises BundleError, UsageError, BackendError, EngineError,
     DataError, ModelError, StorageError; the bundle is as it was then.
     """
-    bundle = Bundle(path)
-    for precision in ("fp32", request.precision):
-        bundle.require_precision(precision)
-    runner = _load(bundle, request.precision, request)
-    try:
-        result = _Measurement(bundle, data, request, progress).on(runner)
-    finally:
-        _close(runner)
-    _write(bundle, result)
+    with changing(path, progress):
+        bundle = Bundle(path)
+        for precision in ("fp32", request.precision):
+            bundle.require_precision(precision)
+        runner = _load(bundle, request.precision, request)
+        try:
+            result = _Measurement(bundle, data, request, progress).on(runner)
+        finally:
+            _close(runner)
+        _write(bundle, result)
     return result
 
 

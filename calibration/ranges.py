@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..core.files import atomic_write, sha256_bytes, storage_error
+from ..core.files import atomic_write, make_folder, recover, sha256_bytes
+from ..core.locks import held
 from ..core.progress import Progress
 from ..export.graph_io import parse_graph
 from .histogram import BINS, MagnitudeHistogram
@@ -64,9 +65,22 @@ def collect_ranges(source: RangeSource, method: str, cache: Path, threads: int, 
 def collect_histograms(
     source: RangeSource, cache: Path, threads: int, progress: Progress
 ) -> dict[str, MagnitudeHistogram]:
-    """Histograms of every tensor over the whole stream, from where a killed run left off."""
+    """Histograms of every tensor over the whole stream, from where a killed run left off.
+
+    Waits while another process collects the same. Raises ModelError, DataError, StorageError.
+    """
     path = cache / f"{source.key}.histograms.json"
     done, histograms = _read_histograms(path, source.tensors)
+    if done >= source.count:
+        return histograms
+    make_folder(cache)
+    with held(cache / f"{source.key}.lock", "train", progress, "wait for another process that collects these ranges"):
+        recover(path)
+        return _count(source, path, threads, progress)
+
+
+def _count(source: RangeSource, path: Path, threads: int, progress: Progress) -> dict[str, MagnitudeHistogram]:
+    done, histograms = _read_histograms(path, source.tensors)  # again: another process may have gone on with them
     if done >= source.count:
         return histograms
     task = f"ranges of {source.name}"
@@ -86,10 +100,7 @@ def _state(done: int, histograms: Mapping[str, MagnitudeHistogram]) -> dict[str,
 
 
 def _write(path: Path, data: object) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(path.parent, error) from error
+    make_folder(path.parent)
     atomic_write(path, json.dumps(data, allow_nan=False).encode())
 
 

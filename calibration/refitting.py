@@ -39,9 +39,10 @@ class Teacher:
 class Refitter:
     """Refits the leak encoder for one VAE encoder after another."""
 
-    def __init__(self, teacher: Teacher, recipe: RefitConfig, cache: Path) -> None:
-        """`cache` keeps the latents of training images, so that a killed calibration goes on."""
+    def __init__(self, teacher: Teacher, recipe: RefitConfig, cache: Path, bundle: Path) -> None:
+        """`cache` keeps the latents of training images, so that a killed calibration of `bundle` goes on."""
         self._teacher, self._recipe, self._cache = teacher, recipe, cache
+        self._bundle = str(bundle.resolve())
         self._latents: GraphLatents | None = None  # of the training images, the same for every attempt
         self.prototypes = teacher.encoder.prototypes.detach().numpy()  # [K, M, D], of the last refit
 
@@ -56,7 +57,7 @@ class Refitter:
         if self._latents is None:
             self._latents = GraphLatents(self._cache, self._thinned(paths_of(listing, "train")))
         exact = self._latents.of(spec, fp32, threads, "fp32 latents of training images", progress)
-        rounded = self._latents.of(spec, int8, threads, "int8 latents of training images", progress, passing=True)
+        rounded = self._latents.of(spec, int8, threads, "int8 latents of training images", progress, self._bundle)
         pairs = LatentPairs(exact, rounded)
         with _one_thread():
             student = refit(self._teacher.encoder, pairs, spec, self._teacher.config, self._recipe, progress)

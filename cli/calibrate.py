@@ -98,7 +98,7 @@ def _refitter(bundle: Path, run: Path | None) -> Refitter:
 
     if run is None:
         raise UsageError("the refit needs the run that the bundle was exported from: give --run RUN, or --no-refit")
-    return Refitter(teacher_of(Run.open(run), Bundle(bundle)), RefitConfig(), cache_folder() / "latents")
+    return Refitter(teacher_of(Run.open(run), Bundle(bundle)), RefitConfig(), cache_folder() / "latents", bundle)
 
 
 def _draw(path: Path, result: CalibrationResult) -> None:

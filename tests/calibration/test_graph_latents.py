@@ -87,7 +87,7 @@ def test_rows_are_read_in_any_order_and_none_stays_mapped(tmp_path, paths):
 def test_those_of_a_passing_graph_go_when_all_is_done(tmp_path, paths, encoded):
     latents = GraphLatents(tmp_path / "cache", paths)
     of(latents)
-    passing = of(latents, OTHER, passing=True)
+    passing = of(latents, OTHER, passing="a bundle")
     assert len(list((tmp_path / "cache").iterdir())) == 2
     latents.done()
     assert len(list((tmp_path / "cache").iterdir())) == 1
@@ -95,6 +95,14 @@ def test_those_of_a_passing_graph_go_when_all_is_done(tmp_path, paths, encoded):
         plain(passing)
     of(GraphLatents(tmp_path / "cache", paths))
     assert encoded() == 12
+
+
+def test_those_of_another_bundle_stay_when_one_is_done(tmp_path, paths):
+    first, second = (GraphLatents(tmp_path / "cache", paths) for _ in range(2))
+    of(first, passing="a bundle")
+    kept = of(second, passing="its copy")
+    first.done()
+    assert len(plain(kept)) == len(paths)
 
 
 def test_progress_is_told_under_the_name_of_the_task(tmp_path, paths):

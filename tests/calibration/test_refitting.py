@@ -31,7 +31,8 @@ def refitter(tmp_path):
     def make(**recipe):
         config = TrainConfig(widths=(4, 6), batch_size=4)
         torch.manual_seed(0)
-        return Refitter(Teacher(LeakEncoder(TINY_SPEC, config), config), RefitConfig(**recipe), tmp_path / "cache")
+        teacher = Teacher(LeakEncoder(TINY_SPEC, config), config)
+        return Refitter(teacher, RefitConfig(**recipe), tmp_path / "cache", tmp_path / "bundle")
 
     return make
 
@@ -67,9 +68,8 @@ def test_a_refit_gives_a_graph_that_is_another_than_the_teacher_and_the_same_twi
     fp32, other = vae_encoder(TINY_SPEC, seed=0), vae_encoder(TINY_SPEC, seed=1)
 
     def refitted():
-        return Refitter(Teacher(teacher, config), RefitConfig(epochs=2), tmp_path / "cache").refit(
-            TINY_SPEC, listing, fp32, other, 1, silent
-        )
+        work = Refitter(Teacher(teacher, config), RefitConfig(epochs=2), tmp_path / "cache", tmp_path / "bundle")
+        return work.refit(TINY_SPEC, listing, fp32, other, 1, silent)
 
     (graph, outputs), (again, _) = refitted(), refitted()
     assert graph == again
