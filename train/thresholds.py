@@ -97,9 +97,11 @@ def allowed_alarms(rate: float, faces: int, real_class: str = "real") -> int:
     allowed = math.floor(rate * (faces + 1) + 1e-9)  # 0.29 x 100 is 28.999...
     if allowed < 1:
         needed = math.ceil(1.0 / rate - 1e-9) - 1
+        lowest = math.ceil(1000.0 / (faces + 1)) / 1000.0
+        other = f", or export with --false-alarm-rate {lowest:g} or more" if lowest < 0.5 else ""
         raise DataError(
             f"{faces} validation images of class {real_class} can't support a false-alarm rate of {rate:g}: "
-            f"at least {needed} are needed; give more of them, or a rate of {1.0 / (faces + 1):.2g} or more"
+            f"at least {needed} are needed; give more of them{other}"
         )
     return allowed
 

@@ -129,6 +129,20 @@ def test_too_few_real_faces_are_refused_with_the_number_needed():
         fit_decision(draw(0, each=5), SPEC)
 
 
+@pytest.mark.parametrize("faces", [2, 3, 6, 18, 500])
+def test_the_rate_that_is_advised_for_few_faces_is_one_that_they_support(faces):
+    with pytest.raises(DataError) as error:
+        allowed_alarms(0.001, faces)
+    advised = str(error.value).split("--false-alarm-rate ")[1].split()[0]
+    assert allowed_alarms(float(advised), faces) == 1
+
+
+@pytest.mark.parametrize("faces", [0, 1])
+def test_no_rate_is_advised_where_none_would_do(faces):
+    with pytest.raises(DataError, match=r"give more of them$"):
+        allowed_alarms(0.05, faces)
+
+
 @pytest.mark.parametrize("rate", [0.0, -0.1, 0.5, 1.0, math.nan])
 def test_impossible_rates_are_refused(rate):
     with pytest.raises(UsageError, match="false-alarm rate"):
