@@ -16,7 +16,7 @@ from ..train.layout import Split
 def labelled(data: Path, bundle: Bundle) -> Listing:
     """The labelled data of a bundle's run. Raises DataError when its classes are not the model's."""
     spec = bundle.spec
-    listing = list_data(data, _split_seed(bundle))
+    listing = list_data(data)
     if listing.classes != tuple(sorted(spec.class_names)):
         raise DataError(
             f"{data} holds {', '.join(listing.classes)}, where the bundle knows {', '.join(spec.class_names)}"
@@ -34,9 +34,3 @@ def paths_of(listing: Listing, split: Split) -> list[Path]:
 def labels_of(listing: Listing, split: Split) -> npt.NDArray[np.int64]:
     """Class indices int64 [N] of one split, in the order of `paths_of`."""
     return np.array([item.class_index for item in listing.items if item.split == split], np.int64)
-
-
-def _split_seed(bundle: Bundle) -> int:
-    """The seed of the run's own split."""
-    seed = bundle.provenance.get("split_seed", 0)
-    return seed if isinstance(seed, int) else 0

@@ -98,10 +98,9 @@ class _OpenedRun:
         from ..train.evaluation import check_classes
         from ..train.labelled import labelled_images
 
-        run = self._fitted.run
-        images = labelled_images(data, split, run.info.config.seed)
+        images = labelled_images(data, split)
         check_classes(images.labels, self.spec)
-        trained = {item.path for item in run.of("train")}
+        trained = {item.path for item in self._fitted.run.of("train")}
         seen = sum(str(path.resolve()) in trained for path in images.paths)
         if seen and split != "train":
             print(f"note: the run was trained on {seen} of these images; the figures flatter", file=sys.stderr)

@@ -18,12 +18,11 @@ _FAILURES_SHOWN = 10
 
 
 def bundle_images(bundle: Bundle, data: Path, split: str) -> LabelledImages:
-    """The closed images of a bundle; data that is split by itself is split as it was for training."""
+    """The closed images of a bundle."""
     from ..train.evaluation import check_classes
     from ..train.labelled import labelled_images
 
-    seed = bundle.provenance.get("split_seed", 0)
-    images = labelled_images(data, split, seed if isinstance(seed, int) else 0)
+    images = labelled_images(data, split)
     check_classes(images.labels, bundle.spec)
     return images
 

@@ -124,7 +124,6 @@ def provenance(run: Run, parity: Parity, validation: Evaluation) -> dict[str, An
     return {
         "data_fingerprint": run.info.data_fingerprint,
         "data_counts": run.info.counts,
-        "split_seed": run.info.config.seed,
         "training": run.info.config.to_json(),
         "vae": {"kind": vae.kind, "name": Path(vae.source).name, "scale": vae.scale, "fingerprint": vae.fingerprint},
         "metrics": {"split": "val", **validation.to_json()},

@@ -66,13 +66,13 @@ class DataSet:
         return {s: {name: found[s, k] for k, name in enumerate(self.classes)} for s in SPLITS}
 
 
-def list_data(root: Path, split_seed: int = 0) -> Listing:
+def list_data(root: Path) -> Listing:
     """Find the labelled images of a data folder; `layout.read_layout` says which layouts there are.
 
     No image is opened. Raises DataError: no such folder, fewer than two classes, an empty class, a class that is
     missing in train or val, a broken Split.json.
     """
-    assignments = read_layout(root, split_seed)
+    assignments = read_layout(root)
     classes = tuple(sorted({a.class_name for a in assignments}))
     if len(classes) < 2:
         raise DataError(f"{root} holds one class only ({classes[0]}); at least two are needed, each in its own folder")

@@ -22,17 +22,17 @@ class LabelledImages:
     labels: tuple[str, ...]
 
 
-def labelled_images(root: Path, split: str, split_seed: int = 0) -> LabelledImages:
+def labelled_images(root: Path, split: str) -> LabelledImages:
     """The images of one split of a data folder, or with `all` of a folder that holds the classes themselves.
 
-    `split_seed` is that of the training run, for data that is split by itself. Raises DataError, UsageError.
+    Data that is split by itself is split as it was for training. Raises DataError, UsageError.
     """
     if split not in CHOICES:
         raise UsageError(f"no split {split!r}; choose one of: {', '.join(CHOICES)}")
     if split == "all":
         pairs = [(path, folder.name) for folder in _folders(root) for path in find_class_images(folder)]
     else:
-        listing = list_data(root, split_seed)
+        listing = list_data(root)
         pairs = [(item.path, listing.classes[item.class_index]) for item in listing.items if item.split == split]
     if not pairs:
         raise DataError(f"{root} has no images in {split}; choose another --split, or all for a folder of classes")

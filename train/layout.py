@@ -11,8 +11,9 @@ Three layouts, tried in this order:
     numbers in place of the object: positions in each class's files, sorted by lower-case name.
 (b) Folders `train`, `val` and, if wanted, `test`, each with one folder for each class. Others beside them, such as
     `open`, are not looked at.
-(c) One folder for each class: 70 % train, 15 % val, 15 % test of each, drawn by a seed. Files with one name
-    (whatever their suffix or class) come from one picture, so they stay in one split.
+(c) One folder for each class: 70 % train, 15 % val, 15 % test of each, drawn by a seed that is always the same: a
+    run with another `--seed` is tested on the same images. Files with one name (whatever their suffix or class) come
+    from one picture, so they stay in one split.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 SPLIT_FILE = "Split.json"
 
+_SPLIT_SEED = 0
 _SHARES: Mapping[Split, float] = {"train": 0.7, "val": 0.15, "test": 0.15}
 _KEYS: Mapping[str, Split] = {
     "train": "train",
@@ -56,7 +58,7 @@ class Assignment:
     split: Split
 
 
-def read_layout(root: Path, split_seed: int) -> list[Assignment]:
+def read_layout(root: Path) -> list[Assignment]:
     """Every image of a data folder with its class and split. Raises DataError, in one line."""
     if not root.is_dir():
         raise DataError(f"no such folder: {root}; it should hold one folder of images for each class")
@@ -66,7 +68,7 @@ def read_layout(root: Path, split_seed: int) -> list[Assignment]:
     if "train" in folders and ("val" in folders or "test" in folders):
         return _from_split_folders(root)
     images = {name: find_class_images(folder) for name, folder in folders.items()}
-    return _split(images, split_seed)
+    return _split(images)
 
 
 def class_folders(root: Path) -> list[Path]:
@@ -158,8 +160,8 @@ def _by_position(path: Path, folder: Path, positions: Sequence[object]) -> list[
     return found
 
 
-def _split(images: Mapping[str, Sequence[Path]], seed: int) -> list[Assignment]:
-    """Layout (c). Pictures are taken in an order drawn by `seed`; each goes where its classes lack most."""
+def _split(images: Mapping[str, Sequence[Path]]) -> list[Assignment]:
+    """Layout (c). Pictures are taken in a drawn order; each goes where its classes lack most."""
     pictures: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     for name, paths in images.items():
         for path in paths:
@@ -167,7 +169,7 @@ def _split(images: Mapping[str, Sequence[Path]], seed: int) -> list[Assignment]:
     wanted = {name: _quota(name, len(paths)) for name, paths in images.items()}
     got: dict[str, Counter[Split]] = {name: Counter() for name in images}
     found = []
-    for stem in sorted(pictures, key=lambda stem: (-len(pictures[stem]), _draw(seed, stem))):
+    for stem in sorted(pictures, key=lambda stem: (-len(pictures[stem]), _draw(stem))):
         members = pictures[stem]
 
         def lack(split: Split, members: Sequence[tuple[str, Path]] = members) -> float:
@@ -187,5 +189,5 @@ def _quota(name: str, count: int) -> dict[Split, int]:
     return {"train": count - sum(held_out.values()), **held_out}
 
 
-def _draw(seed: int, stem: str) -> bytes:
-    return hashlib.sha256(str(seed).encode() + b"/" + os.fsencode(stem)).digest()
+def _draw(stem: str) -> bytes:
+    return hashlib.sha256(str(_SPLIT_SEED).encode() + b"/" + os.fsencode(stem)).digest()

@@ -56,7 +56,7 @@ def train(
 
     Raises DataError, ModelError, CheckpointError (another run stands at `out`), StorageError.
     """
-    listing = list_data(request.data)  # split alike whatever the seed, so that the images of a test stay unseen
+    listing = list_data(request.data)
     if request.spec.real_class not in listing.classes:
         found = ", ".join(listing.classes)
         raise UsageError(f"no class is named {request.spec.real_class!r}; say with --real-class which of {found} it is")

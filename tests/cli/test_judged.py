@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("torch")
 
 from leakrt.cli.judged import bundle_images, tell_failures
-from leakrt.core.bundle import Bundle, write_bundle
+from leakrt.core.bundle import Bundle
 from leakrt.core.errors import DataError
 from leakrt.core.verdict import Verdict
 
@@ -43,19 +43,6 @@ def classes(image_folder, tmp_path):
             file.write_bytes(file.read_bytes() + bytes([i, n]))  # no picture is in two classes
         folder.rename(root / name)
     return root
-
-
-def test_data_that_is_split_here_is_split_by_the_seed_of_training(classes, tiny, tmp_path):
-    opened = Bundle(tiny)
-    files = {name: opened.read(name) for name in opened.hashes}
-
-    def split_of(seed):
-        path = tmp_path / f"seed{seed}"
-        write_bundle(path, opened.spec, files, {"split_seed": seed})
-        return [str(image) for image in bundle_images(Bundle(path), classes, "test").paths]
-
-    assert split_of(1) == split_of(1)
-    assert split_of(1) != split_of(2)
 
 
 def test_classes_that_the_bundle_does_not_know_are_refused(classes, tiny):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from runs import CLASSES, COUNTS, write_data
+from runs import CLASSES, COUNTS, train_run, write_data
 
 from leakrt.core.errors import DataError, UsageError
 from leakrt.train.labelled import labelled_images, open_images
+from leakrt.train.run import Run
 
 
 @pytest.fixture
@@ -27,10 +28,11 @@ def test_all_takes_a_folder_of_classes(data):
     assert set(images.labels) == set(CLASSES)
 
 
-def test_data_split_by_itself_follows_the_seed(data):
-    first, again, other = (set(labelled_images(data / "val", "test", seed).paths) for seed in (1, 1, 2))
-    assert first == again != other
-    assert not first & set(labelled_images(data / "val", "train", 1).paths)
+@pytest.mark.parametrize("seed", [0, 3])
+def test_of_data_split_by_itself_a_run_of_any_seed_saw_no_test_image(data, tmp_path, seed):
+    run = Run.open(train_run(tmp_path, data / "val", seed=seed, epochs=1))
+    for split in ("train", "val", "test"):
+        assert {item.path for item in run.of(split)} == {str(p) for p in labelled_images(data / "val", split).paths}
 
 
 def test_what_is_not_there_is_told(data, tmp_path):

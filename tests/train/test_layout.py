@@ -24,13 +24,13 @@ def put_classes(root: Path, **counts: int) -> None:
         put(root, *(f"{name}/{name}_{i:03d}.png" for i in range(count)))
 
 
-def assigned(root: Path, seed: int = 0) -> dict[str, tuple[str, str]]:
-    found = read_layout(root, seed)
+def assigned(root: Path) -> dict[str, tuple[str, str]]:
+    found = read_layout(root)
     return {a.path.relative_to(root).as_posix(): (a.class_name, a.split) for a in found}
 
 
-def split_counts(root: Path, seed: int = 0) -> Counter:
-    return Counter(assigned(root, seed).values())
+def split_counts(root: Path) -> Counter:
+    return Counter(assigned(root).values())
 
 
 def test_folders_of_splits_are_taken_as_they_are_and_others_beside_them_ignored(tmp_path):
@@ -50,7 +50,7 @@ def test_a_class_may_be_named_train_where_no_other_split_is(tmp_path):
 def test_split_folders_without_val_are_refused(tmp_path):
     put(tmp_path, "train/a/1.jpg", "test/a/2.jpg")
     with pytest.raises(DataError, match="no val"):
-        read_layout(tmp_path, 0)
+        read_layout(tmp_path)
 
 
 def test_each_class_is_split_70_15_15(tmp_path):
@@ -75,17 +75,16 @@ def test_files_of_one_picture_stay_in_one_split_and_the_shares_hold(tmp_path):
         assert abs(counts[name, "test"] - 0.15 * total) <= 2
 
 
-def test_the_split_follows_the_seed_alone(tmp_path):
+def test_the_same_files_are_split_alike_wherever_they_lie(tmp_path):
     put_classes(tmp_path / "here", a=30, b=30)
     put_classes(tmp_path / "there", b=30, a=30)
-    assert assigned(tmp_path / "here", 3) == assigned(tmp_path / "there", 3)
-    assert assigned(tmp_path / "here", 3) != assigned(tmp_path / "here", 4)
+    assert assigned(tmp_path / "here") == assigned(tmp_path / "there")
 
 
 def test_a_class_too_small_to_split_is_named(tmp_path):
     put_classes(tmp_path, a=30, b=2)
     with pytest.raises(DataError, match="class b has 2 images; at least 3"):
-        read_layout(tmp_path, 0)
+        read_layout(tmp_path)
 
 
 def test_hidden_folders_are_no_classes(tmp_path):
@@ -106,7 +105,7 @@ def test_hidden_folders_are_no_classes(tmp_path):
 def test_what_is_no_data_folder_is_refused_in_one_line(tmp_path, make, message):
     make(tmp_path / "data")
     with pytest.raises(DataError, match=message) as error:
-        read_layout(tmp_path / "data", 0)
+        read_layout(tmp_path / "data")
     assert "\n" not in str(error.value)
 
 
@@ -157,5 +156,5 @@ def test_a_split_file_that_can_not_be_meant_is_refused_in_one_line(tmp_path, dat
     put(tmp_path, "a/1.png", "a/2.png", "b/1.png", "b/2.png")
     write_split(tmp_path, data)
     with pytest.raises(DataError, match=message) as error:
-        read_layout(tmp_path, 0)
+        read_layout(tmp_path)
     assert "\n" not in str(error.value)
