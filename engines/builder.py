@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from ..core.errors import EngineError, LeakRTError, UsageError
@@ -14,8 +13,8 @@ from ..core.progress import Progress
 from .device import use_device
 from .flavour import DEFAULT_LEVEL, LEVELS, NO_DLA, Flavour, Monitor
 from .inspector import FusedLayer, parse_build_log
-from .logger import Messages, explain, make_logger
-from .names import Builder, IBuilderConfig, IHostMemory, ITimingCache
+from .logger import Messages, construct, explain, listening, shared_logger
+from .names import Builder, IBuilderConfig, IHostMemory, ILogger, ITimingCache
 from .network import NetworkLayer, add_profiles, describe_layers, parse_network
 
 _MAX_BATCH = 4096
@@ -115,8 +114,13 @@ def build_engine(flavour: Flavour, job: BuildJob, needs_gpu: bool, progress: Pro
 
 
 def _build(flavour: Flavour, job: BuildJob, monitor: Monitor) -> BuiltEngine:
-    begin, messages = time.monotonic(), Messages()
-    logger = make_logger(flavour.trt, messages)
+    messages = Messages()
+    with listening(messages):
+        return _build_heard(flavour, job, monitor, messages)
+
+
+def _build_heard(flavour: Flavour, job: BuildJob, monitor: Monitor, messages: Messages) -> BuiltEngine:
+    begin, logger = time.monotonic(), shared_logger(flavour.trt)
     builder: Builder = _make_builder(flavour, logger, messages)
     dla = job.options.dla
     if dla:
@@ -147,30 +151,11 @@ def _build(flavour: Flavour, job: BuildJob, monitor: Monitor) -> BuiltEngine:
     )
 
 
-def _make_builder(flavour: Flavour, logger: object, messages: Messages) -> Builder:
-    try:
-        with _without_collection():
-            return flavour.trt.Builder(logger)
-    except TypeError as error:  # pybind11's way of saying that the constructor gave nothing
-        reason = explain([*messages.errors, *messages.warnings])
-        raise EngineError(f"{flavour} does not start: {reason}") from error
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """No garbage is collected meanwhile, but for what lies there at the start.
-
-    A builder's constructor logs, in Python, while it holds a lock of the library; a builder of an earlier failure that
-    is collected just then waits for the same lock, for ever.
-    """
-    gc.collect()
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
+def _make_builder(flavour: Flavour, logger: ILogger, messages: Messages) -> Builder:
+    builder: Builder = construct(flavour.trt.Builder, logger)
+    if builder is None:
+        raise EngineError(f"{flavour} does not start: {explain([*messages.errors, *messages.warnings])}")
+    return builder
 
 
 def _configure(flavour: Flavour, config: IBuilderConfig, job: BuildJob) -> ITimingCache:

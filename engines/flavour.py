@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from ..core.errors import UsageError
-from .names import BuilderFlag, IBuilderConfig, ICudaEngine, IExecutionContext, ILogger, Runtime, Trt
+from .logger import construct, shared_logger
+from .names import BuilderFlag, IBuilderConfig, ICudaEngine, IExecutionContext, Runtime, Trt
 
 FLAVOURS = ("tensorrt", "tensorrt-rtx")
 DEFAULT_LEVEL = 3
@@ -85,9 +86,11 @@ class Flavour(ABC):
                 f"--target: {self} builds for the GPU of this machine; use --flavour tensorrt-rtx to build for others"
             )
 
-    def deserialize(self, data: bytes, logger: ILogger, dla_core: int = NO_DLA) -> ICudaEngine:
-        """The engine, or None: `logger` then holds the reason. Only give it bytes that the cache has verified."""
-        runtime: Runtime = self.trt.Runtime(logger)
+    def deserialize(self, data: bytes, dla_core: int = NO_DLA) -> ICudaEngine:
+        """The engine, or None: `listening` then has the reason. Only give it bytes that the cache has verified."""
+        runtime: Runtime = construct(self.trt.Runtime, shared_logger(self.trt))
+        if runtime is None:
+            return None
         if dla_core != NO_DLA:
             runtime.DLA_core = dla_core
         return runtime.deserialize_cuda_engine(data)

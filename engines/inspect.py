@@ -15,7 +15,7 @@ from .index import read_index
 from .inspector import FusedLayer, InspectedEngine, count_precisions, parse_inspection
 from .installed import load_flavour
 from .key import device_misfit
-from .logger import Messages, explain, make_logger
+from .logger import Messages, explain, listening
 from .names import EngineInspector, ICudaEngine
 from .record import RECORD_LIMIT, EngineRecord
 
@@ -131,7 +131,8 @@ def _device_of(record: EngineRecord) -> int:
 def open_engine(flavour: Flavour, data: bytes) -> ICudaEngine:
     """An engine on the current GPU. Only give it bytes that the cache has verified. Raises EngineError."""
     messages = Messages()
-    engine: ICudaEngine = flavour.deserialize(data, make_logger(flavour.trt, messages))
+    with listening(messages):
+        engine: ICudaEngine = flavour.deserialize(data)
     if engine is None:
         raise EngineError(f"{flavour} refuses the engine: {explain(messages.errors)}")
     return engine

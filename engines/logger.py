@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from .device import find_driver
 from .names import ILogger, Trt
@@ -19,6 +24,10 @@ _WANTED = re.compile(
 _MEMORY = {"activations": "Total Activation Memory", "weights": "Total Weights Memory"}
 _LAYERS = "Layers:"  # how the builder begins its list of the engine's layers
 _LAYERS_LIMIT = 8 << 20
+_making = threading.Lock()
+_loggers: WeakKeyDictionary[Trt, ILogger] = WeakKeyDictionary()  # one a library
+_heard = threading.local()  # `messages`: who listens in this thread
+_listeners: dict[object, Messages] = {}  # who listens in any
 
 
 @dataclass
@@ -52,18 +61,62 @@ class Messages:
                 self.memory[kind] = max(self.memory.get(kind, 0), int(found.group(1)))
 
 
-def make_logger(trt: Trt, messages: Messages) -> ILogger:
-    """An ILogger that fills `messages`; its base class is known only once the library is imported."""
+@contextmanager
+def listening(messages: Messages) -> Iterator[Messages]:
+    """Let `messages` have what the libraries say in this thread meanwhile, and in threads of their own."""
+    before, token = getattr(_heard, "messages", None), object()
+    _heard.messages = _listeners[token] = messages
+    try:
+        yield messages
+    finally:
+        _heard.messages = before
+        del _listeners[token]
+
+
+def shared_logger(trt: Trt) -> ILogger:
+    """The one ILogger that a process gives a library, for all that it makes; `listening` takes what it is told.
+
+    A library takes a lock to make or free a Builder or Runtime, and logs under it when another logger is in use: in
+    Python, where another thread may run and want that lock while it holds the GIL, for ever.
+    """
+    with _making:
+        if trt not in _loggers:
+            _loggers[trt] = _make_logger(trt)
+        return _loggers[trt]
+
+
+def construct(kind: Callable[[ILogger], Any], logger: ILogger) -> Any:
+    """A Builder or Runtime; None where the library gives none, and `listening` then has the reason.
+
+    Meanwhile no other is made here, and no garbage is collected: where somebody else's logger is in use, the
+    constructor logs under the library's lock, and freeing an old one would wait for that for ever.
+    """
+    with _making:
+        was = gc.isenabled()
+        gc.disable()
+        try:
+            return kind(logger)
+        except TypeError:  # pybind11's way of saying that the constructor gave nothing
+            return None
+        finally:
+            if was:
+                gc.enable()
+
+
+def _make_logger(trt: Trt) -> ILogger:
+    """Its base class is known only once the library is imported."""
     error, warning = int(trt.ILogger.Severity.ERROR), int(trt.ILogger.Severity.WARNING)
 
-    class Collector(trt.ILogger):  # type: ignore[misc]
+    class Router(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
         def log(self, severity: int, msg: str) -> None:
-            messages.add(int(severity), error, warning, msg)
+            own = getattr(_heard, "messages", None)
+            for messages in list(_listeners.values()) if own is None else [own]:
+                messages.add(int(severity), error, warning, msg)
 
-    return Collector()
+    return Router()
 
 
 def explain(errors: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from .builder import BuildJob, build_engine
 from .cache import EngineCache
 from .derive import derive_graph
 from .device import find_device, use_device
+from .flavour import Flavour
 from .inspect import open_engine
 from .parity import golden_inputs, relative_error
 from .record import EngineRecord
@@ -105,10 +107,11 @@ def reference_runner(model: bytes) -> Any:
     return onnxrt.OnnxrtRunner(onnxrt.SessionFromOnnx(model, providers=["CPUExecutionProvider"]), name="onnxruntime")
 
 
-def engine_runner(flavour: str, engine: bytes, profile: int) -> Any:
-    """A Polygraphy runner of an engine on the current GPU. Only give it bytes that the cache has verified."""
-    trt = _polygraphy_trt(flavour)
-    return trt.TrtRunner(trt.EngineFromBytes(engine), name="tensorrt", optimization_profile=profile)
+def engine_runner(flavour: Flavour, engine: bytes, profile: int) -> Any:
+    """A Polygraphy runner of an engine, opened on the GPU that is current when it runs, by our own runtime: it tells
+    why it can't, and shares its logger. Only give it bytes that the cache has verified."""
+    trt = _polygraphy_trt(flavour.name)
+    return trt.TrtRunner(partial(open_engine, flavour, engine), name="tensorrt", optimization_profile=profile)
 
 
 def quiet_polygraphy() -> AbstractContextManager[Any]:
@@ -150,13 +153,9 @@ def _verify_one(
 def _errors(
     model: bytes, engine: bytes, feed: Mapping[str, Array], request: BuildRequest, profile: int
 ) -> dict[str, float]:
-    candidate = engine_runner(request.flavour.name, engine, profile)
+    candidate = engine_runner(request.flavour, engine, profile)
     with use_device(request.device):
-        try:
-            reference, found = run_side_by_side([reference_runner(model), candidate], feed)
-        except EngineError:
-            open_engine(request.flavour, engine)  # where it is this that fails, the library's own words say why
-            raise
+        reference, found = run_side_by_side([reference_runner(model), candidate], feed)
     return compare_outputs(reference, found)
 
 

@@ -20,7 +20,7 @@ from leakrt.engines.cache import EngineCache
 from leakrt.engines.device import find_driver, use_device
 from leakrt.engines.flavour import Flavour
 from leakrt.engines.installed import load_flavour
-from leakrt.engines.logger import Messages, explain, make_logger
+from leakrt.engines.logger import Messages, explain, listening
 from leakrt.engines.rtx import CURRENT, PORTABLE
 
 _PRECISION = "fp16"
@@ -64,8 +64,8 @@ def _read_back(flavour: Flavour, cache: EngineCache, outcome: BuildOutcome) -> d
         return found | {"read": f"skipped: {NO_GPU}"}
     messages, begin = Messages(), time.perf_counter()
     try:
-        with use_device(0):
-            engine = flavour.deserialize(cache.read(outcome.record), make_logger(flavour.trt, messages))
+        with use_device(0), listening(messages):
+            engine = flavour.deserialize(cache.read(outcome.record))
             if engine is None:
                 return found | {"read": False, "why": explain([*messages.errors, *messages.warnings])}
             found |= {"read": True, "read_s": time.perf_counter() - begin}

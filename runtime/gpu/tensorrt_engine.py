@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 
 from ...core.errors import BackendError, EngineError, ModelError
 from ...core.graphs import GraphSpec
 from ...engines.flavour import Flavour
-from ...engines.logger import Messages, explain, make_logger, memory_wanted
-from ...engines.names import ICudaEngine, IExecutionContext, ILogger
+from ...engines.logger import Messages, explain, listening, memory_wanted
+from ...engines.names import ICudaEngine, IExecutionContext
 from .device import OutOfMemoryError, Stream
 
 
@@ -27,7 +26,6 @@ class TensorRTEngine:
         """
         self._flavour, self._graph = flavour, graph
         self._messages = Messages()
-        self._logger: ILogger = make_logger(flavour.trt, self._messages)
         self._deserialize: Callable[[], ICudaEngine] = partial(self._make_engine, data, dla_core)
         first: ICudaEngine = self._deserialize()
         self._engines: list[ICudaEngine] = [first]
@@ -44,6 +42,15 @@ class TensorRTEngine:
 
     def bind(self, batch: int, addresses: Mapping[str, int], workspace: int, stream: Stream) -> TensorRTBinding:
         """Make a context for the batch on these addresses. Raises ModelError, BackendError, OutOfMemoryError."""
+        with listening(self._messages):
+            return self._bind(batch, addresses, workspace, stream)
+
+    def free(self) -> None:
+        """Let go of the engine, after its bindings; a second time is nothing."""
+        self._engines, self._used = [], []
+        self._deserialize = self._never_again
+
+    def _bind(self, batch: int, addresses: Mapping[str, int], workspace: int, stream: Stream) -> TensorRTBinding:
         profile, size = self._profile(batch), self.workspace(batch)
         which = self._engine_for(profile)
         context: IExecutionContext = self._flavour.create_context(
@@ -52,7 +59,7 @@ class TensorRTEngine:
         if context is None:
             raise self._failure(f"making a context for a batch of {batch} failed")
         self._used[which].add(profile)
-        binding = TensorRTBinding(context, self._failure, partial(self._used[which].discard, profile))
+        binding = TensorRTBinding(context, self._messages, self._failure, partial(self._used[which].discard, profile))
         try:
             if not context.set_input_shape(self._graph.input.name, (batch, *self._graph.input.shape)):
                 raise self._failure(f"a batch of {batch} was refused")
@@ -67,15 +74,9 @@ class TensorRTEngine:
             raise
         return binding
 
-    def free(self) -> None:
-        """Let go of the engine, after its bindings; a second time is nothing."""
-        self._engines, self._used = [], []
-        self._deserialize = self._never_again
-
     def _make_engine(self, data: bytes, dla_core: int) -> ICudaEngine:
-        engine: ICudaEngine = None
-        with suppress(TypeError):  # pybind11's way of saying that the runtime's constructor gave nothing
-            engine = self._flavour.deserialize(data, self._logger, dla_core)
+        with listening(self._messages):
+            engine: ICudaEngine = self._flavour.deserialize(data, dla_core)
         if engine is None:
             self._raise_if_full()
             raise EngineError(
@@ -155,15 +156,21 @@ class TensorRTBinding:
     """A `Binding`: an execution context."""
 
     def __init__(
-        self, context: IExecutionContext, failure: Callable[[str], Exception], on_free: Callable[[], None]
+        self,
+        context: IExecutionContext,
+        messages: Messages,
+        failure: Callable[[str], Exception],
+        on_free: Callable[[], None],
     ) -> None:
         self._context: IExecutionContext = context
-        self._failure, self._on_free = failure, on_free
+        self._messages, self._failure, self._on_free = messages, failure, on_free
 
     def enqueue(self, stream: Stream) -> None:
         """Run it once on a stream. Raises ModelError, OutOfMemoryError."""
         context: IExecutionContext = self._context
-        if not context.execute_async_v3(stream.handle):
+        with listening(self._messages):
+            done = context.execute_async_v3(stream.handle)
+        if not done:
             raise self._failure("a run was refused")
 
     def free(self) -> None:

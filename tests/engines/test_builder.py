@@ -11,9 +11,7 @@ from recording_tensorrt import RecordingTensorRT
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import BackendError, EngineError, UsageError
 from leakrt.core.progress import silent
-from leakrt.engines import builder
 from leakrt.engines.builder import BuildJob, BuildOptions, build_engine, graph_batches
-from leakrt.engines.logger import Messages, make_logger
 from leakrt.engines.tensorrt10 import TensorRT10
 
 NEW = "10.13.3.9"
@@ -133,16 +131,3 @@ def test_memory_and_compiled_layers_come_from_what_the_builder_says(rtx, variant
     assert {node for layer in built.compiled for node in layer.nodes} >= {
         layer.name for layer in built.layers if layer.kind == "CONVOLUTION"
     }
-
-
-def test_a_builder_left_in_a_cycle_is_not_collected_while_another_is_made(rtx, monkeypatch):
-    """It would wait for a lock that the constructor holds while it logs in Python: for ever."""
-    import gc
-
-    seen = []
-    real = rtx.trt.Builder
-    monkeypatch.setattr(rtx.trt, "Builder", lambda logger: seen.append(gc.isenabled()) or real(logger))
-    assert gc.isenabled()
-    builder._make_builder(rtx, make_logger(rtx.trt, Messages()), Messages())
-    assert seen == [False]
-    assert gc.isenabled()

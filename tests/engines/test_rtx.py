@@ -8,6 +8,7 @@ from bundles import TINY_SPEC, vae_encoder
 from leakrt.core.errors import UsageError
 from leakrt.core.progress import silent
 from leakrt.engines.builder import BuildJob, BuildOptions, build_engine
+from leakrt.engines.logger import Messages, construct, listening, shared_logger
 from leakrt.engines.rtx import CURRENT, PORTABLE
 
 
@@ -74,13 +75,12 @@ def test_turing_is_not_mixed_with_others(rtx):
 @pytest.mark.filterwarnings("ignore:.*Timing cache:DeprecationWarning", "ignore:Use Deprecated:DeprecationWarning")
 def test_a_stored_timing_cache_would_make_it_look_for_a_gpu(rtx, no_gpu):
     """Why `has_timing_cache` is False."""
-    from leakrt.engines.logger import Messages, make_logger
-
     messages = Messages()
-    config = rtx.trt.Builder(make_logger(rtx.trt, messages)).create_builder_config()
-    stored = bytes(config.create_timing_cache(b"").serialize())
-    assert messages.errors == []
-    config.create_timing_cache(stored)
+    with listening(messages):
+        config = construct(rtx.trt.Builder, shared_logger(rtx.trt)).create_builder_config()
+        stored = bytes(config.create_timing_cache(b"").serialize())
+        assert messages.errors == []
+        config.create_timing_cache(stored)
     assert "cudaError 35" in " ".join(messages.errors)
     assert "The timing cache will not be used!" in messages.warnings
 
@@ -92,8 +92,7 @@ def test_levels_and_the_dla_are_not_its_own(rtx):
 
 def test_an_engine_can_not_be_opened_without_a_gpu(rtx, no_gpu):
     """Why `inspect` tells what the builder logged."""
-    from leakrt.engines.logger import Messages, make_logger
-
-    messages = Messages()
-    assert rtx.deserialize(build(rtx, "8.6").data, make_logger(rtx.trt, messages)) is None
+    data, messages = build(rtx, "8.6").data, Messages()
+    with listening(messages):
+        assert rtx.deserialize(data) is None
     assert messages.errors

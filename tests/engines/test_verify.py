@@ -49,3 +49,12 @@ def test_without_a_gpu_an_engine_can_not_be_verified(variants, cache, rtx, no_gp
     outcomes = build_bundle(Bundle(variants), request, cache, silent)
     with pytest.raises(BackendError, match="no NVIDIA driver"):
         verify_bundle(Bundle(variants), request, outcomes, cache, silent)
+
+
+def test_an_engine_that_is_refused_is_told_in_the_librarys_own_words(rtx, no_gpu):
+    from leakrt.engines.verify import engine_runner, run_side_by_side
+
+    with pytest.raises(EngineError, match=r"^TensorRT-RTX .* refuses the engine: .*Serialization"):
+        run_side_by_side(
+            [engine_runner(rtx, b"no engine at all" * 99, 0)], {"image": np.zeros((1, 3, 8, 8), np.float32)}
+        )
