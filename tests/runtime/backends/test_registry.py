@@ -88,3 +88,48 @@ def test_a_race_is_won_by_the_quickest_and_gives_each_the_same_number_of_laps():
     winner = registry.race({"tortoise": lambda: run("tortoise", 0.02), "hare": lambda: run("hare", 0.001)})
     assert winner == "hare"
     assert laps["hare"] == laps["tortoise"] > 1
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """What a race reads the time from: `clock.now` seconds, moved by the entrants alone."""
+
+    class Clock:
+        now = 0.0
+
+    monkeypatch.setattr(registry.time, "perf_counter", lambda: Clock.now)
+    return Clock
+
+
+def test_a_lucky_run_wins_no_race(clock):
+    runs = {"steady": 0, "lucky": 0}
+
+    def run(name):
+        runs[name] += 1
+        clock.now += 0.02 if name == "steady" else 0.005 if runs[name] == 6 else 0.03
+
+    assert registry.race({name: lambda name=name: run(name) for name in runs}) == "steady"
+
+
+def test_who_comes_first_pays_for_no_other(clock):
+    """A run costs more when another entrant's was before it, and every run costs more than the one before."""
+    order = []
+
+    def run(name, seconds):
+        clock.now += seconds * (5.0 if order and order[-1] != name else 1.0) + 1e-5 * len(order)
+        order.append(name)
+
+    assert registry.race({"tortoise": lambda: run("tortoise", 0.0105), "hare": lambda: run("hare", 0.01)}) == "hare"
+    assert registry.race({"hare": lambda: run("hare", 0.01), "tortoise": lambda: run("tortoise", 0.0105)}) == "hare"
+    assert order[:4] == ["tortoise", "tortoise", "hare", "hare"]
+
+
+def test_slow_entrants_run_three_laps_and_no_more(clock):
+    runs = {"slow": 0, "slower": 0}
+
+    def run(name, seconds):
+        runs[name] += 1
+        clock.now += seconds
+
+    assert registry.race({"slower": lambda: run("slower", 2.1), "slow": lambda: run("slow", 2.0)}) == "slow"
+    assert runs == {"slow": 6, "slower": 6}
