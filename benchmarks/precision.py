@@ -154,7 +154,7 @@ def _print_calibrations(tried: dict[str, dict[str, Any]]) -> None:
 
 def _gate_line(backend: str, got: dict[str, Any]) -> str:
     same = f"labels {got['agreement']:.1%}, confident {got['agreement_confident']:.1%}"
-    drop, faster = f"macro AUC drop {got['macro_auc_drop']:+.4f}", f"VAE {got['speedup']:.2f} x as fast as fp32"
+    drop, faster = f"macro AUC drop {got['macro_auc_drop']:+.4f}", f"{got['speedup']:.2f} x as fast as fp32"
     return f"    {backend}: {drop}, {same}, {faster}"
 
 

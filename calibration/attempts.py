@@ -12,17 +12,15 @@ import numpy.typing as npt
 
 from ..core.bundle import Bundle
 from ..core.errors import LeakRTError
+from ..core.gates import Comparison, Limits, Speedup, gate_to_json, share_failures, speed_failures
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress
-from ..runtime.backends.registry import NAMED_ONLY
-from .gate import Comparison, Judged, Limits, compare, judge_all
-from .measuring import Backends, Runner, load_variant, run_images
-from .sensitivity import MIN_SHARE
-from .speed import Speedup
+from ..core.variants import NAMED_ONLY
+from .gate import Judged, compare, judge_all
+from .measuring import Backends, Runner, load_variant, run_images, whole_way
 from .stream import images, preprocess_file
 from .variant_files import NewVariant
 
-MIN_SPEEDUP = 1.3  # over fp32 on some backend, or it is no int8 variant
 _REFERENCE = "onnxruntime"
 
 Array = npt.NDArray[np.float32]
@@ -34,18 +32,12 @@ class OnBackend:
     """What one backend made of a variant."""
 
     gate: Comparison
-    speedup: Speedup  # of the VAE encoder, on this backend
+    speedup: Speedup  # from preprocessed image to outputs, on this backend
     score_difference: float  # largest |difference| from ONNX Runtime's scores of the same variant
 
     def to_json(self, limits: Limits) -> dict[str, Any]:
         """What the manifest tells of it."""
-        passed = not self.gate.failures(limits)
-        return {
-            **self.gate.to_json(),
-            "passed": passed,
-            **self.speedup.to_json(),
-            "score_difference": self.score_difference,
-        }
+        return {**gate_to_json(self.gate, limits, self.speedup), "score_difference": self.score_difference}
 
 
 @dataclass(frozen=True)
@@ -87,16 +79,14 @@ class Examiner:
     def measure(self, variant: NewVariant, outputs: LeakOutputs) -> dict[str, OnBackend]:
         """The variant on each backend that can run it; `outputs` are ONNX Runtime's. Raises what that one does."""
         found = {}
-        image = preprocess_file(self._paths[0], self._spec.image_size)[None]
+        way = whole_way(self._spec, preprocess_file(self._paths[0], self._spec.image_size))
         for name, loader in self._backends.loaders.items():
             try:
                 runner = loader(self._spec, variant.precision, variant.vae_encoder, variant.leak_encoder)
                 got = outputs if name == _REFERENCE else self.run(runner, f"int8 on {name}")[1]
                 gate = compare(self._reference, self._judge(got, variant), self._spec, variant.decision)
                 graphs = variant.vae_encoder, variant.leak_encoder
-                times = self._backends.speedup(
-                    name, self._spec, self._graphs, variant.precision, graphs, lambda runner: runner.vae_encoder(image)
-                )
+                times = self._backends.speedup(name, self._spec, self._graphs, variant.precision, graphs, way)
                 found[name] = OnBackend(gate, times, float(np.abs(got.scores - outputs.scores).max()))
             except LeakRTError:
                 if name == _REFERENCE:
@@ -125,12 +115,5 @@ class Examiner:
 def failures(found: dict[str, OnBackend], share: float, limits: Limits) -> tuple[str, ...]:
     """Why an attempt is refused; empty when its gate holds on ONNX Runtime, most of it is int8 and it is faster
     somewhere. `share` of the VAE's multiplications in int8."""
-    held = found[_REFERENCE].gate.failures(limits)
-    if share < MIN_SHARE:
-        held = (*held, f"{share:.1%} of the VAE's multiplications are in int8, under {MIN_SHARE:.0%}")
-    best = max(
-        (backend.speedup for name, backend in found.items() if name not in NAMED_ONLY), key=lambda times: times.low
-    )
-    if not best.low >= MIN_SPEEDUP:
-        held = (*held, f"int8 is at best {best}, where the lower figure must be {MIN_SPEEDUP:g}")
-    return held
+    counted = [backend.speedup for name, backend in found.items() if name not in NAMED_ONLY]
+    return (*found[_REFERENCE].gate.failures(limits), *share_failures(share), *speed_failures(counted))

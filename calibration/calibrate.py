@@ -13,6 +13,7 @@ from ..core.bounds import observe
 from ..core.bundle import Bundle
 from ..core.errors import BundleError, DataError
 from ..core.files import sha256_bytes
+from ..core.gates import Limits
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress
 from ..export.graph_io import parse_graph
@@ -22,7 +23,6 @@ from .attempts import Attempt, Examiner, failures
 from .changing import changing
 from .correct import IMAGES as CORRECTION_IMAGES
 from .correct import correct
-from .gate import Limits
 from .labelled import labelled, labels_of, paths_of
 from .layer_times import layer_times
 from .layers import find_layers, int8_layers, int8_share

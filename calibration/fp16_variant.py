@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..core.bounds import observe
 from ..core.bundle import Bundle
 from ..core.errors import BackendError, BundleError, DataError, LeakRTError
+from ..core.gates import FP16_LIMITS, Comparison, Limits, Speedup, gate_to_json
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress
 from ..core.variants import runs_half
@@ -22,10 +23,9 @@ from ..train.density import fit_bandwidth, support_log_density
 from ..train.thresholds import ValidationOutputs, fit_decision
 from .changing import changing
 from .fp16_search import IslandSearch, Step, score_margins, search_images
-from .gate import FP16_LIMITS, Comparison, Judged, Limits, compare, judge_all
+from .gate import Judged, compare, judge_all
 from .labelled import labelled, labels_of, paths_of
 from .measuring import Backends, Runner, load_variant, run_images, whole_way
-from .speed import Speedup
 from .stream import images, preprocess_file
 from .variant_files import NewVariant, add_variant
 
@@ -192,10 +192,7 @@ class _HalfExport:
         limits, gates = self._options.limits, dict(attempt.gates)
         measured = gates.pop(ROUNDED).to_json()
         return {
-            "gate": {
-                name: {**c.to_json(), "passed": not c.failures(limits), **attempt.speedups[name].to_json()}
-                for name, c in gates.items()
-            },
+            "gate": {name: gate_to_json(c, limits, attempt.speedups[name]) for name, c in gates.items()},
             ROUNDED: measured,
             "half_share": attempt.step.half_share,
             "islands": {stem: sorted(_of(attempt.step, stem)) for stem in self._search.models},

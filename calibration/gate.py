@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from ..core.decision import Decision, probabilities
 from ..core.errors import DataError
+from ..core.gates import Comparison
 from ..core.judging import Judge, Origin, Subject
 from ..core.outputs import LeakOutputs
 from ..core.spec import ModelSpec
@@ -19,26 +19,7 @@ from ..core.support import Support
 from ..train.density import support_log_density
 from ..train.thresholds import alarm_interval, allowed_alarms
 
-MAX_DROP = 0.002  # macro AUC that int8 may lose
-MAX_DROP_FP16 = 0.0005
-MIN_AGREEMENT = 0.99  # on images whose fp32 margin is above the median
-MIN_AGREEMENT_FP16 = 0.999  # on all images
-
 Labels = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a precision may lose."""
-
-    max_drop: float = MAX_DROP  # of macro AUC
-    min_agreement: float = MIN_AGREEMENT
-    confident_only: bool = True  # agreement counts on images whose fp32 margin is above the median; else on all
-    spare: int = 0  # images that may disagree however few there are: a share finer than one image can't be measured
-
-
-# One near tie among 900 validation images is 99.89 %, and says nothing against 99.9 %.
-FP16_LIMITS = Limits(MAX_DROP_FP16, MIN_AGREEMENT_FP16, confident_only=False, spare=1)
 
 
 @dataclass(frozen=True)
@@ -60,44 +41,6 @@ class Judged:
         """Mean over classes of the one-vs-rest area under the ROC curve."""
         classes = range(self.probabilities.shape[1])
         return float(np.mean([roc_auc_score(self.labels == k, self.probabilities[:, k]) for k in classes]))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A variant beside fp32 on the same images."""
-
-    images: int
-    macro_auc: float
-    macro_auc_drop: float  # fp32 less variant; negative: the variant is better
-    agreement: float  # share of images with the same likeliest class
-    agreement_confident: float  # the same where the fp32 margin is above its median
-    verdict_agreement: float  # share with the same kind of verdict (real, generator, unknown, abstain)
-    false_alarms: int
-    real_faces: int
-    interval: tuple[int, int]  # 95 % prediction interval of the false alarms on new faces
-
-    @property
-    def inside_interval(self) -> bool:
-        """Whether the false alarms lie in their prediction interval."""
-        return self.false_alarms <= self.interval[1]
-
-    def failures(self, limits: Limits) -> tuple[str, ...]:
-        """Why the gate does not hold; empty when it does."""
-        agreement = self.agreement_confident if limits.confident_only else self.agreement
-        where = "images with a margin above the median" if limits.confident_only else "all images"
-        found = []
-        if not self.macro_auc_drop <= limits.max_drop:
-            found.append(f"macro AUC falls by {self.macro_auc_drop:.4f}, more than {limits.max_drop:g}")
-        spared = limits.spare > 0 and (1.0 - agreement) * self.images < limits.spare + 0.5
-        if not (agreement >= limits.min_agreement or spared):
-            found.append(f"{agreement:.2%} of labels agree on {where}, fewer than {limits.min_agreement:.1%}")
-        if not self.inside_interval:
-            found.append(f"{self.false_alarms} false alarms, more than the {self.interval[1]} of the stated rate")
-        return tuple(found)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object with one entry a field."""
-        return {**asdict(self), "interval": list(self.interval)}
 
 
 def judge_all(outputs: LeakOutputs, labels: Labels, spec: ModelSpec, decision: Decision, support: Support) -> Judged:

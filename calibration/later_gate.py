@@ -13,6 +13,7 @@ import numpy as np
 from ..core.bundle import Bundle, write_bundle
 from ..core.decision import Decision
 from ..core.errors import DataError, LeakRTError
+from ..core.gates import LIMITS, UNCHANGED, Speedup
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress
 from ..core.variants import VARIANTS
@@ -22,14 +23,13 @@ from ..runtime.backends.base import Backend
 from ..runtime.backends.base import Variant as GraphPair
 from .attempts import OnBackend
 from .changing import changing
-from .gate import FP16_LIMITS, Judged, Limits, compare, judge_all
+from .gate import Judged, compare, judge_all
 from .labelled import labelled, labels_of, paths_of
 from .measuring import Runner, load_variant, run_images, whole_way
-from .speed import ON_CPU, UNCHANGED, Speedup, clock_of, measure_speedup
+from .speed import ON_CPU, clock_of, measure_speedup
 from .stream import images, preprocess_file
 
 _REFERENCE = registry.REFERENCE
-_LIMITS = {"fp32": FP16_LIMITS, "fp16": FP16_LIMITS, "int8": Limits()}
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class LaterGate:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object, as the manifest holds it for a backend."""
-        return self.found.to_json(_LIMITS[self.precision])
+        return self.found.to_json(LIMITS[self.precision])
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class _Measurement:
             gate = replace(gate, interval=(gate.interval[0], max(gate.interval[1], alarms)))
         difference = float(np.abs(got.scores - same.scores).max())
         found = OnBackend(gate, self._speedup(runner), difference)
-        return LaterGate(precision, request.backend, found, gate.failures(_LIMITS[precision]))
+        return LaterGate(precision, request.backend, found, gate.failures(LIMITS[precision]))
 
     def _speedup(self, runner: Runner) -> Speedup:
         request = self._request

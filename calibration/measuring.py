@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..core.gates import Speedup
 from ..core.graphs import leak_encoder_graph, vae_encoder_graph
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress, silent
@@ -19,7 +20,7 @@ from ..runtime.backends import registry
 from ..runtime.backends.base import BackendKind
 from ..runtime.backends.base import Variant as GraphPair
 from ..train.predict import concatenate
-from .speed import ON_CPU, Speedup, clock_of, measure_speedup
+from .speed import ON_CPU, clock_of, measure_speedup
 from .stream import Noising
 
 _REFERENCE = registry.REFERENCE

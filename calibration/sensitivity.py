@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..core.gates import MIN_INT8_SHARE
 from ..core.graphs import leak_encoder_graph, vae_encoder_graph
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress
@@ -17,8 +18,7 @@ from .layers import Layer, int8_share
 from .qdq import quantise
 from .stream import Noising
 
-MIN_SHARE = 0.8  # of the VAE's multiplications in int8; with fewer it is no int8 variant
-RUNGS = (0.95, 0.9, 0.85, MIN_SHARE)
+RUNGS = (0.95, 0.9, 0.85, MIN_INT8_SHARE)
 
 Array = npt.NDArray[np.float32]
 

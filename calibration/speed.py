@@ -16,8 +16,9 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from ..core.gates import Speedup
 
 ON_CPU = ("onnxruntime", "openvino", "openvino_bf16")  # backends that are timed on one thread, by the processor's time
 MIN_PAIRS, MAX_PAIRS = 25, 401
@@ -28,26 +29,6 @@ _RISK = 0.05  # that the true median lies outside the interval
 
 R = TypeVar("R")
 Clock = Callable[[], float]  # seconds
-
-
-@dataclass(frozen=True)
-class Speedup:
-    """fp32's time over a variant's, of N pairs of calls."""
-
-    median: float  # of the pairs' ratios
-    low: float  # 95 % interval of that median; a rule asks this end of it
-    high: float
-    pairs: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Entries of a backend's gate in the manifest."""
-        return {"speedup": self.median, "speedup_interval": [self.low, self.high], "speedup_pairs": self.pairs}
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} x as fast as fp32 ({self.low:.2f} to {self.high:.2f})"
-
-
-UNCHANGED = Speedup(1.0, 1.0, 1.0, 0)  # fp32 beside itself
 
 
 def clock_of(backend: str) -> Clock:

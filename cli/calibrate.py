@@ -52,9 +52,9 @@ def calibrate(
         require(module, "train")
     from ..calibration.calibrate import CalibrationOptions
     from ..calibration.calibrate import calibrate as run_calibration
-    from ..calibration.gate import Limits
     from ..calibration.measuring import installed
     from ..core.files import cache_folder
+    from ..core.gates import Limits
     from ..runtime.threads import resolve_threads
 
     _check_choices(method, quantizer, weight_bits, plot)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..core.variants import AUTO_SPEEDUP
 from .console import ConsoleProgress, coloured, printable, size, table
 
 if TYPE_CHECKING:
@@ -151,7 +150,7 @@ def _half_attempt(attempt: HalfAttempt) -> str:
         for name, c in attempt.gates.items()
     ]
     for name, times in attempt.speedups.items():
-        slow = "" if times.low >= AUTO_SPEEDUP else "; so `auto` does not take it there, and --precision fp16 does"
+        slow = "" if not times.may_be_slower else "; so `auto` does not take it there, and --precision fp16 does"
         lines.append(f"  {name}: {times}{slow}")
     return "\n".join([*lines, *(f"  {why}" for why in attempt.failures)])
 

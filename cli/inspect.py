@@ -110,8 +110,8 @@ def _sections(report: BundleReport) -> list[tuple[str, _Rows]]:
 def _gate(gate: GateReport) -> str:
     if not gate.passed:
         return "not passed: it is refused there"
-    times = f"passed, {gate.speedup:.2f} x as fast as fp32"
-    return times if gate.auto else f"{times}: slower, so auto passes over it; name it to use it"
+    passed = f"passed, {gate.speedup}"
+    return passed if gate.auto else f"{passed}: it may be slower, so auto passes over it; name it to use it"
 
 
 def _graph(graph: GraphReport) -> _Rows:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from .gates import UNCHANGED, Speedup, gate_holds, share_failures, speed_failures
+
 VARIANTS = "variants"  # key in the manifest's provenance: precision to what was measured of it
-AUTO_SPEEDUP = 0.9  # over fp32, that `auto` asks of a variant: what is left under 1 is what timing scatters by
+NAMED_ONLY = ("openvino_bf16",)  # backends that are never `auto` nor `fastest`: what they bring is none of int8's
 _HALF_FROM = (1, 32)  # the first ONNX Runtime that FP16 variants are judged on; 1.24 is wrong on some of them
 
 
@@ -16,10 +19,32 @@ def passed_gate(provenance: Mapping[str, Any], precision: str, backend: str) -> 
 
 
 def gated_backends(provenance: Mapping[str, Any], precision: str) -> tuple[str, ...]:
-    """The backends on which a precision passed its gate, sorted; what is not of the format counts as not passed."""
+    """The backends on which a precision passed its gate, sorted; what is not of the format counts as not passed.
+
+    A manifest may have been changed by hand: a gate whose figures contradict it did not pass, and what by its own
+    figures is no int8 variant passed nowhere.
+    """
+    if contradictions(provenance, precision):
+        return ()
     gates = _told(provenance, precision, "gate")
     measured = measured_backends(provenance, precision)
-    return tuple(backend for backend in measured if gates[backend].get("passed") is True)
+    return tuple(backend for backend in measured if gate_holds(precision, gates[backend]))
+
+
+def contradictions(provenance: Mapping[str, Any], precision: str) -> tuple[str, ...]:
+    """Why the int8 variant is none by what the manifest tells of it; empty where it tells nothing, and of another
+    precision.
+    """
+    share = _told(provenance, precision, "int8_share")
+    found: tuple[str, ...] = ()
+    if precision != "int8":
+        return ()
+    if share is not None:
+        number = isinstance(share, (int, float)) and not isinstance(share, bool)
+        found = share_failures(share if number else math.nan)
+    names = [name for name in measured_backends(provenance, precision) if name not in NAMED_ONLY]
+    timed = [name for name in names if "speedup" in _told(provenance, precision, "gate", name)]
+    return (*found, *speed_failures([speedup(provenance, precision, name) for name in timed])) if timed else found
 
 
 def measured_backends(provenance: Mapping[str, Any], precision: str) -> tuple[str, ...]:
@@ -29,19 +54,10 @@ def measured_backends(provenance: Mapping[str, Any], precision: str) -> tuple[st
     return tuple(sorted(backend for backend, gate in found if isinstance(gate, Mapping)))
 
 
-def speedup(provenance: Mapping[str, Any], precision: str, backend: str) -> float:
+def speedup(provenance: Mapping[str, Any], precision: str, backend: str) -> Speedup:
     """How many times as fast as fp32 a precision was on a backend when it was made; 1 where nothing tells."""
-    found = _told(provenance, precision, "gate", backend, "speedup")
-    return float(found) if isinstance(found, (int, float)) and found > 0 else 1.0
-
-
-def sure_speedup(provenance: Mapping[str, Any], precision: str, backend: str) -> float:
-    """The lower end of what `speedup` may be with 95 % certainty; where no interval is told, `speedup` itself."""
-    interval = _told(provenance, precision, "gate", backend, "speedup_interval")
-    low = interval[0] if isinstance(interval, list) and len(interval) == 2 else None
-    if isinstance(low, (int, float)) and low > 0:
-        return float(low)
-    return speedup(provenance, precision, backend)
+    gate = _told(provenance, precision, "gate", backend)
+    return Speedup.from_json(gate) if isinstance(gate, Mapping) else UNCHANGED
 
 
 def worth_taking(provenance: Mapping[str, Any], precision: str, backend: str) -> bool:
@@ -49,7 +65,7 @@ def worth_taking(provenance: Mapping[str, Any], precision: str, backend: str) ->
 
     A slower one can still be named.
     """
-    fast = precision == "fp32" or sure_speedup(provenance, precision, backend) >= AUTO_SPEEDUP
+    fast = precision == "fp32" or not speedup(provenance, precision, backend).may_be_slower
     return fast and passed_gate(provenance, precision, backend)
 
 

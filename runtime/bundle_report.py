@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core.bundle import Bundle
 from ..core.errors import ModelError
+from ..core.gates import Speedup
 from ..core.spec import ModelSpec
 from ..core.variants import gated_backends, measured_backends, speedup, worth_taking
 
@@ -31,7 +32,7 @@ class GateReport:
     precision: str
     backend: str
     passed: bool
-    speedup: float  # over fp32 there, when the variant was made
+    speedup: Speedup  # over fp32 there, when the variant was made
     auto: bool  # whether `auto` may take it there
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..core.bundle import PRECISIONS, Bundle
 from ..core.errors import BundleError, UsageError
-from ..core.variants import gated_backends, passed_gate, runs_half, worth_taking
+from ..core.variants import NAMED_ONLY, contradictions, gated_backends, passed_gate, runs_half, worth_taking
 from .backends import registry
 
 SMALLEST_FIRST = tuple(reversed(PRECISIONS))  # int8, fp16, fp32: the order of `auto`, and from risky to safe
@@ -24,8 +24,8 @@ class Choice:
 def choose(bundle: Bundle, backend: str, precision: str) -> list[Choice]:
     """What `backend` and `precision` mean here, at least one choice; more than one where `fastest` is to race them.
 
-    A named precision must have passed its gate on the backend; `auto` is the smallest that passed and was not slower
-    than fp32 there (ONNX Runtime's CPU computes float16 slower), at last fp32. With backend `auto` the precision
+    A named precision must have passed its gate on the backend; `auto` is the smallest that passed and is surely no
+    slower than fp32 there (ONNX Runtime's CPU computes float16 slower), at last fp32. With backend `auto` the precision
     comes first: the smallest of those anywhere, on the first backend, in the fixed order, that may take it. For engines
     a named precision may have passed on ONNX Runtime instead: they are made here of the same graphs, and loading holds
     their golden image against the tolerance that was stated there.
@@ -79,8 +79,10 @@ def _measured_on(bundle: Bundle, precision: str) -> tuple[str, ...]:
 def _problem(bundle: Bundle, choice: Choice) -> str:
     """Why a precision that is there can't be used; empty when it can."""
     precision, backend = choice.precision, choice.backend
-    if precision == "fp32" and backend in registry.NAMED_ONLY:
+    if precision == "fp32" and backend in NAMED_ONLY:
         return f"{bundle.path}: {backend} runs no fp32 of its own; take another backend for it"
+    if contradicted := contradictions(bundle.provenance, precision):
+        return f"{bundle.path}: its {precision} variant is none ({'; '.join(contradicted)}); make it anew, or take fp32"
     gated = (backend, registry.REFERENCE) if backend in registry.COMPILED else (backend,)
     if not any(passed_gate(bundle.provenance, precision, name) for name in gated):
         passed = ", ".join(gated_backends(bundle.provenance, precision))

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 from ...core.errors import BackendError, UsageError
+from ...core.variants import NAMED_ONLY
 from .base import Availability, Backend, BackendKind, Variant
 
 # The order of `auto`; a module of this package each, which names its BackendKind `KIND`. It is fixed, so that
 # the same bundle on the same machine never changes its backend by chance.
 AUTO_ORDER = ("tensorrt", "tensorrt_rtx", "openvino", "onnxruntime", "torch")
-NAMED_ONLY = ("openvino_bf16",)  # never `auto` nor `fastest`: a variant there must have passed a gate of its own
 REFERENCE = "onnxruntime"  # every bundle was measured on it
 COMPILED = ("tensorrt", "tensorrt_rtx")  # they run engines that were made on this machine, of the bundle's graphs
 AUTO, FASTEST = "auto", "fastest"

@@ -8,9 +8,8 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
-from leakrt.calibration.attempts import MIN_SHARE, MIN_SPEEDUP, OnBackend, failures
-from leakrt.calibration.gate import Comparison, Limits
-from leakrt.calibration.speed import Speedup
+from leakrt.calibration.attempts import OnBackend, failures
+from leakrt.core.gates import MIN_INT8_SHARE, MIN_INT8_SPEEDUP, Comparison, Limits, Speedup
 
 HELD = Comparison(100, 0.96, 0.001, 0.95, 0.995, 0.95, 3, 40, (0, 6))
 
@@ -24,7 +23,7 @@ def attempt(**speedups):
 
 
 def test_a_gate_that_holds_and_a_speedup_on_some_backend_is_enough():
-    assert failures(attempt(onnxruntime=0.9, openvino=MIN_SPEEDUP), 0.95, Limits()) == ()
+    assert failures(attempt(onnxruntime=0.9, openvino=MIN_INT8_SPEEDUP), 0.95, Limits()) == ()
 
 
 def test_no_backend_on_which_it_is_surely_faster_is_told_with_the_best():
@@ -39,8 +38,10 @@ def test_a_speedup_that_bfloat16_brings_is_none_of_int8():
 
 def test_less_than_four_fifths_in_int8_is_no_int8_variant():
     fast = attempt(onnxruntime=2.0)
-    assert failures(fast, MIN_SHARE, Limits()) == ()
-    assert failures(fast, MIN_SHARE - 0.001, Limits()) == ("79.9% of the VAE's multiplications are in int8, under 80%",)
+    assert failures(fast, MIN_INT8_SHARE, Limits()) == ()
+    assert failures(fast, MIN_INT8_SHARE - 0.001, Limits()) == (
+        "79.9% of the VAE's multiplications are in int8, under 80%",
+    )
 
 
 def test_what_other_backends_gate_says_does_not_count_and_all_reasons_are_told():

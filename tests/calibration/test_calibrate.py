@@ -9,12 +9,12 @@ pytest.importorskip("onnx")
 from PIL import Image
 
 from leakrt.calibration.calibrate import CalibrationOptions, calibrate
-from leakrt.calibration.gate import Limits
 from leakrt.calibration.measuring import onnxruntime_only
 from leakrt.calibration.methods import METHODS
 from leakrt.calibration.shift import MAX_SHIFT
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import BundleError, DataError, UsageError
+from leakrt.core.gates import Limits
 from leakrt.core.progress import silent
 from leakrt.core.variants import passed_gate
 from leakrt.runtime.detector import Detector
@@ -47,7 +47,7 @@ def bundle(tmp_path):
 
 @pytest.fixture
 def any_speed(monkeypatch):
-    monkeypatch.setattr("leakrt.calibration.attempts.MIN_SPEEDUP", 0.0)
+    monkeypatch.setattr("leakrt.core.gates.MIN_INT8_SPEEDUP", 0.0)
 
 
 def test_a_variant_that_passes_its_gate_loads_and_is_told_of_in_the_manifest(bundle, data, tmp_path, any_speed):
@@ -73,7 +73,7 @@ def test_a_variant_that_fails_its_gate_is_not_written(bundle, data, tmp_path, an
 
 
 def test_a_variant_that_is_no_faster_is_refused(bundle, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("leakrt.calibration.attempts.MIN_SPEEDUP", 1e9)
+    monkeypatch.setattr("leakrt.core.gates.MIN_INT8_SPEEDUP", 1e9)
     before = files_of(bundle)
     result = run(bundle, data, tmp_path / "cache")
     assert result.written is None
@@ -82,7 +82,7 @@ def test_a_variant_that_is_no_faster_is_refused(bundle, data, tmp_path, monkeypa
 
 
 def test_a_variant_with_too_little_in_int8_is_refused(bundle, data, tmp_path, monkeypatch, any_speed):
-    monkeypatch.setattr("leakrt.calibration.attempts.MIN_SHARE", 1.01)  # what another quantiser may fall short of
+    monkeypatch.setattr("leakrt.core.gates.MIN_INT8_SHARE", 1.01)  # what another quantiser may fall short of
     before = files_of(bundle)
     result = run(bundle, data, tmp_path / "cache")
     assert result.written is None

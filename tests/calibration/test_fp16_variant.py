@@ -14,11 +14,11 @@ from bundles import TINY_SPEC, bundle_files, labelled_noise, leak_encoder, noise
 
 from leakrt.calibration import measuring
 from leakrt.calibration.fp16_variant import HalfOptions, add_fp16
-from leakrt.calibration.gate import Limits
 from leakrt.calibration.measuring import installed, onnxruntime_only
-from leakrt.calibration.speed import Speedup, measure_speedup
+from leakrt.calibration.speed import measure_speedup
 from leakrt.core.bundle import Bundle, write_bundle
 from leakrt.core.errors import BackendError, BundleError, DataError, ModelError
+from leakrt.core.gates import Limits, Speedup
 from leakrt.core.graphs import vae_encoder_graph
 from leakrt.core.progress import silent
 from leakrt.core.variants import gated_backends

@@ -10,9 +10,10 @@ import pytest
 pytest.importorskip("sklearn", reason="needs scikit-learn: pip install 'leakrt[train]'")
 from bundles import TINY_SPEC
 
-from leakrt.calibration.gate import FP16_LIMITS, Comparison, Judged, Limits, compare, margins
+from leakrt.calibration.gate import Judged, compare, margins
 from leakrt.core.decision import Decision
 from leakrt.core.errors import DataError
+from leakrt.core.gates import FP16_LIMITS, Comparison, Limits
 from leakrt.core.outputs import LeakOutputs
 
 SPEC = replace(TINY_SPEC, class_names=("blocky", "real", "smooth"))

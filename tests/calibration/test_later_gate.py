@@ -13,11 +13,11 @@ from bundles import TINY_SPEC, labelled_noise, random_bundle
 
 from leakrt.calibration import later_gate
 from leakrt.calibration.fp16_variant import HalfOptions, add_fp16
-from leakrt.calibration.gate import Limits
 from leakrt.calibration.later_gate import GateRequest, gate_later
 from leakrt.calibration.measuring import onnxruntime_only
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import BackendError, BundleError, DataError, UsageError
+from leakrt.core.gates import Limits
 from leakrt.core.progress import silent
 from leakrt.core.variants import gated_backends, measured_backends
 from leakrt.runtime.detector import Detector
@@ -42,7 +42,7 @@ def bundle(data, tmp_path):
 
 @pytest.fixture
 def limits(monkeypatch):
-    return lambda found: monkeypatch.setattr(later_gate, "_LIMITS", dict.fromkeys(("fp32", "fp16", "int8"), found))
+    return lambda found: monkeypatch.setattr(later_gate, "LIMITS", dict.fromkeys(("fp32", "fp16", "int8"), found))
 
 
 def measure(bundle, data, precision="fp16", backend="openvino"):

@@ -9,7 +9,8 @@ pytest.importorskip("onnx")
 
 from leakrt.calibration.layers import Layer, find_layers, int8_share
 from leakrt.calibration.qdq import observed_tensors
-from leakrt.calibration.sensitivity import MIN_SHARE, RUNGS, LayerSensitivity, measure_layers, rungs
+from leakrt.calibration.sensitivity import RUNGS, LayerSensitivity, measure_layers, rungs
+from leakrt.core.gates import MIN_INT8_SHARE
 from leakrt.core.progress import silent
 from leakrt.export.graph_io import parse_graph
 
@@ -73,7 +74,7 @@ def test_no_rung_is_under_the_least_share_and_names_keep_the_order_of_the_graph(
         for i, (w, e) in enumerate(zip(work, rng.random(15), strict=True))
     ]
     for names in rungs(layers):
-        assert int8_share([s.layer for s in layers], names) >= MIN_SHARE
+        assert int8_share([s.layer for s in layers], names) >= MIN_INT8_SHARE
         assert list(names) == sorted(names)
 
 

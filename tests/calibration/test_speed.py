@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from leakrt.calibration import speed
-from leakrt.calibration.speed import Speedup, clock_of, measure_speedup, median_interval
+from leakrt.calibration.speed import clock_of, measure_speedup, median_interval
+from leakrt.core.gates import Speedup
 
 
 class Machine:

@@ -18,9 +18,10 @@ from leakrt.core.bundle import Bundle
 # A graph of a few kilobytes need not be faster in int8, so that rule is set aside. All begin when all are ready.
 _COMMAND = """
 import sys
-from leakrt.calibration import attempts, calibrate, refitting
+from leakrt.calibration import calibrate, refitting
 from leakrt.cli.main import run
-attempts.MIN_SPEEDUP = 0.0
+from leakrt.core import gates
+gates.MIN_INT8_SPEEDUP = 0.0
 print("ready", file=sys.stderr, flush=True)
 sys.stdin.readline()
 run()

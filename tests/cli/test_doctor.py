@@ -42,7 +42,8 @@ def test_people_get_versions_backends_and_the_cache(leakrt, cache):
 
 
 def test_backends_stand_in_the_order_of_auto_and_those_it_never_takes_apart(leakrt):
-    from leakrt.runtime.backends.registry import AUTO_ORDER, NAMED_ONLY
+    from leakrt.core.variants import NAMED_ONLY
+    from leakrt.runtime.backends.registry import AUTO_ORDER
 
     titles = ("backends, in the order of auto, which takes only what the bundle was measured on",
               "backends that are taken only by name")  # fmt: skip

@@ -74,7 +74,7 @@ def files_of(bundle):
 
 
 def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle, monkeypatch):
-    from leakrt.calibration.speed import Speedup
+    from leakrt.core.gates import Speedup
 
     monkeypatch.setattr("leakrt.calibration.measuring.measure_speedup", lambda *given: Speedup(0.66, 0.64, 0.7, 30))
     done = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--threads", 1)
@@ -98,7 +98,7 @@ def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle,
 
 
 def test_a_gate_that_does_not_hold_is_exit_code_1_and_the_bundle_stays(leakrt, bundle, monkeypatch):
-    from leakrt.calibration.gate import Limits
+    from leakrt.core.gates import Limits
 
     impossible = Limits(max_drop=-1.0)
     monkeypatch.setattr("leakrt.calibration.fp16_variant.HalfOptions.__init__.__defaults__", (impossible, 1, False))

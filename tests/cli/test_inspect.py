@@ -42,12 +42,19 @@ def test_each_gate_is_told_with_what_auto_makes_of_it(leakrt, tmp_path):
     pytest.importorskip("onnx", reason="the graphs are made with onnx")
     from guarded import guarded_bundle
 
-    fp16 = {"onnxruntime": {"passed": True, "speedup": 0.64}, "openvino": {"passed": True, "speedup": 1.02}}
+    uncertain = {"passed": True, "speedup": 1.02, "speedup_interval": [0.85, 1.2]}
+    fp16 = {
+        "onnxruntime": {"passed": True, "speedup": 0.64},
+        "openvino": {"passed": True, "speedup": 1.02},
+        "openvino_bf16": uncertain,
+    }
     bundle = guarded_bundle(tmp_path / "b", {}, gates={"fp16": fp16, "int8": {"onnxruntime": {"passed": False}}})
+    passed_over = "it may be slower, so auto passes over it; name it to use it"
     lines = [" ".join(line.split()) for line in leakrt("inspect", bundle).lines]
     for line in (
-        "fp16 on onnxruntime passed, 0.64 x as fast as fp32: slower, so auto passes over it; name it to use it",
-        "fp16 on openvino passed, 1.02 x as fast as fp32",
+        "fp16 on onnxruntime passed, 0.64 x as fast as fp32 (0.64 to 0.64): " + passed_over,
+        "fp16 on openvino passed, 1.02 x as fast as fp32 (1.02 to 1.02)",
+        "fp16 on openvino_bf16 passed, 1.02 x as fast as fp32 (0.85 to 1.20): " + passed_over,
         "int8 on onnxruntime not passed: it is refused there",
     ):
         assert line in lines
@@ -55,6 +62,7 @@ def test_each_gate_is_told_with_what_auto_makes_of_it(leakrt, tmp_path):
     assert [(g["precision"], g["backend"], g["auto"]) for g in gates] == [
         ("fp16", "onnxruntime", False),
         ("fp16", "openvino", True),
+        ("fp16", "openvino_bf16", False),
         ("int8", "onnxruntime", False),
     ]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from leakrt.core.variants import AUTO_SPEEDUP, gated_backends, measured_backends, passed_gate, speedup, worth_taking
+from leakrt.core.gates import AUTO_SPEEDUP
+from leakrt.core.variants import contradictions, gated_backends, measured_backends, passed_gate, speedup, worth_taking
 
 TOLD = {"variants": {"int8": {"gate": {"openvino": {"passed": True}, "a": {"passed": False}, "b": {"passed": 1}}}}}
 
@@ -35,7 +36,7 @@ def test_auto_may_take_what_passed_and_was_not_slower_than_fp32():
     told = {"variants": {"fp16": {"gate": gates}}}
     taken = [name for name in gates if worth_taking(told, "fp16", name)]
     assert taken == ["quick", "level", "untimed", "steady", "damaged"]
-    assert speedup(told, "fp16", "slow") == 0.64
+    assert speedup(told, "fp16", "slow").median == 0.64
     assert passed_gate(told, "fp16", "slow")
     assert worth_taking(told, "fp32", "slow")
 
@@ -46,6 +47,29 @@ def test_what_is_not_of_the_format_counts_as_not_passed(told):
     assert not worth_taking(told, "int8", "onnxruntime")
 
 
-@pytest.mark.parametrize("value", [None, "2", 0, -1.0, float("nan"), [2]])
-def test_a_speedup_that_is_no_positive_number_counts_as_none_told(value):
-    assert speedup({"variants": {"fp16": {"gate": {"a": {"speedup": value}}}}}, "fp16", "a") == 1.0
+QUICK, SLOW = {"passed": True, "speedup": 1.5}, {"passed": True, "speedup": 1.2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"int8_share": 0.79}, "79.0% of the VAE's multiplications are in int8, under 80%"),
+        ({"int8_share": "all"}, "under 80%"),
+        ({"int8_share": True}, "under 80%"),
+        ({"gate": {"onnxruntime": SLOW}}, "int8 is at best 1.20 x as fast as fp32"),
+        ({"gate": {"onnxruntime": SLOW, "openvino_bf16": QUICK}}, "int8 is at best 1.20 x as fast as fp32"),
+    ],
+    ids=["share", "no_number", "no_share", "slow", "quick_in_bfloat16_alone"],
+)
+def test_what_is_no_int8_variant_by_its_own_figures_passed_nowhere(changes, said):
+    held = {"int8_share": 0.96, "gate": {"onnxruntime": QUICK}}
+    assert gated_backends({"variants": {"int8": held}}, "int8") == ("onnxruntime",)
+    told = {"variants": {"int8": {**held, **changes}, "fp16": {**held, **changes}}}
+    assert gated_backends(told, "int8") == ()
+    assert said in contradictions(told, "int8")[0]
+    assert "onnxruntime" in gated_backends(told, "fp16")  # which has no share to keep, and may be slow
+
+
+def test_a_gate_that_says_it_passed_against_its_own_figures_did_not():
+    edited = {"passed": True, "macro_auc_drop": 0.3}
+    assert gated_backends({"variants": {"fp16": {"gate": {"onnxruntime": edited}}}}, "fp16") == ()

@@ -10,6 +10,7 @@ import pytest
 
 from leakrt.core.bundle import Bundle, write_bundle
 from leakrt.core.errors import BundleError, ModelError
+from leakrt.core.gates import Speedup
 from leakrt.runtime.bundle_report import GateReport, inspect_bundle
 
 
@@ -66,9 +67,11 @@ def test_gates_of_every_precision_and_backend_are_told(tiny, tmp_path):
         **{"decision.json": json.dumps({**decision, "int8": decision["fp32"]}).encode()},
     )  # fmt: skip
     assert inspect_bundle(path).gates == (
-        GateReport("int8", "onnxruntime", True, 2.5, True),
-        GateReport("int8", "openvino", False, 3.0, False),
-        GateReport("int8", "torch", True, 0.5, False),  # it may be named; auto does not take what is slower
+        GateReport("int8", "onnxruntime", True, Speedup(2.5, 2.5, 2.5, 0), True),
+        GateReport("int8", "openvino", False, Speedup(3.0, 3.0, 3.0, 0), False),
+        GateReport(
+            "int8", "torch", True, Speedup(0.5, 0.5, 0.5, 0), False
+        ),  # it may be named; auto does not take what is slower
     )
 
 

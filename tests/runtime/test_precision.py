@@ -146,3 +146,10 @@ def test_safer_goes_towards_fp32_and_ends_there(bundle):
     steps = [safer_precision(opened, Choice(p, "onnxruntime", "1.32.0")) for p in ("int8", "fp16", "fp32")]
     assert steps == ["fp16", "fp32", ""]
     assert safer_precision(opened, Choice("int8", "openvino", "2026.0")) == "fp32"
+
+
+def test_an_int8_variant_that_is_none_by_its_own_figures_is_refused_by_name_and_passed_over(bundle):
+    opened = bundle(int8={"onnxruntime": {"passed": True, "speedup": 1.1}}, fp16=PASSED)
+    with pytest.raises(BundleError, match=r"its int8 variant is none \(int8 is at best 1\.10 x as fast as fp32"):
+        choose(opened, "onnxruntime", "int8")
+    assert choose(opened, "onnxruntime", "auto")[0].precision == "fp16"

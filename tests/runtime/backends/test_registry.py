@@ -7,6 +7,7 @@ import time
 import pytest
 
 from leakrt.core.errors import BackendError, UsageError
+from leakrt.core.variants import NAMED_ONLY
 from leakrt.runtime.backends import registry
 from leakrt.runtime.backends.base import Availability, BackendKind
 
@@ -55,10 +56,10 @@ def test_with_none_that_runs_every_reason_is_told(kinds, monkeypatch):
 
 
 def test_a_backend_that_must_be_named_is_never_meant_by_another_name():
-    measured = ("onnxruntime", *registry.NAMED_ONLY)
+    measured = ("onnxruntime", *NAMED_ONLY)
     for name in ("auto", "fastest"):
         assert [kind.name for kind in registry.candidates(name, measured)] == ["onnxruntime"]
-    assert [registry.kind(name).name for name in registry.NAMED_ONLY] == list(registry.NAMED_ONLY)
+    assert [registry.kind(name).name for name in NAMED_ONLY] == list(NAMED_ONLY)
 
 
 def test_an_unknown_name_lists_those_there_are():
@@ -68,7 +69,7 @@ def test_an_unknown_name_lists_those_there_are():
 
 def test_every_listed_backend_says_whether_it_runs():
     found = registry.probe_all()
-    assert [a.backend for a in found] == [*registry.AUTO_ORDER, *registry.NAMED_ONLY]
+    assert [a.backend for a in found] == [*registry.AUTO_ORDER, *NAMED_ONLY]
     for availability in found:
         assert availability.runs or (availability.reason and availability.install)
 

@@ -1,0 +1,102 @@
+"""What a gate's figures mean, and how a manifest is read that somebody may have changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from leakrt.core.gates import (
+    AUTO_SPEEDUP,
+    FP16_LIMITS,
+    MIN_INT8_SHARE,
+    MIN_INT8_SPEEDUP,
+    UNCHANGED,
+    Comparison,
+    Limits,
+    Speedup,
+    gate_holds,
+    gate_to_json,
+    share_failures,
+    speed_failures,
+)
+
+HELD = Comparison(900, 0.97, 0.0004, 0.98, 1.0, 0.97, 4, 90, (0, 10))
+
+
+def stored(found=HELD, held_against=None, **changes):
+    """A gate as it comes back from the manifest."""
+    told = gate_to_json(found, held_against or Limits(), Speedup(1.7, 1.6, 1.8, 30))
+    return {**json.loads(json.dumps(told)), **changes}
+
+
+def test_a_gate_that_was_measured_and_held_is_read_back_as_held():
+    assert gate_holds("int8", stored())
+    assert gate_holds("fp16", stored(replace(HELD, agreement=0.9989), FP16_LIMITS))
+    assert gate_holds("int8", stored(replace(HELD, macro_auc_drop=0.04), Limits(max_drop=0.05)))  # --max-drop
+    assert not gate_holds("int8", stored(replace(HELD, macro_auc_drop=0.04)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"macro_auc_drop": 0.0021},
+        {"macro_auc_drop": float("nan")},
+        {"macro_auc_drop": None},
+        {"agreement_confident": 0.98},
+        {"false_alarms": 11},
+        {"false_alarms": True},
+        {"interval": [0]},
+        {"interval": [0, "10"]},
+        {"interval": 10},
+        {"images": 10**400},
+        {"limits": {}},
+        {"limits": {**asdict(FP16_LIMITS), "spare": 10**400}},
+        {"limits": None},
+        {"limits": {**asdict(Limits()), "max_drop": "much"}},
+        {"passed": 1},
+        {"passed": False},
+    ],
+    ids=lambda change: str(change)[:60],
+)
+def test_a_gate_whose_figures_speak_against_it_did_not_pass(change):
+    assert not gate_holds("int8", stored(**change))
+
+
+def test_a_gate_with_some_of_its_figures_did_not_pass_and_one_without_limits_has_the_precisions_own():
+    assert not gate_holds("int8", {k: v for k, v in stored().items() if k != "images"})
+    without = {k: v for k, v in stored().items() if k != "limits"}
+    assert gate_holds("int8", without)
+    assert not gate_holds("fp16", without)  # 98 % of all labels agree, and 99.9 % must
+    assert gate_holds("int8", {"passed": True})
+
+
+def test_a_speedup_comes_back_from_its_gate():
+    assert Speedup.from_json(stored()) == Speedup(1.7, 1.6, 1.8, 30)
+    assert Speedup.from_json({"speedup": 2}) == Speedup(2.0, 2.0, 2.0, 0)
+    assert Speedup.from_json({"speedup": 2.0, "speedup_interval": ["no", 1]}) == Speedup(2.0, 2.0, 2.0, 0)
+    assert Speedup.from_json({}) == UNCHANGED
+
+
+@pytest.mark.parametrize("value", [None, "2", 0, -1.0, float("nan"), float("inf"), [2], True, 10**400])
+def test_a_speedup_that_is_no_positive_number_counts_as_none_told(value):
+    assert Speedup.from_json({"speedup": value, "speedup_interval": [0.1, 0.2]}) == UNCHANGED
+    assert Speedup.from_json({"speedup": 2.0, "speedup_interval": [value, 3.0]}) == Speedup(2.0, 2.0, 2.0, 0)
+
+
+def test_what_may_be_slower_is_told_by_the_lower_end():
+    assert Speedup(1.02, AUTO_SPEEDUP - 0.01, 1.2, 30).may_be_slower
+    assert not Speedup(0.95, AUTO_SPEEDUP, 1.0, 30).may_be_slower
+    assert str(Speedup(1.02, 0.85, 1.2, 30)) == "1.02 x as fast as fp32 (0.85 to 1.20)"
+
+
+def test_an_int8_variant_has_its_share_and_is_surely_faster_somewhere():
+    assert share_failures(MIN_INT8_SHARE) == ()
+    assert share_failures(MIN_INT8_SHARE - 0.001) == ("79.9% of the VAE's multiplications are in int8, under 80%",)
+    assert share_failures(float("nan"))
+    slow, fast = Speedup(1.5, MIN_INT8_SPEEDUP - 0.01, 1.7, 30), Speedup(1.4, MIN_INT8_SPEEDUP, 1.5, 30)
+    assert speed_failures([slow, fast]) == ()
+    assert speed_failures([slow]) == (
+        "int8 is at best 1.50 x as fast as fp32 (1.29 to 1.70), where the lower figure must be 1.3",
+    )
