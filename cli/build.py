@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,12 +51,17 @@ def build(
     from ..engines.build import BuildRequest, build_bundle
     from ..engines.builder import BuildOptions
     from ..engines.cache import default_cache
+    from ..engines.carry import check_target
     from ..engines.device import find_device
     from ..engines.installed import load_flavour
+    from .numbers import numbers
 
+    # What can be refused is refused before minutes of building.
     if verify:
-        find_device(device)  # before minutes of building
-    options = BuildOptions(_numbers(batch), opt_level, workspace, dla, _words(target))
+        find_device(device)
+    if out is not None:
+        check_target(out)
+    options = BuildOptions(numbers(batch, "--batch", "1,4,8"), opt_level, workspace, dla, _words(target))
     opened, cache = Bundle(bundle), default_cache()
     opened.require_precision(precision)
     request = BuildRequest(precision, load_flavour(flavour), options, device)
@@ -73,15 +79,6 @@ def build(
     if out is not None:
         _write(out, outcomes)
     return _report(verified)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    from ..core.errors import UsageError
-
-    try:
-        return tuple(int(word) for word in _words(text))
-    except ValueError as error:
-        raise UsageError(f"--batch {text}: whole numbers with commas between are needed, such as 1,4,8") from error
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -125,8 +122,8 @@ def _write(out: Path, outcomes: tuple[BuildOutcome, ...]) -> None:
     signer = _signer()
     write_folder(out, [outcome.record for outcome in outcomes], default_cache(), signer)
     if signer:
-        print(f"leakrt: {printable(str(out))} is signed; there: leakrt engines add {printable(str(out))} --key "
-              f"{signer.public_key}", file=sys.stderr)  # fmt: skip
+        command = f"leakrt engines add {shlex.quote(str(out))} --key {signer.public_key}"
+        print(f"leakrt: {printable(str(out))} is signed; there: {printable(command)}", file=sys.stderr)
 
 
 def _signer() -> Signer | None:

@@ -42,8 +42,11 @@ def profile(
 
     from ..runtime.profiling.picture import check_drawable, write_picture
     from ..runtime.profiling.profile import Options, profile_bundle
+    from .numbers import numbers
 
-    options = Options(backend, precision, _numbers(batch), streams, seconds, threads, image, cold_starts, device)
+    options = Options(
+        backend, precision, numbers(batch, "--batch", "1,4,16"), streams, seconds, threads, image, cold_starts, device
+    )
     if plot is not None:
         check_drawable()
     with ConsoleProgress() as progress:
@@ -53,15 +56,6 @@ def profile(
     print(json_module.dumps(found.to_json(), ensure_ascii=False, allow_nan=False) if json else _text(found))
     for note in found.notes():
         print(f"leakrt: {printable(note)}", file=sys.stderr)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    from ..core.errors import UsageError
-
-    try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"--batch {text}: whole numbers with commas between are needed, such as 1,4,16") from error
 
 
 def _text(found: Profile) -> str:

@@ -78,16 +78,6 @@ def train(
     return 0
 
 
-def parse_timesteps(text: str) -> tuple[int, ...]:
-    """Numbers between commas. Raises UsageError."""
-    from ..core.errors import UsageError
-
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"--timesteps {text}: numbers between commas are needed, such as 0,20,60,150") from error
-
-
 def _require_extras() -> None:
     from ..core.errors import require
 
@@ -99,13 +89,14 @@ def _template(
     real_class: str, timesteps: str, schedule: str, image_size: int, draws: int, embedding_dim: int, prototypes: int
 ) -> ModelSpec:
     from ..core.spec import ModelSpec
+    from .numbers import numbers
 
     return ModelSpec(
         class_names=(real_class, f"not {real_class}"),  # the data's classes take their place
         real_class=real_class,
         image_size=image_size,
         schedule=schedule,
-        timesteps=parse_timesteps(timesteps),
+        timesteps=numbers(timesteps, "--timesteps", "0,20,60,150"),
         draws=draws,
         embedding_dim=embedding_dim,
         prototypes_per_class=prototypes,

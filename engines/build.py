@@ -67,9 +67,9 @@ def build_bundle(
     request = _settled(request)
     device = _device(request)
     golden = _LateGolden(bundle, request.precision)
-    vae, leak = (
-        _ensure(_step(bundle, graph, request, device), cache, golden, progress) for graph in bundle_graphs(bundle)
-    )
+    steps = tuple(_step(bundle, graph, request, device) for graph in bundle_graphs(bundle))
+    together = frozenset(step.key.digest for step in steps)
+    vae, leak = (_ensure(step, cache, together, golden, progress) for step in steps)
     return vae, leak
 
 
@@ -153,7 +153,9 @@ def _step(bundle: Bundle, graph: GraphSpec, request: BuildRequest, device: Devic
     return _Step(bundle, graph, request, derived, key)
 
 
-def _ensure(step: _Step, cache: EngineCache, golden: _LateGolden, progress: Progress) -> BuildOutcome:
+def _ensure(
+    step: _Step, cache: EngineCache, together: frozenset[str], golden: _LateGolden, progress: Progress
+) -> BuildOutcome:
     notes: list[str] = []
     record = _cached(cache, step.key, notes)
     if record is not None:
@@ -177,7 +179,7 @@ def _ensure(step: _Step, cache: EngineCache, golden: _LateGolden, progress: Prog
         )
         built = build_engine(step.request.flavour, job, _needs_gpu(step.request), progress)
         record = _record(step, built, parity)
-        notes += [f"evicted from the cache: {name}" for name in cache.store(record, built.data)]
+        notes += [f"evicted from the cache: {name}" for name in cache.store(record, built.data, together)]
         if timing and built.timing:
             cache.store_timing(timing, built.timing)
     return BuildOutcome(record, cache.path(record), True, tuple(notes))

@@ -15,14 +15,14 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.errors import EngineError, StorageError, UsageError
 from ..core.files import atomic_write, cache_folder, read_bounded, sha256_bytes, storage_error
-from .index import Entry, Index, index_lock, make_root, read_index, try_engine_lock, write_index
+from .index import DIGEST, Entry, Index, index_lock, make_folder, read_index, try_engine_lock, write_index
 from .key import EngineKey, Wanted, misfit
 from .record import RECORD_LIMIT, EngineRecord
 
@@ -113,15 +113,15 @@ class EngineCache:
         """Where an engine lies."""
         return self.root / record.key.digest / record.file
 
-    def store(self, record: EngineRecord, data: bytes) -> tuple[str, ...]:
-        """Add or replace an engine, then evict what is over the limit. The caller holds its `engine_lock`.
+    def store(self, record: EngineRecord, data: bytes, together: Collection[str] = ()) -> tuple[str, ...]:
+        """Add or replace an engine, then evict what is over the limit, but for this one and those with the digests
+        `together`, which are of no use apart. The caller holds its `engine_lock`.
 
         Returns what was evicted, for people. Raises StorageError, EngineError.
         """
         record.check(data)
-        folder = self.root / record.key.digest
         self.discard(record.key.digest)
-        make_root(folder)
+        folder = make_folder(self.root, record.key.digest)
         described = record.to_bytes()
         try:
             atomic_write(folder / record.file, data)
@@ -131,13 +131,15 @@ class EngineCache:
             raise
         entry = Entry(record.file, len(data), record.sha256, sha256_bytes(described))
         self._change(lambda index: replace(index, engines={**index.engines, record.key.digest: entry}))
-        return self._evict(keep=record.key.digest, limit=self.limit)
+        return self._evict(keep={record.key.digest, *together}, limit=self.limit)
 
     def discard(self, digest: str) -> None:
         """Forget an engine and remove its folder, whatever state it is in. The caller holds its lock."""
         folder = self.root / digest
         if digest in _engines_of(self.root):
             self._change(lambda index: replace(index, engines={k: v for k, v in index.engines.items() if k != digest}))
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
     def prune(self, limit: int) -> Pruned:
@@ -154,7 +156,7 @@ class EngineCache:
         before = _folder_size(self.root)
         broken = [e.digest for e in self.verify() if e.problem]
         busy = sum(not self._remove(digest) for digest in broken)
-        evicted = self._evict(keep="", limit=limit)
+        evicted = self._evict(keep=(), limit=limit)
         leftovers, more_busy = self._remove_leftovers()
         freed = max(before - _folder_size(self.root), 0)
         return Pruned(len(broken) - busy + len(evicted), leftovers, freed, busy + more_busy)
@@ -176,8 +178,7 @@ class EngineCache:
 
     def store_timing(self, name: str, data: bytes) -> None:
         """Keep a timing cache. Of two builds at once the later one's stays. Raises StorageError."""
-        make_root(self.root / "timing")
-        atomic_write(self.root / "timing" / name, data)
+        atomic_write(make_folder(self.root, "timing") / name, data)
         self._change(lambda index: replace(index, timing={**index.timing, name: sha256_bytes(data)}))
 
     def _change(self, change: Callable[[Index], Index]) -> None:
@@ -212,14 +213,14 @@ class EngineCache:
             return replace(engine, problem=str(error))
         return engine
 
-    def _evict(self, keep: str, limit: int) -> tuple[str, ...]:
+    def _evict(self, keep: Collection[str], limit: int) -> tuple[str, ...]:
         engines = self.engines()
         total = sum(engine.size for engine in engines)
         gone = []
         for engine in reversed(engines):
             if total <= limit:
                 break
-            if engine.digest != keep and self._remove(engine.digest):
+            if engine.digest not in keep and self._remove(engine.digest):
                 total -= engine.size
                 gone.append(f"{engine.path.name} ({engine.digest[:8]})")
         return tuple(gone)
@@ -240,7 +241,8 @@ class EngineCache:
         gone = busy = 0
         known = _engines_of(self.root)
         for folder in self.root.iterdir():
-            if folder.is_dir() and folder.name not in {*known, "locks", "timing"}:
+            ours = folder.is_dir() or DIGEST.fullmatch(folder.name) is not None  # a link may lead nowhere
+            if ours and folder.name not in {*known, "locks", "timing"}:
                 removed = self._remove(folder.name)
                 gone, busy = gone + removed, busy + (not removed)
         for part in (self.root / "timing").glob(".*.part"):

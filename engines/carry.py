@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from .build import usable_here
 from .cache import EngineCache
 from .index import engine_lock
 from .installed import installed_flavours
+from .key import ENGINE_STEM
 from .record import RECORD_LIMIT, EngineRecord
 from .signing import PUBLIC_KEY, Signer, check_signature
 
@@ -28,7 +30,7 @@ _FORMAT = 1
 _MANIFEST_LIMIT = 1 << 20
 _ENGINE_LIMIT = 16 << 30
 _MOST = 64  # engines in one folder
-_NAME = re.compile(r"(vae_encoder|leak_encoder)\.(fp32|fp16|int8)\.(engine|json)")
+_NAME = re.compile(rf"{ENGINE_STEM}\.(?:engine|json)")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -42,7 +44,7 @@ class Carried:
 
 def write_folder(out: Path, records: Sequence[EngineRecord], cache: EngineCache, signer: Signer | None) -> None:
     """Write engines from the cache to a folder, which must be new, empty or of this kind. Raises StorageError."""
-    _check_target(out)
+    check_target(out)
     with atomic_folder(out) as folder:
         hashes = {}
         for record in records:
@@ -68,7 +70,7 @@ def read_folder(path: Path, trusted: frozenset[str], allow_unsigned: bool) -> li
         if signer not in trusted:
             raise EngineError(
                 f"{path} is signed by {signer}, which is not trusted here; if it is your builder's key, "
-                f"run: leakrt engines add {path} --key {signer}"
+                f"run: leakrt engines add {shlex.quote(str(path))} --key {signer}"
             )
         check_signature(signer, _read(path / SIGNATURE, 64, path), raw, str(path))
     elif not allow_unsigned:
@@ -86,10 +88,11 @@ def add_engines(carried: Sequence[Carried], cache: EngineCache, progress: Progre
         for reason in usable_here(item.record, flavours):
             raise EngineError(f"{item.record.file} can't run on this machine: {reason}; build it again for this one")
     evicted: list[str] = []
+    together = frozenset(item.record.key.digest for item in carried)
     for done, item in enumerate(carried):
         progress("add engines", done, len(carried))
         with engine_lock(cache.root, item.record.key.digest, progress, f"wait for {item.record.file}"):
-            evicted += cache.store(item.record, item.data)
+            evicted += cache.store(item.record, item.data, together)
     progress("add engines", len(carried), len(carried))
     return evicted
 
@@ -141,8 +144,8 @@ def _read(file: Path, limit: int, folder: Path) -> bytes:
         ) from error
 
 
-def _check_target(out: Path) -> None:
-    """A folder is replaced as a whole, so it must hold nothing else."""
+def check_target(out: Path) -> None:
+    """Raises StorageError unless `out` is new, empty, or a folder of engines: it is replaced as a whole."""
     if not out.exists():
         return
     if not out.is_dir():

@@ -15,10 +15,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..core.errors import EngineError, require
-from ..core.files import atomic_write, read_bounded, storage_error
+from ..core.files import atomic_produce, read_bounded, storage_error
 from ..core.locks import held
 from ..core.progress import Progress, silent
-from .key import read_fields
+from .key import ENGINE_FILE, read_fields
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 INDEX = "index.json"
 _FORMAT = 1
 _LIMIT = 16 << 20
-_DIGEST = re.compile("[0-9a-f]{32}")
+DIGEST = re.compile("[0-9a-f]{32}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
@@ -77,21 +77,30 @@ def write_index(root: Path, index: Index) -> None:
     """Replace the index in one step. The caller holds `index_lock`. Raises StorageError."""
     engines = {key: asdict(entry) for key, entry in sorted(index.engines.items())}
     body = {"format": _FORMAT, "engines": engines, "timing": dict(sorted(index.timing.items()))}
-    atomic_write(root / INDEX, json.dumps(body, indent=1).encode())
+
+    def write(target: Path) -> None:
+        target.write_bytes(json.dumps(body, indent=1).encode())
+        target.chmod(0o644)  # with the umask 002 of many systems it would be one that others may write
+
+    atomic_produce(root / INDEX, write)
 
 
-def make_root(root: Path) -> None:
-    """Make the cache folder, for its owner alone. Raises StorageError."""
+def make_folder(root: Path, name: str = "") -> Path:
+    """Make the cache folder, or one inside it, for its owner alone whatever the umask. Raises StorageError."""
+    folder = root / name
     try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        for path in (root, folder):  # one by one: `parents` would make the outer one with the umask's rights
+            path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise storage_error(root, error) from error
+        raise storage_error(folder, error) from error
+    return folder
 
 
 @contextmanager
 def index_lock(root: Path) -> Iterator[None]:
     """Hold the index alone, for the moment a change takes; leftovers of a writer that was killed go first."""
-    make_root(root)
+    make_folder(root)
     with held(root / "index.lock", "rtx", silent, ""):
         for part in root.glob(f".{INDEX}.*.part"):
             part.unlink(missing_ok=True)
@@ -101,8 +110,7 @@ def index_lock(root: Path) -> Iterator[None]:
 @contextmanager
 def engine_lock(root: Path, digest: str, progress: Progress, waiting: str) -> Iterator[None]:
     """Hold one engine's folder alone while it is built or removed. The system drops the lock of a killed process."""
-    folder = root / "locks"
-    make_root(folder)
+    folder = make_folder(root, "locks")
     with held(folder / f"{digest}.lock", "rtx", progress, waiting):
         yield
 
@@ -110,8 +118,7 @@ def engine_lock(root: Path, digest: str, progress: Progress, waiting: str) -> It
 def try_engine_lock(root: Path, digest: str) -> BaseFileLock | None:
     """The lock, held, or None while another process builds that engine. The caller releases it."""
     filelock = require("filelock", "rtx")
-    folder = root / "locks"
-    make_root(folder)
+    folder = make_folder(root, "locks")
     lock: BaseFileLock = filelock.FileLock(str(folder / f"{digest}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -123,7 +130,7 @@ def try_engine_lock(root: Path, digest: str) -> BaseFileLock | None:
 def _entry(digest: str, value: object) -> Entry:
     entry = Entry(**read_fields(Entry, value, "index"))
     hashes = all(_SHA256.fullmatch(h) for h in (entry.sha256, entry.record))
-    if not _DIGEST.fullmatch(digest) or not hashes or Path(entry.file).name != entry.file:
+    if not DIGEST.fullmatch(digest) or not hashes or not ENGINE_FILE.fullmatch(entry.file):
         raise EngineError(f"entry {digest[:40]!r} is not one of ours")
     return entry
 

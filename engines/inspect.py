@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,9 @@ def _closed(path: Path, record: EngineRecord, cache: EngineCache) -> str:
     """Why the engine is not opened; empty when it may be."""
     entry = read_index(cache.root).engines.get(record.key.digest)
     if entry is None or entry.sha256 != record.sha256:
-        return f"it is not in the cache, and engines are machine code: leakrt engines add {path.parent}"
+        return (
+            f"it is not in the cache, and engines are machine code: leakrt engines add {shlex.quote(str(path.parent))}"
+        )
     try:
         flavour = load_flavour(record.key.flavour)
     except LeakRTError as error:

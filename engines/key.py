@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -16,6 +17,8 @@ from .rtx import PORTABLE
 
 KEY_FORMAT = 1
 GRAPHS = ("vae_encoder", "leak_encoder")
+ENGINE_STEM = rf"(?:{'|'.join(GRAPHS)})\.(?:{'|'.join(PRECISIONS)})"  # of the file of an engine and its JSON
+ENGINE_FILE = re.compile(rf"{ENGINE_STEM}\.engine")
 _DIGITS = 32  # of SHA-256, in hex
 _PORTABLE_FROM = (8, 0)  # an RTX engine built for nothing named runs from here on
 

@@ -17,19 +17,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from loading import FLAVOURS, Loading
+from loading import FLAVOURS, Loading, detector_of
 from part import NO_GPU, Part, clocks, one_line, summary
 
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import UsageError
-from leakrt.core.images import MAX_PIXELS
 from leakrt.core.outputs import LeakOutputs
 from leakrt.core.verdict import Verdict
 from leakrt.engines.device import find_device, find_driver
 from leakrt.engines.installed import load_flavour
 from leakrt.runtime.backends import registry
-from leakrt.runtime.detector import Detector
-from leakrt.runtime.finite import GuardedVariant
 from leakrt.runtime.loaded import LoadedVariant
 from leakrt.runtime.machine import host_memory
 
@@ -114,7 +111,7 @@ def measure(subject: Subject) -> None:
     with part.trying(f"{subject.precision} batch 1"):
         subject.note("batch 1", timings(subject, chain_of(loaded, subject.bundle.spec.draws), 1))
     with part.trying(f"{subject.precision} verdicts"):
-        detector = Detector(subject.bundle, GuardedVariant(loaded, lambda: None), None, MAX_PIXELS)
+        detector = detector_of(subject.bundle, loaded)
         verdicts: list[Verdict] = []
         walls = _walls(lambda: verdicts.append(detector.check(subject.frames[0])), 1 if part.rehearse else 500)
         subject.note("verdict_ms", summary(walls))

@@ -1,4 +1,4 @@
-"""A variant on a backend, with its engines built first where the backend runs engines."""
+"""A variant on a backend, with its engines built first where the backend runs engines. No gate is asked for."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from part import Part, one_line
 
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import LeakRTError
+from leakrt.core.images import MAX_PIXELS
 from leakrt.core.progress import silent
 from leakrt.engines.build import BuildOutcome, BuildRequest, build_bundle, bundle_graphs
 from leakrt.engines.builder import BuildOptions
 from leakrt.engines.cache import default_cache
 from leakrt.engines.installed import load_flavour
 from leakrt.engines.rtx import CURRENT, PORTABLE
+from leakrt.runtime.detector import Detector
+from leakrt.runtime.finite import GuardedVariant
 from leakrt.runtime.gpu.backend import GpuBackend
 from leakrt.runtime.gpu.host_device import HostDevice
 from leakrt.runtime.gpu.host_engine import HostEngine
@@ -81,6 +84,11 @@ class Loading:
 
         runner = GpuRunner(spec, HostDevice, engines, RunnerOptions(slots=1))
         return GpuBackend(self.backend, "rehearsed", "fp32", 1, runner, spec.draws)
+
+
+def detector_of(bundle: Bundle, loaded: LoadedVariant) -> Detector:
+    """A detector of one variant, with no safer one behind it."""
+    return Detector(bundle, GuardedVariant(loaded, lambda: None), None, MAX_PIXELS)
 
 
 def _told(outcome: BuildOutcome) -> dict[str, object]:

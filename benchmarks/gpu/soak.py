@@ -11,11 +11,15 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+from loading import detector_of
 from part import Part, gpu_state, one_line, summary
 
 from leakrt import Detector
+from leakrt.core.bundle import Bundle
 from leakrt.core.errors import LeakRTError
+from leakrt.runtime.loaded import LoadedVariant
 from leakrt.runtime.machine import host_memory
+from leakrt.runtime.threads import resolve_threads
 
 _FRAMES, _EVERY = 100_000, 5.0  # frames; seconds between two readings
 _ALLOWED = 16 << 20  # bytes that either may seem to grow by, from noise in the readings
@@ -72,9 +76,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _load(part: Part) -> Detector | None:
     """The first that loads; None where none does, and that is told."""
     problems = []
+    precision = "fp32" if part.rehearse else part.options.precision
     for name in [part.options.backend] if part.options.backend else _ORDER:
         try:
-            return Detector.load(part.work / "bundle", name, "fp32" if part.rehearse else part.options.precision)
+            bundle = Bundle(part.work / "bundle")
+            return detector_of(bundle, LoadedVariant.load(bundle, precision, name, resolve_threads(0)))
         except (LeakRTError, OSError) as error:
             problems.append(one_line(error))
     part.set("skipped", "; ".join(problems))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -95,21 +96,30 @@ def test_a_precision_that_the_bundle_lacks_is_named(leakrt, tiny):
 def test_a_folder_to_carry_is_signed_and_its_command_is_printed(leakrt, tmp_path, monkeypatch):
     pytest.importorskip("cryptography", reason="signatures need cryptography (extra rtx)")
     require_rtx()
-    out = tmp_path / "carried"
+    monkeypatch.setenv("LEAKRT_ENGINE_CACHE_GIB", "0")  # the two that were built are kept all the same
+    out = tmp_path / "carried by hand"
     done = leakrt("build", shared_variants(), "--precision", "fp16", *RTX, "--out", out)
-    assert done.code == 0
+    assert done.code == 0, done.err
     names = {"vae_encoder.fp16", "leak_encoder.fp16"}
     expected = {f"{n}.{e}" for n in names for e in ("engine", "json")} | {"engines.json", "engines.sig"}
     assert {p.name for p in out.iterdir()} == expected
     key = json.loads((out / "engines.json").read_text())["signer"]
-    command = f"leakrt engines add {out} --key {key}"
+    command = f"leakrt engines add '{out}' --key {key}"
     assert command in done.err
     shutil.rmtree(tmp_path / "cache")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "kiosk"))
-    added = leakrt(*command.split()[1:])
+    added = leakrt(*shlex.split(command)[1:])
     assert added.code == 0, added.err
     assert len(added.lines) == 2
     assert len(leakrt("engines", "verify", "--json").lines) == 2
+
+
+def test_a_folder_that_holds_other_files_is_refused_before_anything_is_built(leakrt, tmp_path):
+    require_rtx()
+    (tmp_path / "mine").write_text("mine")
+    done = leakrt("build", shared_variants(), "--precision", "fp32", *RTX, "--out", tmp_path)
+    assert (done.code, done.err) == (1, f"leakrt: error: --out {tmp_path} holds other files; name a new folder\n")
+    assert not (tmp_path / "cache" / "leakrt" / "engines").exists()
 
 
 def test_without_a_gpu_verify_is_refused_before_anything_is_built(leakrt, no_gpu, tmp_path):

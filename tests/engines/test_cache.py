@@ -129,6 +129,32 @@ def test_an_engine_larger_than_the_limit_is_kept_alone(cache):
     assert [e.digest for e in cache.engines()] == [keys(2)[1].digest]
 
 
+def test_engines_that_are_of_no_use_apart_stay_together(cache):
+    cache.limit = 5
+    first, second, other = keys(3)
+    store(cache, b"0123456789", other, used=1000.0)
+    store(cache, b"0123456789", first)
+    record = record_of(b"abcdefghij", second)
+    assert cache.store(record, b"abcdefghij", {first.digest, second.digest}) == ()
+    assert {e.digest for e in cache.engines()} == {first.digest, second.digest}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_link_in_the_place_of_an_engines_folder_goes_and_what_it_leads_to_stays(cache, tmp_path, known):
+    record = store(cache, b"engine")
+    place, elsewhere = cache.path(record).parent, tmp_path / "elsewhere"
+    place.rename(elsewhere)
+    place.symlink_to(elsewhere)
+    if not known:
+        cache.discard(KEY.digest)
+        place.symlink_to(tmp_path / "nowhere")
+    cache.prune(0)
+    assert not place.is_symlink()
+    assert (elsewhere / record.file).read_bytes() == b"engine"
+    assert cache.read(store(cache, b"engine")) == b"engine"
+    assert not place.is_symlink()
+
+
 def test_prune_keeps_to_the_size_it_is_given(cache):
     for age, key in enumerate(keys(3)):
         store(cache, b"0123456789", key, used=1000.0 + age)

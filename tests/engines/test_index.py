@@ -42,7 +42,11 @@ def test_a_folder_without_an_index_holds_nothing(root):
     [
         ("../../etc", {}),
         (DIGEST.upper() + "Z", {}),
-        (DIGEST, {"file": "../x.engine"}),
+        (DIGEST, {"file": "../vae_encoder.fp16.engine"}),
+        (DIGEST, {"file": "vae_encoder.fp16.engine\0"}),
+        (DIGEST, {"file": "vae_encoder.fp16.engine\n"}),
+        (DIGEST, {"file": "vae_encoder.fp64.engine"}),
+        (DIGEST, {"file": ""}),
         (DIGEST, {"sha256": "short"}),
         (DIGEST, {"record": "G" * 64}),
         (DIGEST, {"size": "7"}),
@@ -77,6 +81,23 @@ def test_an_index_that_others_can_write_is_not_trusted(root, name):
     path.chmod(path.stat().st_mode | stat.S_IWOTH)
     with pytest.raises(EngineError, match="can be written by others; make it your own: chmod -R go-w"):
         read_index(root)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permission bits")
+@pytest.mark.parametrize("mask", [0o002, 0o000, 0o077])
+def test_what_is_made_here_is_trusted_whatever_the_umask(tmp_path, mask):
+    """Many systems give each user a group and the umask 002."""
+    pytest.importorskip("filelock", reason="the engine cache needs filelock (extra rtx)")
+    from leakrt.engines.index import engine_lock, index_lock
+
+    root, before = tmp_path / "leakrt" / "engines", os.umask(mask)
+    try:
+        with engine_lock(root, DIGEST, silent, ""), index_lock(root):
+            write_index(root, Index({DIGEST: ENTRY}))
+    finally:
+        os.umask(before)
+    assert read_index(root).engines == {DIGEST: ENTRY}
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
 
 
 def test_the_lock_of_a_process_that_was_killed_is_free_again(root):
