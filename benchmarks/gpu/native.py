@@ -66,7 +66,8 @@ def build(part: Part, site: Path) -> bool:
         part.set(what, {"seconds": time.perf_counter() - begin, "exit": done.returncode})
         if done.returncode == 0:
             if settings["CUDA"] == "OFF":
-                part.fail("LeakRT was built without its CUDA kernels")
+                why = "" if wanted else "; nvidia-smi names no GPU to build them for"
+                part.fail(f"LeakRT was built without its CUDA kernels{why}")
             return settings["CUDA"] == "ON"
         part.fail(f"{what}: {_tail(done)}")
     return False

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,20 +12,9 @@ pytest.importorskip("onnx", reason="engines are derived with onnx")
 from leakrt.core.bundle import Bundle
 from leakrt.engines.device import find_driver
 
-FOLDER = Path(__file__).parents[3] / "benchmarks" / "gpu"
 
-
-def run(tmp_path, *arguments) -> tuple[int, dict]:
-    """The script on the CPU, in a process of its own as `verify.py` runs it."""
-    out = tmp_path / "chain.json"
-    command = [sys.executable, str(FOLDER / "chain.py"), "--out", str(out), "--work", str(tmp_path), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert out.exists(), done.stderr
-    return done.returncode, json.loads(out.read_text())
-
-
-def test_frames_go_through_the_chain_of_engines_on_host_memory(tiny, tmp_path):
-    code, found = run(tmp_path, "--rehearse", "--backend", "tensorrt", "--bundle", str(tiny))
+def test_frames_go_through_the_chain_of_engines_on_host_memory(tiny, run_script):
+    code, found = run_script("chain", "--rehearse", "--backend", "tensorrt", "--bundle", tiny)
     assert (code, found["failures"]) == (0, [])
     measured = found["fp32"]
     assert measured["accuracy"]["same bits again"]
@@ -38,14 +25,14 @@ def test_frames_go_through_the_chain_of_engines_on_host_memory(tiny, tmp_path):
     assert one["p99_over_p50"] >= 1
 
 
-def test_a_backend_that_needs_a_gpu_is_skipped_in_a_rehearsal(tiny, tmp_path):
-    code, found = run(tmp_path, "--rehearse", "--backend", "tensorrt_rtx", "--bundle", str(tiny))
+def test_a_backend_that_needs_a_gpu_is_skipped_in_a_rehearsal(tiny, run_script):
+    code, found = run_script("chain", "--rehearse", "--backend", "tensorrt_rtx", "--bundle", tiny)
     assert (code, found["skipped"]) == (0, "no GPU")
 
 
 @pytest.mark.skipif(find_driver().library is not None, reason="there is a GPU here")
-def test_without_a_gpu_the_chain_itself_is_skipped(tiny, tmp_path):
-    code, found = run(tmp_path, "--backend", "tensorrt", "--bundle", str(tiny))
+def test_without_a_gpu_the_chain_itself_is_skipped(tiny, run_script):
+    code, found = run_script("chain", "--backend", "tensorrt", "--bundle", tiny)
     assert (code, found["skipped"]) == (0, "no GPU")
 
 

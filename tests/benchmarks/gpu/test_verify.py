@@ -127,6 +127,23 @@ def test_a_packed_python_gets_its_own_variables_and_the_others_do_not(script, mo
     assert {name: part["data"]["kit"] for name, part in parts.items()} == {"plain": "", "engines": "here"}
 
 
+def test_without_a_gpu_nothing_was_verified_and_the_exit_code_says_so(script, monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("OUT", raising=False)
+    monkeypatch.setenv("PATH", "")
+    (tmp_path / "away.py").write_text(_PART + 'out.write_text(json.dumps({"skipped": "no GPU"}))')
+    module = script("verify")
+    monkeypatch.setattr(module, "HERE", tmp_path)
+    monkeypatch.setattr(module, "STEPS", (module.Step("away", "away.py", 11),))
+    monkeypatch.setattr(sys, "argv", ["verify.py", "--work", str(tmp_path / "work")])
+    assert module.main() == 1
+    told = capsys.readouterr()
+    assert "away  skipped" in told.out
+    assert "not measured" in told.out
+    assert told.err.startswith("nothing was verified: nvidia-smi names no GPU")
+    parts = json.loads((tmp_path / "work" / "gpu_none.json").read_text())["parts"]
+    assert parts["away"]["why"] == "no GPU"
+
+
 def test_an_unknown_part_is_wrong_usage(tmp_path):
     command = [str(FOLDER / "verify.sh"), "--only", "kernals", "--work", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHON": sys.executable})
