@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..core.bounds import observe
 from ..core.bundle import Bundle
+from ..core.changing import changing
 from ..core.errors import BundleError, DataError
 from ..core.files import sha256_bytes
 from ..core.gates import Limits
@@ -20,7 +21,6 @@ from ..export.graph_io import parse_graph
 from ..train.density import fit_support, support_log_density
 from ..train.thresholds import ValidationOutputs, fit_decision
 from .attempts import Attempt, Examiner, failures
-from .changing import changing
 from .correct import IMAGES as CORRECTION_IMAGES
 from .correct import correct
 from .labelled import labelled, labels_of, paths_of

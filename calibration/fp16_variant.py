@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..core.bounds import observe
 from ..core.bundle import Bundle
+from ..core.changing import changing
 from ..core.errors import BackendError, BundleError, DataError, LeakRTError
 from ..core.gates import FP16_LIMITS, Comparison, Limits, Speedup, gate_to_json
 from ..core.outputs import LeakOutputs
@@ -21,7 +22,6 @@ from ..export.fp16 import convert
 from ..export.rounding import rounded
 from ..train.density import fit_bandwidth, support_log_density
 from ..train.thresholds import ValidationOutputs, fit_decision
-from .changing import changing
 from .fp16_search import IslandSearch, Step, score_margins, search_images
 from .gate import Judged, compare, judge_all
 from .labelled import labelled, labels_of, paths_of

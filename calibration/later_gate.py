@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.bundle import Bundle, write_bundle
+from ..core.changing import changing
 from ..core.decision import Decision
 from ..core.errors import DataError, LeakRTError
 from ..core.gates import LIMITS, UNCHANGED, Speedup
@@ -22,7 +23,6 @@ from ..runtime.backends import registry
 from ..runtime.backends.base import Backend
 from ..runtime.backends.base import Variant as GraphPair
 from .attempts import OnBackend
-from .changing import changing
 from .gate import Judged, compare, judge_all
 from .labelled import labelled, labels_of, paths_of
 from .measuring import Runner, load_variant, run_images, whole_way

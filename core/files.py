@@ -7,6 +7,7 @@ import ctypes
 import errno
 import glob
 import hashlib
+import logging
 import os
 import shutil
 import sys
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import StorageError
+
+_log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD, and a flag of renameat2(2), from Linux's fcntl.h and fs.h
@@ -117,7 +120,8 @@ def _exchange(first: Path, second: Path) -> bool:
 
 def recover(path: Path) -> None:
     """Put right what a writer of `path` left that was killed: its temporary folders and files go; what it had put aside
-    takes its place again where nothing else did. Only for who holds a lock that every writer of `path` takes.
+    takes its place again where nothing else did. The log says so. Only for who holds a lock that every writer of `path`
+    takes.
     """
     name = glob.escape(path.name)
     with contextlib.suppress(OSError):  # a folder that can't be written: nothing was left there
@@ -126,8 +130,10 @@ def recover(path: Path) -> None:
                 _remove(aside)
             else:
                 os.replace(aside, path)
+                _log.warning("%s is back in its place: a process was killed as it replaced it", path)
         for part in path.parent.glob(f".{name}.*.part"):
             _remove(part)
+            _log.warning("removed %s, which a killed process had left", part)
 
 
 def _remove(path: Path) -> None:

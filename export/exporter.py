@@ -14,6 +14,7 @@ import numpy.typing as npt
 from .. import _core
 from ..core.bounds import Bounds, observe
 from ..core.bundle import Golden, density_name, graph_name, write_bundle
+from ..core.changing import changing
 from ..core.errors import DataError, ImageError, StorageError
 from ..core.graphs import leak_encoder_graph, vae_encoder_graph
 from ..core.images import read_image
@@ -86,7 +87,8 @@ def export_run(
     files |= weights_file(files)
     if exemplars:
         files["exemplars.npz"] = _exemplars(fitted, progress)
-    write_bundle(out, run.spec, files, provenance(run, parity, validation))
+    with changing(out, progress):
+        write_bundle(out, run.spec, files, provenance(run, parity, validation))
     return Exported(out, parity, validation, fitted.judge)
 
 

@@ -38,6 +38,12 @@ def gpu_threads_end():
     assert not left, f"the test left {left}"
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    """What LeakRT keeps for later lies in a folder of each test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Path:
     """The bundle that tests/bundles.py made; not to be written to."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ..core.errors import CheckpointError, UsageError
-from ..core.files import storage_error
+from ..core.files import recover, storage_error
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
 from ..core.versions import installed_versions
@@ -99,7 +99,8 @@ def _prepared_folder(request: TrainRequest, info: RunInfo) -> Iterator[None]:
             _clear(request.out)
         if (request.out / RUN_FILE).exists():
             _check_same(RunInfo.read(request.out / RUN_FILE), info, request.out)
-        _sweep(request.out)
+        for name in _TRAINED:
+            recover(request.out / name)
         yield
     finally:
         lock.release()
@@ -122,14 +123,6 @@ def _locked(out: Path) -> FileLock:
 def _may_be_ours(name: str) -> bool:
     """What a run that was killed before its run.json can have left."""
     return name in (ITEMS_FILE, LOCK_FILE) or (name.startswith(".") and name.endswith(".part"))
-
-
-def _sweep(out: Path) -> None:
-    """Remove what a killed process had half written."""
-    for name in _TRAINED:
-        for path in out.glob(f".{name}.*.part"):
-            with suppress(OSError):
-                path.unlink()
 
 
 def _clear(out: Path) -> None:

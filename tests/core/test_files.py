@@ -181,6 +181,16 @@ def test_killed_at_any_moment_the_folder_is_the_old_or_the_new_one_and_nothing_e
     assert len(found) > 2
 
 
+def test_what_is_recovered_and_what_is_removed_is_said(tmp_path, caplog):
+    (tmp_path / ".b.7.old").mkdir()
+    (tmp_path / ".b.x1.part").mkdir()
+    files.recover(tmp_path / "b")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'b'} is back in its place: a process was killed as it replaced it",
+        f"removed {tmp_path / '.b.x1.part'}, which a killed process had left",
+    ]
+
+
 def test_of_others_nothing_is_taken_for_a_rest(tmp_path):
     names = [".b.7.part", ".b.txt.old", ".bb.7.part", "b.7.part", ".[b].7.part"]
     for name in names:

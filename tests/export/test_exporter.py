@@ -49,6 +49,16 @@ def test_the_bundle_gives_the_verdicts_of_the_run(run, tmp_path):
         assert a.log_density == pytest.approx(b.log_density, abs=1e-2)
 
 
+@pytest.mark.parametrize("name", ["bundle", "bundle.zip"])
+def test_what_a_killed_export_left_beside_the_bundle_goes_with_the_next(run, tmp_path, name):
+    rest = tmp_path / f".{name}.x1.part"
+    rest.mkdir()
+    (rest / "manifest.json").write_text("{")
+    export_run(run, tmp_path / name, exemplars=False)
+    assert not rest.exists()
+    assert Bundle(tmp_path / name).precisions == ("fp32",)
+
+
 def test_the_weights_in_the_bundle_give_its_verdicts_in_torch(run, tmp_path):
     export_run(run, tmp_path / "bundle")
     paths = [Path(item.path) for item in run.of("test")]

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..core.files import cache_folder, make_folder, recover, sha256_bytes
-from ..core.locks import held
-from ..core.progress import Progress
+from .files import cache_folder, make_folder, recover, sha256_bytes
+from .locks import held
+from .progress import Progress
 
 
 @contextmanager
 def changing(path: Path, progress: Progress) -> Iterator[None]:
-    """Be alone with the bundle at `path`, to be opened after this. Waits while another process of this user changes it,
-    and puts right what one left that was killed as it wrote. Raises StorageError.
+    """Be alone with the bundle at `path`, to be opened or replaced after this. Waits while another process of this user
+    changes it, and puts right what one left that was killed as it wrote. Raises StorageError.
     """
     path = path.resolve()
     folder = cache_folder() / "locks"

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("filelock")
 
-from leakrt.calibration.changing import changing
+from leakrt.core.changing import changing
 from leakrt.core.errors import StorageError
 from leakrt.core.progress import silent
 
@@ -19,7 +19,7 @@ from leakrt.core.progress import silent
 _ADD = """
 import json, sys, time
 from pathlib import Path
-from leakrt.calibration.changing import changing
+from leakrt.core.changing import changing
 from leakrt.core.progress import silent
 from leakrt.core.storage import write_files
 path, name = Path(sys.argv[1]), sys.argv[2]
