@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..core.errors import MissingExtraError, ModelError, require
+from ..core.errors import MissingExtraError, ModelError, one_line, require
 from ..export.graph_io import parse_graph
-from ..export.sessions import one_line
 from .layers import Layer, find_layers
 from .qdq import WEIGHT_BITS, checked, observed_tensors, require_known, require_ranges
 

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.errors import ModelError, require
+from ..core.errors import ModelError, one_line, require
 from ..export.graph_io import parse_graph
-from ..export.sessions import one_line
 from .layers import Layer, find_layers, rectified, residual_adds
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..train.metrics_log import EpochMetrics
     from ..train.run import Run
     from ..train.session import TrainRequest
+    from ..train.vae import VaeEncoder
 
 
 def train(
@@ -107,7 +108,16 @@ def _train(request: TrainRequest) -> Run:
     from ..train.session import train as train_run
 
     with ConsoleProgress() as progress:
-        return train_run(request, progress, _report_epoch, _note)
+        return train_run(request, progress, _report_epoch, _note, _accept)
+
+
+def _accept(vae: VaeEncoder, spec: ModelSpec) -> None:
+    """Raises ModelError for an ONNX encoder that `leakrt export` would refuse, when all is trained."""
+    from ..export.vae_graph import export_vae
+    from ..train.vae import OnnxVae
+
+    if isinstance(vae, OnnxVae):
+        export_vae(vae, spec)
 
 
 def _report_epoch(row: EpochMetrics) -> None:

@@ -16,7 +16,12 @@ LeakRTError
 
 from __future__ import annotations
 
+import re
 from types import ModuleType
+
+# "/FILE.h:23: adapt: Assertion `false` failed: " of ONNX, "/onnxruntime_src/FILE.cc:46 SIGNATURE(...) " of ONNX Runtime
+_CPP_PLACE = re.compile(r"/\S+:\d+: \w+: Assertion `.*?` failed: |/onnxruntime_src/\S+:\d+ .*?\) ")
+_LONGEST = 300
 
 
 class LeakRTError(Exception):
@@ -65,6 +70,14 @@ class MissingExtraError(LeakRTError):
 
 class StorageError(LeakRTError):
     """A file that can't be written."""
+
+
+def one_line(error: BaseException) -> str:
+    """What a library's exception says, in one line of at most 300 characters; its type where it says nothing.
+
+    Where in a C++ source it was raised is left out: it takes the room of the reason.
+    """
+    return _CPP_PLACE.sub("", " ".join(str(error).split()))[:_LONGEST] or type(error).__name__
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DataError, ImageError
+from .errors import DataError, ImageError, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -85,7 +85,7 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageF
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: not an image of a known format ({', '.join(FORMATS)})") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise ImageError(f"{name}: the image is damaged or cut short ({reason})") from error
 
 

@@ -11,9 +11,8 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import ModelError, require
+from ..core.errors import ModelError, one_line, require
 from .graph_io import float_tensors
-from .sessions import one_line
 
 if TYPE_CHECKING:
     import onnx

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..core.errors import ModelError, require
-from .sessions import one_line
+from ..core.errors import ModelError, one_line, require
 
 if TYPE_CHECKING:
     import onnx

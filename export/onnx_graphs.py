@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..core.errors import ModelError, require
+from ..core.errors import ModelError, one_line, require
 from ..core.graphs import GraphSpec
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def convert_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     try:
         return onnx.version_converter.convert_version(model, OPSET)
     except Exception as error:  # the converter raises RuntimeError and bare C++ exceptions
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{name} has opset {current} and can't be converted to {OPSET} ({reason})") from error
+        why = f"has opset {current} and can't be converted to {OPSET} ({one_line(error)})"
+        raise ModelError(f"{name} {why}; export it at {OPSET}") from error
 
 
 def finish(model: onnx.ModelProto, graph: GraphSpec) -> bytes:
@@ -47,7 +47,7 @@ def finish(model: onnx.ModelProto, graph: GraphSpec) -> bytes:
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # onnx raises its own kinds, which share no base
-        raise ModelError(f"{graph.stem}: the graph is not valid ONNX ({' '.join(str(error).split())[:200]})") from error
+        raise ModelError(f"{graph.stem}: the graph is not valid ONNX ({one_line(error)})") from error
     check_reduce_axes(model, graph.stem)
     return bytes(model.SerializeToString())
 
@@ -61,7 +61,8 @@ def check_reduce_axes(model: onnx.ModelProto, name: str) -> None:
     for node in model.graph.node:
         if node.op_type.startswith("Reduce") and len(node.input) > _AXES_INPUT and node.input[_AXES_INPUT]:
             where = node.name or node.output[0]
-            raise ModelError(f"{name}: {node.op_type} {where} takes its axes as an input; older TensorRT misreads it")
+            why = "takes its axes as an input, which older TensorRT misreads; use a ReduceMean in its place"
+            raise ModelError(f"{name}: {node.op_type} {where} {why}")
 
 
 def _declare(model: onnx.ModelProto, graph: GraphSpec) -> None:

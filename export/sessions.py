@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, one_line
 from ..core.graphs import GraphSpec
 from ..core.outputs import LeakOutputs
 from ..core.unsigned_codes import codes_for_this_cpu
@@ -119,8 +119,3 @@ class Variant:
     def leak_encoder(self, noised: Array) -> LeakOutputs:
         """noised float32 [B, T, 4, S/8, S/8] to the four outputs. Raises ModelError."""
         return LeakOutputs(*self._leak.run(noised))
-
-
-def one_line(error: Exception) -> str:
-    """An exception's text without its line breaks, cut to 300 characters."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

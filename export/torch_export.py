@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..core.errors import ModelError, require
+from ..core.errors import ModelError, one_line, require
 from ..core.graphs import GraphSpec
 from .onnx_graphs import BATCH, OPSET, finish
 
@@ -53,7 +53,7 @@ def _simplify(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     try:
         slimmed: onnx.ModelProto = onnxslim.slim(model)
     except Exception as error:  # onnxslim raises kinds of its own, of onnx and of sympy
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise ModelError(f"{name}: onnxslim can't simplify the exported graph ({reason}); report this") from error
     return slimmed
 

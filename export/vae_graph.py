@@ -5,18 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import ModelError, require
-from ..core.graphs import vae_encoder_graph
+from ..core.errors import ModelError, one_line, require
+from ..core.graphs import GraphSpec, vae_encoder_graph
 from ..core.spec import ModelSpec
 from ..train.vae import OnnxVae, SdVae, VaeEncoder
 from .onnx_graphs import convert_opset, finish
+from .sessions import open_session, run_session
 from .torch_export import export_module
 
 if TYPE_CHECKING:
     import onnx
+
+
+_BATCH = 1e-4  # of the largest value: what a latent may move by in a batch
+_ALL_CORES = 0
 
 
 class ScaledEncoder(nn.Module):
@@ -50,7 +56,7 @@ def _from_onnx(vae: OnnxVae, spec: ModelSpec) -> bytes:
     try:
         model = onnx.load_model_from_string(vae.model)
     except Exception as error:  # protobuf's own kinds
-        raise ModelError(f"{name} can't be parsed ({' '.join(str(error).split())[:200]})") from error
+        raise ModelError(f"{name} can't be parsed ({one_line(error)})") from error
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise ModelError(f"{name} keeps its weights in other files; save it as one file")
     model = convert_opset(model, name)
@@ -62,7 +68,23 @@ def _from_onnx(vae: OnnxVae, spec: ModelSpec) -> bytes:
     _keep_output(model, vae.output_name)
     _rename(model, vae.input_name, graph.input.name)
     _append_scale(model, vae.output_name, vae.description.scale)
-    return finish(model, graph)
+    finished = finish(model, graph)
+    _check_batch(finished, graph, name)
+    return finished
+
+
+def _check_batch(model: bytes, graph: GraphSpec, name: str) -> None:
+    """Raises ModelError where latents are others in a batch: of an encoder made for a batch of one, or a random one."""
+    shape = (2, *graph.input.shape)
+    images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    session, names = open_session(name, model, threads=_ALL_CORES), [tensor.name for tensor in graph.outputs]
+
+    def run(part: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return run_session(f"{name}, {len(part)} at once", session, names, {graph.input.name: part})[0]
+
+    together, alone = run(images), np.concatenate([run(images[:1]), run(images[1:])])
+    if together.shape != alone.shape or not np.allclose(together, alone, rtol=0, atol=_BATCH * np.abs(alone).max()):
+        raise ModelError(f"{name} gives other latents for two images at once than one by one; make its batch dynamic")
 
 
 def _keep_output(model: onnx.ModelProto, name: str) -> None:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..core.errors import CheckpointError
+from ..core.errors import CheckpointError, one_line
 from ..core.files import atomic_write
 
 _STATE = "state"
@@ -41,7 +41,7 @@ class Checkpoint:
         except FileNotFoundError as error:
             raise CheckpointError(f"{path} is missing; run the training again with the same command") from error
         except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise CheckpointError(f"{path} can't be read ({reason}); train again with --restart") from error
         if not isinstance(state, dict):
             raise CheckpointError(f"{path} holds no training state; train again with --restart")

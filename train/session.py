@@ -51,8 +51,10 @@ def train(
     progress: Progress = silent,
     report: Callable[[EpochMetrics], None] = lambda row: None,
     note: Callable[[str], None] = lambda text: None,
+    accept: Callable[[VaeEncoder, ModelSpec], None] = lambda vae, spec: None,
 ) -> Run:
-    """Train, or go on with the run at `request.out`. `note` hears what the user should know of the data.
+    """Train, or go on with the run at `request.out`. `note` hears what the user should know of the data; `accept` may
+    refuse a VAE, by raising, before an image goes through it.
 
     Raises DataError, ModelError, CheckpointError (another run stands at `out`), StorageError.
     """
@@ -61,6 +63,7 @@ def train(
         found = ", ".join(listing.classes)
         raise UsageError(f"no class is named {request.spec.real_class!r}; say with --real-class which of {found} it is")
     vae = open_vae(request.vae, request.vae_scale, request.spec.image_size)
+    accept(vae, request.spec)
     cache = open_cache(request.cache, vae.description)
     data = load_data(listing, cache.has_image, request.config.threads, request.skip_bad, progress)
     for text in data.notes:

@@ -16,7 +16,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor
 
 from ..core.decision import probabilities
-from ..core.errors import CheckpointError, ModelError
+from ..core.errors import CheckpointError, ModelError, one_line
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
 from .batches import Batches, LatentSet
@@ -170,7 +170,7 @@ class Trainer:
             self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": kept})
             self.history = self._history(checkpoint.state["history"])
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise CheckpointError(f"{where} does not fit this run ({reason}); train again with --restart") from error
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..core.errors import CheckpointError, ModelError, UsageError, require
+from ..core.errors import CheckpointError, ModelError, UsageError, one_line, require
 from ..core.fields import mistyped
 from ..core.files import sha256_bytes
 
@@ -112,7 +112,7 @@ class OnnxVae:
         self.model = _read_model(Path(source))
         self._session = _onnx_session(source, self.model)
         self.input_name = _onnx_input(source, self._session)
-        self.output_name = str(self._session.get_outputs()[0].name)
+        self.output_name = _onnx_output(source, self._session)
         self._source = source
         scale = scale if scale != OWN_SCALE else DEFAULT_SCALE
         fingerprint = _fingerprint(sha256_bytes(self.model), scale, image_size)
@@ -129,7 +129,7 @@ class OnnxVae:
         try:
             result = self._session.run([self.output_name], {self.input_name: image})[0]
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-            raise ModelError(f"onnx:{self._source} can't be run ({_one_line(error)}); needed: {_SHAPES}") from error
+            raise ModelError(f"onnx:{self._source} can't be run ({one_line(error)}); needed: {_SHAPES}") from error
         return np.asarray(result, np.float32)
 
 
@@ -175,7 +175,7 @@ def _load_autoencoder(source: str) -> Any:
         module = _from_folder(diffusers, Path(source)) if local else _from_hub(diffusers, source)
     except Exception as error:  # diffusers, hub and safetensors raise dozens of kinds
         hint = "" if local else "; without a network download its folder elsewhere and give --vae sd:FOLDER"
-        raise ModelError(f"sd:{source} can't be loaded ({_one_line(error)}){hint}") from error
+        raise ModelError(f"sd:{source} can't be loaded ({one_line(error)}){hint}") from error
     del module.decoder, module.post_quant_conv
     return module.eval().requires_grad_(False)
 
@@ -243,7 +243,7 @@ def _onnx_session(source: str, model: bytes) -> Any:
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as in OnnxVae._run
-        raise ModelError(f"onnx:{source} can't be loaded ({_one_line(error)}); needed: {_SHAPES}") from error
+        raise ModelError(f"onnx:{source} can't be loaded ({one_line(error)}); needed: {_SHAPES}") from error
 
 
 def _onnx_input(source: str, session: Any) -> str:
@@ -252,6 +252,13 @@ def _onnx_input(source: str, session: Any) -> str:
     if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
         raise ModelError(f"onnx:{source} takes {found or 'nothing'}, where one float32 [b, 3, H, W] is needed")
     return str(inputs[0].name)
+
+
+def _onnx_output(source: str, session: Any) -> str:
+    output = session.get_outputs()[0]
+    if output.type != "tensor(float)":
+        raise ModelError(f"onnx:{source} gives {output.type}, where a float32 latent is needed; end it with a Cast")
+    return str(output.name)
 
 
 def _one_by_one(run: Any, images: Array) -> Array:
@@ -274,7 +281,3 @@ def _resolved(source: str) -> str:
     """An absolute path for what lies here, so that a run can be opened from another folder; a hub id as it is."""
     path = Path(source)
     return str(path.resolve()) if path.exists() else source
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

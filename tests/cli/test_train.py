@@ -250,6 +250,24 @@ def test_an_encoder_with_the_wrong_output_shape_is_one_line_and_nothing_is_writt
     assert not (tmp_path / "run").exists()
 
 
+def test_an_encoder_that_could_not_be_exported_is_told_before_anything_is_trained(inputs, tmp_path, leakrt):
+    import onnx
+
+    parsed = onnx.load_model_from_string(vae_encoder(SPEC))
+    parsed.graph.node[-1].output[0] = "made"
+    parsed.graph.node.append(onnx.helper.make_node("Gelu", ["made"], ["latent"]))
+    parsed.opset_import[0].version = 20
+    onnx.save(parsed, tmp_path / "new.onnx")
+    done = leakrt(*arguments(inputs, tmp_path / "run", vae=f"onnx:{tmp_path / 'new.onnx'}", cache=tmp_path / "cache"))
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        f"leakrt: error: onnx:{tmp_path / 'new.onnx'} has opset 20 and can't be converted to 17 "
+        "(No Previous Version of Gelu exists); export it at 17\n"
+    )
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "cache").exists()
+
+
 def test_json_is_one_object_with_the_run_and_its_best_figures(inputs, tmp_path, leakrt):
     command = arguments(inputs, tmp_path / "run", epochs=3)
     done = leakrt(*command, "--json")

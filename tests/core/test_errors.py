@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from leakrt.core import errors
-from leakrt.core.errors import LeakRTError, MissingExtraError, require
+from leakrt.core.errors import LeakRTError, MissingExtraError, one_line, require
 
 
 def drawn() -> dict[str, str]:
@@ -55,6 +55,27 @@ def test_a_module_that_lacks_a_part_of_its_own_names_that_part(tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingExtraError, match=r"half_installed is not installed \(No module named 'what_it_needs'\)"):
         require("half_installed", "train")
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("a\n  b\tc", "a b c"),
+        ("", "ValueError"),
+        ("x" * 900, "x" * 300),
+        (
+            "/project/onnx/no_previous_version.h:23: adapt: Assertion `false` failed: No Previous Version",
+            "No Previous Version",
+        ),
+        (
+            "1 : FAIL : /onnxruntime_src/core/utils.h:46 void onnxruntime::Check(const std::map<int>&, bool) Opset 99",
+            "1 : FAIL : Opset 99",
+        ),
+        ("can't read /data/a.cc:3 (gone) now", "can't read /data/a.cc:3 (gone) now"),
+    ],
+)
+def test_what_a_library_says_is_one_line_without_its_place_in_cpp(said, kept):
+    assert one_line(ValueError(said)) == kept
 
 
 def test_every_extra_that_a_message_names_can_be_installed():

@@ -93,6 +93,36 @@ def test_inner_tensors_that_have_the_formats_names_are_renamed(tmp_path):
     assert np.abs(found - vae.encode(images)).max() < 1e-6
 
 
+def test_an_encoder_made_for_a_batch_of_one_is_refused(tmp_path):
+    from onnx import helper, numpy_helper
+
+    def flatten(parsed):
+        for name, shape in (("flat", [1, -1]), ("whole", [1, 4, 5, 5])):
+            parsed.graph.initializer.append(numpy_helper.from_array(np.array(shape, np.int64), name))
+        parsed.graph.node[-1].output[0] = "made"
+        parsed.graph.node.append(helper.make_node("Reshape", ["made", "flat"], ["row"]))
+        parsed.graph.node.append(helper.make_node("Reshape", ["row", "whole"], ["latent"]))
+
+    with pytest.raises(ModelError, match=r"e\.onnx, 2 at once: ONNX Runtime can't run it"):
+        export_vae(described(tmp_path / "e.onnx", flatten), SPEC)
+
+
+@pytest.mark.parametrize("over", ["the_batch", "chance"])
+def test_an_encoder_whose_latent_depends_on_its_batch_or_on_chance_is_refused(tmp_path, over):
+    from onnx import helper
+
+    def disturb(parsed):
+        parsed.graph.node[-1].output[0] = "made"
+        if over == "chance":
+            parsed.graph.node.append(helper.make_node("RandomNormalLike", ["made"], ["more"]))
+        else:
+            parsed.graph.node.append(helper.make_node("ReduceMean", ["made"], ["more"], axes=[0]))
+        parsed.graph.node.append(helper.make_node("Add", ["made", "more"], ["latent"]))
+
+    with pytest.raises(ModelError, match="other latents for two images at once than one by one"):
+        export_vae(described(tmp_path / "e.onnx", disturb), SPEC)
+
+
 def test_outputs_that_nobody_reads_are_dropped(tmp_path):
     from onnx import TensorProto, helper
 

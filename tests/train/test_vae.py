@@ -27,7 +27,7 @@ def onnx_file(tmp_path) -> Path:
     return path
 
 
-def graph(build, shape=("B", 3, SIZE, SIZE), name="pixels", opset=17, element=1) -> bytes:
+def graph(build, shape=("B", 3, SIZE, SIZE), name="pixels", opset=17, element=1, gives=None) -> bytes:
     """An encoder whose nodes `build(Graph, input name)` draws; its last node's output is the latent."""
     from onnx import helper
 
@@ -38,7 +38,7 @@ def graph(build, shape=("B", 3, SIZE, SIZE), name="pixels", opset=17, element=1)
             g.nodes,
             "g",
             [helper.make_tensor_value_info(name, element, list(shape))],
-            [helper.make_tensor_value_info(out, element, None)],
+            [helper.make_tensor_value_info(out, gives or element, None)],
             g.weights,
         ),
         opset_imports=[helper.make_opsetid("", opset)],
@@ -90,6 +90,10 @@ def test_any_input_name_opset_and_dynamic_size_will_do(tmp_path, opset):
         (lambda: graph(eighth(), ("B", 3, 64, 64)), "can't be run"),
         (lambda: graph(lambda g, x: g.op("Relu", x), ("B", 3)), r"takes pixels tensor\(float\)"),
         (lambda: graph(lambda g, x: g.op("Relu", x), element=10), r"tensor\(float16\)"),
+        (
+            lambda: graph(lambda g, x: g.op("Cast", eighth()(g, x), to=11), gives=11),
+            r"gives tensor\(double\), where a float32 latent is needed",
+        ),
         (lambda: b"no model", "can't be loaded"),
         (lambda: b"", "can't be loaded"),
         (lambda: vae_encoder(SPEC)[:500], "can't be loaded"),
