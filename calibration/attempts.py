@@ -1,4 +1,4 @@
-"""One int8 variant measured on validation images, on every backend that is installed."""
+"""One variant measured on validation images, on every backend that is installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..core.gates import Comparison, Limits, Speedup, gate_to_json, share_failur
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress
 from ..core.variants import NAMED_ONLY
-from .gate import Judged, compare, judge_all
+from .gate import compare, judge_all
 from .measuring import Backends, Runner, load_variant, run_images, whole_way
 from .stream import images, preprocess_file
 from .variant_files import NewVariant
@@ -52,7 +52,10 @@ class Attempt:
 
 
 class Examiner:
-    """Runs variants over the validation images. The fp32 variant is run once, on every backend."""
+    """Runs variants over the validation images, beside fp32 on ONNX Runtime, which is run once.
+
+    Attributes: `exact`, what that gave.
+    """
 
     def __init__(
         self,
@@ -65,38 +68,40 @@ class Examiner:
     ) -> None:
         """`labels` int64 [N] of the N images at `paths`. Raises what running fp32 on ONNX Runtime does."""
         self._bundle, self._spec, self._paths, self._labels = bundle, bundle.spec, paths, labels
-        self._backends, self._threads, self._progress = backends, threads, progress
+        self._backends, self._progress = backends, progress
         self._graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
-        exact = self.run(load_variant(self._spec, *self._graphs, threads), "fp32 on validation images")[1]
-        self._reference = judge_all(exact, labels, self._spec, bundle.decisions["fp32"], bundle.support("fp32"))
-        self.fp32_tolerance = self._tolerances(exact)
+        self.exact = self.run(load_variant(self._spec, *self._graphs, threads), "fp32")[1]
+        self._reference = judge_all(self.exact, labels, self._spec, bundle.decisions["fp32"], bundle.support("fp32"))
 
-    def run(self, runner: Runner, task: str) -> tuple[Array, LeakOutputs]:
-        """Latents and outputs of every validation image. Raises ModelError, ImageError."""
-        stream = (x[0] for x in images(self._paths, self._spec.image_size))
+    def run(self, runner: Runner, what: str) -> tuple[Array, LeakOutputs]:
+        """Latents and outputs of every validation image; `what` runs, for progress. Raises ModelError, ImageError."""
+        stream, task = (x[0] for x in images(self._paths, self._spec.image_size)), f"{what} on validation images"
         return run_images(runner, self._spec, stream, task, len(self._paths), self._progress)
+
+    def compare(self, variant: NewVariant, outputs: LeakOutputs) -> Comparison:
+        """What the variant gave on every validation image, judged by its own decision, beside fp32. Raises DataError
+        for outputs that are not finite, or a class without an image."""
+        judged = judge_all(outputs, self._labels, self._spec, variant.decision, variant.support)
+        return compare(self._reference, judged, self._spec, variant.decision)
 
     def measure(self, variant: NewVariant, outputs: LeakOutputs) -> dict[str, OnBackend]:
         """The variant on each backend that can run it; `outputs` are ONNX Runtime's. Raises what that one does."""
         found = {}
         way = whole_way(self._spec, preprocess_file(self._paths[0], self._spec.image_size))
         for name, loader in self._backends.loaders.items():
+            precision, graphs = variant.precision, (variant.vae_encoder, variant.leak_encoder)
             try:
-                runner = loader(self._spec, variant.precision, variant.vae_encoder, variant.leak_encoder)
-                got = outputs if name == _REFERENCE else self.run(runner, f"int8 on {name}")[1]
-                gate = compare(self._reference, self._judge(got, variant), self._spec, variant.decision)
-                graphs = variant.vae_encoder, variant.leak_encoder
-                times = self._backends.speedup(name, self._spec, self._graphs, variant.precision, graphs, way)
+                runner = loader(self._spec, precision, *graphs)
+                got = outputs if name == _REFERENCE else self.run(runner, f"{precision}, {name}")[1]
+                gate = self.compare(variant, got)
+                times = self._backends.speedup(name, self._spec, self._graphs, precision, graphs, way)
                 found[name] = OnBackend(gate, times, float(np.abs(got.scores - outputs.scores).max()))
             except LeakRTError:
                 if name == _REFERENCE:
                     raise
         return found
 
-    def _judge(self, outputs: LeakOutputs, variant: NewVariant) -> Judged:
-        return judge_all(outputs, self._labels, self._spec, variant.decision, variant.support)
-
-    def _tolerances(self, exact: LeakOutputs) -> dict[str, float]:
+    def fp32_tolerance(self) -> dict[str, float]:
         """What fp32 may differ by on the other backends: where it keeps to ONNX Runtime's tolerance, that one."""
         allowed = self._bundle.decisions["fp32"].tolerance.get(_REFERENCE, 0.0)
         found = {}
@@ -104,10 +109,10 @@ class Examiner:
             if name == _REFERENCE:
                 continue
             try:
-                got = self.run(loader(self._spec, "fp32", *self._graphs), f"fp32 on {name}")[1]
+                got = self.run(loader(self._spec, "fp32", *self._graphs), f"fp32, {name}")[1]
             except LeakRTError:
                 continue
-            if float(np.abs(got.scores - exact.scores).max()) <= allowed:
+            if float(np.abs(got.scores - self.exact.scores).max()) <= allowed:
                 found[name] = allowed
         return found
 

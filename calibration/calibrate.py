@@ -240,7 +240,7 @@ class _Calibration:
     ) -> tuple[NewVariant, LeakOutputs]:
         """Density, temperature and thresholds for these graphs, on validation images."""
         runner = load_variant(self._spec, vae, leak, self._options.threads)
-        latents, outputs = examiner.run(runner, "int8 on validation images")
+        latents, outputs = examiner.run(runner, "int8")
         support = self._bundle.support("fp32")
         if train is not None and self._refitter is not None:
             support = fit_support(train.embedding, outputs.embedding, self._refitter.prototypes)
@@ -268,4 +268,4 @@ class _Calibration:
             "images_shift": self._shift.to_json(options.max_shift),
             "sensitivity": {s.layer.name: round(s.score_error, 6) for s in sensitivities},
         }
-        return replace(variant, report=report, fp32_tolerance=examiner.fp32_tolerance)
+        return replace(variant, report=report, fp32_tolerance=examiner.fp32_tolerance())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -111,7 +112,11 @@ def _half_json(result: HalfResult) -> dict[str, object]:
     return {
         "written": None if result.written is None else str(result.written),
         "search": [
-            {"island": s.region, "score_error": s.error.relative, "expected_disagreement": s.error.disagreement}
+            {
+                "island": s.region,
+                "score_error": s.error.relative if math.isfinite(s.error.relative) else None,  # JSON knows no infinity
+                "expected_disagreement": s.error.disagreement,
+            }
             for s in result.steps
         ],
         "attempts": [
