@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from ..core.bounds import observe
 from ..core.bundle import Bundle
 from ..core.changing import changing
-from ..core.errors import BundleError, DataError
+from ..core.errors import BundleError, DataError, UsageError
 from ..core.files import sha256_bytes
 from ..core.gates import Limits
 from ..core.outputs import LeakOutputs
@@ -46,7 +47,7 @@ Stream = Callable[[Sequence[Path], int], Iterator[Array]]  # image files and S t
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """What the user may choose."""
+    """What the user may choose. Raises UsageError for a limit that nothing could keep to, or that limits nothing."""
 
     images: int = 256
     method: str = "percentile"
@@ -57,6 +58,12 @@ class CalibrationOptions:
     replace: bool = False  # an int8 variant that is there already
     quantizer: str = ONNXRUNTIME  # what places Q/DQ pairs
     max_shift: float = MAX_SHIFT  # see `shift`
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.limits.max_drop):
+            raise UsageError(f"a macro AUC drop of {self.limits.max_drop} is no limit; give a number such as 0.002")
+        if not 0.0 <= self.max_shift <= 1.0:
+            raise UsageError(f"a shift of {self.max_shift} is no share of a layer's values; give one from 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..core.gates import MAX_DROP, Limits
 from .console import ConsoleProgress, coloured, printable, table
 
 if TYPE_CHECKING:
@@ -16,34 +17,49 @@ if TYPE_CHECKING:
     from ..calibration.refitting import Refitter
 
 
+_Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="An fp32 bundle; the variant is added to it.")]
+_Data = Annotated[Path, typer.Argument(metavar="DATA", help="The run's labelled images, laid out as for training.")]
+_Images = Annotated[int, typer.Option(help="Training images that ranges are taken from; at least 32.")]
+_Method = Annotated[str, typer.Option(help="entropy, percentile, minmax or mse.")]
+_Quantizer = Annotated[
+    str, typer.Option(help="What places Q/DQ pairs: onnxruntime, or modelopt (pip install 'leakrt[modelopt]').")
+]
+_Run = Annotated[Path | None, typer.Option(metavar="RUN", help="The run of the bundle; --refit needs it.")]
+_Refit = Annotated[
+    bool, typer.Option("--refit/--no-refit", help="Teach the leak encoder int8 latents; else keep it as it is.")
+]
+_MaxDrop = Annotated[float, typer.Option(help="Macro AUC that may be lost on validation images.")]
+_RangeImages = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Take ranges from these images instead.")]
+_MaxShift = Annotated[
+    float, typer.Option(help="Share of a layer's values that may lie elsewhere than on validation images.")
+]
+_WeightBits = Annotated[
+    int, typer.Option(help="7, exact on every CPU; 8 where every CPU that runs it has int8 dot products (VNNI).")
+]
+_Replace = Annotated[bool, typer.Option("--replace", help="Calibrate an int8 variant anew.")]
+_Plot = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A PNG of the layers, what int8 does to each and what it saves.")
+]
+_Threads = Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
 def calibrate(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="An fp32 bundle; the variant is added to it.")],
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="The run's labelled images, laid out as for training.")],
-    images: Annotated[int, typer.Option(help="Training images that ranges are taken from; at least 32.")] = 256,
-    method: Annotated[str, typer.Option(help="entropy, percentile, minmax or mse.")] = "percentile",
-    quantizer: Annotated[
-        str, typer.Option(help="What places Q/DQ pairs: onnxruntime, or modelopt (pip install 'leakrt[modelopt]').")
-    ] = "onnxruntime",
-    run: Annotated[Path | None, typer.Option(metavar="RUN", help="The run of the bundle; --refit needs it.")] = None,
-    refit: Annotated[
-        bool, typer.Option("--refit/--no-refit", help="Teach the leak encoder int8 latents; else keep it as it is.")
-    ] = True,
-    max_drop: Annotated[float, typer.Option(help="Macro AUC that may be lost on validation images.")] = 0.002,
-    range_images: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Take ranges from these images instead.")
-    ] = None,
-    max_shift: Annotated[
-        float, typer.Option(help="Share of a layer's values that may lie elsewhere than on validation images.")
-    ] = 0.2,
-    weight_bits: Annotated[
-        int, typer.Option(help="7, exact on every CPU; 8 where every CPU that runs it has int8 dot products (VNNI).")
-    ] = 7,
-    replace: Annotated[bool, typer.Option("--replace", help="Calibrate an int8 variant anew.")] = False,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A PNG of the layers, what int8 does to each and what it saves.")
-    ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    bundle: _Bundle,
+    data: _Data,
+    images: _Images = 256,
+    method: _Method = "percentile",
+    quantizer: _Quantizer = "onnxruntime",
+    run: _Run = None,
+    refit: _Refit = True,
+    max_drop: _MaxDrop = MAX_DROP,
+    range_images: _RangeImages = None,
+    max_shift: _MaxShift = 0.2,
+    weight_bits: _WeightBits = 7,
+    replace: _Replace = False,
+    plot: _Plot = None,
+    threads: _Threads = 0,
+    json: _Json = False,
 ) -> int:
     """Add an int8 variant to a bundle, if its verdicts hold on validation images; else the bundle stays as it was."""
     from ..core.errors import require
@@ -54,15 +70,14 @@ def calibrate(
     from ..calibration.calibrate import calibrate as run_calibration
     from ..calibration.measuring import installed
     from ..core.files import cache_folder
-    from ..core.gates import Limits
     from ..runtime.threads import resolve_threads
 
     _check_choices(method, quantizer, weight_bits, plot)
-    refitter = _refitter(bundle, run) if refit else None
     threads = resolve_threads(threads)
     options = CalibrationOptions(
         images, method, Limits(max_drop), weight_bits, threads, range_images, replace, quantizer, max_shift
     )
+    refitter = _refitter(bundle, run) if refit else None
     cache = cache_folder() / "ranges"
     with ConsoleProgress() as progress:
         result = run_calibration(bundle, data, options, refitter, installed(threads), cache, progress)

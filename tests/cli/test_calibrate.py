@@ -181,6 +181,8 @@ def bad_inputs():
         ("method", nothing, lambda t: ["--method", "best"], 2, "choose one of: entropy, percentile, minmax, mse"),
         ("quantizer", nothing, lambda t: ["--quantizer", "best"], 2, "choose one of: onnxruntime, modelopt"),
         ("weight_bits", nothing, lambda t: ["--weight-bits", 4], 2, "choose one of: 7, 8"),
+        ("no_drop", nothing, lambda t: ["--max-drop", "inf"], 2, "a macro AUC drop of inf is no limit"),
+        ("no_shift", nothing, lambda t: ["--max-shift", "nan"], 2, "a shift of nan is no share"),
         ("plot", nothing, lambda t: ["--plot", t / "nowhere" / "layers.png"], 2, "in a folder that is there"),
         ("plot_folder", nothing, lambda t: ["--plot", t], 2, "in a folder that is there"),
         ("no_run", nothing, lambda t: ["--refit"], 2, "--run RUN, or --no-refit"),
