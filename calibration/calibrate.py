@@ -19,6 +19,7 @@ from ..core.gates import Limits
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress
 from ..export.graph_io import parse_graph
+from ..export.sessions import Variant
 from ..train.density import fit_support, support_log_density
 from ..train.thresholds import ValidationOutputs, fit_decision
 from .attempts import Attempt, Examiner, failures
@@ -149,7 +150,7 @@ class _Calibration:
                 attempts.append(Attempt(share, kept, is_int8, measured, held))
                 if not held:
                     told = self._reported(variant, attempts[-1], sensitivities, examiner)
-                    runner = load_variant(self._spec, vae, leak, self._options.threads)
+                    runner = self._loaded(vae, leak)
                     return self._result(attempts, sensitivities, add_variant(self._bundle, told, runner), vae)
         return self._result(attempts, sensitivities, None, vae)
 
@@ -231,7 +232,7 @@ class _Calibration:
             leak, train = self._refitter.refit(
                 self._spec, self._listing, self._vae, vae, self._options.threads, self._progress
             )
-        runner, noising = load_variant(self._spec, vae, leak, self._options.threads), Noising(self._spec)
+        runner, noising = self._loaded(vae, leak), Noising(self._spec)
 
         def noised(paths: Sequence[Path], size: int) -> Iterator[Array]:
             return (noising(runner.vae_encoder(x)) for x in images(paths, size))
@@ -242,11 +243,14 @@ class _Calibration:
         yield self._quantised(leak, "leak_encoder", names, ranges, given), True, train
         yield leak, False, train
 
+    def _loaded(self, vae: bytes, leak: bytes) -> Variant:
+        return load_variant(self._spec, vae, leak, self._options.threads)
+
     def _fit(
         self, vae: bytes, leak: bytes, train: LeakOutputs | None, examiner: Examiner
     ) -> tuple[NewVariant, LeakOutputs]:
         """Density, temperature and thresholds for these graphs, on validation images."""
-        runner = load_variant(self._spec, vae, leak, self._options.threads)
+        runner = self._loaded(vae, leak)
         latents, outputs = examiner.run(runner, "int8")
         support = self._bundle.support("fp32")
         if train is not None and self._refitter is not None:

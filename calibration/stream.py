@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class CalibrationImages:
-    """The images that ranges are taken from, readable and not flat."""
+    """The images that ranges are taken from: readable, not flat, no two the same."""
 
     paths: tuple[Path, ...]
     fingerprint: str  # SHA-256 over the hashes of the files, in order
@@ -39,14 +39,13 @@ def choose_images(
 ) -> CalibrationImages:
     """At most `count` of the candidates, drawn by the hash of their names, so that folders are mixed evenly.
 
-    Images that can't be read, and those of one flat colour, are passed over. Raises DataError when fewer than `least`
-    are left, saying how many there are and why the others are no use.
+    Images that can't be read, those of one flat colour, and copies of an image are passed over. Raises DataError when
+    fewer than `least` are left, saying how many there are and why the others are no use.
     """
     if count < least:
         raise DataError(f"{count} images are too few to calibrate on; at least {least} are needed (--images)")
-    kept: list[Path] = []
-    digests: list[str] = []
-    unreadable = flat = 0
+    kept: dict[str, Path] = {}  # by the hash of the file
+    unreadable = flat = copies = 0
     for path in sorted(candidates, key=lambda path: (hashlib.sha256(path.name.encode()).digest(), path)):
         try:
             image = preprocess_file(path, spec.image_size)
@@ -57,14 +56,17 @@ def choose_images(
         if float(image.std(axis=(1, 2)).max()) < _FLAT_SPREAD:
             flat += 1
             continue
-        kept.append(path)
-        digests.append(digest)
+        if digest in kept:
+            copies += 1
+            continue
+        kept[digest] = path
         progress("choosing images", len(kept), count)
         if len(kept) == count:
             break
     if len(kept) < least:
-        raise DataError(_too_few(len(kept), least, unreadable, flat))
-    return CalibrationImages(tuple(kept), sha256_bytes("\n".join(digests).encode()))
+        useless = {"can't be read": unreadable, "are of one flat colour": flat, "are copies of others": copies}
+        raise DataError(_too_few(len(kept), least, useless))
+    return CalibrationImages(tuple(kept.values()), sha256_bytes("\n".join(kept).encode()))
 
 
 def plain_folder(folder: Path) -> list[Path]:
@@ -100,11 +102,7 @@ def images(paths: Sequence[Path], size: int) -> Iterator[Array]:
         yield preprocess_file(path, size)[None]
 
 
-def _too_few(kept: int, least: int, unreadable: int, flat: int) -> str:
-    why = []
-    if unreadable:
-        why.append(f"{unreadable} can't be read")
-    if flat:
-        why.append(f"{flat} are of one flat colour")
-    rest = f" ({', '.join(why)})" if why else ""
+def _too_few(kept: int, least: int, useless: Mapping[str, int]) -> str:
+    why = ", ".join(f"{count} {reason}" for reason, count in useless.items() if count)
+    rest = f" ({why})" if why else ""
     return f"{kept} usable images{rest}; calibration needs at least {least} images of faces"

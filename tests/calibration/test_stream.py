@@ -71,6 +71,17 @@ def test_flat_and_broken_images_are_passed_over(folder):
     assert len(chosen(folder).paths) == MIN_IMAGES
 
 
+def test_copies_of_an_image_count_once(folder):
+    usual = chosen(folder, 4000)
+    for copy in plain_folder(folder)[1:9]:
+        copy.write_bytes(plain_folder(folder)[0].read_bytes())
+    found = chosen(folder, 4000)
+    assert len(found.paths) == len(usual.paths) - 8
+    plain_folder(folder)[9].write_bytes(plain_folder(folder)[0].read_bytes())
+    with pytest.raises(DataError, match=r"^31 usable images \(9 are copies of others\); calibration needs at least 32"):
+        chosen(folder)
+
+
 def test_too_few_are_refused_with_both_counts_and_what_was_wrong(folder):
     paths = plain_folder(folder)
     for path in paths[:6]:
