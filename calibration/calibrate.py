@@ -27,7 +27,7 @@ from .correct import IMAGES as CORRECTION_IMAGES
 from .correct import correct
 from .labelled import labelled, labels_of, paths_of
 from .layer_times import layer_times
-from .layers import find_layers, int8_layers, int8_share
+from .layers import find_layers, int8_layers, int8_share, multiplications
 from .measuring import Backends, load_variant
 from .methods import check_method
 from .packed import pack_weights
@@ -122,7 +122,8 @@ class _Calibration:
         self._quantiser = quantiser(options.quantizer)
         self._refitter, self._backends, self._cache, self._progress = refitter, backends, cache, progress
         self._vae, self._leak = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
-        self._layers = find_layers(parse_graph(self._vae, "vae_encoder"), "vae_encoder")
+        parsed = parse_graph(self._vae, "vae_encoder")
+        self._layers, self._total = find_layers(parsed, "vae_encoder"), sum(multiplications(parsed).values())
         self._listing = labelled(data, bundle)
         self._val, self._labels = paths_of(self._listing, "val"), labels_of(self._listing, "val")
         if not self._val:
@@ -138,14 +139,14 @@ class _Calibration:
         )
         attempts: list[Attempt] = []
         vae = self._vae
-        for layers in rungs(sensitivities):
+        for layers in rungs(sensitivities, self._total):
             vae = self._quantised(self._vae, "vae_encoder", layers, ranges, self._correction_images())
             for leak, is_int8, train in self._leak_encoders(vae):
                 variant, outputs = self._fit(vae, leak, train, examiner)
                 measured = examiner.measure(variant, outputs)
                 int8 = int8_layers(parse_graph(vae, "vae_encoder"))
                 kept = tuple(layer.name for layer in self._layers if layer.name not in int8)
-                share = int8_share(self._layers, int8)
+                share = int8_share(self._layers, int8, self._total)
                 held = failures(measured, share, self._options.limits)
                 attempts.append(Attempt(share, kept, is_int8, measured, held))
                 if not held:

@@ -20,7 +20,8 @@ from ..export.fp16 import check_convertible, overflowing_nodes
 from ..export.graph_io import parse_graph
 from ..export.rounding import largest_values, rounded
 from ..export.sessions import GraphRunner
-from .fp16_regions import Region, find_regions, half_share, multiplications
+from .fp16_regions import Region, find_regions, half_share
+from .layers import multiplications
 from .stream import Noising
 
 MIN_SHARE = 0.8  # of a graph's multiplications in float16; with fewer it is no FP16 variant

@@ -1,4 +1,4 @@
-"""The convolutions of a graph: what can be int8, and how many multiplications each of them costs."""
+"""The convolutions of a graph, which can be int8, and how many multiplications they and all else cost."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from ..core.errors import ModelError
 if TYPE_CHECKING:
     import onnx
 
+# What multiplies: nearly all of the work, and what float16 is there for.
+MULTIPLIERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _PASS_THROUGH = frozenset({"Relu", "LeakyRelu", "Pad", "Identity", "Dropout"})
 
 
@@ -54,10 +56,28 @@ def find_layers(model: onnx.ModelProto, name: str) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
-def int8_share(layers: Sequence[Layer], quantised: Collection[str]) -> float:
-    """The share of the convolutions' multiplications that are in `quantised` layers."""
-    total = sum(layer.multiplications for layer in layers)
+def int8_share(layers: Sequence[Layer], quantised: Collection[str], total: int) -> float:
+    """The share of a graph's `total` multiplications that are in `quantised` layers; attention's are in none."""
     return sum(layer.multiplications for layer in layers if layer.name in quantised) / total
+
+
+def multiplications(model: onnx.ModelProto) -> dict[str, int]:
+    """Multiplications of each node that multiplies, for one row of the batch; a size that is not static counts as 1."""
+    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    shapes = {v.name: tuple(d.dim_value or 1 for d in v.type.tensor_type.shape.dim) for v in values} | weights
+    found = {}
+    for node in model.graph.node:
+        if node.op_type in MULTIPLIERS:
+            out, left, right = (shapes.get(name, ()) for name in (node.output[0], *node.input[:2]))
+            if node.op_type == "Conv":
+                each = math.prod(right[1:])
+            elif node.op_type == "ConvTranspose":  # every input value meets the whole kernel of its channel
+                out, each = left, math.prod(right[1:])
+            else:
+                each = left[-1] if left else 1
+            found[node.name] = math.prod(out[1:]) * each
+    return found
 
 
 def int8_layers(model: onnx.ModelProto) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx", reason="graphs are drawn with onnx")
 from bundles import TINY_SPEC, Graph, leak_encoder, vae_encoder
 
-from leakrt.calibration.fp16_regions import MULTIPLIERS, find_regions, half_share, multiplications
+from leakrt.calibration.fp16_regions import find_regions, half_share
+from leakrt.calibration.layers import MULTIPLIERS, multiplications
 from leakrt.export.graph_io import parse_graph
 
 PROTOTYPES = np.zeros((3, 2, 12), np.float32)

@@ -46,9 +46,9 @@ def test_layers_stand_in_order_with_the_multiplications_of_one_row():
 
 def test_the_share_is_of_multiplications_and_not_of_layers():
     layers = [Layer("a", "", "", 30), Layer("b", "", "", 60), Layer("c", "", "", 10)]
-    assert int8_share(layers, []) == 0
-    assert int8_share(layers, ["b"]) == 0.6
-    assert int8_share(layers, ["a", "b", "c", "foreign"]) == 1
+    assert int8_share(layers, [], 100) == 0
+    assert int8_share(layers, ["b"], 100) == 0.6
+    assert int8_share(layers, ["a", "b", "c", "foreign"], 125) == 0.8  # 25 are of no convolution
 
 
 def test_a_convolution_with_computed_weights_is_none_of_the_layers():
