@@ -124,6 +124,8 @@ class _Calibration:
         self._vae, self._leak = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
         parsed = parse_graph(self._vae, "vae_encoder")
         self._layers, self._total = find_layers(parsed, "vae_encoder"), sum(multiplications(parsed).values())
+        if refitter is None:  # else a student takes its place; what can't be treated is told before minutes of work
+            find_layers(parse_graph(self._leak, "leak_encoder"), "leak_encoder")
         self._listing = labelled(data, bundle)
         self._val, self._labels = paths_of(self._listing, "val"), labels_of(self._listing, "val")
         if not self._val:

@@ -57,13 +57,13 @@ def data():
     return tiny_run() / "data"
 
 
-def graph_changed(bundle, change):
-    """The bundle with its VAE encoder changed, as another exporter might have made it."""
-    opened = Bundle(bundle)
+def graph_changed(bundle, change, stem="vae_encoder"):
+    """The bundle with a graph changed, as another exporter might have made it."""
+    opened, name = Bundle(bundle), graph_name(stem, "fp32")
     files = {name: opened.read(name) for name in opened.file_sizes}
-    model = onnx.load_model_from_string(files[graph_name("vae_encoder", "fp32")])
+    model = onnx.load_model_from_string(files[name])
     change(model)
-    files[graph_name("vae_encoder", "fp32")] = model.SerializeToString()
+    files[name] = model.SerializeToString()
     write_bundle(bundle, opened.spec, files, opened.provenance)
 
 
@@ -144,15 +144,20 @@ def quantised_inside(bundle):
     graph_changed(bundle, change)
 
 
-def foreign_operator(bundle):
+def foreign_operator(bundle, stem="vae_encoder"):
     def change(model):
-        last = model.graph.node[-1]
-        last.output[0] = "inner"
-        node = onnx.helper.make_node("Gelu", ["inner"], ["latent"], domain="com.microsoft")
+        output = model.graph.output[0].name
+        last = next(node for node in model.graph.node if output in node.output)
+        last.output[list(last.output).index(output)] = "inner"
+        node = onnx.helper.make_node("Gelu", ["inner"], [output], domain="com.microsoft")
         model.graph.node.append(node)
         model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
 
-    graph_changed(bundle, change)
+    graph_changed(bundle, change, stem)
+
+
+def foreign_operator_behind(bundle):
+    foreign_operator(bundle, "leak_encoder")
 
 
 def nothing(bundle):
@@ -178,6 +183,7 @@ def bad_inputs():
         ("int8_already", already, lambda t: [], 1, "has an int8 variant already; give --replace"),
         ("quantised_graph", quantised_inside, lambda t: [], 1, "quantised already"),
         ("foreign_operator", foreign_operator, lambda t: [], 1, "can't treat the operators com.microsoft.Gelu"),
+        ("foreign_behind", foreign_operator_behind, lambda t: [], 1, "leak_encoder: the quantiser can't treat the"),
         ("method", nothing, lambda t: ["--method", "best"], 2, "choose one of: entropy, percentile, minmax, mse"),
         ("quantizer", nothing, lambda t: ["--quantizer", "best"], 2, "choose one of: onnxruntime, modelopt"),
         ("weight_bits", nothing, lambda t: ["--weight-bits", 4], 2, "choose one of: 7, 8"),
