@@ -93,13 +93,14 @@ def _check_choices(method: str, quantizer: str, weight_bits: int, plot: Path | N
     from ..calibration.qdq import WEIGHT_BITS
     from ..calibration.quantisers import quantiser
     from ..core.errors import UsageError
+    from .picture import check_picture
 
     check_method(method)
     quantiser(quantizer)
     if weight_bits not in WEIGHT_BITS:
         raise UsageError(f"weights of {weight_bits} bits; choose one of: {', '.join(map(str, WEIGHT_BITS))}")
-    if plot is not None and (plot.is_dir() or not plot.absolute().parent.is_dir()):
-        raise UsageError(f"--plot {plot} is no file in a folder that is there; name one such as layers.png")
+    if plot is not None:
+        check_picture(plot, "--plot", "layers.png")
 
 
 def _refitter(bundle: Path, run: Path | None) -> Refitter:

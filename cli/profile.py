@@ -40,22 +40,23 @@ def profile(
     """
     import json as json_module
 
-    from ..runtime.profiling.picture import check_drawable, write_picture
+    from ..runtime.profiling.picture import write_picture
     from ..runtime.profiling.profile import Options, profile_bundle
     from .numbers import numbers
+    from .picture import check_picture
 
     options = Options(
         backend, precision, numbers(batch, "--batch", "1,4,16"), streams, seconds, threads, image, cold_starts, device
     )
     if plot is not None:
-        check_drawable()
+        check_picture(plot, "--plot", "profile.png")
     with ConsoleProgress() as progress:
         found = profile_bundle(bundle, options, progress)
-    if plot is not None:
-        write_picture(plot, found)
     print(json_module.dumps(found.to_json(), ensure_ascii=False, allow_nan=False) if json else _text(found))
     for note in found.notes():
         print(f"leakrt: {printable(note)}", file=sys.stderr)
+    if plot is not None:
+        write_picture(plot, found)  # last: what was measured is told, whatever becomes of its picture
 
 
 def _text(found: Profile) -> str:

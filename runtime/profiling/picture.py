@@ -24,11 +24,6 @@ def write_picture(path: Path, profile: Profile) -> None:
     atomic_write(path, draw(profile))
 
 
-def check_drawable() -> None:
-    """Raises MissingExtraError without matplotlib: asked before anything is measured."""
-    require("matplotlib", "train")
-
-
 def draw(profile: Profile) -> bytes:
     """The picture as PNG bytes, on a figure of its own."""
     require("matplotlib", "train")

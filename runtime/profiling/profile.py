@@ -122,11 +122,13 @@ def profile_bundle(path: Path, options: Options, progress: Progress = silent) ->
     """
     threads = _threads(options)
     frame = None if options.image is None else read_image(options.image).pixels  # before a load that takes seconds
-    detectors = []
-    for done in range(options.streams):
-        progress("load", done, options.streams)
-        detectors.append(Detector.load(path, options.backend, options.precision, threads, device=options.device))
+    progress("load", 0, options.streams)
+    detectors = [Detector.load(path, options.backend, options.precision, threads, device=options.device)]
     runs, cold_start = detectors[0].describe(), None
+    for done in range(1, options.streams):
+        progress("load", done, options.streams)
+        # As the first: `fastest` might race to another backend this time.
+        detectors.append(Detector.load(path, runs.backend, runs.precision, threads, device=options.device))
     load_before = load_average()
     if options.cold_starts:
         request = request_for(path, runs.backend, runs.precision, threads, options.image, options.device)

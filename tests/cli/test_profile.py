@@ -74,12 +74,11 @@ def test_a_picture_without_matplotlib_names_the_command_before_anything_is_measu
         (("--streams", "0"), 2, "streams: 0"),
         (("--threads", "-1"), 2, "-1 threads"),
         (("--image", "no.png"), 1, "no.png"),
-        (("--plot", "/no/such/folder/p.png"), 1, "/no/such/folder"),
+        (("--plot", "/no/such/folder/p.png"), 2, "/no/such/folder/p.png is no file in a folder that is there"),
+        (("--plot", "."), 2, "--plot . is no file"),
     ],
 )
 def test_bad_input_is_one_line(tiny, leakrt, arguments, code, why):
-    if "--plot" in arguments:
-        pytest.importorskip("matplotlib")
     bundle = () if arguments[0] == "none" else (tiny,)
     done = leakrt("profile", *bundle, *QUICK, *arguments)
     errors = [line for line in done.err.splitlines() if "error" in line]

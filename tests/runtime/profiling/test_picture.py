@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from leakrt.core.errors import MissingExtraError, StorageError
-from leakrt.runtime.profiling.picture import check_drawable, draw, write_picture
+from leakrt.runtime.profiling.picture import draw, write_picture
 from leakrt.runtime.profiling.profile import Options, profile_bundle
 
 
@@ -69,7 +69,7 @@ def test_a_picture_that_can_not_be_written_is_told(found, tmp_path):
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
-def test_without_matplotlib_the_command_that_brings_it_is_named(monkeypatch):
+def test_without_matplotlib_the_command_that_brings_it_is_named(found, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'leakrt\[train\]'"):
-        check_drawable()
+        draw(found)

@@ -8,6 +8,7 @@ import math
 import pytest
 
 from leakrt.core.errors import BundleError, ImageError, UsageError
+from leakrt.runtime.detector import Detector
 from leakrt.runtime.profiling.profile import Options, profile_bundle
 
 QUICK = {"seconds": 0.05, "threads": 1, "cold_starts": 0}
@@ -37,6 +38,19 @@ def test_the_json_is_the_contract_with_the_first_batch_at_its_top(found):
 
 def test_streams_share_the_cores(found):
     assert found.runs.threads == max(1, found.machine.cores // 2)
+
+
+def test_every_stream_runs_what_the_first_one_took(tiny, monkeypatch):
+    """`fastest` races at every load."""
+    asked, load = [], Detector.load
+
+    def noting(path, backend, precision, threads, device):
+        asked.append((backend, precision))
+        return load(path, backend, precision, threads, device=device)
+
+    monkeypatch.setattr(Detector, "load", noting)
+    found = profile_bundle(tiny, Options("fastest", batches=(1,), streams=3, **QUICK))
+    assert asked == [("fastest", "auto"), *[(found.runs.backend, found.runs.precision)] * 2]
 
 
 def test_too_few_samples_for_p99_are_told(tiny):
