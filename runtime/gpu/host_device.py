@@ -53,17 +53,11 @@ class HostDevice:
 
     def allocate(self, size: int, what: str) -> HostBlock:
         """Memory, cleared. Raises OutOfMemoryError."""
-        if self._held + size > self._limit:
-            raise OutOfMemoryError(size, what, self._limit - self._held)
-        self._held += size
-        return HostBlock(size, self._give_back, 0)
+        return self._take(size, what, 0)
 
     def allocate_host(self, size: int, what: str) -> HostBlock:
         """Memory full of rubbish: nothing says that page-locked memory is clear. It counts like the device's own."""
-        if self._held + size > self._limit:
-            raise OutOfMemoryError(size, what, self._limit - self._held)
-        self._held += size
-        return HostBlock(size, self._give_back, _POISON)
+        return self._take(size, what, _POISON)
 
     def copy_in(self, to: int, source: npt.NDArray[Any], stream: Stream) -> None:
         """Copies when the stream gets there."""
@@ -87,6 +81,12 @@ class HostDevice:
             stream.free()
         if self._held:
             raise BackendError(f"{self._held} bytes are held after the device was closed")
+
+    def _take(self, size: int, what: str, fill: int) -> HostBlock:
+        if self._held + size > self._limit:
+            raise OutOfMemoryError(size, what, self._limit - self._held)
+        self._held += size
+        return HostBlock(size, self._give_back, fill)
 
     def _give_back(self, size: int) -> None:
         self._held -= size

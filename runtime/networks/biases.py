@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.weights import Network, Node
-from .fusion import GROUP_NORM, SUM, Links, replaced
+from .fusion import GROUP_NORM, SUM, Links, replaced, without_unused
 
 Tensors = dict[str, npt.NDArray[Any]]
 _NO_PADS = {"below": 0, "right": 0}
@@ -29,8 +29,7 @@ def fuse_biases(network: Network) -> Network:
     """The same network with biases where they are cheaper; `network` has been through `fusion.fuse`."""
     for rewrite in (_into_norms, _into_sums, _before_norms, _sums_into_norms, _pads_into_sums):
         network = rewrite(network)
-    used = {name for node in network.nodes for name in node.inputs}
-    return replace(network, tensors={name: t for name, t in network.tensors.items() if name in used})
+    return without_unused(network)
 
 
 def _bias(network: Network, node: Node | None) -> str:

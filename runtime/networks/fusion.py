@@ -24,6 +24,11 @@ def fuse(network: Network) -> Network:
     """
     for rewrite in (_silus, _group_norms, _norms_with_silu):
         network = rewrite(network)
+    return without_unused(network)
+
+
+def without_unused(network: Network) -> Network:
+    """The same network without the tensors that no node reads."""
     used = {name for node in network.nodes for name in node.inputs}
     return replace(network, tensors={name: t for name, t in network.tensors.items() if name in used})
 

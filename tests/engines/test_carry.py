@@ -140,6 +140,17 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(folder, name):
         read_folder(folder, NOBODY, True)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_a_pipe_is_not_waited_for(folder, signer):
+    from leakrt.engines.carry import read_folder
+
+    for name, words in (("engines.sig", "engines.sig is no file"), ("engines.json", "engines.json is no file")):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(EngineError, match=words):
+            read_folder(folder, frozenset({signer.public_key}), False)
+
+
 def test_a_link_is_not_followed(folder, signer, tmp_path):
     from leakrt.engines.carry import read_folder
 

@@ -10,10 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("onnx", reason="needs onnx")
 
-from leakrt.core.bundle import Bundle
 from leakrt.core.errors import BackendError
-from leakrt.core.weights import from_bytes
-from leakrt.export.weights import weights_file
 from leakrt.runtime.backends.base import ChainBackend, Variant
 from leakrt.runtime.networks.backend import TorchBackend, load_torch
 from leakrt.runtime.networks.chain import Placement, TorchChain
@@ -21,17 +18,6 @@ from leakrt.runtime.networks.runner import PlainRunner
 from leakrt.runtime.pipeline import Pipeline
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def bundle(tiny):
-    return Bundle(tiny)
-
-
-@pytest.fixture(scope="module")
-def networks(bundle):
-    (data,) = weights_file({name: bundle.read(name) for name in bundle.hashes}).values()
-    return from_bytes(data)
 
 
 @pytest.fixture(scope="module")

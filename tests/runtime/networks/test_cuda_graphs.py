@@ -12,10 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("onnx", reason="needs onnx")
 
-from leakrt.core.bundle import Bundle
 from leakrt.core.errors import BackendError
-from leakrt.core.weights import from_bytes
-from leakrt.export.weights import weights_file
 from leakrt.runtime.backends.base import FrameBackend, Variant
 from leakrt.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from leakrt.runtime.networks.backend import TorchFrameBackend, load_torch
@@ -27,17 +24,6 @@ from leakrt.runtime.pipeline import Pipeline
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 SIDE = 40
-
-
-@pytest.fixture(scope="module")
-def bundle(tiny):
-    return Bundle(tiny)
-
-
-@pytest.fixture(scope="module")
-def networks(bundle):
-    (data,) = weights_file({name: bundle.read(name) for name in bundle.hashes}).values()
-    return from_bytes(data)
 
 
 def images(batch):
