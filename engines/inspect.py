@@ -77,7 +77,10 @@ def inspect_engine(path: Path, cache: EngineCache) -> EngineReport:
         raise EngineError(
             f"{path} can't be read ({error.strerror}); `leakrt engines list` shows what there is"
         ) from error
-    record.check(data)
+    try:
+        record.check(data)
+    except EngineError as error:
+        raise EngineError(f"{path}: {error}; build it again, or copy it again from where it was built") from error
     try:
         closed = _closed(path, record, cache)
         if closed:
