@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from .bounds import UNSTATED, Bounds
 from .errors import BundleError
+from .fields import mistyped
 from .spec import ModelSpec
 
 Kind = Literal["real", "generator", "unknown", "abstain"]
+_MOST_FACES = 2**31 - 1  # JSON holds integers of any length
 KINDS: tuple[Kind, ...] = ("real", "generator", "unknown", "abstain")
 
 
@@ -37,9 +39,9 @@ class Decision:
 
     def __post_init__(self) -> None:
         numbers = (self.temperature, self.alarm_threshold, self.real_threshold, self.density_threshold)
-        if not all(map(_finite, numbers)) or self.temperature <= 0:
+        if not all(map(math.isfinite, numbers)) or self.temperature <= 0:
             raise BundleError("decision: temperature and thresholds must be finite, the temperature positive")
-        if not all(_finite(x) and x > 0 for x in self.tolerance.values()):
+        if not all(math.isfinite(x) and x > 0 for x in self.tolerance.values()):
             raise BundleError(
                 "decision: a tolerance must be finite and positive, or the golden image would prove nothing"
             )
@@ -47,6 +49,8 @@ class Decision:
             raise BundleError("decision: the real threshold lies above the alarm threshold")
         if not 0 < self.false_alarm_rate < 1:
             raise BundleError("decision: the false-alarm rate must lie between 0 and 1")
+        if not 0 <= self.validation_alarms <= self.validation_real <= _MOST_FACES:
+            raise BundleError("decision: validation alarms must lie between 0 and the number of validation faces")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with one entry a field."""
@@ -59,18 +63,13 @@ class Decision:
         if not isinstance(data, dict) or {"bounds", *data} != set(fields):
             raise BundleError(f"decision: the fields {', '.join(fields)} are needed, no others")
         tolerance = data["tolerance"]
-        numbers = [v for k, v in data.items() if k not in ("tolerance", "bounds")]
-        numbers += list(tolerance.values()) if isinstance(tolerance, dict) else [None]
-        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in numbers):
-            raise BundleError("decision: every field is a number, the tolerance a number for each backend")
+        numbers = {k: v for k, v in data.items() if k not in ("tolerance", "bounds")}
+        wrong = mistyped(cls, numbers)
+        if not isinstance(tolerance, dict) or any(mistyped(cls, {"temperature": v}) for v in tolerance.values()):
+            wrong.append("tolerance is not a number for each backend")
+        if wrong:
+            raise BundleError(f"decision: {'; '.join(wrong)}; export the bundle again")
         return cls(**{**data, "bounds": Bounds.from_json(data.get("bounds"))})
-
-
-def _finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:  # JSON holds integers of any length
-        return False
 
 
 @dataclass(frozen=True)

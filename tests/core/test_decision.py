@@ -101,6 +101,12 @@ def test_it_comes_back_from_json():
         {"temperature": 0},
         {"temperature": math.nan},
         {"temperature": 10**400},
+        {"temperature": 10**300},  # finite, and more than NumPy divides by
+        {"tolerance": {"onnxruntime": 10**400}},
+        {"validation_real": 10**400},
+        {"validation_real": 4},  # of which 5 raise an alarm
+        {"validation_real": 100.5},
+        {"validation_alarms": -1},
         {"temperature": "1"},
         {"temperature": True},
         {"real_threshold": 0.9},
