@@ -153,18 +153,19 @@ class _Calibration:
                 attempts.append(Attempt(share, kept, is_int8, measured, held))
                 if not held:
                     told = self._reported(variant, attempts[-1], sensitivities, examiner)
-                    runner = self._loaded(vae, leak)
-                    return self._result(attempts, sensitivities, add_variant(self._bundle, told, runner), vae)
-        return self._result(attempts, sensitivities, None, vae)
+                    result = self._result(attempts, sensitivities, vae)
+                    return replace(result, written=add_variant(self._bundle, told, self._loaded(vae, leak)))
+        return self._result(attempts, sensitivities, vae)
 
     def _result(
-        self, attempts: Sequence[Attempt], sensitivities: tuple[LayerSensitivity, ...], written: Path | None, vae: bytes
+        self, attempts: Sequence[Attempt], sensitivities: tuple[LayerSensitivity, ...], vae: bytes
     ) -> CalibrationResult:
+        """With the times of each layer; nothing is written yet."""
         image = next(images(self._chosen.paths[:1], self._spec.image_size))
         times = [
             layer_times(graph, "vae_encoder", self._layers, image, self._options.threads) for graph in (self._vae, vae)
         ]
-        return CalibrationResult(tuple(attempts), sensitivities, written, self._shift, *times)
+        return CalibrationResult(tuple(attempts), sensitivities, None, self._shift, *times)
 
     def _choose(self) -> CalibrationImages:
         folder = self._options.range_images

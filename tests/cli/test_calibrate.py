@@ -86,6 +86,16 @@ def test_with_a_refit_the_variant_is_written_and_the_table_tells_layers_backends
     assert [json.loads(line)["precision"] for line in checked.lines] == ["int8"] * 6
 
 
+def test_from_within_the_bundle_the_data_and_the_picture_are_found(leakrt, bundle, any_speed, tmp_path, monkeypatch):
+    (tmp_path / "data").symlink_to(data())
+    monkeypatch.chdir(bundle)
+    done = leakrt("calibrate", ".", "../data", "--no-refit", *FAST, "--max-drop", 1, "--plot", "../layers.png")
+    monkeypatch.chdir(tmp_path)
+    assert done.code == 0, done.err
+    assert Bundle(bundle).precisions == ("fp32", "int8")
+    assert (tmp_path / "layers.png").is_file()
+
+
 def test_without_a_refit_json_is_one_object_with_every_backend(leakrt, bundle, any_speed):
     done = leakrt("calibrate", bundle, data(), "--no-refit", *FAST, "--max-drop", 0.1, "--json", "--weight-bits", 8)
     assert done.code == 0, done.err
