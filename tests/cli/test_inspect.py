@@ -122,4 +122,7 @@ def test_an_engine_that_was_cut_short_is_one_line(leakrt, tmp_path, monkeypatch)
     path.write_bytes(path.read_bytes()[:1000])
     done = leakrt("inspect", path)
     assert done.code == 1
-    assert done.err == "leakrt: error: vae_encoder.fp32.engine was cut short, changed or damaged (SHA-256 differs)\n"
+    assert done.err == (
+        f"leakrt: error: {path}: vae_encoder.fp32.engine was cut short, changed or damaged (SHA-256 differs); "
+        "build it again, or copy it again from where it was built\n"
+    )
