@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+# ONNX Runtime reads this while it is imported; without it a number for this machine is kept in the cache folder, and
+# its telemetry has begun before it can be switched off.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Detector", "LeakRTError", "Verdict", "__version__"]

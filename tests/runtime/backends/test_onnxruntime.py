@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -116,3 +119,13 @@ def test_a_missing_library_is_told_with_its_install_command(monkeypatch):
     assert not found.runs
     assert "not installed" in found.reason
     assert found.install == "pip install onnxruntime"
+
+
+def test_no_telemetry_begins_with_the_import(tmp_path):
+    """ONNX Runtime 1.32 on Linux would write the number of this machine there."""
+    environment = {k: v for k, v in os.environ.items() if "TELEMETRY" not in k} | {
+        name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
+    }
+    code = "import leakrt, time, leakrt.runtime.backends.onnxruntime as b; assert b.probe().runs; time.sleep(0.3)"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert list(tmp_path.iterdir()) == []
