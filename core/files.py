@@ -51,6 +51,16 @@ def atomic_write(path: Path, data: bytes) -> None:
     atomic_produce(path, write)
 
 
+def atomic_write_owned(path: Path, data: bytes) -> None:
+    """`atomic_write` of a file that its owner alone may write, also with the umask 002 of many systems."""
+
+    def write(target: Path) -> None:
+        target.write_bytes(data)
+        target.chmod(0o644)
+
+    atomic_produce(path, write)
+
+
 def atomic_produce(path: Path, produce: Callable[[Path], None]) -> None:
     """Let `produce` write a temporary file, flush it to disk and rename it to `path`.
 

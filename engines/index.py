@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..core.errors import EngineError, require
-from ..core.files import atomic_produce, read_bounded, storage_error
+from ..core.files import atomic_write_owned, read_bounded, storage_error
 from ..core.locks import held
 from ..core.progress import Progress, silent
 from .key import ENGINE_FILE, read_fields
@@ -77,12 +77,7 @@ def write_index(root: Path, index: Index) -> None:
     """Replace the index in one step. The caller holds `index_lock`. Raises StorageError."""
     engines = {key: asdict(entry) for key, entry in sorted(index.engines.items())}
     body = {"format": _FORMAT, "engines": engines, "timing": dict(sorted(index.timing.items()))}
-
-    def write(target: Path) -> None:
-        target.write_bytes(json.dumps(body, indent=1).encode())
-        target.chmod(0o644)  # with the umask 002 of many systems it would be one that others may write
-
-    atomic_produce(root / INDEX, write)
+    atomic_write_owned(root / INDEX, json.dumps(body, indent=1).encode())
 
 
 def make_folder(root: Path, name: str = "") -> Path:

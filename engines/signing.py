@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import EngineError, UsageError, require
-from ..core.files import atomic_write, read_bounded, storage_error
+from ..core.files import atomic_write_owned, read_bounded, storage_error
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -144,4 +144,4 @@ def trust(public_key: str) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(path, error) from error
-    atomic_write(path, "\n".join([*lines, public_key, ""]).encode())
+    atomic_write_owned(path, "\n".join([*lines, public_key, ""]).encode())

@@ -179,6 +179,7 @@ class _Worker:
         options, spec = self._options, self._spec
         device = self._device = self._open_device()
         engines = self._engines = self._load_engines(device)
+        del self._load_engines  # it may hold the engines' bytes
         noise = self._make_noise(device)
 
         def make(batches: tuple[int, ...]) -> Slot:

@@ -45,6 +45,21 @@ def test_a_trusted_key_stays_trusted_and_others_do_not_become_so():
         check_public_key("ab")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="permission bits")
+@pytest.mark.parametrize("mask", [0o002, 0o000])
+def test_a_key_that_was_trusted_is_trusted_whatever_the_umask(mask):
+    """Many systems give each user a group and the umask 002."""
+    from leakrt.engines.signing import trust, trusted_keys
+
+    before = os.umask(mask)
+    try:
+        for key in ("a" * 64, "b" * 64):
+            trust(key)
+    finally:
+        os.umask(before)
+    assert trusted_keys() == {"a" * 64, "b" * 64}
+
+
 def test_a_signature_holds_for_its_key_and_its_bytes_alone(signer):
     from leakrt.engines.signing import check_signature
 

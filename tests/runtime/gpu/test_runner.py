@@ -42,6 +42,23 @@ def test_results_come_in_order_whatever_the_slots_and_batches(chain, frames):
     assert gpu_threads() == []
 
 
+def test_what_loads_the_engines_is_let_go_with_the_bytes_that_it_holds(chain, frames):
+    class Bytes:
+        pass
+
+    held = Bytes()
+    gone = weakref.ref(held)
+
+    def load(_, held=held):
+        return chain.engines()
+
+    with GpuRunner(chain.spec, chain.device, load, RunnerOptions()) as runner:
+        del load, held
+        gc.collect()
+        assert gone() is None
+        assert len(runner.run(frames(1))) == 1
+
+
 def test_many_threads_get_each_their_own_results(chain, frames):
     given = frames(6)
     expected = chain.reference(given).scores
