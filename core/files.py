@@ -10,10 +10,12 @@ import hashlib
 import logging
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import StorageError
 
@@ -160,12 +162,23 @@ def cache_folder() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "leakrt"
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """A file from outside, open for reading. Raises OSError, also for a pipe or a device, which may never end: its
+    `strerror` says so."""
+    # without O_NONBLOCK, to open a pipe waits for who writes to it
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
 def read_bounded(path: Path, limit: int) -> bytes:
     """The bytes of a file from outside, never more than `limit` of them in memory.
 
-    Raises OSError, also for a file that has more: its `strerror` says so.
+    Raises OSError, also for a file that has more and for what is no file: its `strerror` says so.
     """
-    with open(path, "rb") as handle:
+    with open_regular(path) as handle:
         data = handle.read(limit + 1)
     if len(data) > limit:
         most = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit} bytes"
@@ -181,7 +194,7 @@ def sha256_bytes(data: bytes | memoryview) -> str:
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file, in hex, read in pieces of 1 MiB. Raises OSError."""
     digest = hashlib.sha256()
-    with open(path, "rb") as handle:
+    with open_regular(path) as handle:
         while chunk := handle.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

@@ -19,7 +19,6 @@ import functools
 import io
 import logging
 import os
-import stat
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import DataError, ImageError, one_line
+from .files import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -137,11 +137,8 @@ def _walk(root: Path) -> Iterator[Path]:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        with open(path, "rb") as handle:
-            status = os.fstat(handle.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError(f"{path}: not a regular file")
-            if status.st_size > MAX_FILE_BYTES:
+        with open_regular(path) as handle:
+            if os.fstat(handle.fileno()).st_size > MAX_FILE_BYTES:
                 raise ImageError(f"{path}: the file has more than {MAX_FILE_BYTES >> 20} MiB")
             return handle.read(MAX_FILE_BYTES)
     except OSError as error:

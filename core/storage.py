@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .errors import BundleError
-from .files import atomic_folder, atomic_produce
+from .files import atomic_folder, atomic_produce, open_regular
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip can hold: equal contents give equal bytes
 # zipfile raises each of these for some damage: an unknown version or method, an encrypted entry, a broken date
@@ -46,7 +46,7 @@ class FolderStorage:
     def read(self, name: str, limit: int) -> bytes:
         """The bytes of one file."""
         try:
-            with open(self._path / name, "rb") as handle:
+            with open_regular(self._path / name) as handle:
                 data = handle.read(limit + 1)
         except OSError as error:
             raise _unreadable(self._path, name, error) from error

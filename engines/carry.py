@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,8 +137,6 @@ def _read(file: Path, limit: int, folder: Path) -> bytes:
     try:
         if file.is_symlink():
             raise EngineError(f"{folder}: {file.name} is a link; copy the file itself")
-        if not stat.S_ISREG(file.stat().st_mode):  # reading a pipe would wait for ever
-            raise EngineError(f"{folder}: {file.name} is no file; copy the folder again")
         return read_bounded(file, limit)
     except OSError as error:
         raise EngineError(

@@ -275,6 +275,11 @@ def test_a_file_is_read_whole_or_refused_with_what_it_may_have(tmp_path, size, l
     assert error.value.filename == str(tmp_path / "x")
 
 
-def test_a_file_without_end_is_not_read_to_it():
-    with pytest.raises(OSError, match="it has more than 1000 bytes"):
-        files.read_bounded(Path("/dev/zero"), 1000)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_may_never_end_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        for read in (lambda path: files.read_bounded(path, 1000), files.sha256_file):
+            with pytest.raises(OSError, match="not a regular file") as error:
+                read(path)
+            assert error.value.filename == str(path)
