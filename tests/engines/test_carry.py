@@ -144,13 +144,10 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(folder, name):
 def test_a_pipe_is_not_waited_for(folder, signer):
     from leakrt.engines.carry import read_folder
 
-    for name, words in (
-        ("engines.sig", r"engines\.sig can.t be read .not a regular file"),
-        ("engines.json", r"engines\.json can.t be read .not a"),
-    ):
+    for name in ("engines.sig", "engines.json"):
         (folder / name).unlink()
         os.mkfifo(folder / name)
-        with pytest.raises(EngineError, match=words):
+        with pytest.raises(EngineError, match=rf"{name} can't be read \(not a regular file\)"):
             read_folder(folder, frozenset({signer.public_key}), False)
 
 
