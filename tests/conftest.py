@@ -39,9 +39,9 @@ def gpu_threads_end():
 
 
 @pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
+def own_cache(monkeypatch, tmp_path_factory):
     """What LeakRT keeps for later lies in a folder of each test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("xdg")))
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from bundles import TINY_SPEC, leak_encoder, vae_encoder
 
 from leakrt.core.errors import ModelError
 from leakrt.core.graphs import leak_encoder_graph, vae_encoder_graph
-from leakrt.export.sessions import GraphRunner, Variant, one_line, open_session, profile_kernels, run_session
+from leakrt.export.sessions import GraphRunner, Variant, open_session, profile_kernels, run_session
 
 RNG = np.random.default_rng(2)
 VAE, LEAK = vae_encoder(TINY_SPEC), leak_encoder(TINY_SPEC, RNG.standard_normal((3, 2, 12)).astype(np.float32))
@@ -87,9 +87,3 @@ def test_an_input_that_does_not_fit_is_refused_by_name(feed):
     session = open_session("vae_encoder", VAE, 1)
     with pytest.raises(ModelError, match=r"^vae_encoder: ONNX Runtime can't run it \("):
         run_session("vae_encoder", session, ["latent"], feed)
-
-
-def test_an_exceptions_text_becomes_one_line_of_bounded_length():
-    assert one_line(ValueError("a\n  b\tc")) == "a b c"
-    assert one_line(ValueError("")) == "ValueError"
-    assert len(one_line(ValueError("x" * 1000))) == 300
