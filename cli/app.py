@@ -25,6 +25,7 @@ VERBS = (
     "inspect",
     "doctor",
 )
+_WIDTH = 120  # of help at most; Click's own 80 cuts off what the verbs do
 
 
 def build_app() -> typer.Typer:
@@ -33,7 +34,7 @@ def build_app() -> typer.Typer:
         help="Attribute face images to the generator that made them, from training to a camera.",
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH},
     )
     app.callback(invoke_without_command=True)(_root)
     for verb in VERBS:

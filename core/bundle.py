@@ -92,7 +92,7 @@ class Bundle:
         raw = self._storage.read("manifest.json", _MANIFEST_LIMIT) if "manifest.json" in sizes else None
         if raw is None:
             raise BundleError(f"{self.path} has no manifest.json: it is not a bundle, or was copied in part")
-        manifest = _parse(raw, "manifest.json")
+        manifest = _parse(raw, f"{self.path}: manifest.json")
         self.identity = sha256_bytes(raw)[:12]
         self.hashes = _check_manifest(manifest, self.path)
         self.spec = ModelSpec.from_json(manifest["spec"])
@@ -112,7 +112,7 @@ class Bundle:
     def _read_decisions(self) -> dict[str, Decision]:
         if "decision.json" not in self.hashes:
             raise BundleError(f"{self.path}: decision.json is missing; export the bundle again")
-        blocks = _parse(self.read("decision.json"), "decision.json")
+        blocks = _parse(self.read("decision.json"), f"{self.path}: decision.json")
         if not blocks or blocks.keys() - set(PRECISIONS):
             raise BundleError(f"{self.path}: decision.json must hold blocks named {', '.join(PRECISIONS)}")
         for precision in blocks:

@@ -16,6 +16,11 @@ def test_without_a_verb_the_help_is_printed_and_usage_was_wrong(leakrt):
         assert verb in done.out
 
 
+def test_a_wide_terminal_shows_what_a_verb_does_whole(leakrt, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    assert "Make a small data set, train on it, export, check held-out pictures and write a report.\n" in leakrt().out
+
+
 def test_the_version_is_printed(leakrt):
     assert leakrt("--version").out == f"leakrt {__version__}\n"
 

@@ -134,8 +134,9 @@ def test_a_manifest_that_is_not_one_is_refused(tiny_copy, changes, why):
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "\xff", "null", '{"format_version": 1}'])
 def test_a_manifest_that_is_no_json_object_is_refused(tiny_copy, text):
     (tiny_copy / "manifest.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(BundleError, match=r"manifest\.json"):
+    with pytest.raises(BundleError, match=r"manifest\.json") as error:
         Bundle(tiny_copy)
+    assert str(error.value).startswith(str(tiny_copy))
 
 
 @pytest.mark.parametrize("data", [b"{}", b'{"fp8": {}}', b"[]", b'{"fp32": 1}', b'{"fp32": {}}', b'{"int8": {}}'])
