@@ -10,6 +10,7 @@ import typer
 
 from ..core.gates import MAX_DROP, Limits
 from .console import ConsoleProgress, coloured, printable, table
+from .options import Json, Threads
 
 if TYPE_CHECKING:
     from ..calibration.attempts import Attempt
@@ -40,8 +41,8 @@ _Replace = Annotated[bool, typer.Option("--replace", help="Calibrate an int8 var
 _Plot = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A PNG of the layers, what int8 does to each and what it saves.")
 ]
-_Threads = Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+_Threads = Threads
+_Json = Json
 
 
 def calibrate(

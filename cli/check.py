@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import ConsoleProgress, coloured, printable
+from .options import Backend, Device, Threads
 
 if TYPE_CHECKING:
     from ..core.verdict import Verdict
@@ -26,10 +27,10 @@ def check(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER", help="Images, or folders of them.")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     batch: Annotated[int, typer.Option(help="Images taken at once.")] = 8,
-    backend: Annotated[str, typer.Option(help="What runs the bundle; see `leakrt doctor`.")] = "auto",
+    backend: Backend = "auto",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as the bundle has it.")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")] = 0,
-    device: Annotated[int, typer.Option(help="Number of the GPU, for a backend that runs on one.")] = 0,
+    threads: Threads = 0,
+    device: Device = 0,
     faces: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="A YuNet ONNX file: judge each face, not the whole image.")
     ] = None,

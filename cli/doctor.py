@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from .console import coloured, printable, size, table
+from .options import Json
 
 if TYPE_CHECKING:
     from ..runtime.backends.base import Availability
@@ -21,7 +20,7 @@ _BACKENDS = {  # title to whether auto ever takes them
 _COLOURS = {"ready": "green", "missing": "yellow", "unfit": "red", "not needed": "dim"}
 
 
-def doctor(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> int:
+def doctor(json: Json = False) -> int:
     """Show what is installed, what can run, and what an NVIDIA GPU still needs.
 
     Exit code 1 when something keeps this installation from checking images; a missing GPU is nothing of that kind.

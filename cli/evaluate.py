@@ -13,6 +13,7 @@ from .console import ConsoleProgress, printable
 from .evaluate_precisions import evaluate_precisions
 from .evaluation_text import evaluation_text
 from .judged import bundle_images, tell_failures
+from .options import Backend, Device, Json
 
 if TYPE_CHECKING:
     from ..core.decision import Decision
@@ -30,10 +31,10 @@ def evaluate(
         Path | None, typer.Option("--open", metavar="FOLDER", help="Images of makers that training never saw.")
     ] = None,
     precision: Annotated[str, typer.Option(help="Of a bundle: fp32, fp16, int8; all: side by side.")] = "auto",
-    backend: Annotated[str, typer.Option(help="What runs a bundle; see `leakrt doctor`.")] = "auto",
-    device: Annotated[int, typer.Option(help="Number of the GPU, for a backend that runs on one.")] = 0,
+    backend: Backend = "auto",
+    device: Device = 0,
     plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Draw confusion, ROC and reliability.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> int:
     """Measure a run or a bundle on labelled images.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import ConsoleProgress, coloured, printable, size, table
+from .options import Json
 
 if TYPE_CHECKING:
     from ..calibration.fp16_variant import HalfAttempt, HalfResult
@@ -34,7 +35,7 @@ def export(
     ] = True,
     replace: Annotated[bool, typer.Option("--replace", help="Make an fp16 variant anew.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads for fp16; 0: one for each core.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> int:
     """Export a finished run to a bundle, or add an fp16 variant to a bundle.
 

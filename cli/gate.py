@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import ConsoleProgress, coloured, printable, table
+from .options import Device, Json, Threads
 
 if TYPE_CHECKING:
     from ..calibration.later_gate import LaterGate
@@ -19,9 +20,9 @@ def gate(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="The run's labelled images.")],
     backend: Annotated[str, typer.Option(help="What to measure on, such as tensorrt or openvino.")],
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as the bundle has it.")],
-    device: Annotated[int, typer.Option(help="Number of the GPU, for a backend that runs on one.")] = 0,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    device: Device = 0,
+    threads: Threads = 0,
+    json: Json = False,
 ) -> int:
     """Measure on validation images whether a precision keeps the verdicts of fp32 on a backend of this machine.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import coloured, duration, printable, size, table
+from .options import Json
 
 if TYPE_CHECKING:
     from ..engines.inspect import EngineReport
@@ -20,7 +21,7 @@ _MOST_NODES = 4  # of a fused group, for people; --json has all
 
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A bundle, folder or zip, or a file *.engine.")],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Verify a bundle or an engine, and show what it holds.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import ConsoleProgress, coloured, printable, size, table
+from .options import Backend, Device, Json
 
 if TYPE_CHECKING:
     from ..runtime.profiling.measure import BatchProfile
@@ -20,18 +21,18 @@ _COLUMNS = ("p50", "p90", "p95", "p99", "max", "jitter", "std")
 
 def profile(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, a folder or a zip.")],
-    backend: Annotated[str, typer.Option(help="What runs the bundle; see `leakrt doctor`.")] = "auto",
+    backend: Backend = "auto",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as the bundle has it.")] = "auto",
     batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes, one after another.")] = "1,4,16",
     streams: Annotated[int, typer.Option(help="Detectors side by side, each on a thread of its own.")] = 1,
     seconds: Annotated[float, typer.Option(help="How long each batch size is measured.")] = 5.0,
     threads: Annotated[int, typer.Option(help="CPU threads of each stream; 0: the cores, shared.")] = 0,
-    device: Annotated[int, typer.Option(help="Number of the GPU, for a backend that runs on one.")] = 0,
+    device: Device = 0,
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The image to judge, if not the bundle's golden image.")
     ] = None,
     cold_starts: Annotated[int, typer.Option(help="New processes that time a cold start; 0: none.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Json = False,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw stages and throughput.")] = None,
 ) -> None:
     """Measure a bundle on this machine: latency of each stage, throughput, cold start, memory.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import ConsoleProgress, printable
+from .options import Threads
 
 if TYPE_CHECKING:
     from ..core.spec import ModelSpec
@@ -42,7 +43,7 @@ def train(
     label_smoothing: Annotated[float, typer.Option(help="Share of a label that is spread over all classes.")] = 0.0,
     views: Annotated[str, typer.Option(help="Of each training image: plain, flip or dihedral.")] = "flip",
     seed: Annotated[int, typer.Option(help="Two runs with one seed give the same weights.")] = 0,
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")] = 0,
+    threads: Threads = 0,
     cache: Annotated[Path | None, typer.Option(help="Latent cache, if not $XDG_CACHE_HOME/leakrt/latents.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever stands at RUN.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out.")] = False,
