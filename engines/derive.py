@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..core.errors import ModelError, require
+from ..core.errors import ModelError, one_line, require
 from ..core.files import sha256_bytes
 from ..core.graphs import GraphSpec
 from ..export.graph_io import parse_graph
@@ -101,8 +101,7 @@ def _halve_rest(model: ModelProto, stem: str) -> ModelProto:
         OnnxModel.graph_topological_sort(model.graph)  # the converter appends its casts
         onnx.checker.check_model(model)
     except Exception as error:  # the converters raise what their parts raise
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{stem}: the int8 graph can't be made float16 around its int8 ({reason})") from error
+        raise ModelError(f"{stem}: the int8 graph can't be made float16 around its int8 ({one_line(error)})") from error
     return model
 
 

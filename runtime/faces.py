@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.errors import BackendError, ModelError
+from ..core.errors import BackendError, ModelError, one_line
 from ..core.files import read_bounded
 from ..core.verdict import Face
 
@@ -51,7 +51,7 @@ class FaceFinder:
             )
             detector.detect(np.zeros((320, 320, 3), np.uint8))
         except self._cv2.error as error:
-            raise ModelError(f"{model}: not a YuNet face model that OpenCV can run ({_reason(error)})") from error
+            raise ModelError(f"{model}: not a YuNet face model that OpenCV can run ({one_line(error)})") from error
         return detector
 
     def find(self, image: Frame) -> list[FaceCrop]:
@@ -98,7 +98,3 @@ def _import_cv2() -> Any:
         ) from error
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what fails is raised as well
     return cv2
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

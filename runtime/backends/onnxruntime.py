@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.errors import ModelError
+from ...core.errors import ModelError, one_line
 from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.outputs import LeakOutputs
 from ...core.unsigned_codes import codes_for_this_cpu
@@ -61,7 +61,7 @@ class _Graph:
         try:
             results = self._session.run(self._names, {self._graph.input.name: value})
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-            raise ModelError(f"{self._graph.stem}: ONNX Runtime can't run it ({_one_line(error)})") from error
+            raise ModelError(f"{self._graph.stem}: ONNX Runtime can't run it ({one_line(error)})") from error
         for tensor, result in zip(self._graph.outputs, results, strict=True):
             self._graph.check_shape(tensor, np.shape(result), len(value))
         return [np.asarray(result, np.float32) for result in results]
@@ -81,11 +81,7 @@ def session(stem: str, model: bytes, threads: int) -> Any:
     try:
         return ort.InferenceSession(codes_for_this_cpu(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
-        raise ModelError(f"{stem}: ONNX Runtime can't load it ({_one_line(error)})") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelError(f"{stem}: ONNX Runtime can't load it ({one_line(error)})") from error
 
 
 def probe() -> Availability:
@@ -95,7 +91,7 @@ def probe() -> Availability:
 
         return Availability(NAME, True, str(ort.__version__), "", "")
     except (ImportError, AttributeError) as error:
-        return Availability(NAME, False, "", f"onnxruntime is not installed or broken ({_one_line(error)})", _INSTALL)
+        return Availability(NAME, False, "", f"onnxruntime is not installed or broken ({one_line(error)})", _INSTALL)
 
 
 def load(variant: Variant, threads: int, device: int = 0) -> Backend:

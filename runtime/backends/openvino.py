@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.errors import ModelError
+from ...core.errors import ModelError, one_line
 from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.outputs import LeakOutputs
 from .base import Array, Availability, Backend, BackendKind, Description, Variant, refuse_device
@@ -79,7 +79,7 @@ class _Graph:
             hide_scales(read)
             compiled = core.compile_model(read, _DEVICE, dict(compiled_with))
         except Exception as error:  # OpenVINO raises RuntimeError and its own, which share no base
-            raise ModelError(f"{graph.stem}: OpenVINO can't load it ({_one_line(error)})") from error
+            raise ModelError(f"{graph.stem}: OpenVINO can't load it ({one_line(error)})") from error
         for port in (*compiled.inputs, *compiled.outputs):
             if port.element_type.get_type_name() != "f32":
                 kind = port.element_type.get_type_name()
@@ -94,7 +94,7 @@ class _Graph:
         try:
             results = self._request.infer({self._graph.input.name: np.ascontiguousarray(value, np.float32)})
         except Exception as error:  # as above
-            raise ModelError(f"{self._graph.stem}: OpenVINO can't run it ({_one_line(error)})") from error
+            raise ModelError(f"{self._graph.stem}: OpenVINO can't run it ({one_line(error)})") from error
         # The request's next run writes over its results, so they are copied.
         arrays = [np.array(results[port], np.float32) for port in self._outputs]
         for tensor, array in zip(self._graph.outputs, arrays, strict=True):
@@ -112,10 +112,6 @@ def _declared(port: Any, names: Collection[str]) -> tuple[str, list[int | None]]
     return name, [d.get_length() if d.is_static else None for d in port.partial_shape]
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
 def probe() -> Availability:
     """Whether OpenVINO is installed and finds a CPU that it knows."""
     try:
@@ -126,7 +122,7 @@ def probe() -> Availability:
         reason = "" if runs else "OpenVINO finds no CPU device"
         return Availability(NAME, runs, str(openvino.__version__).split("-")[0], reason, "" if runs else _INSTALL)
     except (ImportError, AttributeError, RuntimeError) as error:
-        return Availability(NAME, False, "", f"openvino is not installed or broken ({_one_line(error)})", _INSTALL)
+        return Availability(NAME, False, "", f"openvino is not installed or broken ({one_line(error)})", _INSTALL)
 
 
 def load(variant: Variant, threads: int, device: int = 0) -> Backend:

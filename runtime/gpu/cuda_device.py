@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...core.errors import BackendError, require
+from ...core.errors import BackendError, one_line, require
 from ...engines.device import current_context, find_device, pop_context
 from .device import Event, Graph, HostMemory, Kernels, Memory, OutOfMemoryError, Stream
 
@@ -242,5 +242,4 @@ def _translated(driver: ModuleType, doing: str) -> Iterator[None]:
     try:
         yield
     except driver.Error as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BackendError(f"{doing} failed ({reason}); `nvidia-smi` shows the state of the GPU") from error
+        raise BackendError(f"{doing} failed ({one_line(error)}); `nvidia-smi` shows the state of the GPU") from error

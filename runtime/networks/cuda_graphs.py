@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.errors import one_line
 from ..backends.base import Frame
 from .chain import STAGES, TorchChain
 from .frames import FrameFeed
@@ -125,7 +126,7 @@ class GraphRunner:
             if full is not None:
                 raise torch.cuda.OutOfMemoryError(str(full)) from error
             self._plain = PlainRunner(self.chain, self._device)
-            why = " ".join(str(error).split())[:200]
+            why = one_line(error)
             _log.warning("no CUDA graph can be made of this bundle (%s); it runs without, and slower", why)
 
     def _capture(self, image: Tensor) -> _Captured:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.errors import ModelError
+from ...core.errors import ModelError, one_line
 from ...core.weights import Network, Node
 from .biases import fuse_biases
 from .fusion import GROUP_NORM, SUM, fuse
@@ -93,8 +93,7 @@ class TorchNetwork:
             except torch.cuda.OutOfMemoryError:
                 raise  # the backend says how much was wanted
             except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-                why = " ".join(str(error).split())[:200]
-                raise ModelError(f"{self._stem}: torch can't run it, at {step.name} ({why})") from error
+                raise ModelError(f"{self._stem}: torch can't run it, at {step.name} ({one_line(error)})") from error
             values.update(zip(step.outputs, result if isinstance(result, tuple) else (result,), strict=False))
             for name in step.over:
                 del values[name]
