@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/precision.json"))
     args = parser.parse_args()
     load = os.getloadavg()[0]
+    if args.work.exists():
+        parser.error(f"{args.work} is there already; name another --work, for nothing of an earlier run may be used")
     args.work.mkdir(parents=True)
     os.environ["XDG_CACHE_HOME"] = str(args.work.resolve() / "cache")  # no ranges and latents of an earlier run
     plain, bundle = args.work / "fp32", args.work / "bundle"
