@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .bundle_text import Rows, bundle_sections
 from .console import coloured, duration, printable, size, table
 from .options import Json
 
 if TYPE_CHECKING:
     from ..engines.inspect import EngineReport
-    from ..runtime.bundle_report import BundleReport, GateReport, GraphReport
 
-_Rows = list[tuple[str, ...]]
 _MOST_NODES = 4  # of a fused group, for people; --json has all
 
 
@@ -45,7 +43,7 @@ def _bundle(path: Path, json: bool) -> None:
     if json:
         print(json_module.dumps(report.to_json(), ensure_ascii=False))
         return
-    _show(f"bundle {report.path}  {report.identity}", _sections(report))
+    _show(f"bundle {report.path}  {report.identity}", bundle_sections(report))
 
 
 def _engine(path: Path, json: bool) -> None:
@@ -61,15 +59,15 @@ def _engine(path: Path, json: bool) -> None:
     _show(f"engine {report.path}  {report.record.key.digest[:8]}", _engine_sections(report))
 
 
-def _show(title: str, sections: list[tuple[str, _Rows]]) -> None:
+def _show(title: str, sections: list[tuple[str, Rows]]) -> None:
     print(coloured(printable(title), "bold"))
     for heading, rows in sections:
         print(f"\n{coloured(heading, 'bold')}\n{table([tuple(map(printable, row)) for row in rows])}")
 
 
-def _engine_sections(report: EngineReport) -> list[tuple[str, _Rows]]:
+def _engine_sections(report: EngineReport) -> list[tuple[str, Rows]]:
     record, key = report.record, report.record.key
-    built: _Rows = [
+    built: Rows = [
         ("graph", f"{key.graph}, {key.precision}, batch {', '.join(map(str, key.batches))}"),
         ("for", key.device.name or ", ".join(key.targets)),
         ("with", f"{key.flavour} {key.version}, flags {', '.join(key.flags)}"),
@@ -86,55 +84,12 @@ def _engine_sections(report: EngineReport) -> list[tuple[str, _Rows]]:
         built.append(("not opened", report.closed))
     seen = f"as compiled for {len(key.batches)} batch sizes" if report.layers else "as parsed, before fusion"
     count = len(report.layers) or len(record.layers)
-    layers: _Rows = [(precision, str(n)) for precision, n in report.precisions.items()]
+    layers: Rows = [(precision, str(n)) for precision, n in report.precisions.items()]
     sections = [("built", built), (f"{count} layers {seen}, by precision", layers)]
-    groups: _Rows = [(g.kind or "-", g.precision or "-", str(len(g.nodes)), _nodes(g.nodes)) for g in report.fused]
+    groups: Rows = [(g.kind or "-", g.precision or "-", str(len(g.nodes)), _nodes(g.nodes)) for g in report.fused]
     return [*sections, (f"{len(groups)} fused groups", groups)] if groups else sections
 
 
 def _nodes(nodes: tuple[str, ...]) -> str:
     shown = " + ".join(nodes[:_MOST_NODES])
     return shown if len(nodes) <= _MOST_NODES else f"{shown} + {len(nodes) - _MOST_NODES} more"
-
-
-def _sections(report: BundleReport) -> list[tuple[str, _Rows]]:
-    files: _Rows = [(f.name, size(f.bytes), f.sha256) for f in report.files]
-    sections = [("model", _flat(report.spec.to_json())), ("files, all with the SHA-256 of the manifest", files)]
-    sections += [(f"graph {graph.name}", _graph(graph)) for graph in report.graphs]
-    if report.gates:
-        sections.append(("gates", [(f"{gate.precision} on {gate.backend}", _gate(gate)) for gate in report.gates]))
-    sections += [(f"decision {precision}", _flat(fields)) for precision, fields in report.decisions.items()]
-    provenance = _flat(report.provenance)
-    return [*sections, ("provenance", provenance)] if provenance else sections
-
-
-def _gate(gate: GateReport) -> str:
-    if not gate.passed:
-        return "not passed: it is refused there"
-    passed = f"passed, {gate.speedup}"
-    return passed if gate.auto else f"{passed}: it may be slower, so auto passes over it; name it to use it"
-
-
-def _graph(graph: GraphReport) -> _Rows:
-    counted = [("opset", graph.opset), ("nodes", graph.nodes), ("parameters", graph.parameters)]
-    unknown = "not known; install onnx to count it: pip install onnx"
-    rows: _Rows = [(name, unknown if n is None else f"{n:,}") for name, n in counted]
-    rows += [("input", value) for value in graph.inputs] + [("output", value) for value in graph.outputs]
-    return [*rows, ("producer", graph.producer)] if graph.producer else rows
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> _Rows:
-    """Nested objects as rows with dotted names."""
-    rows: _Rows = []
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{name}.")
-        else:
-            rows.append((f"{prefix}{name}", _text(value)))
-    return rows
-
-
-def _text(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_text, value))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

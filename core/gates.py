@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -136,20 +136,31 @@ def gate_holds(precision: str, gate: Mapping[str, Any]) -> bool:
 
     The figures are held against the limits that stand beside them, or the precision's own where none do.
     """
-    fields, bounds = Comparison.__dataclass_fields__, asdict(LIMITS[precision])
+    bounds = asdict(LIMITS[precision])
     stated = gate.get("limits", bounds)
-    figures = {name: gate[name] for name in fields if name in gate}
     if gate.get("passed") is not True or not isinstance(stated, dict) or stated.keys() != bounds.keys():
         return False
-    if not figures:
+    if not Comparison.__dataclass_fields__.keys() & gate.keys():
         return True
-    if isinstance(figures.get("interval"), list):
-        figures["interval"] = tuple(figures["interval"])
-    if figures.keys() != set(fields) or mistyped(Comparison, figures) or mistyped(Limits, stated):
+    found = comparison_of(gate)
+    if found is None or mistyped(Limits, stated) or not _small(stated.values()):
         return False
-    if any(isinstance(n, int) and abs(n) > _LARGEST for n in (*figures.values(), *stated.values())):
-        return False  # JSON holds integers of any length
-    return len(figures["interval"]) == 2 and not Comparison(**figures).failures(Limits(**stated))
+    return not found.failures(Limits(**stated))
+
+
+def comparison_of(gate: Mapping[str, Any]) -> Comparison | None:
+    """The figures of a backend's gate in a manifest; None where they are not all there, or not of the format."""
+    figures: dict[str, Any] = {name: gate.get(name) for name in Comparison.__dataclass_fields__}
+    if isinstance(figures["interval"], list):
+        figures["interval"] = tuple(figures["interval"])
+    if mistyped(Comparison, figures) or not _small(figures.values()) or len(figures["interval"]) != 2:
+        return None
+    return Comparison(**figures)
+
+
+def _small(values: Iterable[object]) -> bool:
+    """Whether every whole number among them is a float too: JSON holds integers of any length."""
+    return not any(isinstance(n, int) and abs(n) > _LARGEST for n in values)
 
 
 def _positive(value: object) -> bool:

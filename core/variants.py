@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .gates import UNCHANGED, Speedup, gate_holds, share_failures, speed_failures
+from .gates import UNCHANGED, Comparison, Speedup, comparison_of, gate_holds, share_failures, speed_failures
 
 VARIANTS = "variants"  # key in the manifest's provenance: precision to what was measured of it
 NAMED_ONLY = ("openvino_bf16",)  # backends that are never `auto` nor `fastest`: what they bring is none of int8's
@@ -58,6 +58,12 @@ def speedup(provenance: Mapping[str, Any], precision: str, backend: str) -> Spee
     """How many times as fast as fp32 a precision was on a backend when it was made; 1 where nothing tells."""
     gate = _told(provenance, precision, "gate", backend)
     return Speedup.from_json(gate) if isinstance(gate, Mapping) else UNCHANGED
+
+
+def comparison(provenance: Mapping[str, Any], precision: str, backend: str) -> Comparison | None:
+    """What a precision was on a backend beside fp32 when it was made; None where nothing tells."""
+    gate = _told(provenance, precision, "gate", backend)
+    return comparison_of(gate) if isinstance(gate, Mapping) else None
 
 
 def worth_taking(provenance: Mapping[str, Any], precision: str, backend: str) -> bool:

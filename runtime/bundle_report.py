@@ -11,9 +11,9 @@ from typing import Any
 
 from ..core.bundle import Bundle
 from ..core.errors import ModelError
-from ..core.gates import Speedup
+from ..core.gates import Comparison, Speedup
 from ..core.spec import ModelSpec
-from ..core.variants import gated_backends, measured_backends, speedup, worth_taking
+from ..core.variants import comparison, gated_backends, measured_backends, speedup, worth_taking
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class GateReport:
     passed: bool
     speedup: Speedup  # over fp32 there, when the variant was made
     auto: bool  # whether `auto` may take it there
+    figures: Comparison | None  # beside fp32 on validation images; None where the manifest does not tell them
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def _gates(bundle: Bundle) -> Iterator[GateReport]:
         passed = gated_backends(told, precision)
         for backend in measured_backends(told, precision):
             times, auto = speedup(told, precision, backend), worth_taking(told, precision, backend)
-            yield GateReport(precision, backend, backend in passed, times, auto)
+            figures = comparison(told, precision, backend)
+            yield GateReport(precision, backend, backend in passed, times, auto, figures)
 
 
 def _graphs(bundle: Bundle) -> Iterator[GraphReport]:

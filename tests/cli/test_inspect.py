@@ -30,8 +30,8 @@ def test_people_get_every_section(leakrt, tiny):
     for text in (
         "model\n",
         "files, all with",
-        "graph vae_encoder.fp32.onnx",
-        "decision fp32",
+        "vae_encoder.fp32.onnx",
+        "vae_encoder   image [B, 3, 40, 40]",
         "provenance",
         "real, blocky",
     ):
@@ -49,13 +49,13 @@ def test_each_gate_is_told_with_what_auto_makes_of_it(leakrt, tmp_path):
         "openvino_bf16": uncertain,
     }
     bundle = guarded_bundle(tmp_path / "b", {}, gates={"fp16": fp16, "int8": {"onnxruntime": {"passed": False}}})
-    passed_over = "it may be slower, so auto passes over it; name it to use it"
+    passed_over = "may be slower, so auto passes over it; name it to use it"
     lines = [" ".join(line.split()) for line in leakrt("inspect", bundle).lines]
     for line in (
-        "fp16 on onnxruntime passed, 0.64 x as fast as fp32 (0.64 to 0.64): " + passed_over,
-        "fp16 on openvino passed, 1.02 x as fast as fp32 (1.02 to 1.02)",
-        "fp16 on openvino_bf16 passed, 1.02 x as fast as fp32 (0.85 to 1.20): " + passed_over,
-        "int8 on onnxruntime not passed: it is refused there",
+        "fp16 on onnxruntime passed 0.64 x (0.64 to 0.64) " + passed_over,
+        "fp16 on openvino passed 1.02 x (1.02 to 1.02)",
+        "fp16 on openvino_bf16 passed 1.02 x (0.85 to 1.20) " + passed_over,
+        "int8 on onnxruntime not passed 1.00 x (1.00 to 1.00) refused there",
     ):
         assert line in lines
     gates = json.loads(leakrt("inspect", bundle, "--json").out)["gates"]
@@ -65,6 +65,25 @@ def test_each_gate_is_told_with_what_auto_makes_of_it(leakrt, tmp_path):
         ("fp16", "openvino_bf16", False),
         ("int8", "onnxruntime", False),
     ]
+
+
+def test_figures_stand_beside_their_gate_and_lists_that_fill_screens_in_json_alone(leakrt, tmp_path):
+    pytest.importorskip("onnx", reason="the graphs are made with onnx")
+    from guarded import guarded_bundle
+
+    from leakrt.core.gates import Comparison, Limits, Speedup, gate_to_json
+
+    found = Comparison(900, 0.97, 0.0007, 0.981, 1.0, 0.98, 4, 90, (0, 10))
+    gate = gate_to_json(found, Limits(), Speedup(1.83, 1.82, 1.84, 60))
+    bundle = guarded_bundle(tmp_path / "b", {}, gates={"int8": {"onnxruntime": gate}})
+    done = leakrt("inspect", bundle)
+    lines = [" ".join(line.split()) for line in done.lines]
+    assert "int8 on onnxruntime passed 1.83 x (1.82 to 1.84) -0.0007 98.1% 100.0% 4 of 90" in lines
+    assert "false_alarm_rate 0.05 0.05 0.05" in lines
+    assert "agreement_confident" not in done.out
+    told = json.loads(leakrt("inspect", bundle, "--json").out)
+    assert told["gates"][0]["figures"] == json.loads(json.dumps(found.to_json()))
+    assert told["provenance"]["variants"]["int8"]["gate"]["onnxruntime"] == json.loads(json.dumps(gate))
 
 
 def test_counts_come_from_the_onnx_package(leakrt, tiny):

@@ -67,8 +67,8 @@ def test_gates_of_every_precision_and_backend_are_told(tiny, tmp_path):
         **{"decision.json": json.dumps({**decision, "int8": decision["fp32"]}).encode()},
     )  # fmt: skip
     assert inspect_bundle(path).gates == (
-        GateReport("int8", "onnxruntime", True, Speedup(2.5, 2.5, 2.5, 0), True),
-        GateReport("int8", "openvino", False, Speedup(3.0, 3.0, 3.0, 0), False),
+        GateReport("int8", "onnxruntime", True, Speedup(2.5, 2.5, 2.5, 0), True, None),
+        GateReport("int8", "openvino", False, Speedup(3.0, 3.0, 3.0, 0), False, None),
         GateReport(
             "int8", "torch", True, Speedup(0.5, 0.5, 0.5, 0), False
         ),  # it may be named; auto does not take what is slower

@@ -1,0 +1,117 @@
+"""What `leakrt inspect` tells people of a bundle. `--json` holds all of it, this what one looks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .console import size
+
+if TYPE_CHECKING:
+    from ..core.gates import Comparison
+    from ..runtime.bundle_report import BundleReport, GateReport, GraphReport
+
+Rows = list[tuple[str, ...]]
+# Of what a manifest tells, told elsewhere here or too long for a screen.
+_VARIANT_LONG = ("gate", "sensitivity", "islands", "search", "images_fingerprint")
+_METRICS_LONG = ("class_names", "confusion", "per_class_auc", "verdicts")
+
+
+def bundle_sections(report: BundleReport) -> list[tuple[str, Rows]]:
+    """Headings, each with the rows of its table."""
+    files: Rows = [(f.name, size(f.bytes), f.sha256) for f in report.files]
+    found: list[tuple[str, Rows]] = [
+        ("model", _flat(report.spec.to_json())),
+        ("files, all with the SHA-256 of the manifest", files),
+        ("graphs", _graphs(report.graphs)),
+        ("tensors, the same at every precision", _tensors(report.graphs)),
+    ]
+    if report.gates:
+        found.append(("gates, on validation images", _gates(report.gates)))
+    found.append(("decision", _decisions(report.decisions)))
+    provenance = _provenance(report.provenance)
+    return [*found, ("provenance; --json has all of it", provenance)] if provenance else found
+
+
+def _graphs(graphs: Sequence[GraphReport]) -> Rows:
+    rows: Rows = [("", "opset", "nodes", "parameters", "producer")]
+    for graph in graphs:
+        counts = (graph.opset, graph.nodes, graph.parameters)
+        rows.append((graph.name, *("?" if n is None else f"{n:,}" for n in counts), graph.producer))
+    if any(graph.opset is None for graph in graphs):
+        rows.append(("?", "install onnx to count it: pip install onnx", "", "", ""))
+    return rows
+
+
+def _tensors(graphs: Sequence[GraphReport]) -> Rows:
+    first = {graph.name.partition(".")[0]: graph for graph in reversed(graphs)}
+    return [
+        (stem, ", ".join(graph.inputs), f"-> {', '.join(graph.outputs)}") for stem, graph in reversed(first.items())
+    ]
+
+
+def _gates(gates: Sequence[GateReport]) -> Rows:
+    rows: Rows = [("", "gate", "as fast as fp32", "macro AUC", "labels", "confident half", "false alarms", "")]
+    for gate in gates:
+        times, passed = gate.speedup, "passed" if gate.passed else "not passed"
+        fast = f"{times.median:.2f} x ({times.low:.2f} to {times.high:.2f})"
+        rows.append((f"{gate.precision} on {gate.backend}", passed, fast, *_figures(gate.figures), _use(gate)))
+    return rows
+
+
+def _figures(found: Comparison | None) -> tuple[str, str, str, str]:
+    if found is None:
+        return "", "", "", ""
+    agreements = f"{found.agreement:.1%}", f"{found.agreement_confident:.1%}"
+    return f"{-found.macro_auc_drop:+.4f}", *agreements, f"{found.false_alarms} of {found.real_faces}"
+
+
+def _use(gate: GateReport) -> str:
+    if not gate.passed:
+        return "refused there"
+    return "" if gate.auto else "may be slower, so auto passes over it; name it to use it"
+
+
+def _decisions(decisions: Mapping[str, Mapping[str, Any]]) -> Rows:
+    """A column a precision."""
+    columns = {precision: {row[0]: row[1] for row in _flat(fields)} for precision, fields in decisions.items()}
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    return [("", *columns), *((name, *(column.get(name, "") for column in columns.values())) for name in names)]
+
+
+def _provenance(told: Mapping[str, Any]) -> Rows:
+    rest = dict(told)
+    variants, counts, metrics = (rest.pop(name, None) for name in ("variants", "data_counts", "metrics"))
+    rows: Rows = []
+    if isinstance(counts, Mapping):
+        rows.append(("images", ", ".join(f"{split} {_total(by_class)}" for split, by_class in counts.items())))
+    if isinstance(metrics, Mapping):
+        kept = {k: v for k, v in metrics.items() if v is not None and k not in _METRICS_LONG}
+        rows += _flat(kept, "metrics.")
+    rows += _flat(rest)
+    for precision, variant in variants.items() if isinstance(variants, Mapping) else ():
+        if isinstance(variant, Mapping):
+            rows += _flat({k: v for k, v in variant.items() if k not in _VARIANT_LONG}, f"{precision}.")
+    return rows
+
+
+def _total(by_class: object) -> str:
+    counts = by_class.values() if isinstance(by_class, Mapping) else ()
+    return f"{sum(n for n in counts if isinstance(n, int)):,} of {len(counts)} classes"
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> Rows:
+    """Nested objects as rows with dotted names."""
+    rows: Rows = []
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", _text(value)))
+    return rows
+
+
+def _text(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
