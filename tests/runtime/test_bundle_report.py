@@ -69,9 +69,8 @@ def test_gates_of_every_precision_and_backend_are_told(tiny, tmp_path):
     assert inspect_bundle(path).gates == (
         GateReport("int8", "onnxruntime", True, Speedup(2.5, 2.5, 2.5, 0), True, None),
         GateReport("int8", "openvino", False, Speedup(3.0, 3.0, 3.0, 0), False, None),
-        GateReport(
-            "int8", "torch", True, Speedup(0.5, 0.5, 0.5, 0), False
-        ),  # it may be named; auto does not take what is slower
+        # it may be named; auto does not take what is slower
+        GateReport("int8", "torch", True, Speedup(0.5, 0.5, 0.5, 0), False, None),
     )
 
 
