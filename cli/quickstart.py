@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -53,9 +54,8 @@ def quickstart(
     print(_text(result))
     report = write_report(out, result)
     print(f"\nreport: {report}  ({time.perf_counter() - begin:.0f} s in all)")
-    print(
-        f"next:   leakrt check {out / 'bundle'} YOUR_IMAGE.jpg   |   leakrt train YOUR_DATA --vae sd:{out / 'vae'} ..."
-    )
+    bundle, vae = (shlex.quote(str(out / name)) for name in ("bundle", "vae"))
+    print(f"next:   leakrt check {bundle} YOUR_IMAGE.jpg   |   leakrt train YOUR_DATA --vae sd:{vae} ...")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from dataclasses import asdict
@@ -136,9 +137,8 @@ def _note(text: str) -> None:
 def _summary(run: Run) -> str:
     counts = {split: sum(classes.values()) for split, classes in run.info.counts.items()}
     images = ", ".join(f"{count} {split}" for split, count in counts.items())
-    return (
-        f"{run.path}: {len(run.spec.class_names)} classes, {images} images. Next: leakrt export {run.path} --out BUNDLE"
-    )
+    command = f"leakrt export {shlex.quote(str(run.path))} --out BUNDLE"
+    return f"{run.path}: {len(run.spec.class_names)} classes, {images} images. Next: {command}"
 
 
 def _result(run: Run, seconds: float) -> dict[str, Any]:

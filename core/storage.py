@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,7 +90,7 @@ def open_storage(path: Path) -> Storage:
         return FolderStorage(path)
     if path.is_file():
         return ZipStorage(path)
-    raise BundleError(f"no bundle at {path}; make one with: leakrt export RUN --out {path}")
+    raise BundleError(f"no bundle at {path}; make one with: leakrt export RUN --out {shlex.quote(str(path))}")
 
 
 def write_files(path: Path, files: Mapping[str, bytes]) -> None:

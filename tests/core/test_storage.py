@@ -48,6 +48,8 @@ def test_equal_files_give_equal_zips(tmp_path):
 def test_nothing_at_the_path_says_how_to_make_a_bundle(tmp_path):
     with pytest.raises(BundleError, match=r"^no bundle at .*none; make one with: leakrt export RUN --out .*none$"):
         open_storage(tmp_path / "none")
+    with pytest.raises(BundleError, match=r"--out '.*my bundle'$"):
+        open_storage(tmp_path / "my bundle")
 
 
 def test_a_file_that_is_no_zip_is_refused(tmp_path):
