@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from .interrupts import raise_swallowed
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
@@ -28,7 +30,9 @@ class ConsoleProgress:
         self._display: _Bar | _Lines = _Bar(unit) if self._stream.isatty() else _Lines(unit, self._stream)
 
     def __call__(self, task: str, done: int, total: int) -> None:
-        """Show that `done` of `total` (0: not known) of `task` are done."""
+        """Show that `done` of `total` (0: not known) of `task` are done. Raises KeyboardInterrupt for a Ctrl-C that a
+        library swallowed."""
+        raise_swallowed()
         self._display.update(printable(task), done, total)
 
     def __enter__(self) -> ConsoleProgress:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .console import printable
+from .interrupts import remembered
 
 USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
 _PRINTERS = ("click", "rich", "typer")  # what prints for the CLI
@@ -24,7 +25,8 @@ def guarded(work: Callable[[], int]) -> int:
     from ..core.errors import LeakRTError, UsageError
 
     try:
-        return work()
+        with remembered():
+            return work()
     except LeakRTError as error:
         return _fail(f"error: {error}", USAGE if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
