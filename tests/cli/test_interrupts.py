@@ -2,50 +2,68 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import subprocess
+import sys
 import threading
-import time
+from contextlib import suppress
 
 import pytest
 
-from leakrt.cli.console import ConsoleProgress
-from leakrt.cli.guard import INTERRUPTED, guarded
 from leakrt.cli.interrupts import raise_swallowed, remembered
+
+_TRAINING = """
+import os, signal, sys, time
+from leakrt.cli.console import ConsoleProgress
+from leakrt.cli.guard import guarded
+
+def work():
+    with ConsoleProgress() as progress:
+        for step in range(3):
+            progress("training", step, 3)
+            print(step, flush=True)
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)  # ended by the interrupt
+            except BaseException:
+                pass
+    return 0
+
+sys.exit(guarded(work))
+"""
+
+
+@pytest.fixture
+def handler():
+    """Python's own handler of Ctrl-C, whatever runs the tests has set."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
 
 
 def swallowed() -> None:
     """Ctrl-C, while code runs that catches whatever comes."""
-    try:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(5)  # ended by the interrupt
-    except BaseException:
-        pass
+    with suppress(KeyboardInterrupt):
+        signal.getsignal(signal.SIGINT)(signal.SIGINT, None)
 
 
-def test_the_next_step_of_progress_ends_what_a_swallowed_ctrl_c_did_not(capsys):
-    steps = []
+def test_the_next_step_of_progress_ends_what_a_swallowed_ctrl_c_did_not():
+    def heard() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a child of who ignores it ignores it too
 
-    def work() -> int:
-        with ConsoleProgress() as progress:
-            for step in range(3):
-                progress("training", step, 3)
-                steps.append(step)
-                swallowed()
-        return 0
-
-    assert guarded(work) == INTERRUPTED
-    assert steps == [0]
-    assert capsys.readouterr().err.splitlines()[-1] == "leakrt: interrupted"
+    done = subprocess.run([sys.executable, "-c", _TRAINING], preexec_fn=heard, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "0\n")
+    assert done.stderr.splitlines()[-1] == "leakrt: interrupted"
 
 
-def test_what_came_is_forgotten_with_the_command():
-    assert guarded(lambda: swallowed() or 0) == 0
+def test_what_came_is_forgotten_with_the_command(handler):
+    with remembered():
+        swallowed()
     raise_swallowed()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_another_thread_is_not_interrupted():
+def test_another_thread_is_not_interrupted(handler):
     found: list[BaseException] = []
 
     def step() -> None:
@@ -64,11 +82,8 @@ def test_another_thread_is_not_interrupted():
             raise_swallowed()
 
 
-@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda number, frame: None])
-def test_a_handler_of_who_called_is_kept(handler):
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        with remembered():
-            assert signal.getsignal(signal.SIGINT) is handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+@pytest.mark.parametrize("other", [signal.SIG_IGN, lambda number, frame: None])
+def test_a_handler_of_who_called_is_kept(handler, other):
+    signal.signal(signal.SIGINT, other)
+    with remembered():
+        assert signal.getsignal(signal.SIGINT) is other
