@@ -47,8 +47,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("leakbench-recipes"))
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/recipes.json"))
     args = parser.parse_args()
-    seeds = [int(seed) for seed in args.seeds.split(",")]
-    found = {name: [_best(args, name, seed) for seed in seeds] for name in args.recipes.split(",")}
+    names, seeds = args.recipes.split(","), [int(seed) for seed in args.seeds.split(",")]
+    for name in names:
+        if name not in RECIPES:
+            parser.error(f"no recipe {name!r}; choose from: {', '.join(RECIPES)}")
+    found = {name: [_best(args, name, seed) for seed in seeds] for name in names}
     print(table([("recipe", "macro AUC", "balanced accuracy", "loss", "loss in training"), *map(_row, found.items())]))
     args.json.parent.mkdir(parents=True, exist_ok=True)
     figures = {name: [asdict(row) for row in rows] for name, rows in found.items()}

@@ -1,0 +1,74 @@
+"""What people are told of a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from leakrt.cli.bundle_text import bundle_sections
+from leakrt.core.gates import Speedup
+from leakrt.runtime.bundle_report import GateReport, GraphReport, inspect_bundle
+
+
+@pytest.fixture
+def report(tiny):
+    return inspect_bundle(tiny)
+
+
+def rows(report, heading: str) -> list[tuple[str, ...]]:
+    return next(found for title, found in bundle_sections(report) if title.startswith(heading))
+
+
+def test_each_graph_has_a_row_and_the_tensors_of_a_stem_stand_once(report):
+    vae = GraphReport("vae_encoder.int8.onnx", "maker", ("image [B]",), ("latent [B]",), 17, 1200, 34567)
+    report = replace(report, graphs=(vae, replace(vae, name="vae_encoder.fp32.onnx", opset=None, nodes=None)))
+    header, first, second, hint = rows(report, "graphs")
+    assert header[1:] == ("opset", "nodes", "parameters", "producer")
+    assert first == ("vae_encoder.int8.onnx", "17", "1,200", "34,567", "maker")
+    assert second[1:4] == ("?", "?", "34,567")
+    assert "pip install onnx" in hint[1]
+    assert rows(report, "tensors") == [("vae_encoder", "image [B]", "-> latent [B]")]
+
+
+def test_precisions_stand_side_by_side_with_a_gap_where_one_lacks_a_field(report):
+    report = replace(
+        report, decisions={"fp32": {"temperature": 1.5, "tolerance": {"x": 2}}, "int8": {"temperature": 2}}
+    )
+    assert rows(report, "decision") == [
+        ("", "fp32", "int8"),
+        ("temperature", "1.5", "2"),
+        ("tolerance.x", "2", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("passed", "auto", "told"),
+    [(True, True, ""), (True, False, "auto passes over it"), (False, False, "refused there")],
+)
+def test_a_gate_says_what_may_be_used(report, passed, auto, told):
+    gate = GateReport("int8", "openvino", passed, Speedup(2.0, 1.9, 2.1, 9), auto, None)
+    _, row = rows(replace(report, gates=(gate,)), "gates")
+    assert row[:3] == ("int8 on openvino", "passed" if passed else "not passed", "2.00 x (1.90 to 2.10)")
+    assert told in row[-1]
+    assert bool(told) == bool(row[-1])
+
+
+def test_what_fills_screens_is_left_to_json(report):
+    told = {
+        "data_counts": {"train": {"real": 1500, "blocky": 10}},
+        "metrics": {"macro_auc": 0.97, "open_auroc": None, "confusion": [[1, 2]]},
+        "variants": {"int8": {"method": "mse", "sensitivity": {"/conv": 0.1}, "gate": {"x": {"passed": True}}}},
+    }
+    assert rows(replace(report, provenance=told), "provenance") == [
+        ("images", "train 1,510 of 2 classes"),
+        ("metrics.macro_auc", "0.97"),
+        ("int8.method", "mse"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "told", [{"variants": 3}, {"data_counts": [1]}, {"metrics": "x"}, {"data_counts": {"train": 5}}]
+)
+def test_a_manifest_of_another_shape_is_no_reason_to_stop(report, told):
+    assert bundle_sections(replace(report, provenance=told))
