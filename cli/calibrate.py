@@ -41,8 +41,6 @@ _Replace = Annotated[bool, typer.Option("--replace", help="Calibrate an int8 var
 _Plot = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A PNG of the layers, what int8 does to each and what it saves.")
 ]
-_Threads = Threads
-_Json = Json
 
 
 def calibrate(
@@ -59,8 +57,8 @@ def calibrate(
     weight_bits: _WeightBits = 7,
     replace: _Replace = False,
     plot: _Plot = None,
-    threads: _Threads = 0,
-    json: _Json = False,
+    threads: Threads = 0,
+    json: Json = False,
 ) -> int:
     """Add an int8 variant to a bundle, if its verdicts hold on validation images; else the bundle stays as it was."""
     from ..core.errors import require
