@@ -74,7 +74,7 @@ def collect_histograms(
     if done >= source.count:
         return histograms
     make_folder(cache)
-    with held(cache / f"{source.key}.lock", "train", progress, "wait for another process that collects these ranges"):
+    with held(cache / f"{source.key}.lock", progress, "wait for another process that collects these ranges"):
         recover(path)
         return _count(source, path, threads, progress)
 

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from .files import cache_folder, make_folder, recover, sha256_bytes
+from .errors import StorageError
+from .files import recover
 from .locks import held
 from .progress import Progress
+from .storage import open_storage
 
 
 @contextmanager
 def changing(path: Path, progress: Progress) -> Iterator[None]:
-    """Be alone with the bundle at `path`, to be opened or replaced after this. Waits while another process of this user
-    changes it, and puts right what one left that was killed as it wrote. Raises StorageError.
+    """Be alone with the bundle at `path`, to be opened or replaced after this. Waits while another process changes it,
+    and puts right what one left that was killed as it wrote.
+
+    The lock file `.NAME.lock` stands beside the bundle: a bundle is replaced by a renaming there, so who may change it
+    may write there, of whichever user and on whichever host that shares the folder. Raises StorageError where nothing
+    can be written beside the bundle, and then BundleError where there is none.
     """
     path = path.resolve()
-    folder = cache_folder() / "locks"
-    make_folder(folder)
-    lock = folder / f"{sha256_bytes(bytes(path))[:32]}.lock"
-    with held(lock, "train", progress, f"wait for another process that changes {path.name}"):
+    with ExitStack() as stack:
+        try:
+            lock = path.with_name(f".{path.name}.lock")
+            stack.enter_context(held(lock, progress, f"wait for another process that changes {path.name}"))
+        except StorageError:
+            open_storage(path)
+            raise
         recover(path)
         yield

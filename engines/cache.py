@@ -4,7 +4,7 @@
     engines/DIGEST/GRAPH.PRECISION.engine  the engine, as TensorRT wrote it
     engines/DIGEST/GRAPH.PRECISION.json    its EngineRecord; its modification time is the last use
     engines/timing/NAME                    timing caches, one a library and device
-    engines/locks/                         empty files that processes lock
+    engines/locks/                         one empty file for each engine that is built or removed right now
 
 An engine is written, then its JSON, then the index: whatever a kill leaves behind is not in the index, so it is never
 loaded, and the next build of that engine replaces it.

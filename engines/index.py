@@ -12,16 +12,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
-from ..core.errors import EngineError, require
+from ..core.errors import EngineError
 from ..core.files import atomic_write_owned, read_bounded, storage_error
-from ..core.locks import held
+from ..core.locks import FileLock, held, take
 from ..core.progress import Progress, silent
 from .key import ENGINE_FILE, read_fields
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 INDEX = "index.json"
 _FORMAT = 1
@@ -96,7 +92,7 @@ def make_folder(root: Path, name: str = "") -> Path:
 def index_lock(root: Path) -> Iterator[None]:
     """Hold the index alone, for the moment a change takes; leftovers of a writer that was killed go first."""
     make_folder(root)
-    with held(root / "index.lock", "rtx", silent, ""):
+    with held(root / "index.lock", silent, ""):
         for part in root.glob(f".{INDEX}.*.part"):
             part.unlink(missing_ok=True)
         yield
@@ -106,20 +102,13 @@ def index_lock(root: Path) -> Iterator[None]:
 def engine_lock(root: Path, digest: str, progress: Progress, waiting: str) -> Iterator[None]:
     """Hold one engine's folder alone while it is built or removed. The system drops the lock of a killed process."""
     folder = make_folder(root, "locks")
-    with held(folder / f"{digest}.lock", "rtx", progress, waiting):
+    with held(folder / f"{digest}.lock", progress, waiting):
         yield
 
 
-def try_engine_lock(root: Path, digest: str) -> BaseFileLock | None:
-    """The lock, held, or None while another process builds that engine. The caller releases it."""
-    filelock = require("filelock", "rtx")
-    folder = make_folder(root, "locks")
-    lock: BaseFileLock = filelock.FileLock(str(folder / f"{digest}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        return None
-    return lock
+def try_engine_lock(root: Path, digest: str) -> FileLock | None:
+    """The lock, held, or None while another process builds that engine. The caller releases it. Raises StorageError."""
+    return take(make_folder(root, "locks") / f"{digest}.lock")
 
 
 def _entry(digest: str, value: object) -> Entry:

@@ -16,6 +16,7 @@ from ..core.bounds import Bounds, observe
 from ..core.bundle import Golden, density_name, graph_name, write_bundle
 from ..core.changing import changing
 from ..core.errors import DataError, ImageError, StorageError
+from ..core.files import make_folder
 from ..core.graphs import leak_encoder_graph, vae_encoder_graph
 from ..core.images import read_image
 from ..core.judging import Judge
@@ -87,6 +88,7 @@ def export_run(
     files |= weights_file(files)
     if exemplars:
         files["exemplars.npz"] = _exemplars(fitted, progress)
+    make_folder(out.resolve().parent)
     with changing(out, progress):
         write_bundle(out, run.spec, files, provenance(run, parity, validation))
     return Exported(out, parity, validation, fitted.judge)

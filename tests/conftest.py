@@ -123,7 +123,6 @@ def gpus(monkeypatch, tmp_path):
     A test must leave nothing on them.
     """
     pytest.importorskip("onnx", reason="the stand-in for TensorRT needs onnx")
-    pytest.importorskip("filelock", reason="the engine cache needs filelock (extra tensorrt)")
     from host_chain import VERSION, HostGpus
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -86,7 +86,7 @@ def shared_variants() -> Path:
 
 def require_rtx() -> None:
     """Skip where TensorRT-RTX, which builds on any CPU, or what it needs is not installed."""
-    for name in ("onnx", "filelock", "tensorrt_rtx"):
+    for name in ("onnx", "tensorrt_rtx"):
         pytest.importorskip(name, reason=f"building needs {name} (extra rtx)")
 
 

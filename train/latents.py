@@ -159,7 +159,7 @@ class LatentCache:
         """
         if not self.missing(wanted):
             return
-        with held(self._folder / "lock", "train", progress, _WAITING):
+        with held(self._folder / "lock", progress, _WAITING):
             self.refresh()
             missing = self.missing(wanted)
             total, done = sum(len(image.views) for image in missing), 0

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ..core.errors import CheckpointError, UsageError
 from ..core.files import recover, storage_error
+from ..core.locks import FileLock, take
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
 from ..core.versions import installed_versions
@@ -110,16 +109,15 @@ def _prepared_folder(request: TrainRequest, info: RunInfo) -> Iterator[None]:
 
 
 def _locked(out: Path) -> FileLock:
-    lock = FileLock(out / LOCK_FILE)
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not (out / RUN_FILE).exists() and any(not _may_be_ours(path.name) for path in out.iterdir()):
             raise CheckpointError(f"{out} is not empty and holds no training run; choose another folder for --out")
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise CheckpointError(f"another process trains in {out}; wait for it, or choose another --out") from error
-    except (OSError, NotImplementedError) as error:
-        raise storage_error(out, error if isinstance(error, OSError) else OSError(str(error))) from error
+    except OSError as error:
+        raise storage_error(out, error) from error
+    lock = take(out / LOCK_FILE)
+    if lock is None:
+        raise CheckpointError(f"another process trains in {out}; wait for it, or choose another --out")
     return lock
 
 

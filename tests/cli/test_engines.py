@@ -10,8 +10,6 @@ from engine_records import KEY, record_of
 
 from leakrt.engines.cache import EngineCache
 
-pytest.importorskip("filelock", reason="the engine cache needs filelock (extra rtx)")
-
 ANYWHERE = replace(KEY, flavour="tensorrt-rtx", version="1.0", device=replace(KEY.device, name="", capability="",
                    multiprocessors=0, driver=""), targets=("8.6", "12.0"))  # fmt: skip
 

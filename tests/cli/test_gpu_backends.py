@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 pytest.importorskip("onnx", reason="the stand-in for TensorRT needs onnx")
-pytest.importorskip("filelock", reason="the engine cache needs filelock (extra tensorrt)")
 from engine_records import GPU
 from host_chain import VERSION
 

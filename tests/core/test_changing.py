@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-pytest.importorskip("filelock")
-
 from leakrt.core.changing import changing
-from leakrt.core.errors import StorageError
+from leakrt.core.errors import BundleError, StorageError
 from leakrt.core.progress import silent
 
 # Reads all of a folder, and writes all of it a little later: done side by side, one of two loses what it added.
@@ -40,11 +38,15 @@ def bundle(tmp_path):
     return path
 
 
-def test_two_processes_lose_nothing_of_one_another(bundle, tmp_path):
+def test_two_processes_of_two_users_lose_nothing_of_one_another(bundle, tmp_path):
     (tmp_path / "link").symlink_to(bundle)
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", _ADD, str(path), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _ADD, str(path), name],
+            env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / name)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for path, name in ((bundle, "int8"), (tmp_path / "link", "fp16"))
     ]
@@ -54,6 +56,7 @@ def test_two_processes_lose_nothing_of_one_another(bundle, tmp_path):
         child.communicate("\n", timeout=60)
         assert child.returncode == 0
     assert sorted(json.loads((bundle / "manifest.json").read_text())) == ["fp16", "int8"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a bundle", "link"]
 
 
 def test_what_a_killed_writer_left_is_put_right(bundle):
@@ -66,8 +69,38 @@ def test_what_a_killed_writer_left_is_put_right(bundle):
     assert [path.name for path in bundle.parent.glob(".*")] == [".another bundle.x1.part"]
 
 
-def test_a_cache_that_can_not_be_written_is_one_line(bundle, monkeypatch, tmp_path):
+def test_the_live_writer_of_another_user_keeps_what_it_writes(bundle, monkeypatch, tmp_path):
+    from threading import Thread
+
+    half, order = bundle.parent / ".a bundle.x1.part", []
+    with changing(bundle, silent):
+        half.mkdir()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "of another user"))
+
+        def second():
+            with changing(bundle, lambda *step: order.append("waits")):
+                order.append("changes")
+
+        thread = Thread(target=second)
+        thread.start()
+        thread.join(1.5)
+        assert half.is_dir()
+        order.append("done")
+    thread.join(60)
+    assert order == ["waits", "done", "changes"]
+
+
+def test_a_folder_that_can_not_be_written_is_told_before_the_work_begins(bundle, monkeypatch):
+    (bundle.parent / ".a bundle.lock").mkdir()
+    with pytest.raises(StorageError, match=r"^can't write .*\.a bundle\.lock: "), changing(bundle, silent):
+        pytest.fail("the work began")
+
+
+@pytest.mark.parametrize("path", ["missing", "missing/bundle", "file/bundle"])
+def test_no_bundle_is_told_as_such_and_no_folder_is_made(tmp_path, path):
+    from leakrt.core.storage import open_storage
+
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(StorageError, match=r"^can't write .*locks: "), changing(Path(bundle), silent):
-        pass
+    with pytest.raises(BundleError, match=r"^no bundle at "), changing(tmp_path / path, silent):
+        open_storage(tmp_path / path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

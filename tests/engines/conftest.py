@@ -19,7 +19,6 @@ def own_folders(tmp_path, monkeypatch):
 @pytest.fixture
 def cache(tmp_path):
     """An empty engine cache."""
-    pytest.importorskip("filelock", reason="the engine cache needs filelock (extra rtx)")
     from leakrt.engines.cache import EngineCache
 
     return EngineCache(tmp_path / "cache" / "leakrt" / "engines", 8 << 30)

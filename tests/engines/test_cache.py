@@ -14,8 +14,6 @@ from leakrt.core.progress import silent
 from leakrt.engines.key import EngineKey
 from leakrt.engines.record import EngineRecord
 
-pytest.importorskip("filelock", reason="the engine cache needs filelock (extra rtx)")
-
 
 def store(cache, data: bytes, key: EngineKey = KEY, used: float = 0.0) -> EngineRecord:
     from leakrt.engines.index import engine_lock

@@ -10,7 +10,6 @@ import pytest
 from leakrt.core.errors import EngineError, StorageError
 from leakrt.core.progress import silent
 
-pytest.importorskip("filelock", reason="the engine cache needs filelock (extra rtx)")
 pytest.importorskip("cryptography", reason="signatures need cryptography (extra rtx)")
 NOBODY = frozenset[str]()
 

@@ -87,7 +87,6 @@ def test_an_index_that_others_can_write_is_not_trusted(root, name):
 @pytest.mark.parametrize("mask", [0o002, 0o000, 0o077])
 def test_what_is_made_here_is_trusted_whatever_the_umask(tmp_path, mask):
     """Many systems give each user a group and the umask 002."""
-    pytest.importorskip("filelock", reason="the engine cache needs filelock (extra rtx)")
     from leakrt.engines.index import engine_lock, index_lock
 
     root, before = tmp_path / "leakrt" / "engines", os.umask(mask)
@@ -101,7 +100,6 @@ def test_what_is_made_here_is_trusted_whatever_the_umask(tmp_path, mask):
 
 
 def test_the_lock_of_a_process_that_was_killed_is_free_again(root):
-    pytest.importorskip("filelock", reason="the engine cache needs filelock (extra rtx)")
     from leakrt.engines.index import engine_lock, try_engine_lock
 
     code = (
@@ -121,7 +119,6 @@ def test_the_lock_of_a_process_that_was_killed_is_free_again(root):
 
 
 def test_what_a_killed_writer_left_of_the_index_is_swept_up(root):
-    pytest.importorskip("filelock", reason="the engine cache needs filelock (extra rtx)")
     from leakrt.engines.index import index_lock
 
     (root / f".{INDEX}.7.part").write_text("half")

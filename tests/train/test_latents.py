@@ -17,6 +17,7 @@ from runs import SPEC, write_images
 from small_disk import needs_own_mounts, run_on_small_disk
 
 from leakrt.core.errors import DataError, ImageError, ModelError, StorageError
+from leakrt.core.locks import take
 from leakrt.train.data import hash_image
 from leakrt.train.latents import LatentCache, LatentTable, Wanted, apply_view
 from leakrt.train.vae import open_vae
@@ -250,10 +251,8 @@ def test_a_cache_whose_filler_was_killed_is_free_again(tmp_path, vae, wanted):
 def test_the_one_who_waits_is_told_and_finds_the_work_done(tmp_path, vae, wanted):
     from threading import Thread
 
-    from filelock import FileLock
-
     cache, said = open_cache(tmp_path, vae), []
-    lock = FileLock(folder(tmp_path, vae) / "lock", thread_local=False)
+    lock = take(folder(tmp_path, vae) / "lock")
 
     def fill_then_let_go() -> None:
         other = open_cache(tmp_path, vae)
@@ -262,7 +261,6 @@ def test_the_one_who_waits_is_told_and_finds_the_work_done(tmp_path, vae, wanted
         other._append([((w.digest, v), np.zeros(SPEC.latent_shape, np.float32)) for w in wanted for v in w.views])
         lock.release()
 
-    lock.acquire()
     thread = Thread(target=fill_then_let_go)
     thread.start()
     cache.fill(vae, wanted, 1, lambda *call: said.append(call))

@@ -13,6 +13,8 @@ from processes import run_in_child, train_killed
 from runs import train_run, write_images
 
 from leakrt.core.errors import CheckpointError, DataError, StorageError, UsageError
+from leakrt.core.locks import held
+from leakrt.core.progress import silent
 from leakrt.train.run import Run
 from leakrt.train.session import LOCK_FILE
 
@@ -75,11 +77,9 @@ def test_a_session_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path, d
 
 
 def test_a_run_that_another_process_trains_is_refused_in_one_line_and_left_as_it_is(tmp_path, data):
-    from filelock import FileLock
-
     run = train_run(tmp_path, data, **RECIPE)
     before = lasting(run)
-    with FileLock(run / LOCK_FILE), pytest.raises(CheckpointError, match="another process trains in") as error:
+    with held(run / LOCK_FILE, silent, ""), pytest.raises(CheckpointError, match="another process trains in") as error:
         train_run(tmp_path, data, **RECIPE)
     assert "\n" not in str(error.value)
     assert lasting(run) == before

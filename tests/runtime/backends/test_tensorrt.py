@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("onnx", reason="graphs and the stand-in for TensorRT need onnx")
-pytest.importorskip("filelock", reason="the engine cache needs filelock (extra tensorrt)")
 from bundles import leak_encoder
 from engine_records import GPU
 from guarded import BRIGHT, SPEC, frames, guarded_bundle

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnx", reason="the stand-in for TensorRT-RTX needs onnx")
-pytest.importorskip("filelock", reason="the engine cache needs filelock (extra rtx)")
 from engine_records import GPU
 from host_chain import HostGpus
 from recording_tensorrt import VERSIONS

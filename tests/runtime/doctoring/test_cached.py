@@ -7,8 +7,6 @@ from types import SimpleNamespace
 import pytest
 from engine_records import KEY, record_of
 
-pytest.importorskip("filelock", reason="the engine cache needs filelock (extra rtx)")
-
 from leakrt.engines.cache import EngineCache
 from leakrt.runtime.doctoring.cached import look_at_cache
 
