@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from .console import printable
-from .interrupts import remembered
+from .interrupts import raise_swallowed, remembered
 
 USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
 _PRINTERS = ("click", "rich", "typer")  # what prints for the CLI
@@ -26,7 +30,7 @@ def guarded(work: Callable[[], int]) -> int:
 
     try:
         with remembered():
-            return work()
+            return _heard(work)
     except LeakRTError as error:
         return _fail(f"error: {error}", USAGE if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
@@ -40,6 +44,33 @@ def guarded(work: Callable[[], int]) -> int:
         where = _where_full(error)
         _drop_output()
         return _fail(f"error: no space left{where}; free some space and run the command again", 1)
+
+
+def _heard(work: Callable[[], int]) -> int:
+    """`work`; an error that a library made of a Ctrl-C, such as a failed import, is that Ctrl-C."""
+    from ..core.errors import LeakRTError
+
+    try:
+        return work()
+    except LeakRTError:
+        raise_swallowed()
+        raise
+
+
+def leave(code: int) -> NoReturn:
+    """Exit with a code of `guarded`.
+
+    After Ctrl-C a library may be at work still, in a thread that nothing can stop. Python's own end would take the
+    interpreter from under it, and the library would end the process with a message and a core dump instead.
+    """
+    if code == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it was heard
+    if code == INTERRUPTED and any(thread.daemon for thread in threading.enumerate()):
+        with suppress(OSError):
+            sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _fail(message: str, code: int) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from .guard import guarded
+from .guard import guarded, leave
 
 
 def run() -> None:
     """The entry point of the console script."""
-    sys.exit(guarded(_main))
+    leave(guarded(_main))
 
 
 def _main() -> int:

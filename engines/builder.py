@@ -20,6 +20,7 @@ from .network import NetworkLayer, add_profiles, describe_layers, parse_network
 _MAX_BATCH = 4096
 _MAX_PROFILES = 16
 _POLL = 0.1  # seconds
+_STOP = 60.0  # seconds that a builder has to come to its next step, and stop there
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class BuiltEngine:
 class _Result:
     built: list[BuiltEngine] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
+    done: threading.Event = field(default_factory=threading.Event)
 
 
 def build_engine(flavour: Flavour, job: BuildJob, needs_gpu: bool, progress: Progress) -> BuiltEngine:
@@ -96,16 +98,18 @@ def build_engine(flavour: Flavour, job: BuildJob, needs_gpu: bool, progress: Pro
                 result.built.append(_build(flavour, job, monitor))
         except BaseException as error:
             result.errors.append(error)
+        finally:
+            result.done.set()
 
-    thread = threading.Thread(target=work, name=f"build {job.name}", daemon=True)
-    thread.start()
+    # Waited for by an event: up to Python 3.12 a join that Ctrl-C interrupts takes a running thread for an ended one.
+    threading.Thread(target=work, name=f"build {job.name}", daemon=True).start()
     try:
-        while thread.is_alive():
+        while not result.done.is_set():
             progress(f"build {job.name}", int(monitor.share * 100), 100)
-            thread.join(_POLL)
+            result.done.wait(_POLL)
     except KeyboardInterrupt:
         monitor.cancelled = True
-        thread.join(60.0)  # a builder without progress can't be stopped; its thread ends with the process
+        result.done.wait(_STOP if monitor.asked else 0.0)  # what never asks can't be stopped
         raise
     for error in result.errors:
         raise error

@@ -101,15 +101,18 @@ class Monitor:
 
     def __init__(self) -> None:
         self.cancelled = False
+        self.asked = False  # whether the builder ever told a phase, and so asks
         self._phases: dict[str, tuple[int, int]] = {}  # open phases, outermost first: steps done, steps
         self._share = 0.0
 
     def start(self, phase: str, steps: int) -> None:
         """A phase opens, inside those that are open."""
+        self.asked = True
         self._phases[phase] = (0, max(steps, 1))
 
     def step(self, phase: str, index: int) -> bool:
         """One step of a phase is done. False asks the builder to stop."""
+        self.asked = True
         if phase in self._phases:
             self._phases[phase] = (index + 1, self._phases[phase][1])
         return not self.cancelled

@@ -87,3 +87,26 @@ def test_a_handler_of_who_called_is_kept(handler, other):
     signal.signal(signal.SIGINT, other)
     with remembered():
         assert signal.getsignal(signal.SIGINT) is other
+
+
+_IMPORTING = """
+import os, signal, sys
+from leakrt.cli.guard import guarded
+from leakrt.core.errors import MissingExtraError
+
+def work():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt as error:
+        raise MissingExtraError("tensorrt_rtx does not import (initialization failed)") from error
+
+sys.exit(guarded(lambda: guarded(work)))
+"""
+
+
+def test_an_error_that_a_library_made_of_ctrl_c_is_told_as_ctrl_c():
+    def heard() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    done = subprocess.run([sys.executable, "-c", _IMPORTING], preexec_fn=heard, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "leakrt: interrupted\n")

@@ -79,6 +79,20 @@ def test_ctrl_c_ends_the_build_and_not_the_wait_for_it():
     assert time.monotonic() - begin < 5
 
 
+def test_ctrl_c_does_not_wait_for_a_builder_that_never_asks():
+    class Deaf(TensorRT10):
+        def watch(self, config, monitor):
+            time.sleep(3)
+
+    def progress(task, done, total):
+        raise KeyboardInterrupt
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(Deaf(RecordingTensorRT(NEW), NEW), JOB, False, progress)
+    assert time.monotonic() - begin < 2
+
+
 def test_a_builder_that_gives_nothing_is_explained_from_what_it_said():
     trt = RecordingTensorRT(NEW, fails="Error Code 2: OutOfMemory (Requested size was 2147483648 bytes.)")
     words = "vae_encoder: TensorRT 10.13.3.9 did not build it: out of GPU memory: 2048 MiB were wanted; use a smaller"
