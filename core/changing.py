@@ -1,15 +1,15 @@
-"""One change of a bundle at a time: who adds a variant or a gate reads all of it, and writes it minutes later."""
+"""One change at a time: who adds a variant to a bundle reads all of it, and writes it minutes later."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from .errors import StorageError
 from .files import recover
 from .locks import held
-from .progress import Progress
+from .progress import Progress, silent
 from .storage import open_storage
 
 
@@ -31,4 +31,21 @@ def changing(path: Path, progress: Progress) -> Iterator[None]:
             open_storage(path)
             raise
         recover(path)
+        yield
+
+
+@contextmanager
+def rewriting(folder: Path, lock: str, names: Iterable[str]) -> Iterator[None]:
+    """Write the files `names` of a folder in this moment, after removing what killed writers left of them.
+
+    Every writer of them holds the file `lock` there so long. Where the file system keeps no locks nothing is removed: a
+    dead writer's temporary file can't be told from a live one's.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(folder / lock, silent, ""))
+        except StorageError:
+            names = ()
+        for name in names:
+            recover(folder / name)
         yield

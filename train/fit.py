@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..core.changing import rewriting
 from ..core.decision import Decision
 from ..core.errors import BundleError, CheckpointError
 from ..core.files import atomic_write, sha256_bytes, sha256_file
@@ -29,6 +29,7 @@ from .thresholds import FALSE_ALARM_RATE, ValidationOutputs, fit_decision
 from .trainer import BEST
 
 DECISION, DENSITY = "decision.json", "density.safetensors"
+_LOCK = ".fit.lock"  # who trains holds another for hours
 
 
 @dataclass(frozen=True)
@@ -104,5 +105,6 @@ def _write(run: Run, judge: Judge) -> None:
     density = judge.support.to_bytes()
     hashes = {"weights": sha256_file(run.path / BEST), "density": sha256_bytes(density)}
     block: dict[str, Any] = {**judge.decision.to_json(), **hashes}
-    atomic_write(run.path / DENSITY, density)
-    atomic_write(Path(run.path / DECISION), json.dumps(block, indent=2).encode())
+    with rewriting(run.path, _LOCK, (DENSITY, DECISION)):
+        atomic_write(run.path / DENSITY, density)
+        atomic_write(run.path / DECISION, json.dumps(block, indent=2).encode())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import auc, confusion_matrix, roc_curve
 
+from ..core.changing import rewriting
 from ..core.errors import require
 from ..core.files import atomic_write, storage_error
 from .evaluation import ClosedResults, OpenResults
@@ -40,8 +41,9 @@ def write_plots(folder: Path, closed: ClosedResults, unseen: OpenResults) -> lis
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(folder, error) from error
-    for name, data in rendered.items():
-        atomic_write(folder / name, data)
+    with rewriting(folder, ".plots.lock", rendered):
+        for name, data in rendered.items():
+            atomic_write(folder / name, data)
     return [folder / name for name in rendered]
 
 

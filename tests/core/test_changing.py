@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from leakrt.core.changing import changing
+from leakrt.core.changing import changing, rewriting
 from leakrt.core.errors import BundleError, StorageError
 from leakrt.core.progress import silent
 
@@ -104,3 +104,38 @@ def test_no_bundle_is_told_as_such_and_no_folder_is_made(tmp_path, path):
     with pytest.raises(BundleError, match=r"^no bundle at "), changing(tmp_path / path, silent):
         open_storage(tmp_path / path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_who_rewrites_files_removes_what_the_dead_left_and_waits_for_the_living(tmp_path):
+    from threading import Thread
+
+    half, order = tmp_path / ".a.png.7.part", []
+    with rewriting(tmp_path, ".lock", ["a.png"]):
+        half.touch()
+
+        def second():
+            with rewriting(tmp_path, ".lock", ["a.png"]):
+                order.append("writes")
+
+        thread = Thread(target=second)
+        thread.start()
+        thread.join(0.5)
+        assert half.exists()
+        order.append("done")
+    thread.join(60)
+    assert order == ["done", "writes"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_locks_files_are_rewritten_and_nothing_is_taken_for_dead(tmp_path, monkeypatch):
+    import errno
+    import fcntl
+
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    (tmp_path / ".a.png.7.part").touch()
+    with rewriting(tmp_path, ".lock", ["a.png"]):
+        (tmp_path / "a.png").touch()
+    assert {".a.png.7.part", "a.png"} <= {path.name for path in tmp_path.iterdir()}

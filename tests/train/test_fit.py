@@ -63,3 +63,10 @@ def test_an_unfinished_run_is_refused(run):
     (run.path / "run.json").write_text(text.replace('"finished": true', '"finished": false'))
     with pytest.raises(CheckpointError, match="not finished"):
         open_fitted(Run.open(run.path))
+
+
+def test_what_a_killed_writer_left_of_them_goes_and_nothing_else(run):
+    for name in (f".{DECISION}.7.part", f".{DENSITY}.7.part", ".diary.7.part"):
+        (run.path / name).write_text("half")
+    fit_run(run)
+    assert [path.name for path in run.path.glob(".*")] == [".diary.7.part"]

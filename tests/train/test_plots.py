@@ -76,3 +76,10 @@ def test_a_folder_that_can_not_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="file"):
         write_plots(tmp_path / "file" / "plots", results(2), NO_OPEN)
+
+
+def test_what_a_killed_writer_left_of_them_goes_and_nothing_else(tmp_path):
+    for name in (".roc.png.7.part", ".mine.png.7.part"):
+        (tmp_path / name).write_text("half")
+    write_plots(tmp_path, results(2), NO_OPEN)
+    assert [path.name for path in tmp_path.glob(".*")] == [".mine.png.7.part"]

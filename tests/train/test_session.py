@@ -86,6 +86,14 @@ def test_a_run_that_another_process_trains_is_refused_in_one_line_and_left_as_it
     train_run(tmp_path, data, **RECIPE)  # free again
 
 
+def test_what_a_killed_session_left_goes_and_the_files_of_another_writer_stay(tmp_path, data):
+    run = train_run(tmp_path, data, **RECIPE)
+    for name in ("run.json", "items.json", "best.safetensors", "last.safetensors", "metrics.csv", "decision.json"):
+        (run / f".{name}.7.part").write_text("half")
+    train_run(tmp_path, data, **RECIPE)
+    assert [path.name for path in run.glob(".*")] == [".decision.json.7.part"]  # an evaluation may be writing it
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path, data):
     run = train_run(tmp_path, data, **RECIPE)
     written = (run / "last.safetensors").stat().st_mtime_ns
