@@ -6,7 +6,8 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -49,14 +50,31 @@ def quickstart(
     from .quickstart_report import write_report
 
     begin = time.perf_counter()
-    result = _run(out, seed, fast, restart)
-    print(_verdict_table(result.closed, result.labels, result.unseen))
-    print(_text(result))
-    report = write_report(out, result)
+    with _alone_in(out):
+        result = _run(out, seed, fast, restart)
+        print(_verdict_table(result.closed, result.labels, result.unseen))
+        print(_text(result))
+        report = write_report(out, result)
     print(f"\nreport: {report}  ({time.perf_counter() - begin:.0f} s in all)")
     bundle, vae = (shlex.quote(str(out / name)) for name in ("bundle", "vae"))
     print(f"next:   leakrt check {bundle} YOUR_IMAGE.jpg   |   leakrt train YOUR_DATA --vae sd:{vae} ...")
     return 0
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """OUT, made where it is missing, with no other quickstart in it and nothing that a killed one left half-written."""
+    from ..core.errors import StorageError
+    from ..core.files import make_folder, recover
+    from ..core.locks import alone
+
+    make_folder(out)
+    with alone(
+        out / ".lock", StorageError(f"another quickstart is at work in {out}; wait for it, or choose another --out")
+    ):
+        for name in (_PICTURES, _VAE, "vae", "report.html"):
+            recover(out / name)
+        yield
 
 
 def _run(out: Path, seed: int, fast: bool, restart: bool) -> QuickstartResult:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import StorageError
+from .errors import LeakRTError, StorageError
 from .files import storage_error
 from .progress import Progress
 
@@ -84,6 +84,18 @@ def held(path: Path, progress: Progress, waiting: str) -> Iterator[None]:
         if time.monotonic() - begin >= (seconds + 1) * _TELL:
             seconds += 1
             progress(waiting, seconds, 0)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def alone(path: Path, refusal: LeakRTError) -> Iterator[None]:
+    """Hold the lock file `path`; its folder must be there. Raises `refusal` while another holds it, StorageError."""
+    lock = take(path)
+    if lock is None:
+        raise refusal
     try:
         yield
     finally:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.errors import CheckpointError, UsageError
 from ..core.files import recover, storage_error
-from ..core.locks import FileLock, take
+from ..core.locks import alone
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
 from ..core.versions import installed_versions
@@ -55,7 +55,8 @@ def train(
     """Train, or go on with the run at `request.out`. `note` hears what the user should know of the data; `accept` may
     refuse a VAE, by raising, before an image goes through it.
 
-    Raises DataError, ModelError, CheckpointError (another run stands at `out`), StorageError.
+    Raises DataError, ModelError, CheckpointError (another run stands at `out`, or another process trains there),
+    StorageError.
     """
     listing = list_data(request.data)
     if request.spec.real_class not in listing.classes:
@@ -64,11 +65,12 @@ def train(
     vae = open_vae(request.vae, request.vae_scale, request.spec.image_size)
     accept(vae, request.spec)
     cache = open_cache(request.cache, vae.description)
-    data = load_data(listing, cache.has_image, request.config.threads, request.skip_bad, progress)
-    for text in data.notes:
-        note(text)
-    info = _describe(request, data, vae.description)
-    with _prepared_folder(request, info):
+    with _alone_in(request.out):
+        data = load_data(listing, cache.has_image, request.config.threads, request.skip_bad, progress)
+        for text in data.notes:
+            note(text)
+        info = _describe(request, data, vae.description)
+        _prepare_folder(request, info)
         write_items(request.out, data)
         info.write(request.out)
         latents = _encode(data, cache, vae, request.config, progress)
@@ -93,32 +95,34 @@ def _describe(request: TrainRequest, data: DataSet, vae: VaeDescription) -> RunI
 
 
 @contextmanager
-def _prepared_folder(request: TrainRequest, info: RunInfo) -> Iterator[None]:
-    """The run's folder, held by this process: made, cleared for --restart, or seen to hold this very run."""
-    lock = _locked(request.out)
-    try:
-        if request.restart:
-            _clear(request.out)
-        if (request.out / RUN_FILE).exists():
-            _check_same(RunInfo.read(request.out / RUN_FILE), info, request.out)
-        for name in _TRAINED:
-            recover(request.out / name)
-        yield
-    finally:
-        lock.release()
-
-
-def _locked(out: Path) -> FileLock:
+def _alone_in(out: Path) -> Iterator[None]:
+    """The run's folder, made where it is missing, with no other process in it; nothing is left where nothing came of
+    it. Raises CheckpointError, StorageError."""
+    made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not (out / RUN_FILE).exists() and any(not _may_be_ours(path.name) for path in out.iterdir()):
             raise CheckpointError(f"{out} is not empty and holds no training run; choose another folder for --out")
     except OSError as error:
         raise storage_error(out, error) from error
-    lock = take(out / LOCK_FILE)
-    if lock is None:
-        raise CheckpointError(f"another process trains in {out}; wait for it, or choose another --out")
-    return lock
+    busy = CheckpointError(f"another process trains in {out}; wait for it, or choose another --out")
+    try:
+        with alone(out / LOCK_FILE, busy):
+            yield
+    finally:
+        if made:
+            with suppress(OSError):  # it is not empty
+                out.rmdir()
+
+
+def _prepare_folder(request: TrainRequest, info: RunInfo) -> None:
+    """Clear the run's folder for --restart, or see that it holds this very run."""
+    if request.restart:
+        _clear(request.out)
+    if (request.out / RUN_FILE).exists():
+        _check_same(RunInfo.read(request.out / RUN_FILE), info, request.out)
+    for name in _TRAINED:
+        recover(request.out / name)
 
 
 def _may_be_ours(name: str) -> bool:

@@ -10,6 +10,7 @@ pytest.importorskip("diffusers")
 
 from leakrt.cli.quickstart import quickstart
 from leakrt.core.bundle import Bundle
+from leakrt.core.errors import StorageError
 from leakrt.core.images import find_images, read_image
 from leakrt.train.synthetic import SyntheticPlan, make_data_set
 
@@ -63,6 +64,35 @@ def test_a_restart_trusts_nothing_that_stands_there(tmp_path, monkeypatch):
             quickstart(tmp_path, seed=7, fast=True, restart=restart)
     assert asked == [("make pictures", True, True), ("train a small VAE", True, True),
                      ("make pictures", False, False), ("train a small VAE", False, False)]  # fmt: skip
+
+
+def test_a_second_one_in_the_folder_is_told_so_at_once_and_touches_nothing(tmp_path):
+    from leakrt.core.locks import take
+
+    lock = take(tmp_path / ".lock")
+    (tmp_path / ".vae.x1.part").mkdir()  # what the first writes
+    with pytest.raises(
+        StorageError, match=r"^another quickstart is at work in .*; wait for it, or choose another --out$"
+    ):
+        quickstart(tmp_path, seed=7, fast=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".vae.x1.part"]
+    lock.release()
+
+
+def test_what_a_killed_one_left_half_written_goes_when_the_next_begins(tmp_path, monkeypatch):
+    from leakrt.cli import quickstart as verb
+
+    (tmp_path / ".vae.x1.part").mkdir()
+    for name in (".vae.json.7.part", ".pictures.json.7.part", ".report.html.7.part"):
+        (tmp_path / name).write_text("half")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verb, "_run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        quickstart(tmp_path, seed=7, fast=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_are_made_again_where_making_others_was_cut_short(tmp_path, monkeypatch):

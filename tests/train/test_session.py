@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from runs import train_run, write_images
 from leakrt.core.errors import CheckpointError, DataError, StorageError, UsageError
 from leakrt.core.locks import held
 from leakrt.core.progress import silent
+from leakrt.train import session
 from leakrt.train.run import Run
 from leakrt.train.session import LOCK_FILE
 
@@ -84,6 +86,27 @@ def test_a_run_that_another_process_trains_is_refused_in_one_line_and_left_as_it
     assert "\n" not in str(error.value)
     assert lasting(run) == before
     train_run(tmp_path, data, **RECIPE)  # free again
+
+
+def test_a_second_one_is_told_so_before_it_looks_at_an_image(tmp_path, data, monkeypatch):
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(session, "load_data", lambda *_: pytest.fail("it read the images"))
+    with (
+        held(tmp_path / "run" / LOCK_FILE, silent, ""),
+        pytest.raises(CheckpointError, match="another process trains in"),
+    ):
+        train_run(tmp_path, data, **RECIPE)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_data_that_can_not_be_trained_on_leave_no_folder_behind(tmp_path, data, made):
+    own = shutil.copytree(data, tmp_path / "data")
+    next((own / "train" / "real").iterdir()).write_bytes(b"no picture")
+    if not made:
+        (tmp_path / "run").mkdir()
+    with pytest.raises(DataError):
+        train_run(tmp_path, own, **RECIPE)
+    assert (tmp_path / "run").exists() is not made
 
 
 def test_what_a_killed_session_left_goes_and_the_files_of_another_writer_stay(tmp_path, data):
