@@ -19,6 +19,7 @@ from ...core.schedule import step_coefficients
 from ...core.spec import ModelSpec
 from ..backends.base import ChainResult
 from .device import Device, Frame, Memory
+from .jobs import Jobs
 from .ring import Ring
 from .slot import Engines, Noise, Slot
 from .slots import batch_for, fill_slots
@@ -76,7 +77,7 @@ class GpuRunner:
 
         Raises what those raise: BackendError, OutOfMemoryError, EngineError, ModelError, MissingExtraError.
         """
-        self._jobs: queue.Queue[_Job[Any] | None] = queue.Queue(options.waiting)
+        self._jobs: Jobs[_Job[Any]] = Jobs(options.waiting)
         started: Future[Ready] = Future()
         worker = _Worker(spec, open_device, load_engines, options, self._jobs)
         thread = threading.Thread(target=worker.run, args=(started,), name="leakrt-gpu", daemon=True)
@@ -150,7 +151,7 @@ class _Worker:
         open_device: Callable[[], Device],
         load_engines: Callable[[Device], Engines],
         options: RunnerOptions,
-        jobs: queue.Queue[_Job[Any] | None],
+        jobs: Jobs[_Job[Any]],
     ) -> None:
         self._spec, self._open_device, self._load_engines = spec, open_device, load_engines
         self._options, self._jobs = options, jobs
@@ -211,7 +212,7 @@ class _Worker:
             job = None
             if not ended and ring.has_free:
                 try:
-                    job = self._jobs.get(block=not ring.busy)
+                    job = self._jobs.take(wait=not ring.busy)
                     ended = job is None
                 except queue.Empty:
                     pass
@@ -267,21 +268,16 @@ def _now(value: T) -> Callable[[], T]:
     return lambda: value
 
 
-def _stop(jobs: queue.Queue[_Job[Any] | None], thread: threading.Thread) -> None:
-    while thread.is_alive():
-        try:
-            jobs.put(None, timeout=0.1)  # the thread may have failed with the queue full
-            break
-        except queue.Full:
-            continue
+def _stop(jobs: Jobs[_Job[Any]], thread: threading.Thread) -> None:
+    jobs.end()
     thread.join()
     _refuse_waiting(jobs)
 
 
-def _refuse_waiting(jobs: queue.Queue[_Job[Any] | None]) -> None:
+def _refuse_waiting(jobs: Jobs[_Job[Any]]) -> None:
     while True:
         try:
-            job = jobs.get_nowait()
+            job = jobs.take(wait=False)
         except queue.Empty:
             return
         if job is not None and job.future.set_running_or_notify_cancel():

@@ -72,6 +72,7 @@ class _Plan:
     parts: Mapping[str, Part]
     vae: Binding
     leak: Binding
+    results: Mapping[str, npt.NDArray[Any]]  # each part where it lies in the host's block, made once
     graph: Graph | None = None
 
     @property
@@ -202,7 +203,8 @@ class Slot:
         except BaseException:
             vae.free()
             raise
-        plan = self._plans[batch] = _Plan(batch, parts, vae, leak)
+        results = {name: part.of(memory.results_host.array) for name, part in parts.items()}
+        plan = self._plans[batch] = _Plan(batch, parts, vae, leak, results)
         self._run(plan)  # TensorRT sets itself up at the first run, which can't be captured
         self._stream.synchronize()
         if graphs:
@@ -241,12 +243,9 @@ class Slot:
     def _collect(self, plan: _Plan, count: int) -> ChainResult:
         self._events[-1].synchronize()
         times = {stage: self._events[i + 1].milliseconds_since(self._events[i]) for i, stage in enumerate(STAGES)}
-        # One copy of the block, which the next batch overwrites; the arrays are parts of it.
-        block = self._memory.results_host.array[: plan.size].copy()
-        arrays = {name: np.asarray(part.of(block), np.float32) for name, part in plan.parts.items()}
         rows = count * self._spec.draws
-        outputs = LeakOutputs(*(arrays[name][:rows] for name in _OUTPUTS))
-        return ChainResult(arrays["latent"][:count], outputs, times)
+        outputs = LeakOutputs(*(_copy(plan.results[name], rows) for name in _OUTPUTS))
+        return ChainResult(_copy(plan.results["latent"], count), outputs, times)
 
     def _plan_for(self, images: int) -> _Plan:
         fitting = [plan for batch, plan in self._plans.items() if batch >= images]
@@ -263,14 +262,15 @@ class Slot:
     def _read(self, plan: _Plan, name: str) -> Array:
         self._copy_out(plan)
         self._stream.synchronize()
-        return self._host(plan, name)
+        return _copy(plan.results[name], len(plan.results[name]))
 
     def _copy_out(self, plan: _Plan) -> None:
         self._device.copy_out(self._memory.results_host.array[: plan.size], self._memory.results.address, self._stream)
 
-    def _host(self, plan: _Plan, name: str) -> npt.NDArray[Any]:
-        """A copy, float32: the next batch overwrites the block."""
-        return np.array(plan.parts[name].of(self._memory.results_host.array), np.float32)
-
     def _mark(self, stage: str) -> None:
         self._events[STAGES.index(stage) + 1].record(self._stream)
+
+
+def _copy(values: npt.NDArray[Any], rows: int) -> Array:
+    """The first rows, float32, of what the next batch overwrites."""
+    return np.array(values[:rows], np.float32)
