@@ -7,6 +7,8 @@ torchvision's v2 functional resize with antialias does to float32 images; tests 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +25,28 @@ def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
 def crop_origin(height: int, width: int, size: int) -> tuple[int, int]:
     """(top, left) of the centre crop size x size out of height x width pixels; halves go to the even number."""
     return round((height - size) / 2), round((width - size) / 2)
+
+
+@lru_cache(256)  # a camera asks for each of its frames
+def seen(height: int, width: int, size: int) -> tuple[slice, slice]:
+    """Rows and columns of a frame of height x width pixels that any output depends on: the others may be left out.
+
+    In integers, so that it is exactly what the kernels read.
+    """
+    tall, wide = resized_shape(height, width, size)
+    top, left = crop_origin(tall, wide, size)
+    return _seen(height, tall, top, size), _seen(width, wide, left, size)
+
+
+def _seen(length: int, resized: int, origin: int, size: int) -> slice:
+    """From the first pixel under the triangle of output `origin` to the last under that of the `size`-th from there.
+
+    Output i has the centre c = (i + 1/2) n / m and the half width h = max(1, n / m); pixel k, a square from k to k + 1,
+    counts with the value of its middle, so that k >= c - h - 1/2 and k < c + h + 1/2, rounded outwards to integers.
+    """
+    unit, half = 2 * resized, 2 * max(length, resized)
+    first, last = length * (2 * origin + 1), length * (2 * (origin + size) - 1)
+    return slice(max(0, (first - half + resized) // unit), min(length, (last + half + resized) // unit))
 
 
 def _weights(length: int, resized: int, origin: int, size: int) -> npt.NDArray[np.float64]:

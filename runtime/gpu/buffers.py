@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy.typing as npt
 from ...core.graphs import TensorSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.spec import ModelSpec
 from .device import Device, Frame, FrameAt, HostMemory, Memory, aligned
+from .laying import frames_size, lay_frames, place_frames
 
+Piece = tuple[int, npt.NDArray[np.uint8]]  # an address of the device, and the page-locked bytes to copy there
 _FIRST_FRAMES = 1 << 20  # bytes; the room for frames grows with what comes
 
 
@@ -56,22 +59,6 @@ def tensor_size(tensor: TensorSpec, rows: int, dtype: str) -> int:
     return rows * int(np.prod(tensor.shape)) * np.dtype(dtype).itemsize
 
 
-def frames_size(frames: Sequence[Frame]) -> int:
-    """Bytes that frames take side by side, each at a multiple of ALIGNMENT."""
-    return sum(aligned(frame.nbytes) for frame in frames)
-
-
-def lay_frames(frames: Sequence[Frame], room: npt.NDArray[np.uint8], base: int) -> list[FrameAt]:
-    """Copy frames uint8 [H, W, 3] into `room`, side by side, and say where a copy of that at `base` has each."""
-    where, start = [], 0
-    for frame in frames:
-        height, width = frame.shape[:2]
-        np.copyto(room[start : start + frame.nbytes].reshape(frame.shape), frame)
-        where.append((base + start, height, width, 3 * width))
-        start += aligned(frame.nbytes)
-    return where
-
-
 class Buffers:
     """Device and page-locked memory of one slot; `close` frees it in any state.
 
@@ -80,7 +67,7 @@ class Buffers:
 
     def __init__(self, device: Device, spec: ModelSpec, batch: int, types: Mapping[str, str], workspace: int) -> None:
         """Raises OutOfMemoryError; nothing is held then."""
-        self._device = device
+        self._device, self._side = device, spec.image_size
         self._all: list[Memory | HostMemory] = []
         self._frames_host: HostMemory | None = None
         self._frames: Memory | None = None
@@ -100,23 +87,24 @@ class Buffers:
             self.close()
             raise
 
-    def stage(self, frames: Sequence[Frame]) -> tuple[npt.NDArray[np.uint8], list[FrameAt]]:
-        """Lay frames uint8 [H, W, 3] side by side in page-locked memory.
+    def stage(self, frames: Sequence[Frame]) -> tuple[Iterator[Piece], list[FrameAt]]:
+        """Begin to lay frames uint8 [H, W, 3] in page-locked memory; see `lay_frames`.
 
-        Returns the bytes to copy to the device (none where it sees the host's memory) and where it finds each frame:
-        address, height, width, row stride. Raises OutOfMemoryError; the slot stays usable then.
+        Returns what to copy to the device, piece by piece as it is asked for (none where the device sees the host's
+        memory: all is laid then), and where the kernel finds each frame. Raises OutOfMemoryError; the slot stays
+        usable then.
         """
-        size = frames_size(frames)
+        size = frames_size(frames, self._side)
         if size > self._room:
             self._make_room(size, f"of frames of {', '.join(f'{f.shape[1]} x {f.shape[0]}' for f in frames)}")
         assert self._frames_host is not None
-        where = lay_frames(frames, self._frames_host.array, self._base())
-        return self._frames_host.array[: 0 if self._device.mapped else size], where
-
-    @property
-    def frames_address(self) -> int:
-        """Where the staged bytes go on the device."""
-        return self._base()
+        host, base = self._frames_host.array, self._base()
+        pieces = lay_frames(frames, self._side, host)
+        where = place_frames(frames, self._side, base)
+        if self._device.mapped:
+            deque(pieces, maxlen=0)
+            return iter(()), where
+        return ((base + piece.start, host[piece]) for piece in pieces), where
 
     def staging(self, size: int) -> npt.NDArray[np.uint8]:
         """Page-locked memory of that size for other input. Raises OutOfMemoryError."""

@@ -7,7 +7,7 @@ What stands in brackets is the graph. What comes before is launched as it comes,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from ...core.errors import BackendError
 from ...core.outputs import LeakOutputs
 from ...core.spec import ModelSpec
 from ..backends.base import ChainResult
-from .buffers import Buffers, Part, result_parts
+from .buffers import Buffers, Part, Piece, result_parts
 from .device import Device, Event, Frame, FrameAt, Graph, Stream
 from .engine import Binding, Engine
 
@@ -119,21 +119,21 @@ class Slot:
         Raises OutOfMemoryError for frames that don't fit, BackendError; the slot stays usable.
         """
         plan = self._plans[batch]
-        staged, where = self._memory.stage(frames)
+        pieces, where = self._memory.stage(frames)
         try:
-            self._put(plan, staged, where)
+            self._put(plan, pieces, where)
         except BaseException:
             with suppress(BackendError):  # what was begun reads memory that the next frames are laid into
                 self._stream.synchronize()
             raise
         return lambda: self._collect(plan, len(frames))
 
-    def _put(self, plan: _Plan, staged: npt.NDArray[np.uint8], where: list[FrameAt]) -> None:
+    def _put(self, plan: _Plan, pieces: Iterable[Piece], where: list[FrameAt]) -> None:
         """The whole chain on the stream."""
         stream, device, memory = self._stream, self._device, self._memory
         self._events[0].record(stream)
-        if staged.size:
-            device.copy_in(memory.frames_address, staged, stream)
+        for address, piece in pieces:
+            device.copy_in(address, piece, stream)
         self._mark("copy_in")
         size = self._spec.image_size
         device.kernels.preprocess(where, size, memory.image.address, self._types["image"], stream.handle)

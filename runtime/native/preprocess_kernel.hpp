@@ -95,9 +95,13 @@ struct PreprocessKernel {
   static void buffers(const Params& p, Visit&& visit) {
     for (std::uint32_t i = 0; i < p.frames; ++i) {
       const FrameParams& frame = p.frame[i];
-      const std::int64_t last = (frame.rows.length - 1) * frame.row_stride;
-      const std::int64_t span = (last < 0 ? -last : last) + 3 * frame.columns.length;
-      visit(frame.pixels + (last < 0 ? last : 0), static_cast<std::size_t>(span), false);
+      // From the first byte to the last that any output sees: the runtime lays no others.
+      const std::int64_t top = taps_of(frame.rows, 0).begin, bottom = taps_of(frame.rows, p.size - 1).end - 1;
+      const std::int64_t low = smaller(top * frame.row_stride, bottom * frame.row_stride);
+      const std::int64_t high = larger(top * frame.row_stride, bottom * frame.row_stride);
+      const std::int64_t left = taps_of(frame.columns, 0).begin,
+                         right = taps_of(frame.columns, p.size - 1).end;
+      visit(frame.pixels + low + 3 * left, static_cast<std::size_t>(high - low + 3 * (right - left)), false);
     }
     visit(p.out, std::size_t{p.frames} * 3 * p.size * p.size * sizeof(U), true);
   }

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..backends.base import Frame
-from ..gpu.buffers import frames_size, lay_frames
 from ..gpu.device import FrameAt, Kernels
+from ..gpu.laying import frames_size, lay_frames, place_frames
 
 _FIRST = 1 << 20  # bytes; the room for frames grows with what comes
 
@@ -24,12 +24,13 @@ class FrameFeed:
         self._host = self._there = torch.empty(0, dtype=torch.uint8)
 
     def stage(self, frames: Sequence[Frame]) -> Staged:
-        """Lay frames uint8 [H, W, 3] BGR side by side in page-locked memory. Raises torch.cuda.OutOfMemoryError."""
-        size = frames_size(frames)
+        """Begin to lay frames uint8 [H, W, 3] BGR in page-locked memory; see `lay_frames`. Raises
+        torch.cuda.OutOfMemoryError."""
+        size = frames_size(frames, self._side)
         if size > len(self._host):
             self._grow(size)
-        where = lay_frames(frames, self._host.numpy(), self._there.data_ptr())
-        return Staged(self._host[:size], self._there[:size], where)
+        pieces = lay_frames(frames, self._side, self._host.numpy())
+        return Staged(self._host, self._there, pieces, place_frames(frames, self._side, self._there.data_ptr()))
 
     def preprocess(self, staged: Staged, image: Tensor) -> None:
         """Put what was staged and copied on the current stream, into the first rows of `image` float32 [B, 3, S, S].
@@ -51,12 +52,14 @@ class FrameFeed:
 
 @dataclass(frozen=True)
 class Staged:
-    """Frames on the host, and where they go."""
+    """Frames that are being laid on the host, and where they go."""
 
     host: Tensor
     there: Tensor
+    pieces: Iterator[slice]
     where: list[FrameAt]
 
     def copy(self) -> None:
-        """Put the copy on the current stream."""
-        self.there.copy_(self.host, non_blocking=True)
+        """Put the copies on the current stream; once."""
+        for piece in self.pieces:
+            self.there[piece].copy_(self.host[piece], non_blocking=True)

@@ -30,6 +30,8 @@ class DeviceResult:
 
 def joined(parts: Sequence[DeviceResult]) -> DeviceResult:
     """The results of some of a batch's images after one another."""
+    if len(parts) == 1:
+        return parts[0]
     arrays = tuple(np.concatenate(column) for column in zip(*(part.arrays for part in parts), strict=True))
     stages = dict.fromkeys(stage for part in parts for stage in part.latency_ms)
     return DeviceResult(arrays, {stage: sum(part.latency_ms.get(stage, 0.0) for part in parts) for stage in stages})

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from leakrt.core.preprocess import crop_origin, preprocess_reference, resized_shape
+from leakrt.core.preprocess import crop_origin, preprocess_reference, resized_shape, seen
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MAKER = runpy.run_path(str(GOLDEN / "make_preprocess.py"))
@@ -60,3 +60,30 @@ def test_a_mirrored_square_gives_the_mirrored_image():
 def test_a_frame_without_pixels_or_of_another_shape_is_refused(shape):
     with pytest.raises(ValueError, match="frame"):
         preprocess_reference(np.zeros(shape, dtype=np.uint8), 32)
+
+
+@pytest.mark.parametrize("size", [1, 7, 32, 256])
+def test_what_is_seen_is_all_that_counts_and_at_most_a_pixel_more(size):
+    rng = np.random.default_rng(size)
+    for _ in range(30):
+        height, width = (int(n) for n in rng.integers(1, 300, 2))
+        rows, columns = seen(height, width, size)
+        lit = np.zeros((height, width, 3), np.uint8)
+        lit[rows, columns] = 255
+        assert preprocess_reference(lit, size).min() > 1 - 1e-6, "something black that lies outside shows"
+        for edge in (rows.start + 1, rows.stop - 2):
+            assert _shows(np.s_[edge], height, width, size) or rows.stop - rows.start < 4
+        for edge in (columns.start + 1, columns.stop - 2):
+            assert _shows(np.s_[:, edge], height, width, size) or columns.stop - columns.start < 4
+
+
+def _shows(where, height: int, width: int, size: int) -> bool:
+    frame = np.zeros((height, width, 3), np.uint8)
+    frame[where] = 255
+    return bool(preprocess_reference(frame, size).max() > -1)
+
+
+def test_of_a_wide_camera_frame_the_middle_is_seen():
+    rows, columns = seen(1080, 1920, 256)
+    assert (rows.start, rows.stop) == (0, 1080)
+    assert (columns.start, columns.stop) == (420, 1504)

@@ -9,16 +9,16 @@ import pytest
 
 from leakrt.core.bundle import Bundle
 from leakrt.core.graphs import leak_encoder_graph, vae_encoder_graph
+from leakrt.core.preprocess import seen
 from leakrt.runtime.gpu.buffers import (
     Buffers,
     block_size,
-    frames_size,
-    lay_frames,
     result_parts,
     tensor_size,
 )
 from leakrt.runtime.gpu.device import ALIGNMENT, OutOfMemoryError
 from leakrt.runtime.gpu.host_device import HostDevice, view
+from leakrt.runtime.gpu.laying import frames_size
 
 FIRST_ROOM = 1 << 20  # bytes for frames before any has come
 NAMES = ("image", "latent", "noised", "scores", "embedding", "gates", "step_weights")
@@ -81,25 +81,6 @@ def test_a_tensor_takes_rows_times_its_shape(spec):
     assert tensor_size(leak_encoder_graph(spec).input, 0, "float32") == 0
 
 
-def test_frames_of_odd_sizes_are_laid_aligned_with_their_rows_packed():
-    large = frame(90, 70, 3)
-    frames = [frame(21, 12), frame(1, 1, 1), large[5:60:2, ::-1], frame(33, 55, 2)]  # the third is a view
-    room = np.full(frames_size(frames) + 1, 0xEE, np.uint8)
-    where = lay_frames(frames, room, 1000 * ALIGNMENT)
-    for given, (address, height, width, stride) in zip(frames, where, strict=True):
-        start = address - 1000 * ALIGNMENT
-        assert (height, width, stride, start % ALIGNMENT) == (*given.shape[:2], 3 * given.shape[1], 0)
-        np.testing.assert_array_equal(room[start : start + given.nbytes].reshape(given.shape), given)
-    assert room[-1] == 0xEE
-    ends = [address - 1000 * ALIGNMENT + f.nbytes for f, (address, *_) in zip(frames, where, strict=True)]
-    assert all(end <= at[0] - 1000 * ALIGNMENT for end, at in zip(ends, where[1:], strict=False))
-
-
-def test_no_frames_take_nothing():
-    assert frames_size([]) == 0
-    assert lay_frames([], np.empty(0, np.uint8), 5) == []
-
-
 def test_each_buffer_is_named_with_its_size_and_all_is_given_back(spec, monkeypatch):
     device = HostDevice()
     asked = noted(monkeypatch, device)
@@ -148,16 +129,21 @@ def test_memory_that_ends_at_any_buffer_leaves_nothing_held(spec, monkeypatch, r
 def test_staged_frames_are_where_the_kernel_is_told_to_look(spec, mapped):
     device = HostDevice(mapped=mapped)
     buffers = Buffers(device, spec, 2, FLOATS, 1)
-    stream, frames = device.stream(), [frame(41, 53), frame(7, 300, 1)]
-    staged, where = buffers.stage(frames)
-    assert staged.size == (0 if mapped else frames_size(frames))  # a GPU in the host's memory is handed no copy
-    if staged.size:
-        device.copy_in(buffers.frames_address, staged, stream)
+    stream, size = device.stream(), spec.image_size
+    frames = [frame(41, 53), frame(7, 300, 1), frame(900, 1300, 2)]  # the last is more than a piece
+    pieces, where = buffers.stage(frames)
+    count = 0
+    for address, piece in pieces:
+        device.copy_in(address, piece, stream)
         stream.synchronize()
-        staged[:] = 0  # the kernel looks on the device, not here
+        piece[:] = 0  # the kernel looks on the device, not here
+        count += 1
+    assert (count > 1) is not mapped  # a GPU in the host's memory is handed no copy
     for given, (address, height, width, stride) in zip(frames, where, strict=True):
-        found = view(address, (height, stride), "uint8").reshape(height, width, 3)
-        np.testing.assert_array_equal(found, given)
+        rows, columns = seen(height, width, size)
+        found = view(address + rows.start * stride + 3 * columns.start, (rows.stop - rows.start, stride), "uint8")
+        np.testing.assert_array_equal(found.ravel(), given[rows, columns].ravel())
+        assert (height, width) == given.shape[:2]
     buffers.close()
     device.close()
 
@@ -166,20 +152,20 @@ def test_the_room_grows_with_what_comes_is_kept_and_moves_at_most_once_for_each_
     device = HostDevice()
     buffers = Buffers(device, spec, 1, FLOATS, 1)
     asked = noted(monkeypatch, device)
-    first = frame(1000, 700)  # 2.1 MB
+    first = frame(900, 900)  # 2.4 MB
     buffers.stage([first])
     (host, size, what), (side, same, _) = asked
-    assert (host, side, what) == ("allocate_host", "allocate", "the room of frames of 700 x 1000")
-    assert same == size == frames_size([first])  # more than twice what there was
+    assert (host, side, what) == ("allocate_host", "allocate", "the room of frames of 900 x 900")
+    assert same == size == frames_size([first], spec.image_size)  # more than twice what there was
     held = device.held()
-    buffers.stage([frame(900, 700)])
+    buffers.stage([frame(900, 850)])
     buffers.stage([frame(3, 3)])
     assert len(asked) == 2
     assert device.held() == held
-    grown = frame(1005, 700)
+    grown = frame(905, 905)
     buffers.stage([grown])
-    buffers.stage([frame(1400, 700)])  # within half as much again: no third time
-    assert [size for _, size, _ in asked[2:]] == [frames_size([grown]) * 3 // 2] * 2
+    buffers.stage([frame(1050, 1050)])  # within half as much again: no third time
+    assert [size for _, size, _ in asked[2:]] == [frames_size([grown], spec.image_size) * 3 // 2] * 2
     buffers.close()
     device.close()
 
@@ -189,14 +175,13 @@ def test_frames_that_do_not_fit_leave_the_old_room_as_it_was(spec):
     buffers = Buffers(device, spec, 1, FLOATS, 1)
     held = device.held()
     given = frame(41, 53)
-    buffers.stage([given])
+    _, before = buffers.stage([given])
     for side in (900, 1200):  # there is room on one side alone, and on neither
         with pytest.raises(OutOfMemoryError, match=f"the room of frames of {side} x {side}"):
             buffers.stage([frame(side, side)])
         assert device.held() == held
-    _, ((address, height, width, _),) = buffers.stage([given])
-    assert buffers.frames_address == address
-    assert (height, width) == (41, 53)
+    _, after = buffers.stage([given])
+    assert after == before
     buffers.close()
     device.close()
 

@@ -37,7 +37,7 @@ def test_each_frame_becomes_the_image_that_the_cpu_makes_and_the_other_rows_are_
 
 def test_the_room_grows_with_what_comes_and_is_used_again():
     feed = FrameFeed(_grid, 24, CPU)
-    for given in (frames(1), frames(2, 1), [np.full((700, 900, 3), 40, np.uint8)], frames(3, 2)):
+    for given in (frames(1), frames(2, 1), frames(1, 3, 1500), frames(3, 2)):
         found = fed(feed, given)
         assert np.abs(found[0] - preprocess_reference(given[0], 24)).max() <= 2e-6
     room = feed.stage(frames(1)).host.untyped_storage().data_ptr()
