@@ -60,6 +60,11 @@ class Subject(Loading):
         count = 2 if self.part.rehearse else len(self.expected["scores"])
         return [self.expected[f"frame_{i}"] for i in range(count)]
 
+    @property
+    def largest(self) -> Frame:
+        """As a camera gives them."""
+        return max(self.frames, key=lambda frame: frame.size)
+
 
 def main() -> None:
     """Each precision in turn."""
@@ -109,7 +114,10 @@ def measure(subject: Subject) -> None:
     with part.trying(f"{subject.precision} accuracy"):
         subject.note("accuracy", accuracy(subject, chain_of(loaded, subject.bundle.spec.draws)))
     with part.trying(f"{subject.precision} batch 1"):
-        subject.note("batch 1", timings(subject, chain_of(loaded, subject.bundle.spec.draws), 1))
+        chain = chain_of(loaded, subject.bundle.spec.draws)
+        subject.note("batch 1", timings(subject, chain, subject.frames[:1]))
+        if subject.largest.shape != subject.frames[0].shape:
+            subject.note("batch 1, largest frame", timings(subject, chain, [subject.largest]))
     with part.trying(f"{subject.precision} verdicts"):
         detector = detector_of(subject.bundle, loaded)
         verdicts: list[Verdict] = []
@@ -125,7 +133,8 @@ def measure(subject: Subject) -> None:
         close(loaded)
         loaded = subject.load((1, 16))
     with part.trying(f"{subject.precision} batch 16"):
-        subject.note("batch 16", timings(subject, chain_of(loaded, subject.bundle.spec.draws), 16))
+        chain = chain_of(loaded, subject.bundle.spec.draws)
+        subject.note("batch 16", timings(subject, chain, subject.frames[:1] * 16))
         subject.note("description, batch 16", loaded.backend.describe().__dict__)
     close(loaded)
 
@@ -178,13 +187,14 @@ def accuracy(subject: Subject, chain: Chain) -> dict[str, object]:
     return {"errors": errors, "same bits again": same, "moved by the batch": moved}
 
 
-def timings(subject: Subject, chain: Chain, batch: int) -> dict[str, object]:
+def timings(subject: Subject, chain: Chain, frames: Sequence[Frame]) -> dict[str, object]:
     """Wall and stages of a batch, and its share of the matrix rate that an earlier part measured."""
-    part, frames = subject.part, [subject.frames[0]] * batch
+    part, batch = subject.part, len(frames)
     calls = _calls(lambda: chain(frames), 2 if part.rehearse else _ROUNDS[batch], 0 if part.rehearse else _WARM)
     walls, device = [c.wall_ms for c in calls], [sum(c.stages_ms.values()) for c in calls]
     wall, overhead = summary(walls), float(np.median(np.subtract(walls, device)))
     entry: dict[str, object] = {
+        "frame": list(frames[0].shape),
         "wall_ms": wall,
         "stages_ms": {name: summary([c.stages_ms[name] for c in calls]) for name in calls[0].stages_ms},
         "p99_over_p50": wall["p99"] / wall["p50"],

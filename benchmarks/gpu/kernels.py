@@ -7,16 +7,19 @@ log-density from `core.density` by 1e-11. In a rehearsal `leakrt._grid`, the ker
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from part import Part, one_line
-from place import Place
+from place import Guarded, Place
 
 from leakrt import _core
 from leakrt.core.density import log_density_reference
 from leakrt.core.preprocess import preprocess_reference
+from leakrt.runtime.gpu.device import Frame, FrameAt
+from leakrt.runtime.gpu.laying import frames_size, lay_frames, place_frames
 
 _TYPES = ("float32", "float16")
 _DENSITY_ERROR = 1e-11
@@ -140,8 +143,8 @@ def preprocess(place: Place, rng: np.random.Generator) -> tuple[str, float]:
     count, size = 35 if kind == 2 else int(rng.integers(1, 5)), int(rng.integers(1, 140))
     shapes = [(int(rng.integers(1, top)), int(rng.integers(1, top)), 3) for _ in range(count)]
     frames = [rng.integers(0, 256, shape, np.uint8) for shape in shapes]
-    placed = [place.given(frame, int(rng.integers(0, 7))) for frame in frames]
-    where = [(g.address, f.shape[0], f.shape[1], f.strides[0]) for g, f in zip(placed, frames, strict=True)]
+    laid = bool(rng.integers(2))
+    _kept, where = _laid(place, frames, size) if laid else _whole(place, frames, rng)
     u_type = str(rng.choice(_TYPES))
     out = place.result((count, 3, size, size), u_type)
     out.poison()
@@ -152,7 +155,22 @@ def preprocess(place: Place, rng: np.random.Generator) -> tuple[str, float]:
         allowed = allowed if max(frame.shape) < _MANY_TAPS * size else 2e-5
         allowed += 0.0 if u_type == "float32" else 2.0**-11  # half a unit in the last place, up to 1
         errors.append(np.abs(image.astype(np.float32) - preprocess_reference(frame, size)).max() / allowed)
-    return f"{count} frames to {size} in {u_type}", float(np.max(errors))  # not max(): it would lose a NaN
+    described = f"{count} frames{', what is seen of them,' if laid else ''} to {size} in {u_type}"
+    return described, float(np.max(errors))  # not max(): it would lose a NaN
+
+
+def _whole(place: Place, frames: list[Frame], rng: np.random.Generator) -> tuple[list[Guarded], list[FrameAt]]:
+    """Each frame by itself, at an odd address: the memory, which has to be kept, and where they lie."""
+    placed = [place.given(frame, int(rng.integers(0, 7))) for frame in frames]
+    return placed, [(at.address, *frame.shape[:2], frame.strides[0]) for at, frame in zip(placed, frames, strict=True)]
+
+
+def _laid(place: Place, frames: list[Frame], size: int) -> tuple[list[Guarded], list[FrameAt]]:
+    """As the runtime lays them, likewise."""
+    room = np.full(frames_size(frames, size), 0xA5, np.uint8)
+    deque(lay_frames(frames, size, room), maxlen=0)
+    placed = place.given(room)
+    return [placed], place_frames(frames, size, placed.address)
 
 
 def log_density(place: Place, rng: np.random.Generator) -> tuple[str, float]:

@@ -82,6 +82,9 @@ def _chain(name: str, data: dict[str, Any], reference: float | None) -> Iterator
     one, many = (data.get("fp16", {}).get(f"batch {batch}", {}) for batch in (1, 16))
     p50 = _at(one, "wall_ms", "p50")
     yield _figure(f"{name}: p50, batch 1", p50, _ms, f"at most {most} ms", lambda v: v <= most)
+    camera = data.get("fp16", {}).get("batch 1, largest frame", {})
+    sides = " x ".join(str(side) for side in reversed(camera.get("frame", [])[:2]))
+    yield _figure(f"{name}: p50, largest frame", _at(camera, "wall_ms", "p50"), lambda v: f"{_ms(v)}, {sides}", "")
     ratio = _at(one, "p99_over_p50")
     yield _figure(f"{name}: p99 over p50", ratio, lambda v: f"{v:.2f}", "at most 1.15", lambda v: v <= 1.15)
     faster = reference / p50 if reference and p50 else None

@@ -31,6 +31,12 @@ def test_a_chain_is_held_against_its_targets_and_the_reference(script):
     assert figures["tensorrt: p50, batch 1"].value is None
 
 
+def test_the_largest_frame_is_told_with_its_size(script):
+    measured = chain(2.4)
+    measured["data"]["fp16"]["batch 1, largest frame"] = {"wall_ms": {"p50": 2.9}, "frame": [1080, 1920, 3]}
+    assert found(script, {"torch": measured})["torch: p50, largest frame"].text == "2.90 ms, 1920 x 1080"
+
+
 @pytest.mark.parametrize(("share", "met"), [(0.84, False), (0.86, True)])
 def test_the_noising_kernel_is_held_against_the_copy(script, share, met):
     timed = {"noise from a bank, float16 to float16, batch 4096": {"share_of_copy": share}}
