@@ -17,7 +17,7 @@ from .cache import EngineCache
 from .derive import RECIPE, DerivedGraph, boundary_types, derive_graph
 from .device import NO_DEVICE, Device, find_device, list_devices
 from .flavour import DEFAULT_LEVEL, NO_DLA, Flavour
-from .index import engine_lock
+from .index import engine_locks
 from .key import EngineKey, canonical, device_misfit
 from .parity import GoldenInputs, can_judge_int8, check_parity, golden_inputs
 from .record import EngineRecord, Parity
@@ -68,8 +68,16 @@ def build_bundle(
     device = _device(request)
     golden = _LateGolden(bundle, request.precision)
     steps = tuple(_step(bundle, graph, request, device) for graph in bundle_graphs(bundle))
-    together = frozenset(step.key.digest for step in steps)
-    vae, leak = (_ensure(step, cache, together, golden, progress) for step in steps)
+    notes: tuple[list[str], ...] = tuple([] for _ in steps)
+    found = [_cached(step, cache, told) for step, told in zip(steps, notes, strict=True)]
+    if None in found:
+        names = {step.key.digest: step.graph.stem for step in steps}
+        with engine_locks(cache.root, names, progress):
+            found = [
+                _ensure(step, cache, frozenset(names), golden, told, progress)
+                for step, told in zip(steps, notes, strict=True)
+            ]
+    vae, leak = (outcome for outcome in found if outcome is not None)
     return vae, leak
 
 
@@ -154,47 +162,48 @@ def _step(bundle: Bundle, graph: GraphSpec, request: BuildRequest, device: Devic
 
 
 def _ensure(
-    step: _Step, cache: EngineCache, together: frozenset[str], golden: _LateGolden, progress: Progress
+    step: _Step,
+    cache: EngineCache,
+    together: frozenset[str],
+    golden: _LateGolden,
+    notes: list[str],
+    progress: Progress,
 ) -> BuildOutcome:
-    notes: list[str] = []
-    record = _cached(cache, step.key, notes)
-    if record is not None:
-        return BuildOutcome(record, cache.path(record), False, tuple(notes))
-    waiting = f"wait for another process that builds {step.graph.stem}"
-    with engine_lock(cache.root, step.key.digest, progress, waiting):
-        record = _cached(cache, step.key, [])  # the other process may have built it meanwhile
-        if record is not None:
-            return BuildOutcome(record, cache.path(record), False, tuple(notes))
-        progress(f"check {step.graph.stem}", 0, 0)
-        parity = _parity(step, golden(), notes)
-        timing = _timing_name(step.key) if step.request.flavour.has_timing_cache else ""
-        job = BuildJob(
-            name=step.graph.stem,
-            model=step.derived.model,
-            precision=step.request.precision,
-            batches=step.key.batches,
-            options=step.request.options,
-            device=step.request.device,
-            timing=cache.timing(timing) if timing else b"",
-        )
-        built = build_engine(step.request.flavour, job, _needs_gpu(step.request), progress)
-        record = _record(step, built, parity)
-        notes += [f"evicted from the cache: {name}" for name in cache.store(record, built.data, together)]
-        if timing and built.timing:
-            cache.store_timing(timing, built.timing)
+    """The engine, built where the cache has none. The caller holds the locks of all `together`."""
+    found = _cached(step, cache, [])  # another process may have built it meanwhile
+    if found is not None:
+        return replace(found, notes=tuple(notes))
+    progress(f"check {step.graph.stem}", 0, 0)
+    parity = _parity(step, golden(), notes)
+    timing = _timing_name(step.key) if step.request.flavour.has_timing_cache else ""
+    job = BuildJob(
+        name=step.graph.stem,
+        model=step.derived.model,
+        precision=step.request.precision,
+        batches=step.key.batches,
+        options=step.request.options,
+        device=step.request.device,
+        timing=cache.timing(timing) if timing else b"",
+    )
+    built = build_engine(step.request.flavour, job, _needs_gpu(step.request), progress)
+    record = _record(step, built, parity)
+    notes += [f"evicted from the cache: {name}" for name in cache.store(record, built.data, together)]
+    if timing and built.timing:
+        cache.store_timing(timing, built.timing)
     return BuildOutcome(record, cache.path(record), True, tuple(notes))
 
 
-def _cached(cache: EngineCache, key: EngineKey, notes: list[str]) -> EngineRecord | None:
+def _cached(step: _Step, cache: EngineCache, notes: list[str]) -> BuildOutcome | None:
     """The engine of this key, its bytes verified; one that is broken is told and built again."""
     try:
-        record = cache.get(key)
-        if record is not None:
-            cache.read(record)
-        return record
+        record = cache.get(step.key)
+        if record is None:
+            return None
+        cache.read(record)
     except EngineError as error:
         notes.append(f"{error}; building it again")
         return None
+    return BuildOutcome(record, cache.path(record), False, tuple(notes))
 
 
 def _parity(step: _Step, golden: GoldenInputs, notes: list[str]) -> tuple[Parity, ...]:

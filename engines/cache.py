@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.errors import EngineError, StorageError, UsageError
-from ..core.files import atomic_write, cache_folder, read_bounded, sha256_bytes, storage_error
+from ..core.files import atomic_write, cache_folder, read_bounded, sha256_bytes
 from .index import DIGEST, Entry, Index, index_lock, make_folder, read_index, try_engine_lock, write_index
 from .key import EngineKey, Wanted, misfit
 from .record import RECORD_LIMIT, EngineRecord
@@ -131,7 +131,7 @@ class EngineCache:
             raise
         entry = Entry(record.file, len(data), record.sha256, sha256_bytes(described))
         self._change(lambda index: replace(index, engines={**index.engines, record.key.digest: entry}))
-        return self._evict(keep={record.key.digest, *together}, limit=self.limit)
+        return self._evict(keep={record.key.digest, *together}, limit=self.limit, busy=set())
 
     def discard(self, digest: str) -> None:
         """Forget an engine and remove its folder, whatever state it is in. The caller holds its lock."""
@@ -154,12 +154,12 @@ class EngineCache:
                 index = Index()
                 write_index(self.root, index)
         before = _folder_size(self.root)
-        broken = [e.digest for e in self.verify() if e.problem]
-        busy = sum(not self._remove(digest) for digest in broken)
-        evicted = self._evict(keep=(), limit=limit)
-        leftovers, more_busy = self._remove_leftovers()
+        busy: set[str] = set()
+        broken = [self._remove(engine.digest, self._is_broken, busy) for engine in self.verify() if engine.problem]
+        evicted = self._evict(keep=(), limit=limit, busy=busy)
+        leftovers = self._remove_leftovers(busy)
         freed = max(before - _folder_size(self.root), 0)
-        return Pruned(len(broken) - busy + len(evicted), leftovers, freed, busy + more_busy)
+        return Pruned(sum(broken) + len(evicted), leftovers, freed, len(busy))
 
     def verify(self) -> list[CachedEngine]:
         """Like `engines`, with every byte hashed."""
@@ -204,6 +204,9 @@ class EngineCache:
             problem = str(error) if isinstance(error, EngineError) else "a file of it is missing"
         return CachedEngine(digest, path, entry.size, used, record, problem)
 
+    def _is_broken(self, engine: CachedEngine | None) -> bool:
+        return engine is not None and self._verify(engine).problem != ""
+
     def _verify(self, engine: CachedEngine) -> CachedEngine:
         if engine.problem or engine.record is None:
             return engine
@@ -213,43 +216,49 @@ class EngineCache:
             return replace(engine, problem=str(error))
         return engine
 
-    def _evict(self, keep: Collection[str], limit: int) -> tuple[str, ...]:
+    def _evict(self, keep: Collection[str], limit: int, busy: set[str]) -> tuple[str, ...]:
+        """Remove the least recently used over `limit` bytes; what went, for people."""
         engines = self.engines()
         total = sum(engine.size for engine in engines)
         gone = []
         for engine in reversed(engines):
             if total <= limit:
                 break
-            if engine.digest not in keep and self._remove(engine.digest):
+            # only as it was seen: neither built again nor used since
+            if engine.digest not in keep and self._remove(engine.digest, engine.__eq__, busy):
                 total -= engine.size
                 gone.append(f"{engine.path.name} ({engine.digest[:8]})")
         return tuple(gone)
 
-    def _remove(self, digest: str) -> bool:
-        """Remove one engine; False when another process builds it right now."""
+    def _remove(self, digest: str, due: Callable[[CachedEngine | None], bool], busy: set[str]) -> bool:
+        """Whether one engine is removed: if that is `due` of what the index lists under the engine's lock, since it may
+        have been built in the meantime. One that another process builds right now is added to `busy`."""
         lock = try_engine_lock(self.root, digest)
         if lock is None:
+            busy.add(digest)
             return False
         try:
-            self.discard(digest)
+            entry = read_index(self.root).engines.get(digest)
+            found = due(None if entry is None else self._look(digest, entry))
+            if found:
+                self.discard(digest)
         finally:
             lock.release()
-        return True
+        return found
 
-    def _remove_leftovers(self) -> tuple[int, int]:
-        """Remove folders that no entry names and files half written; count them and those in use."""
-        gone = busy = 0
-        known = _engines_of(self.root)
+    def _remove_leftovers(self, busy: set[str]) -> int:
+        """Remove folders that no entry names and files half written; how many."""
+        gone = 0
         for folder in self.root.iterdir():
             ours = folder.is_dir() or DIGEST.fullmatch(folder.name) is not None  # a link may lead nowhere
-            if ours and folder.name not in {*known, "locks", "timing"}:
-                removed = self._remove(folder.name)
-                gone, busy = gone + removed, busy + (not removed)
+            if ours and folder.name not in {*_engines_of(self.root), "locks", "timing"}:
+                gone += self._remove(folder.name, lambda now: now is None, busy)
         for part in (self.root / "timing").glob(".*.part"):
-            if time.time() - part.stat().st_mtime > _ABANDONED:
-                part.unlink(missing_ok=True)
-                gone += 1
-        return gone, busy
+            with suppress(FileNotFoundError):  # its writer lives
+                if time.time() - part.stat().st_mtime > _ABANDONED:
+                    part.unlink()
+                    gone += 1
+        return gone
 
 
 def default_cache() -> EngineCache:
@@ -276,7 +285,9 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def _folder_size(root: Path) -> int:
-    try:
-        return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-    except OSError as error:
-        raise storage_error(root, error) from error
+    total = 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            with suppress(FileNotFoundError):  # another process writes and removes meanwhile
+                total += os.lstat(Path(folder, name)).st_size
+    return total

@@ -19,7 +19,7 @@ from ..core.files import atomic_folder, read_bounded, sha256_bytes
 from ..core.progress import Progress
 from .build import usable_here
 from .cache import EngineCache
-from .index import engine_lock
+from .index import engine_locks
 from .installed import installed_flavours
 from .key import ENGINE_STEM
 from .record import RECORD_LIMIT, EngineRecord
@@ -88,10 +88,10 @@ def add_engines(carried: Sequence[Carried], cache: EngineCache, progress: Progre
         for reason in usable_here(item.record, flavours):
             raise EngineError(f"{item.record.file} can't run on this machine: {reason}; build it again for this one")
     evicted: list[str] = []
-    together = frozenset(item.record.key.digest for item in carried)
-    for done, item in enumerate(carried):
-        progress("add engines", done, len(carried))
-        with engine_lock(cache.root, item.record.key.digest, progress, f"wait for {item.record.file}"):
+    together = {item.record.key.digest: item.record.file for item in carried}
+    with engine_locks(cache.root, together, progress):
+        for done, item in enumerate(carried):
+            progress("add engines", done, len(carried))
             evicted += cache.store(item.record, item.data, together)
     progress("add engines", len(carried), len(carried))
     return evicted

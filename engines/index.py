@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -103,6 +103,17 @@ def engine_lock(root: Path, digest: str, progress: Progress, waiting: str) -> It
     """Hold one engine's folder alone while it is built or removed. The system drops the lock of a killed process."""
     folder = make_folder(root, "locks")
     with held(folder / f"{digest}.lock", progress, waiting):
+        yield
+
+
+@contextmanager
+def engine_locks(root: Path, names: Mapping[str, str], progress: Progress) -> Iterator[None]:
+    """Hold several engines, digest to name, that are of no use apart, until all are there: who prunes or evicts
+    meanwhile takes none. They are locked in one order, so two who want the same ones don't wait for one another."""
+    with ExitStack() as stack:
+        for digest, name in sorted(names.items()):
+            waiting = f"wait for another process that builds {name}"
+            stack.enter_context(engine_lock(root, digest, progress, waiting))
         yield
 
 

@@ -177,6 +177,18 @@ def test_two_processes_build_an_engine_once(variants, rtx, own_folders):
     assert all(p.returncode == 0 for p in processes)
 
 
+def test_a_prune_to_nothing_in_the_middle_of_a_build_takes_nothing_of_it(build, cache):
+    pruned = []
+
+    def progress(task, done, total):
+        if task == "check leak_encoder":
+            pruned.append(cache.prune(0))
+
+    outcomes = build(progress=progress)
+    assert [(p.engines, p.leftovers, p.busy) for p in pruned] == [(0, 0, 1)]
+    assert all(cache.read(outcome.record) for outcome in outcomes)
+
+
 def test_a_build_waits_for_the_process_that_has_the_lock_and_says_so(build, cache):
     import threading
 

@@ -173,6 +173,65 @@ def test_prune_leaves_alone_what_another_process_builds(cache):
     assert not folder.exists()
 
 
+def test_prune_leaves_alone_an_engine_that_waits_for_the_one_it_is_used_with(cache):
+    from leakrt.engines.index import engine_locks
+
+    first, second = keys(2)
+    record = record_of(b"engine", first)
+    with engine_locks(cache.root, {first.digest: "vae_encoder", second.digest: "leak_encoder"}, silent):
+        cache.store(record, b"engine")
+        pruned = cache.prune(0)
+        assert (pruned.engines, pruned.leftovers, pruned.busy) == (0, 0, 1)
+        assert cache.read(record) == b"engine"
+    assert cache.prune(0).engines == 1
+
+
+def just_before_a_removal(monkeypatch, work):
+    """Do `work` when `prune` has seen what is to go, and takes the first lock to remove it."""
+    from leakrt.engines import cache as module
+
+    take, left = module.try_engine_lock, [work]
+
+    def late(root, digest):
+        if left:
+            left.pop()()
+        return take(root, digest)
+
+    monkeypatch.setattr(module, "try_engine_lock", late)
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 20])
+def test_prune_leaves_an_engine_that_was_built_again_while_it_looked(cache, monkeypatch, limit):
+    record = store(cache, b"engine", used=1000.0)
+    if limit:
+        cache.path(record).write_bytes(b"broken")
+    just_before_a_removal(monkeypatch, lambda: store(cache, b"engine"))
+    assert cache.prune(limit).engines == 0
+    assert cache.read(record) == b"engine"
+
+
+def test_prune_leaves_an_engine_that_was_used_while_it_looked(cache, monkeypatch):
+    record = store(cache, b"engine", used=1000.0)
+    just_before_a_removal(monkeypatch, lambda: cache.read(record))
+    assert cache.prune(0).engines == 0
+    assert cache.prune(0).engines == 1
+
+
+def test_prune_leaves_an_engine_that_was_no_more_than_a_folder_when_it_looked(cache, monkeypatch):
+    (cache.root / KEY.digest).mkdir(parents=True)
+    just_before_a_removal(monkeypatch, lambda: store(cache, b"engine"))
+    assert cache.prune(1 << 20).leftovers == 0
+    assert cache.read(record_of(b"engine")) == b"engine"
+
+
+def test_prune_minds_no_file_that_goes_while_it_looks(cache):
+    store(cache, b"engine")
+    (cache.root / "timing").mkdir()
+    gone = cache.root / "timing" / ".x.timing.7.part"
+    gone.symlink_to("nowhere")  # listed, and not there when it is looked at
+    assert cache.prune(1 << 20).engines == 0
+
+
 def test_a_full_disk_loses_nothing(cache, monkeypatch):
     import errno
 
