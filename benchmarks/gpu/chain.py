@@ -1,10 +1,10 @@
 """One backend's chain: is it right, how long does it take, and what of that is the device's.
 
 From frames in the host's memory to the leak encoder's outputs in it, warm, by the host's clock; device stages by
-events. Host overhead is what a call takes beyond its stages. What comes out is compared with ONNX Runtime's float32, or
-for a bundle that was carried here with its own golden image. Engines are built first where the backend runs engines:
-for batch 1 alone, then for 16 too, so that little time still leaves the first figures. Imports no torch, so that it
-runs under another Python beside TensorRT.
+events. Host overhead is what a call takes beyond its stages; a profile tells where. What comes out is compared with
+ONNX Runtime's float32, or for a bundle that was carried here with its own golden image. Engines are built first where
+the backend runs engines: for batch 1 alone, then for 16 too, so that little time still leaves the first figures.
+Imports no torch, so that it runs under another Python beside TensorRT.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from host_profile import profiled
 from loading import FLAVOURS, Loading, detector_of
 from part import NO_GPU, Part, clocks, one_line, summary
 
@@ -118,6 +119,10 @@ def measure(subject: Subject) -> None:
         subject.note("batch 1", timings(subject, chain, subject.frames[:1]))
         if subject.largest.shape != subject.frames[0].shape:
             subject.note("batch 1, largest frame", timings(subject, chain, [subject.largest]))
+    with part.trying(f"{subject.precision} host profile"):
+        chain = chain_of(loaded, subject.bundle.spec.draws)
+        rounds = 2 if part.rehearse else 300
+        subject.note("host profile", profiled(lambda: chain(subject.frames[:1]), rounds))
     with part.trying(f"{subject.precision} verdicts"):
         detector = detector_of(subject.bundle, loaded)
         verdicts: list[Verdict] = []
