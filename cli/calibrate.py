@@ -60,7 +60,11 @@ def calibrate(
     threads: Threads = 0,
     json: Json = False,
 ) -> int:
-    """Add an int8 variant to a bundle, if its verdicts hold on validation images; else the bundle stays as it was."""
+    """Add an int8 variant to a bundle, if its verdicts hold.
+
+    They are held against those of fp32 on validation images. Where no attempt keeps them, the bundle stays as it was
+    and the exit code is 1.
+    """
     from ..core.errors import require
 
     for module in ("torch", "onnx", "sklearn"):

@@ -21,7 +21,7 @@ _COLOURS = {"ready": "green", "missing": "yellow", "unfit": "red", "not needed":
 
 
 def doctor(json: Json = False) -> int:
-    """Show what is installed, what can run, and what an NVIDIA GPU still needs.
+    """Show what is installed, what runs, and what a GPU still needs.
 
     Exit code 1 when something keeps this installation from checking images; a missing GPU is nothing of that kind.
     """

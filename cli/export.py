@@ -37,7 +37,7 @@ def export(
     threads: Annotated[int, typer.Option(help="CPU threads for fp16; 0: one for each core.")] = 0,
     json: Json = False,
 ) -> int:
-    """Export a finished run to a bundle, or add an fp16 variant to a bundle.
+    """Export a run to a bundle, or add an fp16 variant to a bundle.
 
     A run: both networks become ONNX graphs, are compared with their source on validation images, and are refused when
     scores or verdicts differ. Thresholds are fitted to the stated false-alarm rate on validation images.

@@ -24,10 +24,11 @@ def gate(
     threads: Threads = 0,
     json: Json = False,
 ) -> int:
-    """Measure on validation images whether a precision keeps the verdicts of fp32 on a backend of this machine.
+    """Measure whether a precision keeps its verdicts on a backend.
 
-    For engines, and for a library that was not installed where the variant was made. Where it holds, `auto` may take it
-    on that backend from then on. Exit code 1 where it does not hold.
+    Its verdicts on validation images are held against those of fp32. For engines, and for a library that was not
+    installed where the variant was made. Where the gate holds, `auto` may take the precision on that backend from then
+    on. Exit code 1 where it does not hold.
     """
     import json as json_module
 

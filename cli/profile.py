@@ -35,9 +35,10 @@ def profile(
     json: Json = False,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw stages and throughput.")] = None,
 ) -> None:
-    """Measure a bundle on this machine: latency of each stage, throughput, cold start, memory.
+    """Measure latency, throughput, cold start and memory.
 
-    Percentiles are nearest-rank; jitter is p99 - p50. Reading and decoding the image is no part of it.
+    Of a bundle on this machine, the latency of each stage by itself. Percentiles are nearest-rank; jitter is p99 - p50.
+    Reading and decoding the image is no part of it.
     """
     import json as json_module
 

@@ -38,10 +38,10 @@ def quickstart(
     fast: Annotated[bool, typer.Option("--fast", help="Few pictures and steps: to see that everything runs.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Make everything anew, whatever stands at OUT.")] = False,
 ) -> int:
-    """Make a small data set, train on it, export, check held-out pictures and write a report.
+    """Make pictures, train on them, export, check, write a report.
 
     Everything is real but the pictures: rendered portraits, a simulated camera as the real class, and small trained
-    generators, one of which training never sees.
+    generators, one of which training never sees. What is checked was held out of training.
     """
     from ..core.errors import require
 
