@@ -9,11 +9,15 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import EngineError, UsageError, require
-from ..core.files import atomic_write_owned, read_bounded, storage_error
+from ..core.files import atomic_produce, atomic_write_owned, read_bounded, recover, storage_error
+from ..core.locks import held
+from ..core.progress import silent
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -47,14 +51,16 @@ class Signer:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-        if path.exists():
-            return cls(_load_private(path))
-        key = Ed25519PrivateKey.generate()
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        _write_private(path, pem)
-        return cls(_load_private(path))  # of two that make it at once, both go on with the one that stands
+        if not path.exists():
+            key = Ed25519PrivateKey.generate()
+            pem = key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+            with _config_lock():
+                recover(path)
+                if not path.exists():  # of two that make it at once, both go on with the one that stands
+                    atomic_produce(path, lambda target: _write_private(target, pem))
+        return cls(_load_private(path))
 
 
 def trusted_keys() -> frozenset[str]:
@@ -100,16 +106,21 @@ def _load_private(path: Path) -> Ed25519PrivateKey:
 
 
 def _write_private(path: Path, pem: bytes) -> None:
-    """Write for the owner alone, and never over a key that stands there."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise storage_error(path, error) from error
-    with os.fdopen(handle, "wb") as file:
+    """Write for the owner alone. Raises OSError."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(pem)
+
+
+@contextmanager
+def _config_lock() -> Iterator[None]:
+    """Hold the folder of the keys, made if it is not there, for the moment a change takes. Raises StorageError."""
+    folder = config_folder()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    with held(folder / "keys.lock", silent, ""):
+        yield
 
 
 def _check_private(path: Path) -> None:
@@ -139,9 +150,6 @@ def trust(public_key: str) -> None:
     path = config_folder() / "trusted_keys"
     if public_key in trusted_keys():
         return
-    lines = _read(path).decode("utf-8", "replace").splitlines() if path.exists() else []
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(path, error) from error
-    atomic_write_owned(path, "\n".join([*lines, public_key, ""]).encode())
+    with _config_lock():
+        lines = _read(path).decode("utf-8", "replace").splitlines() if path.exists() else []
+        atomic_write_owned(path, "\n".join([*lines, public_key, ""]).encode())

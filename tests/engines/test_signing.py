@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -28,6 +31,32 @@ def test_the_private_key_is_made_once_and_for_its_owner_alone(signer):
         path.chmod(0o666)
         with pytest.raises(EngineError, match="can be written by others"):
             Signer.own()
+
+
+KILLED = """
+import os, signal
+from leakrt.engines.signing import Signer
+os.fdopen = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+Signer.own()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_killed_while_it_makes_the_key_the_next_start_is_clean():
+    from leakrt.engines.signing import Signer, config_folder
+
+    done = subprocess.run([sys.executable, "-c", KILLED], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert Signer.own().public_key == Signer.own().public_key
+    assert [path.name for path in config_folder().iterdir()] == ["signing.pem"]
+
+
+def test_processes_that_make_the_key_at_once_have_one_key():
+    made = "from leakrt.engines.signing import Signer; print(Signer.own().public_key)"
+    started = [subprocess.Popen([sys.executable, "-c", made], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    keys = [process.communicate(timeout=60)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0, 0]
+    assert len(set(keys)) == 1
 
 
 def test_a_trusted_key_stays_trusted_and_others_do_not_become_so():
