@@ -8,14 +8,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ..core.bundle import Bundle
-from ..core.errors import EngineError, UsageError
+from ..core.errors import BackendError, EngineError, UsageError
 from ..core.files import sha256_bytes
 from ..core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ..core.progress import Progress
 from .builder import BuildJob, BuildOptions, BuiltEngine, build_engine, flag_names, graph_batches
 from .cache import EngineCache
 from .derive import RECIPE, DerivedGraph, boundary_types, derive_graph
-from .device import NO_DEVICE, Device, find_device, list_devices
+from .device import NO_DEVICE, Device, find_device, find_driver, list_devices
 from .flavour import DEFAULT_LEVEL, NO_DLA, Flavour
 from .index import engine_locks
 from .key import EngineKey, canonical, device_misfit
@@ -121,7 +121,13 @@ def _device(request: BuildRequest) -> Device:
     for a GPU on which the engine would not run."""
     if not _needs_gpu(request):
         return NO_DEVICE
-    device = find_device(request.device)
+    try:
+        device = find_device(request.device)
+    except BackendError as error:
+        if find_driver().library is not None:
+            raise
+        elsewhere = "or build for other machines with --flavour tensorrt-rtx --target 8.6,8.9"
+        raise BackendError(f"{error}, {elsewhere}") from error
     problem = request.flavour.gpu_problem(device.capability)
     if problem:
         raise UsageError(f"--target: {problem}")
@@ -256,3 +262,5 @@ def usable_here(record: EngineRecord, flavours: list[Flavour]) -> Iterator[str]:
     misfits = [device_misfit(key, device) for device in list_devices()]
     if misfits and all(misfits):
         yield misfits[0]
+    if key.recipe != RECIPE:
+        yield f"it was built by LeakRT {record.leakrt}, which makes other graphs of a bundle than this version"

@@ -24,11 +24,10 @@ from ..core.errors import EngineError, StorageError, UsageError
 from ..core.files import atomic_write, cache_folder, read_bounded, sha256_bytes
 from .index import DIGEST, Entry, Index, index_lock, make_folder, read_index, try_engine_lock, write_index
 from .key import EngineKey, Wanted, misfit
-from .record import RECORD_LIMIT, EngineRecord
+from .record import ENGINE_LIMIT, RECORD_LIMIT, EngineRecord
 
 DEFAULT_LIMIT = 8 << 30  # bytes
 LIMIT_VARIABLE = "LEAKRT_ENGINE_CACHE_GIB"
-_ENGINE_LIMIT = 16 << 30
 _TIMING_LIMIT = 256 << 20
 _ABANDONED = 3600.0  # seconds after which a half-written timing cache has no writer any more
 
@@ -103,7 +102,7 @@ class EngineCache:
         path = self.path(record)
         if entry is None or entry.sha256 != record.sha256:
             raise EngineError(f"{path} is not in the cache's index, so it is not loaded")
-        data = _read(path, _ENGINE_LIMIT)
+        data = _read(path, ENGINE_LIMIT)
         record.check(data)
         with suppress(OSError):  # a cache that can only be read keeps no times
             os.utime(path.with_name(record.json_file))
@@ -211,7 +210,7 @@ class EngineCache:
         if engine.problem or engine.record is None:
             return engine
         try:
-            engine.record.check(_read(engine.path, _ENGINE_LIMIT))
+            engine.record.check(_read(engine.path, ENGINE_LIMIT))
         except EngineError as error:
             return replace(engine, problem=str(error))
         return engine

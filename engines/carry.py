@@ -22,13 +22,12 @@ from .cache import EngineCache
 from .index import engine_locks
 from .installed import installed_flavours
 from .key import ENGINE_STEM
-from .record import RECORD_LIMIT, EngineRecord
+from .record import ENGINE_LIMIT, RECORD_LIMIT, EngineRecord
 from .signing import PUBLIC_KEY, Signer, check_signature
 
 MANIFEST, SIGNATURE = "engines.json", "engines.sig"
 _FORMAT = 1
 _MANIFEST_LIMIT = 1 << 20
-_ENGINE_LIMIT = 16 << 30
 _MOST = 64  # engines in one folder
 _NAME = re.compile(rf"{ENGINE_STEM}\.(?:engine|json)")
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -79,9 +78,9 @@ def read_folder(path: Path, trusted: frozenset[str], allow_unsigned: bool) -> li
 
 
 def add_engines(carried: Sequence[Carried], cache: EngineCache, progress: Progress) -> list[str]:
-    """Install engines into the cache, all or none. Returns what had to go for them.
+    """Install engines into the cache. Returns what had to go for them.
 
-    Raises EngineError for one that could never run on this machine, StorageError.
+    Raises EngineError for one that could never run on this machine, and then none is installed; StorageError.
     """
     flavours = installed_flavours()
     for item in carried:
@@ -101,11 +100,15 @@ def _carried(path: Path, name: str, files: dict[str, str]) -> Carried:
     described = name.removesuffix(".engine") + ".json"
     if described not in files:
         raise EngineError(f"{path}: {name} has no {described} beside it; copy the folder again")
-    record = EngineRecord.from_bytes(_hashed(path / described, RECORD_LIMIT, files[described], path), described)
-    data = _hashed(path / name, _ENGINE_LIMIT, files[name], path)
+    raw = _hashed(path / described, RECORD_LIMIT, files[described], path)
+    record = EngineRecord.from_bytes(raw, f"{path}: {described}")
+    data = _hashed(path / name, ENGINE_LIMIT, files[name], path)
     if record.file != name:
         raise EngineError(f"{path}: {described} describes {record.file}; build the folder again")
-    record.check(data)
+    try:
+        record.check(data)
+    except EngineError as error:
+        raise EngineError(f"{path}: {error}; build the folder again") from error
     return Carried(record, data)
 
 
@@ -118,7 +121,8 @@ def _parse(raw: bytes, path: Path) -> tuple[str, dict[str, str]]:
         raise EngineError(f"{path}: {MANIFEST} is damaged; copy the folder again") from error
     if version != _FORMAT:
         raise EngineError(f"{path} has format {version}, this LeakRT reads {_FORMAT}; use the same version on both")
-    if not named or len(named) > 2 * _MOST or not (signer == "" or PUBLIC_KEY.fullmatch(str(signer))):
+    engines = [name for name in named if name.endswith(".engine")]
+    if not engines or len(named) > 2 * _MOST or not (signer == "" or PUBLIC_KEY.fullmatch(str(signer))):
         raise EngineError(f"{path}: {MANIFEST} lists no engines; copy the folder again")
     for name, digest in named.items():
         if not _NAME.fullmatch(name) or not _SHA256.fullmatch(digest):

@@ -112,9 +112,7 @@ def find_device(index: int) -> Device:
     driver = find_driver()
     if driver.library is None:
         what = _REMEDIES.get(driver.code, "`nvidia-smi` shows its state") if driver.cuda else "install the driver"
-        raise BackendError(
-            f"{driver.problem}; {what}, or build for other machines with --flavour tensorrt-rtx --target"
-        )
+        raise BackendError(f"{driver.problem}; {what}")
     devices = list_devices()
     if 0 <= index < len(devices):
         return devices[index]

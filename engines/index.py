@@ -55,7 +55,7 @@ def read_index(root: Path) -> Index:
     except FileNotFoundError:
         return Index()
     except OSError as error:
-        advice = "run: leakrt engines prune" if error.errno == errno.EFBIG else "check its permissions"
+        advice = "run: leakrt engines prune" if error.errno in (errno.EFBIG, errno.EINVAL) else "check its permissions"
         raise EngineError(f"{path} can't be read ({error.strerror}); {advice}") from error
     _check_owner(path)
     try:

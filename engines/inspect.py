@@ -18,7 +18,7 @@ from .installed import load_flavour
 from .key import device_misfit
 from .logger import Messages, explain, listening
 from .names import EngineInspector, ICudaEngine
-from .record import RECORD_LIMIT, EngineRecord
+from .record import ENGINE_LIMIT, RECORD_LIMIT, EngineRecord
 
 _PARSED = {"HALF": "float16", "FLOAT": "float32", "BF16": "bfloat16", "FP8": "float8"}  # a network's own words
 
@@ -72,7 +72,7 @@ def inspect_engine(path: Path, cache: EngineCache) -> EngineReport:
     """
     record = _read_record(path)
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, ENGINE_LIMIT)
     except OSError as error:
         raise EngineError(
             f"{path} can't be read ({error.strerror}); `leakrt engines list` shows what there is"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -44,9 +45,11 @@ class EngineKey:
     recipe: int  # of what is derived from the bundle's ONNX
 
     def __post_init__(self) -> None:
-        """These three become file names and decide what is imported. Raises EngineError."""
+        """What becomes a file name, decides what is imported, or sizes buffers. Raises EngineError."""
         if self.graph not in GRAPHS or self.precision not in PRECISIONS or self.flavour not in FLAVOURS:
             raise EngineError(f"engine key: {self.graph!r}, {self.precision!r}, {self.flavour!r} name no engine")
+        if not self.batches or min(self.batches) < 1:
+            raise EngineError("engine key: batches from 1 on are needed, and at least one")
 
     @property
     def digest(self) -> str:
@@ -129,7 +132,8 @@ def read_fields(kind: type, data: object, where: str) -> dict[str, Any]:
 def _fits(value: object, annotation: str) -> bool:
     if annotation in ("int", "float", "bool", "str"):
         kinds: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "bool": bool, "str": str}
-        return isinstance(value, kinds[annotation]) and (annotation == "bool") == isinstance(value, bool)
+        named = isinstance(value, kinds[annotation]) and (annotation == "bool") == isinstance(value, bool)
+        return named and (not isinstance(value, float) or math.isfinite(value))  # JSON as we write it has no other
     if annotation.startswith("tuple["):
         inner = annotation[len("tuple[") :].split(",")[0]
         return isinstance(value, tuple) and all(_fits(item, inner) for item in value)

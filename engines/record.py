@@ -13,7 +13,8 @@ from .key import EngineKey, read_fields
 from .network import NetworkLayer
 
 RECORD_FORMAT = 2
-RECORD_LIMIT = 16 << 20  # bytes
+RECORD_LIMIT = 16 << 20  # bytes of the JSON
+ENGINE_LIMIT = 16 << 30  # bytes of the engine
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,14 @@ class EngineRecord:
         except (ValueError, RecursionError) as error:
             raise EngineError(f"{where} is not JSON ({error})") from error
         if not isinstance(body, dict) or body.pop("format", None) != RECORD_FORMAT:
-            raise EngineError(f"{where} is not an engine's JSON of format {RECORD_FORMAT}")
+            raise EngineError(
+                f"{where} is not an engine's JSON of format {RECORD_FORMAT}; build it with this version of LeakRT"
+            )
         values: dict[str, Any] = read_fields(cls, body, where)
-        values["key"] = EngineKey.from_json(values["key"])
+        try:
+            values["key"] = EngineKey.from_json(values["key"])
+        except EngineError as error:
+            raise EngineError(f"{where}: {error}") from error
         values["layers"] = tuple(NetworkLayer(**read_fields(NetworkLayer, x, where)) for x in values["layers"])
         values["compiled"] = tuple(FusedLayer(**read_fields(FusedLayer, x, where)) for x in values["compiled"])
         values["parity"] = tuple(Parity(**read_fields(Parity, x, where)) for x in values["parity"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from leakrt.core.files import sha256_bytes
+from leakrt.engines.derive import RECIPE
 from leakrt.engines.device import Device
 from leakrt.engines.key import EngineKey
 from leakrt.engines.record import EngineRecord, Parity
@@ -11,7 +12,7 @@ GPU = Device("NVIDIA A", "8.9", 128, "550.1")
 KEY = EngineKey(
     graph="vae_encoder", precision="fp16", source="a" * 64, onnx="b" * 64, tensors=("float16 image [B, 3, 40, 40]",),
     batches=(1, 4), flavour="tensorrt", version="10.3.0", flags=("STRONGLY_TYPED",), level=3, workspace=0, dla_core=-1,
-    device=GPU, targets=(), recipe=1,
+    device=GPU, targets=(), recipe=RECIPE,
 )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ def portable():
     from dataclasses import replace
 
     from leakrt.core.files import sha256_bytes
+    from leakrt.engines.derive import RECIPE
     from leakrt.engines.device import NO_DEVICE
     from leakrt.engines.key import EngineKey
     from leakrt.engines.record import EngineRecord
@@ -34,7 +35,7 @@ def portable():
     key = EngineKey(
         graph="vae_encoder", precision="fp16", source="a" * 64, onnx="b" * 64, tensors=(), batches=(1,),
         flavour="tensorrt-rtx", version=_installed(), flags=(), level=3, workspace=0, dla_core=-1, device=NO_DEVICE,
-        targets=("default",), recipe=1,
+        targets=("default",), recipe=RECIPE,
     )  # fmt: skip
     return [
         (
@@ -171,6 +172,32 @@ def test_an_engine_for_another_version_is_not_installed_and_neither_is_its_neigh
     with pytest.raises(EngineError, match=f"built with tensorrt-rtx 0.9, and {rtx.version} is installed"):
         add_engines([Carried(first, data), Carried(stale, more)], there, silent)
     assert there.engines() == []
+
+
+def test_an_engine_of_another_leakrt_is_not_installed(portable, tmp_path, rtx):
+    """It would never be found: a runtime looks for what its own version derives."""
+    from dataclasses import replace
+
+    from leakrt.engines.carry import Carried, add_engines
+
+    (first, data), _ = portable
+    newer = replace(first, key=replace(first.key, recipe=first.key.recipe + 1), leakrt="9.0")
+    there = elsewhere(tmp_path)
+    with pytest.raises(EngineError, match=r"it was built by LeakRT 9.0, which makes other graphs of a bundle"):
+        add_engines([Carried(newer, data)], there, silent)
+    assert there.engines() == []
+
+
+def test_a_folder_that_lists_no_engine_is_refused(folder, signer):
+    import json
+
+    from leakrt.engines.carry import read_folder
+
+    manifest = json.loads((folder / "engines.json").read_text())
+    manifest["files"] = {name: digest for name, digest in manifest["files"].items() if name.endswith(".json")}
+    (folder / "engines.json").write_text(json.dumps({**manifest, "signer": ""}))
+    with pytest.raises(EngineError, match=r"engines.json lists no engines; copy the folder again"):
+        read_folder(folder, NOBODY, True)
 
 
 def test_a_folder_with_other_files_is_not_replaced(tmp_path, cache, portable, signer):

@@ -65,7 +65,7 @@ def test_a_driver_that_does_not_start_says_why(tmp_path, code, words):
 
 def test_a_hidden_gpu_is_not_told_to_install_a_driver(tmp_path):
     out = ask(tmp_path, "try: find_device(0)\nexcept LeakRTError as e: print(e)", 100)
-    assert "no NVIDIA GPU is visible; check CUDA_VISIBLE_DEVICES and `nvidia-smi`, or build for other machines" in out
+    assert "no NVIDIA GPU is visible; check CUDA_VISIBLE_DEVICES and `nvidia-smi`\n" in out
 
 
 def test_without_a_driver_there_is_no_device(no_gpu):
@@ -73,7 +73,7 @@ def test_without_a_driver_there_is_no_device(no_gpu):
     from leakrt.engines.device import find_device, list_devices
 
     assert list_devices() == []
-    with pytest.raises(BackendError, match=r"install the driver, or build for other machines with --flavour"):
+    with pytest.raises(BackendError, match=r"install the driver$"):
         find_device(0)
 
 

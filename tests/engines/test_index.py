@@ -67,6 +67,17 @@ def test_an_index_of_hostile_size_is_not_read_and_is_pruned_away(root, monkeypat
         read_index(root)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders")
+def test_a_pipe_in_the_indexs_place_is_told_with_what_removes_it(root):
+    from leakrt.engines.cache import EngineCache
+
+    os.mkfifo(root / INDEX)
+    with pytest.raises(EngineError, match=r"\(not a regular file\); run: leakrt engines prune"):
+        read_index(root)
+    EngineCache(root, 0).prune(0)
+    assert read_index(root) == Index()
+
+
 def test_a_timing_cache_without_a_hash_is_left_out(root):
     body = {"format": 1, "engines": {}, "timing": {"good": "c" * 64, "bad": "c"}}
     (root / INDEX).write_text(json.dumps(body))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from leakrt.core.bundle import Bundle
@@ -59,6 +61,16 @@ def test_an_engine_that_was_changed_is_refused(engine, cache):
 
     engine.path.write_bytes(engine.path.read_bytes()[:-1])
     with pytest.raises(EngineError, match="SHA-256 differs"):
+        inspect_engine(engine.path, cache)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders")
+def test_a_pipe_in_an_engines_place_is_refused_and_not_waited_for(engine, cache):
+    from leakrt.engines.inspect import inspect_engine
+
+    engine.path.unlink()
+    os.mkfifo(engine.path)
+    with pytest.raises(EngineError, match=r"can't be read \(not a regular file\)"):
         inspect_engine(engine.path, cache)
 
 

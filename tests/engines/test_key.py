@@ -8,6 +8,7 @@ import pytest
 from engine_records import GPU, KEY
 
 from leakrt.core.errors import EngineError
+from leakrt.engines.derive import RECIPE
 from leakrt.engines.device import Device
 from leakrt.engines.key import EngineKey, Wanted, canonical, device_misfit, misfit
 
@@ -16,14 +17,14 @@ from leakrt.engines.key import EngineKey, Wanted, canonical, device_misfit, misf
 def test_every_field_of_the_key_changes_the_folder(name):
     other = {
         "graph": "leak_encoder", "precision": "fp32", "flavour": "tensorrt-rtx", "level": 4, "workspace": 7,
-        "dla_core": 0, "recipe": 2, "batches": (1,), "tensors": (), "flags": (), "targets": ("8.6",),
+        "dla_core": 0, "recipe": RECIPE + 1, "batches": (1,), "tensors": (), "flags": (), "targets": ("8.6",),
         "device": replace(GPU, driver="551"), "source": "c" * 64, "onnx": "c" * 64, "version": "10.3.1",
     }[name]  # fmt: skip
     assert replace(KEY, **{name: other}).digest != KEY.digest
 
 
 def wanted(**changes: object) -> Wanted:
-    base = Wanted("vae_encoder", "fp16", "a" * 64, "tensorrt", "10.3.0", GPU, (1,), 1)
+    base = Wanted("vae_encoder", "fp16", "a" * 64, "tensorrt", "10.3.0", GPU, (1,), RECIPE)
     return replace(base, **changes)
 
 
@@ -36,7 +37,7 @@ def wanted(**changes: object) -> Wanted:
         ({"version": "11.4.0"}, "built with tensorrt 10.3.0, and tensorrt 11.4.0 is installed"),
         ({"source": "d" * 64}, "another graph"),
         ({"batches": (1, 16)}, "no profile for batch 16"),
-        ({"recipe": 9}, "another version of LeakRT"),
+        ({"recipe": RECIPE + 1}, "another version of LeakRT"),
     ],
 )
 def test_an_engine_for_something_else_is_told_apart(changes, words):
@@ -52,7 +53,17 @@ def test_a_portable_engine_runs_from_8_0_on(capability, fits):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("graph", "../x"), ("precision", "fp8"), ("flavour", "os"), ("batches", "14"), ("level", True), ("level", 1.5)],
+    [
+        ("graph", "../x"),
+        ("precision", "fp8"),
+        ("flavour", "os"),
+        ("batches", "14"),
+        ("level", True),
+        ("level", 1.5),
+        ("batches", []),
+        ("batches", [0]),
+        ("batches", [4, -1]),
+    ],
 )
 def test_a_key_from_outside_with_a_wrong_field_is_refused(field, value):
     with pytest.raises(EngineError, match="engine key"):
