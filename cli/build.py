@@ -52,19 +52,22 @@ def build(
     from ..engines.builder import BuildOptions
     from ..engines.cache import default_cache
     from ..engines.carry import check_target
-    from ..engines.device import find_device
     from ..engines.installed import load_flavour
     from .numbers import numbers
 
     # What can be refused is refused before minutes of building.
-    if verify:
-        find_device(device)
+    signer = None
     if out is not None:
         check_target(out)
+        signer = _signer()
     options = BuildOptions(numbers(batch, "--batch", "1,4,8"), opt_level, workspace, dla, _words(target))
     opened, cache = Bundle(bundle), default_cache()
     opened.require_precision(precision)
     request = BuildRequest(precision, load_flavour(flavour), options, device)
+    if verify:
+        from ..engines.verify import check_verifiable
+
+        check_verifiable(request)
     verified: list[Verified] = []
     with ConsoleProgress("%") as progress:
         outcomes = build_bundle(opened, request, cache, progress)
@@ -77,7 +80,7 @@ def build(
             print(f"leakrt: {printable(note)}", file=sys.stderr)
     _print(outcomes, json)
     if out is not None:
-        _write(out, outcomes)
+        _write(out, outcomes, signer)
     return _report(verified)
 
 
@@ -115,11 +118,10 @@ def _summary(outcome: BuildOutcome) -> dict[str, Any]:
     }
 
 
-def _write(out: Path, outcomes: tuple[BuildOutcome, ...]) -> None:
+def _write(out: Path, outcomes: tuple[BuildOutcome, ...], signer: Signer | None) -> None:
     from ..engines.cache import default_cache
     from ..engines.carry import write_folder
 
-    signer = _signer()
     write_folder(out, [outcome.record for outcome in outcomes], default_cache(), signer)
     if signer:
         command = f"leakrt engines add {shlex.quote(str(out))} --key {signer.public_key}"
@@ -145,6 +147,8 @@ def _report(verified: list[Verified]) -> int:
             mark = coloured("agrees", "green", sys.stderr) if c.agrees else coloured("differs", "red", sys.stderr)
             where = f"{c.graph} {c.output}, batch {c.batch}"
             print(f"leakrt: {where}: {mark}, {c.error:.2e} of its spread (limit {c.limit:.2e})", file=sys.stderr)
+        if one.note:
+            print(f"leakrt: {one.note}", file=sys.stderr)
         if one.bad_layer:
             bad = one.bad_layer
             print(

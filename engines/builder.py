@@ -19,6 +19,7 @@ from .network import NetworkLayer, add_profiles, describe_layers, parse_network
 
 _MAX_BATCH = 4096
 _MAX_PROFILES = 16
+_MAX_WORKSPACE = 1 << 20  # MiB: more than any GPU has
 _POLL = 0.1  # seconds
 _STOP = 60.0  # seconds that a builder has to come to its next step, and stop there
 
@@ -40,8 +41,10 @@ class BuildOptions:
             raise UsageError(f"--batch: sizes between 1 and {_MAX_BATCH} are needed, each once")
         if self.level not in LEVELS:
             raise UsageError(f"--opt-level {self.level}: it lies between {LEVELS[0]} and {LEVELS[-1]}")
-        if self.workspace < 0:
-            raise UsageError(f"--workspace {self.workspace}: a number of MiB is needed; 0 takes all there is")
+        if not 0 <= self.workspace <= _MAX_WORKSPACE:
+            raise UsageError(
+                f"--workspace {self.workspace}: a number of MiB up to {_MAX_WORKSPACE} is needed; 0 takes all there is"
+            )
         if self.dla_core < NO_DLA:
             raise UsageError(f"--dla {self.dla_core}: the number of a DLA core is needed, 0 or 1")
 

@@ -69,14 +69,20 @@ def derive_graph(source: bytes, graph: GraphSpec, precision: str, flavour: Flavo
     if precision == "int8" and flavour.strongly_typed:
         model, changed = _halve_rest(model, graph.stem), True
     if precision != "fp32":
-        halve_input(model, graph.input.name)
-        for tensor in graph.outputs:
-            if tensor.name in _HALF_BETWEEN:
-                halve_output(model, tensor.name)
+        _halve_boundary(model, graph)
         changed = True
     _check_opset(model, graph.stem, flavour)
     data = model.SerializeToString(deterministic=True) if changed else source
     return DerivedGraph(data, sha256_bytes(data), changed, boundary_types(graph, precision))
+
+
+def exact_graph(source: bytes, graph: GraphSpec, precision: str) -> bytes:
+    """A bundle's graph with the inputs and outputs of its engines and nothing else changed: what they are held against
+    where ONNX Runtime can't run the derived graph. Raises ModelError, MissingExtraError."""
+    model = parse_graph(source, graph.stem)
+    if precision != "fp32":
+        _halve_boundary(model, graph)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def boundary_types(graph: GraphSpec, precision: str) -> tuple[tuple[str, str], ...]:
@@ -84,6 +90,13 @@ def boundary_types(graph: GraphSpec, precision: str) -> tuple[tuple[str, str], .
     half = precision != "fp32"
     outputs = [(t.name, "float16" if half and t.name in _HALF_BETWEEN else "float32") for t in graph.outputs]
     return ((graph.input.name, "float16" if half else "float32"), *outputs)
+
+
+def _halve_boundary(model: ModelProto, graph: GraphSpec) -> None:
+    halve_input(model, graph.input.name)
+    for tensor in graph.outputs:
+        if tensor.name in _HALF_BETWEEN:
+            halve_output(model, tensor.name)
 
 
 def _halve_rest(model: ModelProto, stem: str) -> ModelProto:

@@ -132,6 +132,8 @@ def explain(errors: Sequence[str]) -> str:
         return "no GPU is visible; check CUDA_VISIBLE_DEVICES and `nvidia-smi`"
     if "fp32 gemm is not supported" in lowered:
         return "the library can't multiply float32 matrices for compute capability 7.5; build --precision fp16 for it"
+    if "within workspace limit" in lowered:
+        return "no way to compute a layer fits in --workspace; give more, or leave it away to allow all there is"
     if not errors:
         return "the library gave no reason"
     return errors[0] if len(errors[0]) <= 300 else f"{errors[0][:297]}..."

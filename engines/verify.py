@@ -13,21 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.bundle import Bundle
-from ..core.errors import BackendError, EngineError, LeakRTError, require
+from ..core.errors import BackendError, EngineError, LeakRTError, UsageError, require
 from ..core.graphs import GraphSpec
 from ..core.progress import Progress, silent
 from .bisect import BadLayer, first_bad_layer
 from .build import BuildOutcome, BuildRequest, bundle_graphs
 from .builder import BuildJob, build_engine
 from .cache import EngineCache
-from .derive import derive_graph
+from .derive import derive_graph, exact_graph
 from .device import find_device, use_device
 from .flavour import Flavour
 from .inspect import open_engine
-from .parity import golden_inputs, relative_error
+from .parity import can_judge_int8, golden_inputs, relative_error
 from .record import EngineRecord
+from .rtx import CURRENT, PORTABLE
 
 LIMITS = {"fp32": 1e-3, "fp16": 0.02, "int8": 0.1}  # of the spread of an output; int8 rounds to other steps at edges
+_OLD_ONNXRUNTIME = "ONNX Runtime before 1.32 runs float16 around int8 wrongly, so no first bad layer is looked for"
 _RTX_VARIABLE = "POLYGRAPHY_USE_TENSORRT_RTX"
 Array = npt.NDArray[Any]
 
@@ -54,6 +56,24 @@ class Verified:
 
     comparisons: tuple[Comparison, ...]
     bad_layer: BadLayer | None
+    note: str = ""  # what people should know of the comparison
+
+
+def check_verifiable(request: BuildRequest) -> None:
+    """Raises BackendError, UsageError or MissingExtraError where `verify_bundle` could not run what is to be built, so
+    that it is known before minutes of building."""
+    try:
+        device = find_device(request.device)
+    except BackendError as error:
+        raise BackendError(f"--verify runs the engines on a GPU: {error}") from error
+    targets = request.options.targets
+    portable = not targets or targets[0] in (PORTABLE, CURRENT)
+    if request.flavour.targets and not portable and device.capability not in targets:
+        raise UsageError(
+            f"--verify runs the engines on {device.name}, which has compute capability {device.capability}: "
+            "name that in --target too, or leave --verify away"
+        )
+    _choose_polygraphy(request.flavour.name)
 
 
 def verify_bundle(
@@ -65,14 +85,16 @@ def verify_bundle(
 ) -> list[Verified]:
     """Run both engines on the golden image, every profile, against ONNX Runtime. Raises BackendError (no GPU),
     MissingExtraError, EngineError."""
-    find_device(request.device)
+    check_verifiable(request)
     golden = golden_inputs(bundle, request.precision)
     results = []
     for graph, outcome in zip(bundle_graphs(bundle), outcomes, strict=True):
-        derived = derive_graph(bundle.graph(graph.stem, request.precision), graph, request.precision, request.flavour)
-        results.append(
-            _verify_one(graph, outcome.record, derived.model, golden.of(graph)[:1], request, cache, progress)
-        )
+        source = bundle.graph(graph.stem, request.precision)
+        derived = derive_graph(source, graph, request.precision, request.flavour)
+        exact = _exact(source, graph, request)
+        sample = golden.of(graph)[:1]
+        one = _verify_one(graph, outcome.record, exact or derived.model, sample, request, cache, progress, not exact)
+        results.append(one)
     return results
 
 
@@ -129,6 +151,7 @@ def _verify_one(
     request: BuildRequest,
     cache: EngineCache,
     progress: Progress,
+    bisect: bool,
 ) -> Verified:
     limit = LIMITS[request.precision]
     data = cache.read(record)
@@ -138,8 +161,9 @@ def _verify_one(
         errors = _errors(model, data, _feed(graph, record, sample, batch), request, profile)
         comparisons += [Comparison(graph.stem, name, batch, error, limit) for name, error in errors.items()]
     progress(f"verify {graph.stem}", len(record.key.batches), len(record.key.batches))
-    if all(c.agrees for c in comparisons):
-        return Verified(tuple(comparisons), None)
+    note = "" if bisect else f"{graph.stem}: compared with the bundle's own graph; {_OLD_ONNXRUNTIME}"
+    if not bisect or all(c.agrees for c in comparisons):
+        return Verified(tuple(comparisons), None, note)
 
     def compare(part: bytes, output: str) -> float:
         batch = record.key.batches[0]
@@ -148,6 +172,12 @@ def _verify_one(
         return _errors(part, built.data, _feed(graph, record, sample, batch), request, 0)[output]
 
     return Verified(tuple(comparisons), first_bad_layer(model, compare, limit, progress))
+
+
+def _exact(source: bytes, graph: GraphSpec, request: BuildRequest) -> bytes:
+    """What to compare with instead of the graph that was built; empty where that is itself run rightly."""
+    rightly = request.precision != "int8" or not request.flavour.strongly_typed or can_judge_int8()
+    return b"" if rightly else exact_graph(source, graph, request.precision)
 
 
 def _errors(
@@ -166,11 +196,16 @@ def _feed(graph: GraphSpec, record: EngineRecord, sample: Array, batch: int) -> 
     return {graph.input.name: (sample * scales).astype(np.float16 if half else np.float32)}
 
 
-def _polygraphy_trt(flavour: str) -> Any:
-    """Polygraphy's TensorRT backend. Which library it takes is fixed when it is first imported."""
+def _choose_polygraphy(flavour: str) -> bool:
+    """Let Polygraphy take this TensorRT, which is fixed when it is first imported: False where it took the other."""
     rtx = flavour == "tensorrt-rtx"
     os.environ.setdefault(_RTX_VARIABLE, "1" if rtx else "0")
-    config = require("polygraphy.config", "tensorrt")
-    if bool(config.USE_TENSORRT_RTX) != rtx:
-        raise BackendError(f"Polygraphy is set to the other TensorRT; set {_RTX_VARIABLE}={int(rtx)} and run it again")
+    return bool(require("polygraphy.config", "tensorrt").USE_TENSORRT_RTX) == rtx
+
+
+def _polygraphy_trt(flavour: str) -> Any:
+    """Polygraphy's TensorRT backend."""
+    if not _choose_polygraphy(flavour):
+        right = int(flavour == "tensorrt-rtx")
+        raise BackendError(f"Polygraphy is set to the other TensorRT; set {_RTX_VARIABLE}={right} and run it again")
     return require("polygraphy.backend.trt", "tensorrt")

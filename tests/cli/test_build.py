@@ -73,7 +73,9 @@ def test_an_engine_cut_off_in_the_middle_is_built_again_and_that_is_said(leakrt,
         ((*RTX, "--opt-level", "5"), 2, "but it has no effect there; leave it away"),
         ((*RTX, "--opt-level", "6"), 2, "--opt-level 6: it lies between 0 and 5"),
         ((*RTX, "--dla", "0"), 2, "does not run on a DLA"),
-        ((*RTX, "--workspace", "-1"), 2, "--workspace -1: a number of MiB is needed"),
+        ((*RTX, "--workspace", "-1"), 2, "--workspace -1: a number of MiB up to 1048576 is needed"),
+        ((*RTX, "--workspace", "99999999999999999999999"), 2, "a number of MiB up to 1048576 is needed"),
+        ((*RTX, "--workspace", "1"), 1, "no way to compute a layer fits in --workspace; give more, or leave it away"),
         (("--flavour", "tensorrt-rtx", "--target", "8.7"), 2, "for 8.7 (Orin) build on that machine with --flavour"),
         (("--flavour", "tensorrt-rtx", "--target", "9.0"), 2, "for 9.0 (H100 and H200) build on that machine"),
         (("--flavour", "tensorrt-rtx", "--target", "7.5"), 1, "can't multiply float32 matrices for compute capability"),
@@ -122,11 +124,25 @@ def test_a_folder_that_holds_other_files_is_refused_before_anything_is_built(lea
     assert not (tmp_path / "cache" / "leakrt" / "engines").exists()
 
 
+def test_a_key_that_can_not_sign_is_told_before_anything_is_built(leakrt, tmp_path):
+    pytest.importorskip("cryptography", reason="signatures need cryptography (extra rtx)")
+    require_rtx()
+    (tmp_path / "config" / "leakrt").mkdir(parents=True)
+    (tmp_path / "config" / "leakrt" / "signing.pem").write_text("nothing")
+    done = leakrt("build", shared_variants(), "--precision", "fp32", *RTX, "--out", tmp_path / "carried")
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert "holds no private key" in done.err
+    assert not (tmp_path / "cache" / "leakrt" / "engines").exists()
+
+
 def test_without_a_gpu_verify_is_refused_before_anything_is_built(leakrt, no_gpu, tmp_path):
     require_rtx()
     done = leakrt("build", shared_variants(), "--precision", "fp32", *RTX, "--verify")
     assert done.code == 1
-    assert "no NVIDIA driver here" in done.err
+    assert done.err == (
+        "leakrt: error: --verify runs the engines on a GPU: no NVIDIA driver here: libcuda.so.1 can't be loaded; "
+        "install the driver\n"
+    )
     assert not (tmp_path / "cache" / "leakrt" / "engines").exists()
 
 
@@ -135,6 +151,7 @@ def test_without_a_driver_an_engine_for_this_gpu_is_refused_with_the_way_round(l
     done = leakrt("build", shared_variants(), "--precision", "fp32", "--flavour", "tensorrt-rtx", "--target", "current")
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert "no NVIDIA driver here: libcuda.so.1 can't be loaded; install the driver, or build for other" in done.err
+    assert "--flavour tensorrt-rtx --target 8.6,8.9" in done.err
 
 
 @pytest.mark.parametrize(
@@ -204,6 +221,7 @@ def stand_in(monkeypatch):
     require_rtx()
     pytest.importorskip("polygraphy", reason="the comparison is Polygraphy's (extra rtx)")
     from leakrt.engines import build, builder, verify
+    from leakrt.engines.device import Device
 
     models: dict[bytes, bytes] = {}
     real = builder.build_engine
@@ -217,7 +235,7 @@ def stand_in(monkeypatch):
         for module in (build, verify):
             monkeypatch.setattr(module, "build_engine", building)
         for module in (verify, __import__("leakrt.engines.device", fromlist=["x"])):
-            monkeypatch.setattr(module, "find_device", lambda index: None)
+            monkeypatch.setattr(module, "find_device", lambda index: Device("NVIDIA A", "8.6"))
         monkeypatch.setattr(verify, "use_device", lambda index: nullcontext())
         monkeypatch.setattr(
             verify, "engine_runner", lambda flavour, engine, profile: verify.reference_runner(change(models[engine]))
@@ -235,6 +253,31 @@ def test_verify_compares_every_output_at_every_batch(leakrt, stand_in):
     assert [t.split(":")[1].split(",")[0].split()[1] for t in told] == [outputs[0]] * 2 + list(outputs[1:]) * 2
     assert "vae_encoder latent, batch 3: agrees, 0.00e+00 of its spread (limit 2.00e-02)" in done.err
     assert "leak_encoder scores, batch 6: agrees" in done.err
+
+
+def test_verify_of_engines_for_other_gpus_is_refused_before_anything_is_built(leakrt, stand_in, tmp_path):
+    stand_in(lambda model: model)
+    where = ("--precision", "fp32", "--flavour", "tensorrt-rtx", "--target", "8.9,12.0", "--verify")
+    done = leakrt("build", shared_variants(), *where)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "--verify runs the engines on NVIDIA A, which has compute capability 8.6: name that in --target" in done.err
+    assert not (tmp_path / "cache" / "leakrt" / "engines").exists()
+
+
+def test_where_onnx_runtime_is_too_old_for_float16_around_int8_verify_takes_the_bundles_own_graph(
+    leakrt, stand_in, monkeypatch
+):
+    """As on JetPack 6, whose Python has no newer one."""
+    from leakrt.engines import parity
+
+    stand_in(lambda model: model)
+    monkeypatch.setattr(parity, "_JUDGED_FROM", (99, 0))
+    done = leakrt("build", shared_variants(), "--precision", "int8", *RTX, "--verify")
+    assert done.code == 0, done.err
+    told = [line for line in done.err.splitlines() if ": agrees, " in line]
+    assert [line.split()[2] for line in told] == ["latent,", "scores,", "embedding,", "gates,", "step_weights,"]
+    assert all("0.00e+00" not in line for line in told)  # two graphs were compared, not one with itself
+    assert "vae_encoder: compared with the bundle's own graph; ONNX Runtime before 1.32 runs float16 ar" in done.err
 
 
 def test_verify_names_the_first_layer_that_is_off(leakrt, stand_in):
