@@ -4,6 +4,7 @@
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="${PYTHON:-python3}"
+shared="${LEAKRT_SHARED:-$root/../shared}"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
@@ -43,8 +44,16 @@ CHECK
   for part in "${parts[@]}"; do
     if compgen -G "tests/$part/**" >/dev/null; then here_parts+=("tests/$part"); fi
   done
-  LEAKRT_SHARED="${LEAKRT_SHARED:-$root/../shared}" "$here/venv/bin/python" -m pytest -q -n auto --dist loadfile \
-    -m "not slow" -p no:cacheprovider "${here_parts[@]}"
+  local test=("$here/venv/bin/python" -m pytest -q -p no:cacheprovider)
+  LEAKRT_SHARED="$shared" "${test[@]}" -n auto --dist loadfile -m "not slow" "${here_parts[@]}"
+  # PyCUDA is built with a toolkit: its own tests run where a wheel of it for this Python lies beside the tree.
+  local tag wheels
+  tag="$("$1" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')"
+  wheels=("$shared"/gpu/wheels/pycuda-*-"$tag"-*.whl)
+  if [[ -f "${wheels[0]}" ]]; then
+    "${pip[@]}" install -q "${wheels[0]}"
+    "${test[@]}" tests/runtime/gpu/test_cuda_device.py
+  fi
   cd "$root"
 }
 
