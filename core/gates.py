@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -111,9 +112,14 @@ UNCHANGED = Speedup(1.0, 1.0, 1.0, 0)  # fp32 beside itself
 
 
 def share_failures(share: float) -> tuple[str, ...]:
-    """Why a variant with this `share` of the VAE's multiplications in int8 is no int8 variant; empty when it is one."""
+    """Why a variant with this `share` of the VAE's multiplications in int8 is no int8 variant; empty when it is one.
+
+    NaN where nothing tells of it.
+    """
     if share >= MIN_INT8_SHARE:
         return ()
+    if math.isnan(share):
+        return ("nothing tells which share of the VAE's multiplications is in int8",)
     return (f"{share:.1%} of the VAE's multiplications are in int8, under {MIN_INT8_SHARE:.0%}",)
 
 
@@ -132,16 +138,15 @@ def gate_to_json(found: Comparison, limits: Limits, times: Speedup) -> dict[str,
 
 
 def gate_holds(precision: str, gate: Mapping[str, Any]) -> bool:
-    """Whether a backend's gate in a manifest says that it passed, and its figures don't say otherwise.
+    """Whether a backend's gate in a manifest says that it passed, and its figures bear that out.
 
-    The figures are held against the limits that stand beside them, or the precision's own where none do.
+    A gate without all of its figures did not pass. They are held against the limits that stand beside them, or the
+    precision's own where none do.
     """
     bounds = asdict(LIMITS[precision])
     stated = gate.get("limits", bounds)
     if gate.get("passed") is not True or not isinstance(stated, dict) or stated.keys() != bounds.keys():
         return False
-    if not Comparison.__dataclass_fields__.keys() & gate.keys():
-        return True
     found = comparison_of(gate)
     if found is None or mistyped(Limits, stated) or not _small(stated.values()):
         return False

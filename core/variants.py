@@ -32,19 +32,17 @@ def gated_backends(provenance: Mapping[str, Any], precision: str) -> tuple[str, 
 
 
 def contradictions(provenance: Mapping[str, Any], precision: str) -> tuple[str, ...]:
-    """Why the int8 variant is none by what the manifest tells of it; empty where it tells nothing, and of another
-    precision.
+    """Why the int8 variant is none by what the manifest tells of it; empty where it has no gate, and of others.
+
+    What the manifest leaves out speaks against it: without its share or its time it is none.
     """
-    share = _told(provenance, precision, "int8_share")
-    found: tuple[str, ...] = ()
-    if precision != "int8":
+    measured = measured_backends(provenance, precision)
+    if precision != "int8" or not measured:
         return ()
-    if share is not None:
-        number = isinstance(share, (int, float)) and not isinstance(share, bool)
-        found = share_failures(share if number else math.nan)
-    names = [name for name in measured_backends(provenance, precision) if name not in NAMED_ONLY]
-    timed = [name for name in names if "speedup" in _told(provenance, precision, "gate", name)]
-    return (*found, *speed_failures([speedup(provenance, precision, name) for name in timed])) if timed else found
+    share = _told(provenance, precision, "int8_share")
+    number = isinstance(share, (int, float)) and not isinstance(share, bool)
+    times = [speedup(provenance, precision, name) for name in measured if name not in NAMED_ONLY]
+    return (*share_failures(share if number else math.nan), *speed_failures(times or [UNCHANGED]))
 
 
 def measured_backends(provenance: Mapping[str, Any], precision: str) -> tuple[str, ...]:

@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from bundles import TINY_SPEC, bundle_files, leak_encoder, noise_image, vae_encoder
+from gate_figures import gates_with_figures
 
 from leakrt.core.bounds import Bounds
 from leakrt.core.bundle import Golden, density_name, graph_name, write_bundle
@@ -55,12 +57,12 @@ def guarded_bundle(
     path: Path,
     broken_in: Mapping[str, tuple[str, str, float]],
     precisions: Sequence[str] = ("fp32", "fp16", "int8"),
-    gates: Mapping[str, object] | None = None,
+    gates: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> Path:
     """Write a bundle whose precisions are all float32 graphs of the same weights.
 
     `broken_in`: precision to (graph, output, value), failing as `broken` does. `gates`: precision to its gate block;
-    without it all passed on ONNX Runtime.
+    without it all passed on ONNX Runtime. A gate's figures hold, and int8 is what it should be, where it says no other.
     """
     shape = (len(SPEC.class_names), SPEC.prototypes_per_class, SPEC.embedding_dim)
     prototypes = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
@@ -82,7 +84,8 @@ def guarded_bundle(
         dict.fromkeys(precisions, golden.embedding["fp32"]),
     ).to_bytes()
     passed = {p: {"onnxruntime": {"passed": True}} for p in precisions if p != "fp32"} if gates is None else gates
-    write_bundle(path, SPEC, files, {"variants": {p: {"gate": gate} for p, gate in passed.items()}})
+    told = {p: {"int8_share": 0.95, "gate": gates_with_figures(p, gate)} for p, gate in passed.items()}
+    write_bundle(path, SPEC, files, {"variants": told})
     return path
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import TINY_SPEC, leak_encoder, random_bundle
+from gate_figures import gates_with_figures
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -28,12 +29,11 @@ def variant_of(bundle, **changes):
     """An int8 variant that is the fp32 graphs with another leak encoder, support and temperature."""
     support = bundle.support("fp32")
     other = replace(support, bandwidth=2 * support.bandwidth)
-    report = {
-        "gate": {
-            "onnxruntime": {"passed": True, "score_difference": 0.0},
-            "openvino": {"passed": False, "score_difference": 50.0},
-        }
+    gates = {
+        "onnxruntime": {"passed": True, "score_difference": 0.0},
+        "openvino": {"passed": False, "score_difference": 50.0},
     }
+    report = {"int8_share": 0.9, "gate": gates_with_figures("int8", gates)}
     leak = leak_encoder(TINY_SPEC, support.prototypes, seed=5)
     decision = replace(bundle.decisions["fp32"], temperature=1.75)
     made = NewVariant("int8", bundle.graph("vae_encoder", "fp32"), leak, other, decision, report, {"openvino": 0.5})

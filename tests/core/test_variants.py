@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import asdict
 
-from leakrt.core.gates import AUTO_SPEEDUP
+import pytest
+from gate_figures import gate_with_figures, gates_with_figures
+
+from leakrt.core.gates import AUTO_SPEEDUP, FP16_LIMITS
 from leakrt.core.variants import contradictions, gated_backends, measured_backends, passed_gate, speedup, worth_taking
 
-TOLD = {"variants": {"int8": {"gate": {"openvino": {"passed": True}, "a": {"passed": False}, "b": {"passed": 1}}}}}
+GATES = {"openvino": {"passed": True}, "a": {"passed": False}, "b": {"passed": 1}}
+TOLD = {"variants": {"int8": {"int8_share": 0.96, "gate": gates_with_figures("int8", GATES)}}}
 
 
 def test_fp32_needs_no_gate():
@@ -33,7 +37,7 @@ def test_auto_may_take_what_passed_and_was_not_slower_than_fp32():
         "steady": {"passed": True, "speedup": 0.95, "speedup_interval": [AUTO_SPEEDUP, 1.0]},
         "damaged": {"passed": True, "speedup": 0.95, "speedup_interval": ["no"]},
     }
-    told = {"variants": {"fp16": {"gate": gates}}}
+    told = {"variants": {"fp16": {"gate": gates_with_figures("fp16", gates)}}}
     taken = [name for name in gates if worth_taking(told, "fp16", name)]
     assert taken == ["quick", "level", "untimed", "steady", "damaged"]
     assert speedup(told, "fp16", "slow").median == 0.64
@@ -47,19 +51,23 @@ def test_what_is_not_of_the_format_counts_as_not_passed(told):
     assert not worth_taking(told, "int8", "onnxruntime")
 
 
-QUICK, SLOW = {"passed": True, "speedup": 1.5}, {"passed": True, "speedup": 1.2}
+QUICK, SLOW, UNTIMED = ({**gate_with_figures("int8", {"passed": True, "speedup": s}), "limits": asdict(FP16_LIMITS)}
+                        for s in (1.5, 1.2, None))  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"int8_share": 0.79}, "79.0% of the VAE's multiplications are in int8, under 80%"),
-        ({"int8_share": "all"}, "under 80%"),
-        ({"int8_share": True}, "under 80%"),
+        ({"int8_share": "all"}, "nothing tells which share"),
+        ({"int8_share": True}, "nothing tells which share"),
+        ({"int8_share": None}, "nothing tells which share"),
+        ({"gate": {"onnxruntime": UNTIMED}}, "int8 is at best 1.00 x as fast as fp32"),
+        ({"gate": {"openvino_bf16": QUICK}}, "int8 is at best 1.00 x as fast as fp32"),
         ({"gate": {"onnxruntime": SLOW}}, "int8 is at best 1.20 x as fast as fp32"),
         ({"gate": {"onnxruntime": SLOW, "openvino_bf16": QUICK}}, "int8 is at best 1.20 x as fast as fp32"),
     ],
-    ids=["share", "no_number", "no_share", "slow", "quick_in_bfloat16_alone"],
+    ids=["share", "no_number", "no_share", "none", "untimed", "timed_in_bfloat16", "slow", "quick_in_bfloat16_alone"],
 )
 def test_what_is_no_int8_variant_by_its_own_figures_passed_nowhere(changes, said):
     held = {"int8_share": 0.96, "gate": {"onnxruntime": QUICK}}
@@ -67,9 +75,9 @@ def test_what_is_no_int8_variant_by_its_own_figures_passed_nowhere(changes, said
     told = {"variants": {"int8": {**held, **changes}, "fp16": {**held, **changes}}}
     assert gated_backends(told, "int8") == ()
     assert said in contradictions(told, "int8")[0]
-    assert "onnxruntime" in gated_backends(told, "fp16")  # which has no share to keep, and may be slow
+    assert gated_backends(told, "fp16") == tuple(told["variants"]["fp16"]["gate"])  # no share to keep, and may be slow
 
 
-def test_a_gate_that_says_it_passed_against_its_own_figures_did_not():
-    edited = {"passed": True, "macro_auc_drop": 0.3}
-    assert gated_backends({"variants": {"fp16": {"gate": {"onnxruntime": edited}}}}, "fp16") == ()
+def test_a_gate_that_says_it_passed_against_its_own_figures_or_without_any_did_not():
+    for gate in (gate_with_figures("fp16", {"passed": True, "macro_auc_drop": 0.3}), {"passed": True}):
+        assert gated_backends({"variants": {"fp16": {"gate": {"onnxruntime": gate}}}}, "fp16") == ()

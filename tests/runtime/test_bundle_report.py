@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from gate_figures import HELD, gates_with_figures
 
 from leakrt.core.bundle import Bundle, write_bundle
 from leakrt.core.errors import BundleError, ModelError
@@ -62,15 +63,15 @@ def test_gates_of_every_precision_and_backend_are_told(tiny, tmp_path):
     gates = {"onnxruntime": {"passed": True, "speedup": 2.5}, "openvino": {"passed": False, "speedup": 3.0},
              "torch": {"passed": True, "speedup": 0.5}}  # fmt: skip
     path = rewrite(
-        tiny, tmp_path / "b", {"variants": {"int8": {"gate": gates}}},
+        tiny, tmp_path / "b", {"variants": {"int8": {"int8_share": 0.9, "gate": gates_with_figures("int8", gates)}}},
         **{new: Bundle(tiny).read(old) for old, new in names.items()},
         **{"decision.json": json.dumps({**decision, "int8": decision["fp32"]}).encode()},
     )  # fmt: skip
     assert inspect_bundle(path).gates == (
-        GateReport("int8", "onnxruntime", True, Speedup(2.5, 2.5, 2.5, 0), True, None),
-        GateReport("int8", "openvino", False, Speedup(3.0, 3.0, 3.0, 0), False, None),
+        GateReport("int8", "onnxruntime", True, Speedup(2.5, 2.5, 2.5, 0), True, HELD),
+        GateReport("int8", "openvino", False, Speedup(3.0, 3.0, 3.0, 0), False, HELD),
         # it may be named; auto does not take what is slower
-        GateReport("int8", "torch", True, Speedup(0.5, 0.5, 0.5, 0), False, None),
+        GateReport("int8", "torch", True, Speedup(0.5, 0.5, 0.5, 0), False, HELD),
     )
 
 
