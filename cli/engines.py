@@ -99,10 +99,9 @@ def _row(engine: CachedEngine, misfits: dict[str, str]) -> tuple[str, ...]:
     if engine.record is None:
         return (engine.digest[:8], "-", "-", "-", "-", "-", size(engine.size), state)
     key = engine.record.key
-    place = key.device.name or ", ".join(key.targets)
     batches = ",".join(map(str, key.batches))
     library = f"{key.flavour} {key.version}"
-    cells = (engine.digest[:8], key.graph, key.precision, batches, place, library, size(engine.size))
+    cells = (engine.digest[:8], key.graph, key.precision, batches, key.place, library, size(engine.size))
     return (*map(printable, cells), state)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,7 +70,7 @@ def _engine_sections(report: EngineReport) -> list[tuple[str, Rows]]:
     record, key = report.record, report.record.key
     built: Rows = [
         ("graph", f"{key.graph}, {key.precision}, batch {', '.join(map(str, key.batches))}"),
-        ("for", key.device.name or ", ".join(key.targets)),
+        ("for", key.place),
         ("with", f"{key.flavour} {key.version}, flags {', '.join(key.flags)}"),
         ("built", f"{record.created} in {duration(record.seconds)}, by leakrt {record.leakrt}"),
         ("from", f"bundle {record.bundle}, ONNX {key.onnx}"),
@@ -86,8 +87,13 @@ def _engine_sections(report: EngineReport) -> list[tuple[str, Rows]]:
     count = len(report.layers) or len(record.layers)
     layers: Rows = [(precision, str(n)) for precision, n in report.precisions.items()]
     sections = [("built", built), (f"{count} layers {seen}, by precision", layers)]
-    groups: Rows = [(g.kind or "-", g.precision or "-", str(len(g.nodes)), _nodes(g.nodes)) for g in report.fused]
-    return [*sections, (f"{len(groups)} fused groups", groups)] if groups else sections
+    groups = Counter((g.kind or "-", g.precision or "-", g.nodes) for g in report.fused)
+    rows: Rows = [
+        (f"{count} x", kind, precision, str(len(nodes)), _nodes(nodes))
+        for (kind, precision, nodes), count in groups.items()  # each batch size has layers of its own, mostly the same
+    ]
+    heading = f"{len(rows)} fused groups: how often, kind, precision, nodes"
+    return [*sections, (heading, rows)] if rows else sections
 
 
 def _nodes(nodes: tuple[str, ...]) -> str:

@@ -56,6 +56,13 @@ class EngineKey:
         """Hex digits that name the engine's folder."""
         return sha256_bytes(canonical({"format": KEY_FORMAT, **self.to_json()}))[:_DIGITS]
 
+    @property
+    def place(self) -> str:
+        """What it is for, for people: a GPU's name, or compute capabilities."""
+        if self.targets == (PORTABLE,):
+            return "8.0, 8.6, 8.9, 12.0 and later"
+        return self.device.name or ", ".join(self.targets)
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object with one entry a field."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]

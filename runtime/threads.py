@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..core.errors import UsageError
 
+_MOST = 1024
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -14,10 +15,11 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 def resolve_threads(threads: int) -> int:
     """`threads`, or with 0 one for each physical core this process may run on, within its cgroup's quota.
 
-    Two hyper-threads share one core's vector units, so the second only waits. Raises UsageError when negative.
+    Two hyper-threads share one core's vector units, so the second only waits. Raises UsageError when negative, or more
+    than any machine has cores: a library would start them all, and seem to hang.
     """
-    if threads < 0:
-        raise UsageError(f"{threads} threads; 0 means one for each core")
+    if not 0 <= threads <= _MOST:
+        raise UsageError(f"{threads} threads; between 1 and {_MOST} are possible, and 0 means one for each core")
     return threads or max(1, min(_physical_cores(), _quota()))
 
 

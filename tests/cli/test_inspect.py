@@ -127,6 +127,10 @@ def test_an_engine_tells_layers_precisions_groups_and_memory(leakrt, tmp_path, m
     ):
         assert text in out
     report = json.loads(leakrt("inspect", vae["path"], "--json").out)
+    groups = {(layer["kind"], layer["precision"], *layer["nodes"]) for layer in report["layers"] if layer["nodes"][1:]}
+    shown = out.split(f"{len(groups)} fused groups: ")[1].splitlines()[1:]
+    assert len(shown) == len(groups)  # those that both batch sizes have are told once
+    assert all(line.startswith("  2 x  ") for line in shown)
     assert report["record"]["key"] == vae["key"]
     assert report["precisions"]["int8"] > 0
     assert report["record"]["memory"]["weights"] > 0

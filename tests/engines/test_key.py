@@ -45,6 +45,14 @@ def test_an_engine_for_something_else_is_told_apart(changes, words):
     assert words in misfit(KEY, wanted(**changes))
 
 
+@pytest.mark.parametrize(
+    ("targets", "place"),
+    [((), "NVIDIA A"), (("8.6", "12.0"), "8.6, 12.0"), (("default",), "8.0, 8.6, 8.9, 12.0 and later")],
+)
+def test_people_are_told_what_an_engine_is_for(targets, place):
+    assert replace(KEY, targets=targets, device=Device() if targets else GPU).place == place
+
+
 @pytest.mark.parametrize(("capability", "fits"), [("7.5", False), ("8.0", True), ("8.7", True), ("12.1", True)])
 def test_a_portable_engine_runs_from_8_0_on(capability, fits):
     key = replace(KEY, device=Device(), targets=("default",))

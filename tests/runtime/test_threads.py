@@ -18,9 +18,10 @@ def test_zero_takes_no_more_than_this_process_may_use():
     assert 1 <= threads.resolve_threads(0) <= os.cpu_count()
 
 
-def test_a_negative_number_is_wrong_usage():
-    with pytest.raises(UsageError, match="-1 threads; 0 means one for each core"):
-        threads.resolve_threads(-1)
+@pytest.mark.parametrize("number", [-1, 1025, 10**9])
+def test_a_number_that_no_machine_has_is_wrong_usage(number):
+    with pytest.raises(UsageError, match=f"{number} threads; between 1 and 1024 are possible, and 0 means one for"):
+        threads.resolve_threads(number)
 
 
 def test_hyper_threads_of_one_core_count_once(tmp_path, monkeypatch):
