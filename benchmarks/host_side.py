@@ -1,43 +1,44 @@
 """What the host adds to a frame on a GPU, without one: the runtime as it is, on a device that needs no time.
 
-    python benchmarks/host_side.py BUNDLE [--image FILE] [--rounds 3000] [--json FILE]
+    python benchmarks/host_side.py BUNDLE [--image FILE] [--rounds 3000] [--soak 100000] [--json FILE]
 
 Threads, slots, staging, results and verdicts are the `tensorrt` backend's own; launches, copies and engines return at
 once, and the outputs that they leave are those of the golden image. So the time of a call is the host's alone, but for
-the driver's share of it. The floor is a copy of the frame into memory that is there.
+the driver's share of it. The floor is a copy of the frame into memory that is there. `--soak`: how far the process
+grows over so many verdicts on frames of changing sizes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from idle_device import Block, IdleDevice, idle_engines
 from timing import machine, milliseconds
 
-from leakrt.cli.console import table
+from leakrt.cli.console import ConsoleProgress, table
 from leakrt.core.bundle import Bundle
-from leakrt.core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from leakrt.core.images import MAX_PIXELS, read_image
-from leakrt.core.spec import ModelSpec
+from leakrt.core.progress import Progress
 from leakrt.runtime.detector import Detector
 from leakrt.runtime.finite import GuardedVariant
 from leakrt.runtime.gpu.backend import GpuBackend
 from leakrt.runtime.gpu.buffers import block_size, result_parts
-from leakrt.runtime.gpu.device import Event, FrameAt, Stream
-from leakrt.runtime.gpu.host_device import HostBlock
 from leakrt.runtime.gpu.runner import GpuRunner, RunnerOptions
-from leakrt.runtime.gpu.slot import Engines
 from leakrt.runtime.loaded import LoadedVariant
+from leakrt.runtime.machine import host_memory
 
 _BLOCK = 50  # calls of one kind in a row, before the next kind's turn
-_HALF = ("image", "latent", "noised")  # float16 at an engine's boundary, as `leakrt build` makes it
 _PERCENTILES = (50, 90, 99)
-Block = npt.NDArray[np.uint8]
+_SIZES = ((256, 256), (480, 640), (720, 1280), (300, 260), (1080, 1920), (97, 131), (64, 900))  # of frames to soak with
+_READINGS = 50
+Frame = npt.NDArray[np.uint8]
 
 
 def main() -> None:
@@ -46,25 +47,44 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--image", type=Path, help="the frame; else the golden image")
     parser.add_argument("--rounds", type=int, default=3000)
+    parser.add_argument("--soak", type=int, default=0, metavar="FRAMES")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     args = parser.parse_args()
     bundle = Bundle(args.bundle)
     frame = bundle.golden().image if args.image is None else read_image(args.image).pixels
-    found = {"frame": list(frame.shape), **machine(), "us": measure(bundle, frame, args.rounds)}
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+    found: dict[str, Any] = {"frame": list(frame.shape), **machine(), "us": measure(bundle, frame, args.rounds)}
     rows = [("microseconds", *(f"p{p}" for p in _PERCENTILES))]
     rows += [(name, *(f"{us:.0f}" for us in taken.values())) for name, taken in found["us"].items()]
     print(table(rows))
+    if args.soak:
+        with ConsoleProgress() as progress:
+            found["soak"] = {"frames": args.soak, "grew_by_bytes": soak(bundle, args.soak, progress)}
+        print(f"{args.soak} verdicts on frames of {len(_SIZES)} sizes: "
+              f"the process grew by {found['soak']['grew_by_bytes'] / 2**20:+.2f} MiB")  # fmt: skip
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def measure(bundle: Bundle, frame: npt.NDArray[np.uint8], rounds: int) -> dict[str, dict[str, float]]:
-    """Microseconds of each kind of call by percentile. The kinds take turns, in blocks."""
-    spec, there = bundle.spec, np.empty_like(frame)
-    runner = GpuRunner(spec, lambda: IdleDevice(results(bundle)), lambda _: engines(spec), RunnerOptions())
-    backend = GpuBackend("tensorrt", "none", "fp32", 1, runner, spec.draws)
+@contextmanager
+def idle_backend(bundle: Bundle) -> Iterator[GpuBackend]:
+    """The backend on a device that needs no time."""
+    spec = bundle.spec
+    block = results(bundle)
+    runner = GpuRunner(spec, lambda: IdleDevice(block), lambda _: idle_engines(spec), RunnerOptions())
     with runner:
-        detector = Detector(bundle, GuardedVariant(LoadedVariant(bundle, backend, 1), lambda: None), None, MAX_PIXELS)
+        yield GpuBackend("tensorrt", "none", "fp32", 1, runner, spec.draws)
+
+
+def detector_on(bundle: Bundle, backend: GpuBackend) -> Detector:
+    """A detector of it alone."""
+    return Detector(bundle, GuardedVariant(LoadedVariant(bundle, backend, 1), lambda: None), None, MAX_PIXELS)
+
+
+def measure(bundle: Bundle, frame: Frame, rounds: int) -> dict[str, dict[str, float]]:
+    """Microseconds of each kind of call by percentile. The kinds take turns, in blocks."""
+    there = np.empty_like(frame)
+    with idle_backend(bundle) as backend:
+        detector = detector_on(bundle, backend)
         works: dict[str, Callable[[], object]] = {
             "copy of the frame, the floor": lambda: np.copyto(there, frame),
             "chain, from submit to its outputs": lambda: backend.submit([frame])(),
@@ -72,6 +92,21 @@ def measure(bundle: Bundle, frame: npt.NDArray[np.uint8], rounds: int) -> dict[s
         }
         taken = _in_blocks(works, rounds)
     return {name: _percentiles(ms) for name, ms in taken.items()}
+
+
+def soak(bundle: Bundle, frames: int, progress: Progress) -> int:
+    """Bytes that the process grew by from the first fifth of its verdicts to the last, by the largest of each."""
+    given = [np.random.default_rng(i).integers(0, 256, (*size, 3), np.uint8) for i, size in enumerate(_SIZES)]
+    held, every = [], max(1, frames // _READINGS)
+    with idle_backend(bundle) as backend:
+        detector = detector_on(bundle, backend)
+        for number in range(frames):
+            detector.check(given[number % len(given)])
+            if number % every == 0:
+                held.append(host_memory().resident or 0)
+                progress("verdicts", number, frames)
+    fifth = max(1, len(held) // 5)
+    return max(held[-fifth:]) - max(held[fifth : 2 * fifth] or held)
 
 
 def _in_blocks(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -95,107 +130,11 @@ def results(bundle: Bundle) -> Block:
     latent = loaded.backend.vae_encoder(np.asarray(image, np.float32)[None])
     outputs = loaded.pipeline.run([image]).outputs
     values: dict[str, Any] = {"latent": latent, **vars(outputs)}
-    parts = result_parts(spec, 1, engines(spec).types)
+    parts = result_parts(spec, 1, idle_engines(spec).types)
     block = np.zeros(block_size(parts), np.uint8)
     for name, part in parts.items():
         part.of(block)[...] = values[name]  # each draw gives their average
     return block
-
-
-def engines(spec: ModelSpec) -> Engines:
-    """Two that do nothing."""
-    return Engines(IdleEngine(vae_encoder_graph(spec)), IdleEngine(leak_encoder_graph(spec)))
-
-
-class IdleDevice:
-    """A `Device` on host memory that does nothing but leave `results` where outputs are copied to."""
-
-    name, mapped = "none", False
-
-    def __init__(self, results: Block) -> None:
-        self._results, self.kernels = results, IdleKernels()
-
-    def stream(self) -> IdleStream:
-        return IdleStream()
-
-    def event(self) -> IdleEvent:
-        return IdleEvent()
-
-    def allocate(self, size: int, what: str) -> HostBlock:
-        return HostBlock(size, lambda _: None, 0)
-
-    allocate_host = allocate
-
-    def copy_in(self, to: int, source: npt.NDArray[Any], stream: Stream) -> None: ...
-
-    def copy_out(self, to: npt.NDArray[Any], source: int, stream: Stream) -> None:
-        to[:] = self._results[: len(to)]
-
-    def capture(self, stream: Stream, work: Callable[[], None]) -> IdleGraph:
-        return IdleGraph()
-
-    def held(self) -> int:
-        return 0
-
-    def close(self) -> None: ...
-
-
-class IdleStream:
-    handle = 1
-
-    def synchronize(self) -> None: ...
-
-    def free(self) -> None: ...
-
-
-class IdleEvent:
-    def record(self, stream: Stream) -> None: ...
-
-    def synchronize(self) -> None: ...
-
-    def milliseconds_since(self, other: Event) -> float:
-        return 0.0
-
-    def free(self) -> None: ...
-
-
-class IdleGraph:
-    nodes = 1
-
-    def launch(self, stream: Stream) -> None: ...
-
-    def free(self) -> None: ...
-
-
-class IdleKernels:
-    def fill_normals(self, *arguments: int) -> None: ...
-
-    def noise_steps(self, *arguments: Any) -> None: ...
-
-    def preprocess(self, frames: Sequence[FrameAt], size: int, out: int, out_type: str, stream: int) -> None: ...
-
-
-class IdleEngine:
-    """An `Engine` with the types at its boundary that a built one has."""
-
-    batches = (1,)
-
-    def __init__(self, graph: GraphSpec) -> None:
-        self.types = {t.name: "float16" if t.name in _HALF else "float32" for t in (graph.input, *graph.outputs)}
-
-    def workspace(self, batch: int) -> int:
-        return 1
-
-    def bind(self, batch: int, addresses: Mapping[str, int], workspace: int, stream: Stream) -> IdleBinding:
-        return IdleBinding()
-
-    def free(self) -> None: ...
-
-
-class IdleBinding:
-    def enqueue(self, stream: Stream) -> None: ...
-
-    def free(self) -> None: ...
 
 
 if __name__ == "__main__":
