@@ -34,12 +34,13 @@ from leakrt.calibration.measuring import Backends, installed, load_variant, run_
 from leakrt.calibration.packed import pack_weights
 from leakrt.calibration.qdq import observed_tensors, quantise, rectified_ranges
 from leakrt.calibration.ranges import RangeSource, collect_ranges
-from leakrt.calibration.stream import CalibrationImages, Noising, choose_images, images
+from leakrt.calibration.stream import CalibrationImages, choose_images, images
 from leakrt.calibration.variant_files import NewVariant, add_variant
 from leakrt.cli.console import ConsoleProgress, table
 from leakrt.core.bundle import Bundle
 from leakrt.core.files import atomic_write, sha256_bytes
 from leakrt.core.images import MAX_PIXELS
+from leakrt.core.noising import Noising
 from leakrt.core.progress import Progress
 from leakrt.engines.build import bundle_graphs
 from leakrt.export.graph_io import parse_graph

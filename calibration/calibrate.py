@@ -16,6 +16,7 @@ from ..core.changing import changing
 from ..core.errors import BundleError, DataError, UsageError
 from ..core.files import sha256_bytes
 from ..core.gates import Limits
+from ..core.noising import Noising
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress
 from ..export.graph_io import parse_graph
@@ -37,7 +38,7 @@ from .ranges import RangeSource, collect_histograms, collect_ranges
 from .refitting import Refitter
 from .sensitivity import LayerSensitivity, measure_layers, rungs
 from .shift import MAX_SHIFT, REFERENCE_IMAGES, Shift, shift_of
-from .stream import CalibrationImages, Noising, choose_images, images, plain_folder
+from .stream import CalibrationImages, choose_images, images, plain_folder
 from .variant_files import NewVariant, add_variant
 
 _SENSITIVITY_IMAGES = 24

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
+from ..core.noising import Noising
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress
 from ..core.spec import ModelSpec
@@ -22,7 +23,6 @@ from ..export.rounding import largest_values, rounded
 from ..export.sessions import GraphRunner
 from .fp16_regions import Region, find_regions, half_share
 from .layers import multiplications
-from .stream import Noising
 
 MIN_SHARE = 0.8  # of a graph's multiplications in float16; with fewer it is no FP16 variant
 _MIN_GAIN = 0.05  # share of the squared score error that a region must take away to be worth its casts

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..core.gates import Speedup
 from ..core.graphs import leak_encoder_graph, vae_encoder_graph
+from ..core.noising import Noising
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
@@ -21,7 +22,6 @@ from ..runtime.backends.base import BackendKind
 from ..runtime.backends.base import Variant as GraphPair
 from ..train.predict import concatenate
 from .speed import ON_CPU, clock_of, measure_speedup
-from .stream import Noising
 
 _REFERENCE = registry.REFERENCE
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..core.gates import MIN_INT8_SHARE
 from ..core.graphs import leak_encoder_graph, vae_encoder_graph
+from ..core.noising import Noising
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress
 from ..core.spec import ModelSpec
@@ -17,7 +18,6 @@ from ..export.graph_io import parse_graph
 from ..export.sessions import GraphRunner
 from .layers import Layer, int8_share, multiplications
 from .qdq import quantise
-from .stream import Noising
 
 RUNGS = (0.95, 0.9, 0.85, MIN_INT8_SHARE)
 

@@ -15,13 +15,11 @@ from ..core.errors import DataError, ImageError
 from ..core.files import sha256_bytes
 from ..core.images import find_images, read_image
 from ..core.progress import Progress
-from ..core.schedule import step_coefficients
 from ..core.spec import ModelSpec
 from ..train.data import hash_image
 
 MIN_IMAGES = 32
 _FLAT_SPREAD = 2.0 / 255.0  # standard deviation of a channel in [-1, 1]: one colour and its rounding
-_SAMPLE = 0  # the runtime's: at inference the noise never moves
 
 Array = npt.NDArray[np.float32]
 
@@ -81,19 +79,6 @@ def preprocess_file(path: Path, size: int) -> Array:
     out = np.empty((3, size, size), np.float32)
     _core.preprocess(read_image(path).pixels, out)
     return out
-
-
-class Noising:
-    """The noised latents of every timestep, as the runtime makes them."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        self._coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
-        self._bank = np.empty((spec.draws, len(spec.timesteps), *spec.latent_shape), np.float32)
-        _core.fill_normals(spec.noise_seed, _SAMPLE, self._bank)
-
-    def __call__(self, latents: Array) -> Array:
-        """latents float32 [B, 4, S/8, S/8] to noised float32 [B x draws, T, 4, S/8, S/8]."""
-        return _core.noise_steps(np.ascontiguousarray(latents), self._bank, self._coefficients)
 
 
 def images(paths: Sequence[Path], size: int) -> Iterator[Array]:

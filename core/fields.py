@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_EXACT = 2**53  # up to here a whole number is a float too
+EXACT = 2**53  # up to here a whole number is a float too
 
 
 def mistyped(cls: type, values: Mapping[str, object]) -> list[str]:
@@ -28,7 +28,7 @@ def _is_int(value: object) -> bool:
 
 
 def _is_float(value: Any) -> bool:
-    return isinstance(value, float) or (_is_int(value) and abs(value) <= _EXACT)
+    return isinstance(value, float) or (_is_int(value) and abs(value) <= EXACT)
 
 
 def _is_str(value: object) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .fields import mistyped
+from .fields import EXACT, mistyped
 
 MAX_DROP = 0.002  # macro AUC that int8 may lose
 MAX_DROP_FP16 = 0.0005
@@ -16,7 +16,6 @@ MIN_AGREEMENT_FP16 = 0.999  # on all images
 MIN_INT8_SHARE = 0.8  # of the VAE's multiplications in int8; with fewer it is no int8 variant
 MIN_INT8_SPEEDUP = 1.3  # over fp32 on some backend, or it is no int8 variant
 AUTO_SPEEDUP = 0.9  # over fp32, that `auto` asks of a variant: what is left under 1 is what timing scatters by
-_LARGEST = 2**53  # whole number that is a float too
 
 
 @dataclass(frozen=True)
@@ -165,9 +164,9 @@ def comparison_of(gate: Mapping[str, Any]) -> Comparison | None:
 
 def _small(values: Iterable[object]) -> bool:
     """Whether every whole number among them is a float too: JSON holds integers of any length."""
-    return not any(isinstance(n, int) and abs(n) > _LARGEST for n in values)
+    return not any(isinstance(n, int) and abs(n) > EXACT for n in values)
 
 
 def _positive(value: object) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and 0 < value <= _LARGEST  # type: ignore[operator]
+    return number and 0 < value <= EXACT  # type: ignore[operator]

@@ -12,11 +12,11 @@ from torch import nn
 
 from ..core.errors import ParityError
 from ..core.judging import Judge
+from ..core.noising import Noising
 from ..core.outputs import Array, LeakOutputs
 from ..core.progress import Progress, silent
-from ..core.schedule import step_coefficients
 from ..core.spec import ModelSpec
-from ..train.predict import concatenate, noise_bank, noised, run_encoder, verdicts
+from ..train.predict import concatenate, run_encoder, verdicts
 from ..train.vae import VaeEncoder
 from .sessions import GraphRunner
 
@@ -61,14 +61,14 @@ class Source:
 def run_source(source: Source, spec: ModelSpec, images: Array) -> tuple[Array, LeakOutputs]:
     """Latents and outputs of the networks themselves for images float32 [B, 3, S, S]."""
     latents = source.vae.encode(images)
-    outputs = run_encoder(source.encoder.eval(), _noised(latents, spec))
+    outputs = run_encoder(source.encoder.eval(), Noising(spec)(latents))
     return latents, outputs.average_draws(spec.draws)
 
 
 def run_graphs(graphs: Graphs, spec: ModelSpec, images: Array) -> tuple[Array, LeakOutputs]:
     """Latents and outputs of the exported graphs for images float32 [B, 3, S, S]."""
     latents = graphs.vae_encoder.run(images)[0]
-    outputs = LeakOutputs(*graphs.leak_encoder.run(_noised(latents, spec)))
+    outputs = LeakOutputs(*graphs.leak_encoder.run(Noising(spec)(latents)))
     return latents, outputs.average_draws(spec.draws)
 
 
@@ -115,10 +115,6 @@ def _compare(judge: Judge, wanted: LeakOutputs, found: LeakOutputs, latent_diffe
         same_verdicts=same,
         tolerance=_HEADROOM * allowed,
     )
-
-
-def _noised(latents: Array, spec: ModelSpec) -> Array:
-    return noised(latents, noise_bank(spec), step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize))
 
 
 def _largest(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from .. import _core
 from ..core.bounds import UNSTATED, Bounds
 from ..core.errors import BundleError
+from ..core.noising import Noising
 from ..core.outputs import LeakOutputs
-from ..core.schedule import step_coefficients
 from ..core.spec import ModelSpec
 from ..core.support import Support
 from .backends.base import Backend, ChainBackend, ChainResult, Frame, FrameBackend
@@ -23,7 +23,6 @@ from .backends.base import Backend, ChainBackend, ChainResult, Frame, FrameBacke
 Array = npt.NDArray[np.float32]
 Input = Array | Frame  # what `Pipeline.prepare` makes of a frame
 _T = TypeVar("_T")
-_SAMPLE = 0  # at inference the noise never moves, so that a frame keeps its scores
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,8 @@ class Pipeline:
         self._frames = backend if isinstance(backend, FrameBackend) else None
         self._chain = backend if isinstance(backend, ChainBackend) else None
         self._bounds = bounds
-        self._coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
-        self._bank = np.empty((spec.draws, len(spec.timesteps), *spec.latent_shape), np.float32)
-        _core.fill_normals(spec.noise_seed, _SAMPLE, self._bank, threads=threads)
-        self._noised = np.empty((0, *self._bank.shape[1:]), np.float32)
+        self._noising = Noising(spec, threads)
+        self._noised = np.empty((0, *self._noising.row), np.float32)
         self._lock = threading.Lock()
         self.ahead = self._frames.ahead if self._frames is not None else 1
 
@@ -146,8 +143,8 @@ class Pipeline:
     def _noise(self, latent: Array) -> Array:
         rows = len(latent) * self._spec.draws
         if len(self._noised) < rows:
-            self._noised = np.empty((rows, *self._bank.shape[1:]), np.float32)
-        return _core.noise_steps(latent, self._bank, self._coefficients, out=self._noised[:rows], threads=self._threads)
+            self._noised = np.empty((rows, *self._noising.row), np.float32)
+        return self._noising(latent, self._noised[:rows])
 
     def _log_density(self, embedding: Array) -> npt.NDArray[np.float64]:
         support = self._support

@@ -8,47 +8,31 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import _core
 from ..core.judging import Judge, Origin, Subject
+from ..core.noising import Noising
 from ..core.outputs import Array, LeakOutputs
 from ..core.progress import Progress, silent
-from ..core.schedule import step_coefficients
 from ..core.spec import ModelSpec
 from ..core.verdict import Verdict
 from .density import support_log_density
 
 ORIGIN = Origin(backend="torch", precision="fp32", bundle="")
 _BATCH = 32
-_SAMPLE = 0  # the runtime's: at inference the noise never moves
 
 
 def predict(encoder: nn.Module, spec: ModelSpec, latents: Array, progress: Progress = silent) -> LeakOutputs:
     """Outputs averaged over draws for latents float32 [N, 4, S/8, S/8], scaled, with the fixed inference noise.
 
-    The noised latents are made as on every backend: u_t = c_t0 z0 + c_t1 eps_t with the Philox bank of the spec.
+    The noised latents are made as on every backend.
     """
-    bank = noise_bank(spec)
-    coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
+    noising = Noising(spec)
     encoder.eval()
     parts = []
     for start in range(0, len(latents), _BATCH):
         batch = np.ascontiguousarray(latents[start : start + _BATCH])
-        parts.append(run_encoder(encoder, noised(batch, bank, coefficients)).average_draws(spec.draws))
+        parts.append(run_encoder(encoder, noising(batch)).average_draws(spec.draws))
         progress("judge", min(start + _BATCH, len(latents)), len(latents))
     return concatenate(parts, spec)
-
-
-def noise_bank(spec: ModelSpec) -> Array:
-    """The fixed inference noise float32 [draws, T, 4, S/8, S/8], by the native kernel, as the runtime makes it."""
-    bank = np.empty((spec.draws, len(spec.timesteps), *spec.latent_shape), np.float32)
-    _core.fill_normals(spec.noise_seed, _SAMPLE, bank)
-    return bank
-
-
-def noised(latents: Array, bank: Array, coefficients: Array) -> Array:
-    """All noised steps, float32 [N x draws, T, 4, S/8, S/8], by the native kernel."""
-    out = np.empty((len(latents) * len(bank), *bank.shape[1:]), np.float32)
-    return _core.noise_steps(latents, bank, coefficients, out=out)
 
 
 def run_encoder(encoder: nn.Module, noised_latents: Array) -> LeakOutputs:

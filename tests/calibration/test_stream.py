@@ -12,16 +12,13 @@ pytest.importorskip("torch")  # leakrt.train lists and hashes images
 from leakrt import _core
 from leakrt.calibration.stream import (
     MIN_IMAGES,
-    Noising,
     choose_images,
     images,
     plain_folder,
     preprocess_file,
 )
 from leakrt.core.errors import DataError, ImageError
-from leakrt.core.noise import noise_steps, normals
 from leakrt.core.progress import silent
-from leakrt.core.schedule import step_coefficients
 
 
 @pytest.fixture
@@ -111,13 +108,3 @@ def test_images_come_one_at_a_time_as_the_vae_encoder_takes_them(folder):
     paths[2].unlink()
     with pytest.raises(ImageError):
         preprocess_file(paths[2], 40)
-
-
-def test_latents_are_noised_as_the_runtime_noises_them():
-    latents = np.random.default_rng(0).standard_normal((3, *TINY_SPEC.latent_shape)).astype(np.float32)
-    steps = len(TINY_SPEC.timesteps)
-    found = Noising(TINY_SPEC)(latents)
-    assert found.shape == (3 * TINY_SPEC.draws, steps, *TINY_SPEC.latent_shape)
-    bank = normals(TINY_SPEC.noise_seed, 0, TINY_SPEC.draws, steps, TINY_SPEC.latent_shape)
-    coefficients = step_coefficients(TINY_SPEC.schedule, TINY_SPEC.timesteps, TINY_SPEC.sigma_normalize)
-    np.testing.assert_allclose(found, noise_steps(latents, bank, coefficients), atol=2e-5)
