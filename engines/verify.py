@@ -24,7 +24,7 @@ from .derive import derive_graph, exact_graph
 from .device import find_device, use_device
 from .flavour import Flavour
 from .inspect import open_engine
-from .parity import can_judge_int8, golden_inputs, relative_error
+from .parity import can_judge_int8, golden_inputs, open_session, relative_error
 from .record import EngineRecord
 from .rtx import CURRENT, PORTABLE
 
@@ -126,7 +126,7 @@ def run_side_by_side(runners: list[Any], feed: Mapping[str, Array]) -> list[dict
 def reference_runner(model: bytes) -> Any:
     """A Polygraphy runner of ONNX bytes on ONNX Runtime."""
     onnxrt = require("polygraphy.backend.onnxrt", "tensorrt")
-    return onnxrt.OnnxrtRunner(onnxrt.SessionFromOnnx(model, providers=["CPUExecutionProvider"]), name="onnxruntime")
+    return onnxrt.OnnxrtRunner(partial(open_session, model), name="onnxruntime")
 
 
 def engine_runner(flavour: Flavour, engine: bytes, profile: int) -> Any:

@@ -47,6 +47,37 @@ def test_a_derived_graph_that_says_something_else_is_refused_with_its_error(vari
         check_parity(bundle, VAE, "fp16", wrong, golden_inputs(bundle, "fp16"))
 
 
+def biased_convolution(bias: float) -> bytes:
+    """A float16 convolution with int8 around it, as `derive_graph` leaves one: 1e-2 and 1e-4 are its scales."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants = {
+        "x_scale": np.float16(1e-2), "w_scale": np.float16(1e-4), "y_scale": np.float16(0.25),
+        "zero": np.int8(0), "w": np.full((2, 3, 1, 1), 100, np.int8), "bias": np.full(2, bias, np.float16),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "x_scale", "zero"], ["x_int8"]),
+        helper.make_node("DequantizeLinear", ["x_int8", "x_scale", "zero"], ["x_float16"]),
+        helper.make_node("DequantizeLinear", ["w", "w_scale", "zero"], ["w_float16"]),
+        helper.make_node("Conv", ["x_float16", "w_float16", "bias"], ["c"]),
+        helper.make_node("QuantizeLinear", ["c", "y_scale", "zero"], ["y_int8"]),
+        helper.make_node("DequantizeLinear", ["y_int8", "y_scale", "zero"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT16, [1, c, 5, 7]) for n, c in (("x", 3), ("y", 2)))
+    weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "g", [x], [y], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9).SerializeToString()
+
+
+@pytest.mark.parametrize("bias", [-3.0, 0.5, 20.0])
+def test_a_bias_beside_int8_keeps_its_value_where_both_scales_are_small(bias):
+    """ONNX Runtime would make it int32 in steps of 1e-6, which float16 can't say: an int8 variant was refused for it."""
+    from leakrt.engines.parity import run_graph
+
+    (found,) = run_graph(biased_convolution(bias), np.full((1, 3, 5, 7), 0.5, np.float32), ("y",))
+    np.testing.assert_allclose(found, 3 * 0.5 * 100e-4 + bias, atol=0.13)
+
+
 def test_nan_is_no_parity():
     from leakrt.engines.parity import relative_error
 
