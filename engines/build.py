@@ -256,11 +256,17 @@ def _timing_name(key: EngineKey) -> str:
 def usable_here(record: EngineRecord, flavours: list[Flavour]) -> Iterator[str]:
     """Why an engine can't be run on this machine; nothing when it can, as far as can be seen."""
     key = record.key
-    versions = [flavour.version for flavour in flavours if flavour.name == key.flavour]
-    if versions and key.version not in versions:
-        yield f"it was built with {key.flavour} {key.version}, and {versions[0]} is installed"
-    misfits = [device_misfit(key, device) for device in list_devices()]
+    here = [flavour for flavour in flavours if flavour.name == key.flavour]
+    if here and key.version not in [flavour.version for flavour in here]:
+        yield f"it was built with {key.flavour} {key.version}, and {here[0].version} is installed"
+    misfits = [_misfit(key, device, here) for device in list_devices()]
     if misfits and all(misfits):
         yield misfits[0]
     if key.recipe != RECIPE:
         yield f"it was built by LeakRT {record.leakrt}, which makes other graphs of a bundle than this version"
+
+
+def _misfit(key: EngineKey, device: Device, flavours: list[Flavour]) -> str:
+    """Why it can't run on a device: it was made for others, or its library does not run there at all."""
+    problems = (flavour.gpu_problem(device.capability) for flavour in flavours)
+    return device_misfit(key, device) or next(filter(None, problems), "")

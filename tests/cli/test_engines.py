@@ -17,14 +17,16 @@ ANYWHERE = replace(KEY, flavour="tensorrt-rtx", version="1.0", device=replace(KE
 @pytest.fixture(autouse=True)
 def machine(tmp_path, monkeypatch):
     """Makes this a machine with folders and libraries of its own: flavour to the version that is installed."""
-    from types import SimpleNamespace
-
     from leakrt.engines import carry, installed
+    from leakrt.engines.rtx import TensorRTRTX
+    from leakrt.engines.tensorrt10 import TensorRT10
+
+    dialects = {"tensorrt": TensorRT10, "tensorrt_rtx": TensorRTRTX}
 
     def become(name: str, **versions: str):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name / "cache"))
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / name / "config"))
-        flavours = [SimpleNamespace(name=k.replace("_", "-"), version=v) for k, v in versions.items()]
+        flavours = [dialects[name](None, version) for name, version in versions.items()]
         for module in (installed, carry):
             monkeypatch.setattr(module, "installed_flavours", lambda: flavours)
         return tmp_path / name
@@ -231,6 +233,22 @@ def test_an_engine_for_other_gpus_is_refused_before_it_is_taken(leakrt, carried,
     done = leakrt("engines", "add", folder, "--key", key)
     assert (done.code, leakrt("engines", "list").out) == (1, "")
     assert "it is for compute capability 8.6, 12.0, and NVIDIA T4 has 7.5; build it again for this one" in done.err
+
+
+def test_an_engine_for_later_gpus_is_told_on_one_that_its_library_does_not_run_on(monkeypatch):
+    """One that names no capability is for 8.0 and later, but TensorRT-RTX itself runs on no 9.0."""
+    from dataclasses import replace
+
+    from leakrt.engines import build
+    from leakrt.engines.device import NO_DEVICE, Device
+    from leakrt.engines.rtx import TensorRTRTX
+
+    key = replace(KEY, flavour="tensorrt-rtx", version="1.7.1", device=NO_DEVICE, targets=("default",))
+    record = record_of(b"engine", key)
+    for capability, words in (("9.0", "does not run on compute capability 9.0; for 9.0 (H100 and H200)"), ("8.9", "")):
+        monkeypatch.setattr(build, "list_devices", lambda c=capability: [Device("NVIDIA X", c, 100, "580.1")])
+        reason = next(build.usable_here(record, [TensorRTRTX(None, "1.7.1")]), "")
+        assert (words in reason) if words else reason == ""
 
 
 def test_a_folder_that_nobody_signed_is_taken_only_by_name(leakrt, carried):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "ARCHITECTURE.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks").rglob("*.md")),
 ]
 _COMMAND = re.compile(r"(?:^ {4}(?:\$ )?|`)(?:\w+=\S+ )*leakrt ((?:(?!\s#)[^`\n])+)", re.MULTILINE)
+_EXTRAS = re.compile(r"leakrt(?:-src)?\[([\w,-]+)\]")
 _LINK = re.compile(r"\]\((?!https?://)([^)#]+)(?:#[^)]*)?\)")
 
 
@@ -47,6 +50,26 @@ def test_every_command_is_one_that_the_program_takes(document, options):
             continue  # what it prints: "leakrt: ..."
         unknown = {word.split("=")[0] for word in words if word.startswith("--")} - options[words[0]]
         assert not unknown, f"{document.name}: leakrt {command}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_with_what_it_takes_is_one_that_the_program_reads(document):
+    """As typed: its arguments are not too many or too few, and a number stands where one is needed."""
+    verbs = typer.main.get_command(build_app()).commands
+    for command in commands(document):
+        verb, *given = shlex.split(command)
+        if verb in VERBS and given:
+            with verbs[verb].make_context(verb, given):
+                pass
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_extra_to_install_is_there(document):
+    project = (ROOT / "pyproject.toml").read_text()  # Python 3.10 has no reader of TOML
+    extras = re.findall(r"^([\w-]+) = \[", project.split("[project.optional-dependencies]")[1].split("\n[")[0], re.M)
+    named = {name for found in _EXTRAS.findall(document.read_text()) for name in found.split(",")}
+    assert named <= set(extras)
+    assert "tensorrt" in extras
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from engine_records import KEY, record_of
 
 from leakrt.engines.cache import EngineCache
+from leakrt.engines.tensorrt10 import TensorRT10
 from leakrt.runtime.doctoring.cached import look_at_cache
 
 
@@ -41,11 +40,11 @@ def test_engines_are_counted(cache):
 
 
 def test_engines_of_another_tensorrt_are_told_with_both_versions(cache):
-    installed = SimpleNamespace(name="tensorrt", version="11.4.0")
+    installed = TensorRT10(None, "11.4.0")
     state = look_at_cache([installed])
     assert state.elsewhere == 2
     assert state.reason == "it was built with tensorrt 10.3.0, and 11.4.0 is installed"
-    assert look_at_cache([SimpleNamespace(name="tensorrt", version="10.3.0")]).elsewhere == 0
+    assert look_at_cache([TensorRT10(None, "10.3.0")]).elsewhere == 0
 
 
 def test_an_engine_cut_off_in_the_middle_is_broken(cache):
