@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.bundle import Bundle
-from ..core.errors import ModelError, ParityError, require
+from ..core.errors import MissingExtraError, ModelError, ParityError, require
 from ..core.graphs import GraphSpec
 from ..core.noise import noise_steps, normals
 from ..core.preprocess import preprocess_reference
@@ -77,6 +77,8 @@ def run_graph(model: bytes, given: Array, outputs: tuple[str, ...]) -> tuple[Arr
         entry = session.get_inputs()[0]
         typed = given.astype(np.float16 if entry.type == "tensor(float16)" else np.float32)
         results = session.run(list(outputs), {entry.name: typed})
+    except MissingExtraError:
+        raise
     except Exception as error:  # ONNX Runtime's errors share no base
         raise ModelError(f"ONNX Runtime can't run the graph ({' '.join(str(error).split())[:200]})") from error
     return tuple(np.asarray(result, dtype=np.float32) for result in results)

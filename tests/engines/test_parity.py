@@ -120,6 +120,17 @@ def test_an_error_is_relative_to_the_spread():
     assert relative_error(np.float32([5, 5]), np.float32([4, 4])) == 1.0  # no spread: as it is
 
 
+def test_without_onnx_runtime_it_is_told_what_brings_it(monkeypatch):
+    import sys
+
+    from leakrt.core.errors import MissingExtraError
+    from leakrt.engines.parity import run_graph
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match=r"^onnxruntime is not installed .*pip install 'leakrt\[rtx\]'$"):
+        run_graph(b"", np.zeros((1, 3, 8, 8), np.float32), ("y",))
+
+
 def test_a_graph_that_does_not_run_is_one_line():
     from leakrt.engines.parity import run_graph
 
