@@ -52,10 +52,11 @@ class _Bar:
 
     def update(self, task: str, done: int, total: int) -> None:
         if self._progress is None:
-            self._progress = _rich_progress(self._unit)
+            self._progress = _rich_progress()
             self._progress.start()
         if task not in self._tasks:
-            self._tasks[task] = self._progress.add_task(task, total=total or None)
+            unit = _unit(self._unit, total)
+            self._tasks[task] = self._progress.add_task(task, total=total or None, unit=unit)
         self._progress.update(self._tasks[task], completed=done, total=total or None)
 
     def close(self) -> None:
@@ -84,7 +85,7 @@ class _Lines:
     def _line(self, done: int, total: int, seconds: float) -> str:
         rate = (done - self._first) / seconds if seconds > 0 else 0.0
         count = f"{done}/{total}" if total else str(done)
-        parts = [f"{self._task}: {count} {self._unit}".rstrip()]
+        parts = [f"{self._task}: {count} {_unit(self._unit, total)}".rstrip()]
         if rate > 0:
             parts.append(f"{rate:.3g}/s")
         if rate > 0 and total > done:
@@ -95,9 +96,13 @@ class _Lines:
         """Nothing is open."""
 
 
-def _rich_progress(unit: str) -> RichProgress:
+def _unit(unit: str, total: int) -> str:
+    """There is no share of a whole that is not known: what is counted then are seconds of waiting."""
+    return "s" if unit == "%" and not total else unit
+
+
+def _rich_progress() -> RichProgress:
     from rich.console import Console
-    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft
     from rich.text import Text
@@ -110,7 +115,7 @@ def _rich_progress(unit: str) -> RichProgress:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(escape(unit)),
+        TextColumn("{task.fields[unit]}", markup=False),
         Rate(),
         TimeLeft(),
         console=Console(stderr=True),

@@ -179,8 +179,9 @@ def _ensure(
     found = _cached(step, cache, [])  # another process may have built it meanwhile
     if found is not None:
         return replace(found, notes=tuple(notes))
-    progress(f"check {step.graph.stem}", 0, 0)
+    progress(f"check {step.graph.stem}", 0, 100)
     parity = _parity(step, golden(), notes)
+    progress(f"check {step.graph.stem}", 100, 100)
     timing = _timing_name(step.key) if step.request.flavour.has_timing_cache else ""
     job = BuildJob(
         name=step.graph.stem,

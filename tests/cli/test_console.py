@@ -51,6 +51,23 @@ def test_an_unknown_total_shows_what_is_done(clock):
     assert stream.getvalue() == "read: 8, 2/s\n"
 
 
+def test_who_waits_beside_shares_is_told_seconds(clock, monkeypatch):
+    stream = io.StringIO()
+    progress = console.ConsoleProgress("%", stream)
+    progress("wait", 0, 0)
+    clock[0] += 4
+    progress("wait", 4, 0)
+    assert stream.getvalue() == "wait: 4 s, 1/s\n"
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(console.sys, "stderr", Terminal())
+    with console.ConsoleProgress("%") as bar:
+        bar("wait", 4, 0)
+        bar("build", 4, 100)
+    shown = console.sys.stderr.getvalue()
+    assert "4/? " in shown
+    assert "4/?   %" not in shown
+
+
 def test_on_a_terminal_there_is_a_bar_on_stderr(monkeypatch):
     import sys
 
