@@ -34,6 +34,7 @@ class Usage:
 
     found: set[tuple[str, str, int]] = field(default_factory=set)
     unknown: set[tuple[str, int]] = field(default_factory=set)
+    keywords: set[tuple[str, int]] = field(default_factory=set)  # given to a method or a class of the library
 
 
 class Reader(ast.NodeVisitor):
@@ -77,6 +78,12 @@ class Reader(ast.NodeVisitor):
                 self.usage.found.add((kind, node.attr, node.lineno))
         elif node.attr in _DISTINCT and not _is_ours(node):
             self.usage.unknown.add((node.attr, node.lineno))
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        called = node.func
+        if isinstance(called, ast.Attribute) and (_is_module(called.value) or self._kind(called.value)):
+            self.usage.keywords |= {(f"{called.attr}({k.arg}=", node.lineno) for k in node.keywords}
         self.generic_visit(node)
 
     def _kind(self, node: ast.expr) -> str:
@@ -139,6 +146,11 @@ def test_no_name_of_tensorrt_is_used_on_something_without_an_annotation(path):
     assert not read(path).unknown
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_arguments_are_given_by_position_since_names_of_parameters_differ_between_versions(path):
+    assert not read(path).keywords
+
+
 def test_files_that_use_the_library_import_its_names():
     others = {"names.py", "verify.py"}  # their `trt` is in a docstring, or Polygraphy's
     users = {path for path in SOURCES if "trt." in path.read_text() and path.name not in others}
@@ -152,3 +164,12 @@ def test_the_check_finds_a_name_that_one_version_lacks():
     found = set(missing(reader.usage, set(VERSIONS)))
     assert "line 2: BuilderFlag.FP16 is not in 11.4.0.106" in found
     assert "line 2: IBuilderConfig.progress_monitor is not in 8.5.3.1" in found
+
+
+def test_the_check_finds_an_argument_that_is_given_by_name():
+    source = (
+        "def f(config: IBuilderConfig, trt: Trt):\n    config.set_flag(flag=1)\n    trt.Runtime(logger=2)\n    g(h=3)\n"
+    )
+    reader = Reader()
+    reader.visit(ast.parse(source))
+    assert reader.usage.keywords == {("set_flag(flag=", 2), ("Runtime(logger=", 3)}
