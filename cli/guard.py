@@ -48,11 +48,9 @@ def guarded(work: Callable[[], int]) -> int:
 
 def _heard(work: Callable[[], int]) -> int:
     """`work`; an error that a library made of a Ctrl-C, such as a failed import, is that Ctrl-C."""
-    from ..core.errors import LeakRTError
-
     try:
         return work()
-    except LeakRTError:
+    except Exception:
         raise_swallowed()
         raise
 
