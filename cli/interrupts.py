@@ -1,8 +1,9 @@
 """Ctrl-C that is not lost: the KeyboardInterrupt it raises may land where nobody hears it.
 
-What is raised in a `__del__`, or in a callback of a weak reference, goes to `sys.unraisablehook` and no further. Python's
-import system has such a callback for each module (`_get_module_lock`): a training lost its Ctrl-C while TensorBoard was
-imported, which is when metrics.csv appears. Elsewhere C code makes another error of it, or a library swallows it.
+What is raised in a `__del__`, or in a callback of a weak reference, goes to `sys.unraisablehook` and no further.
+Python's import system has such a callback for each module (`_get_module_lock`): a training lost its Ctrl-C while
+TensorBoard was imported, which is when metrics.csv appears. Elsewhere C code makes another error of it, or a library
+swallows it.
 """
 
 from __future__ import annotations
