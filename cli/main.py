@@ -20,6 +20,8 @@ def _main() -> int:
     try:
         build_app()(prog_name="leakrt")
     except SystemExit as stop:
+        if isinstance(getattr(stop.__context__, "__cause__", None), KeyboardInterrupt):
+            raise KeyboardInterrupt from stop  # Typer ends without a word at a Ctrl-C before or after the verb
         sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0

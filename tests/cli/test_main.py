@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from leakrt.cli.guard import CLOSED_PIPE, INTERRUPTED
+from leakrt.cli.guard import CLOSED_PIPE, INTERRUPTED, guarded
 
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 
@@ -76,3 +76,22 @@ def test_json_is_utf8_whatever_the_locale_and_the_file_name(tiny, image_folder, 
 def test_python_m_leakrt_is_the_same_program():
     result = subprocess.run([sys.executable, "-m", "leakrt", "--version"], capture_output=True, text=True)
     assert (result.returncode, result.stdout.split()[0]) == (0, "leakrt")
+
+
+def test_ctrl_c_outside_a_verb_is_told_too(monkeypatch, capsys):
+    import typer
+
+    from leakrt.cli import app, main
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def build() -> typer.Typer:
+        made = typer.Typer()
+        made.command()(interrupted)
+        return made
+
+    monkeypatch.setattr(app, "build_app", build)
+    monkeypatch.setattr("sys.argv", ["leakrt"])
+    assert guarded(main._main) == INTERRUPTED
+    assert capsys.readouterr().err == "leakrt: interrupted\n"
