@@ -106,31 +106,29 @@ def calibrate(
     return result
 
 
+@dataclass
 class _Calibration:
-    """One calibration. Everything that attempts share is computed once."""
+    """One calibration, of what `calibrate` is given. Everything that attempts share is computed once."""
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        data: Path,
-        options: CalibrationOptions,
-        refitter: Refitter | None,
-        backends: Backends,
-        cache: Path,
-        progress: Progress,
-    ) -> None:
-        self._bundle, self._spec, self._options = bundle, bundle.spec, options
-        self._quantiser = quantiser(options.quantizer)
-        self._refitter, self._backends, self._cache, self._progress = refitter, backends, cache, progress
-        self._vae, self._leak = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
+    _bundle: Bundle
+    _data: Path
+    _options: CalibrationOptions
+    _refitter: Refitter | None
+    _backends: Backends
+    _cache: Path
+    _progress: Progress
+
+    def __post_init__(self) -> None:
+        self._spec, self._quantiser = self._bundle.spec, quantiser(self._options.quantizer)
+        self._vae, self._leak = (self._bundle.graph(stem, "fp32") for stem in ("vae_encoder", "leak_encoder"))
         parsed = parse_graph(self._vae, "vae_encoder")
         self._layers, self._total = find_layers(parsed, "vae_encoder"), sum(multiplications(parsed).values())
-        if refitter is None:  # else a student takes its place; what can't be treated is told before minutes of work
+        if self._refitter is None:  # else a student takes its place; what can't be treated is told before the work
             find_layers(parse_graph(self._leak, "leak_encoder"), "leak_encoder")
-        self._listing = labelled(data, bundle)
+        self._listing = labelled(self._data, self._bundle)
         self._val, self._labels = paths_of(self._listing, "val"), labels_of(self._listing, "val")
         if not self._val:
-            raise DataError(f"{data} has no validation images; the gate of an int8 variant is measured on them")
+            raise DataError(f"{self._data} has no validation images; the gate of an int8 variant is measured on them")
         self._chosen = self._choose()
         self._shift = self._shifted()
 

@@ -19,7 +19,8 @@ from .errors import LeakRTError, StorageError
 from .files import storage_error
 from .progress import Progress
 
-_POLL, _TELL = 0.05, 1.0  # seconds between two tries, and between two words to who waits
+_POLL, _PATIENT = 0.05, 0.5  # seconds between two tries, in the first second and after it: a share is asked each time
+_TELL = 1.0  # seconds between two words to who waits
 _RIGHTS = 0o666  # whatever the umask: on NFS a lock needs a file that is open for writing, and this one stays empty
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
 _LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
@@ -80,7 +81,7 @@ def held(path: Path, progress: Progress, waiting: str) -> Iterator[None]:
     """
     begin, seconds = time.monotonic(), 0
     while (lock := take(path)) is None:
-        time.sleep(_POLL)
+        time.sleep(_POLL if seconds == 0 else _PATIENT)
         if time.monotonic() - begin >= (seconds + 1) * _TELL:
             seconds += 1
             progress(waiting, seconds, 0)
