@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,7 +80,7 @@ def build(
     for outcome in outcomes:
         for note in outcome.notes:
             print(f"leakrt: {printable(note)}", file=sys.stderr)
-    _print(outcomes, json)
+    _print(outcomes, verified, json)
     if out is not None:
         _write(out, outcomes, signer)
     return _report(verified)
@@ -88,14 +90,14 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _print(outcomes: tuple[BuildOutcome, ...], json: bool) -> None:
+def _print(outcomes: tuple[BuildOutcome, ...], verified: list[Verified], json: bool) -> None:
     import json as json_module
 
     rows: list[tuple[str, ...]] = []
-    for outcome in outcomes:
+    for outcome, seen in zip_longest(outcomes, verified):
         record = outcome.record
         if json:
-            print(json_module.dumps(_summary(outcome), ensure_ascii=False))
+            print(json_module.dumps({**_summary(outcome), "verify": _verify(seen)}, ensure_ascii=False))
             continue
         how = f"built in {duration(record.seconds)}" if outcome.built else "was in the cache"
         rows.append((record.key.graph, record.key.precision, size(record.size), how, printable(str(outcome.path))))
@@ -116,6 +118,22 @@ def _summary(outcome: BuildOutcome) -> dict[str, Any]:
         "parity": {p.output: p.error for p in record.parity},
         "notes": list(outcome.notes),
     }
+
+
+def _verify(seen: Verified | None) -> list[dict[str, Any]] | None:
+    """What --verify found; null without it. An error that is no number is null."""
+    if seen is None:
+        return None
+    return [
+        {
+            "output": c.output,
+            "batch": c.batch,
+            "error": c.error if math.isfinite(c.error) else None,
+            "limit": c.limit,
+            "agrees": c.agrees,
+        }
+        for c in seen.comparisons
+    ]
 
 
 def _write(out: Path, outcomes: tuple[BuildOutcome, ...], signer: Signer | None) -> None:

@@ -41,6 +41,7 @@ def test_json_has_a_line_for_each_engine_with_its_full_key(leakrt, tmp_path, mon
         assert path.is_relative_to(tmp_path / "cache" / "leakrt" / "engines")
         assert engine["built"]
     assert set(vae["parity"]) == {"latent"}
+    assert vae["verify"] is None
 
 
 def test_people_are_told_what_was_built_and_what_was_there_already(leakrt):
@@ -278,6 +279,15 @@ def test_where_onnx_runtime_is_too_old_for_float16_around_int8_verify_takes_the_
     assert [line.split()[2] for line in told] == ["latent,", "scores,", "embedding,", "gates,", "step_weights,"]
     assert all("0.00e+00" not in line for line in told)  # two graphs were compared, not one with itself
     assert "vae_encoder: compared with the bundle's own graph; ONNX Runtime before 1.32 runs float16 ar" in done.err
+
+
+def test_what_verify_found_is_in_the_json(leakrt, stand_in):
+    stand_in(lambda model: model)
+    done = leakrt("build", shared_variants(), "--precision", "fp32", *RTX, "--batch", "1,3", "--verify", "--json")
+    vae, leak = map(json.loads, done.lines)
+    same = {"error": 0.0, "limit": 1e-3, "agrees": True}
+    assert vae["verify"] == [{"output": "latent", "batch": batch, **same} for batch in (1, 3)]
+    assert [(found["output"], found["batch"]) for found in leak["verify"]][:2] == [("scores", 2), ("embedding", 2)]
 
 
 def test_verify_names_the_first_layer_that_is_off(leakrt, stand_in):
