@@ -15,6 +15,7 @@ from .console import ConsoleProgress, coloured, duration, printable, size, table
 
 if TYPE_CHECKING:
     from ..engines.build import BuildOutcome
+    from ..engines.flavour import Flavour
     from ..engines.signing import Signer
     from ..engines.verify import Verified
 
@@ -54,7 +55,6 @@ def build(
     from ..engines.builder import BuildOptions
     from ..engines.cache import default_cache
     from ..engines.carry import check_target
-    from ..engines.installed import load_flavour
     from .numbers import numbers
 
     # What can be refused is refused before minutes of building.
@@ -65,7 +65,7 @@ def build(
     options = BuildOptions(numbers(batch, "--batch", "1,4,8"), opt_level, workspace, dla, _words(target))
     opened, cache = Bundle(bundle), default_cache()
     opened.require_precision(precision)
-    request = BuildRequest(precision, load_flavour(flavour), options, device)
+    request = BuildRequest(precision, _flavour(flavour), options, device)
     if verify:
         from ..engines.verify import check_verifiable
 
@@ -84,6 +84,20 @@ def build(
     if out is not None:
         _write(out, outcomes, signer)
     return _report(verified)
+
+
+def _flavour(name: str) -> Flavour:
+    """Raises what `load_flavour` raises; where the other library is there, with the option that takes it."""
+    from ..core.errors import MissingExtraError
+    from ..engines.installed import installed_flavours, load_flavour
+
+    try:
+        return load_flavour(name)
+    except MissingExtraError as error:
+        others = [f"--flavour {other.name} for {other}" for other in installed_flavours()]
+        raise MissingExtraError(
+            f"{error}; or build with {others[0]}, which is here" if others else str(error)
+        ) from error
 
 
 def _words(text: str) -> tuple[str, ...]:

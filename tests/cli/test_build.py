@@ -203,6 +203,17 @@ def _for_cuda_13() -> bool:
     return "tensorrt-rtx-cu13-libs" in {str(d.metadata["Name"]).replace("_", "-") for d in metadata.distributions()}
 
 
+def test_without_tensorrt_the_flavour_that_is_there_is_named(leakrt, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    require_rtx()
+    done = leakrt("build", shared_variants(), "--precision", "fp32")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "tensorrt does not import" in done.err
+    assert "; or build with --flavour tensorrt-rtx for TensorRT-RTX 1." in done.err
+
+
 def test_another_major_version_of_tensorrt_is_refused(leakrt, monkeypatch):
     import sys
     from types import ModuleType
