@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from ...core.spec import ModelSpec
 from ..backends.base import ChainResult
 from .device import Device, Frame, Memory
 from .jobs import Jobs
+from .owner_thread import OwnerThread
 from .ring import Ring
 from .slot import Engines, Noise, Slot
 from .slots import batch_for, fill_slots
@@ -80,16 +82,14 @@ class GpuRunner:
         self._jobs: Jobs[_Job[Any]] = Jobs(options.waiting)
         started: Future[Ready] = Future()
         worker = _Worker(spec, open_device, load_engines, options, self._jobs)
-        thread = threading.Thread(target=worker.run, args=(started,), name="leakrt-gpu", daemon=True)
-        thread.start()
+        self._gate, self._thread = threading.Lock(), OwnerThread(partial(worker.run, started))
         try:
             self.ready = started.result()
-        except BaseException:
-            thread.join()
+        except BaseException:  # it failed, or Ctrl-C came while it loads: then it ends as soon as it has
+            _stop(self._jobs, self._thread)
             raise
-        self._gate, self._thread = threading.Lock(), thread
         # Also at the interpreter's end: the thread must not be stopped while it holds the GPU.
-        self._finalize = weakref.finalize(self, _stop, self._jobs, thread)
+        self._finalize = weakref.finalize(self, _stop, self._jobs, self._thread)
 
     def submit(self, frames: Sequence[Frame]) -> Future[ChainResult]:
         """Put up to the largest batch of frames uint8 [H, W, 3] BGR on the way. Waits while too many are.
@@ -133,13 +133,13 @@ class GpuRunner:
             raise BackendError(_CLOSED)
         self._jobs.put(_Job(launch, future))
         if not self._open:  # closed while this waited for room: nobody may be left to take it
-            self._thread.join()
+            self._thread.wait()
             _refuse_waiting(self._jobs)
         return future
 
     @property
     def _open(self) -> bool:
-        return self._finalize.alive and self._thread.is_alive()
+        return self._finalize.alive and not self._thread.ended
 
 
 class _Worker:
@@ -268,10 +268,10 @@ def _now(value: T) -> Callable[[], T]:
     return lambda: value
 
 
-def _stop(jobs: Jobs[_Job[Any]], thread: threading.Thread) -> None:
+def _stop(jobs: Jobs[_Job[Any]], thread: OwnerThread) -> None:
     jobs.end()
-    thread.join()
-    _refuse_waiting(jobs)
+    if thread.wait():
+        _refuse_waiting(jobs)
 
 
 def _refuse_waiting(jobs: Jobs[_Job[Any]]) -> None:

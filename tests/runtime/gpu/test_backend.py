@@ -172,4 +172,4 @@ def test_a_closed_backend_ends_what_is_under_way_and_refuses_the_rest(backend, f
     for call in (made.submit, made.vae_encoder, made.leak_encoder):
         with pytest.raises(BackendError, match="the GPU runner is closed"):
             call(frames(1))
-    assert not made._runner._thread.is_alive()
+    assert made._runner._thread.ended

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +199,56 @@ def test_a_runner_that_is_forgotten_closes(chain, frames):
     del runner
     gc.collect()
     assert gone() is None
+    assert gpu_threads() == []
+    assert chain.devices[-1].held() == 0
+
+
+def test_a_runner_that_is_collected_in_its_own_thread_ends_it(chain, frames):
+    runner = chain.runner()
+    gone, gate = weakref.ref(runner), threading.Event()
+    runner.itself = runner  # so that only the collector frees it
+
+    def collect(_):
+        gate.wait(30)
+        gc.collect()
+        return lambda: None
+
+    gc.disable()
+    try:
+        done = runner._put(collect)
+        del runner
+        assert gone() is not None
+        gate.set()
+        done.result(30)
+    finally:
+        gc.enable()
+    assert gone() is None
+    for _ in range(300):
+        if gpu_threads() == []:
+            break
+        time.sleep(0.1)
+    assert gpu_threads() == []
+    assert chain.devices[-1].held() == 0
+
+
+@pytest.mark.parametrize("interrupted", [KeyboardInterrupt, SystemExit])
+def test_who_is_interrupted_while_the_engines_load_leaves_no_thread_behind(chain, monkeypatch, interrupted):
+    """The thread once went on to wait for jobs, and who was interrupted for it, for ever."""
+    loading, gate = threading.Event(), threading.Event()
+
+    def load(_):
+        loading.set()
+        gate.wait(30)
+        return chain.engines()
+
+    def result(self, timeout=None):
+        loading.wait(30)
+        gate.set()
+        raise interrupted
+
+    monkeypatch.setattr(Future, "result", result)
+    with pytest.raises(interrupted):
+        GpuRunner(chain.spec, chain.device, load, RunnerOptions())
     assert gpu_threads() == []
     assert chain.devices[-1].held() == 0
 
