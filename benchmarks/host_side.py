@@ -4,7 +4,8 @@
 
 Threads, slots, staging, results and verdicts are the `tensorrt` backend's own; launches, copies and engines return at
 once, and the outputs that they leave are those of the golden image. So the time of a call is the host's alone, but for
-the driver's share of it. The floor is a copy of the frame into memory that is there. `--soak`: how far the process
+the driver's share of it. Beside a device that is at work meanwhile, what that took is left out: then processors go to
+sleep and have to be woken. The floor is a copy of the frame into memory that is there. `--soak`: how far the process
 grows over so many verdicts on frames of changing sizes.
 """
 
@@ -34,6 +35,7 @@ from leakrt.runtime.gpu.runner import GpuRunner, RunnerOptions
 from leakrt.runtime.loaded import LoadedVariant
 from leakrt.runtime.machine import host_memory
 
+_BUSY = 2.0  # milliseconds: about what a chain with Stable Diffusion's VAE takes on a large GPU
 _BLOCK = 50  # calls of one kind in a row, before the next kind's turn
 _PERCENTILES = (50, 90, 99)
 _SIZES = ((256, 256), (480, 640), (720, 1280), (300, 260), (1080, 1920), (97, 131), (64, 900))  # of frames to soak with
@@ -66,13 +68,12 @@ def main() -> None:
 
 
 @contextmanager
-def idle_backend(bundle: Bundle) -> Iterator[GpuBackend]:
-    """The backend on a device that needs no time."""
-    spec = bundle.spec
-    block = results(bundle)
-    runner = GpuRunner(spec, lambda: IdleDevice(block), lambda _: idle_engines(spec), RunnerOptions())
+def idle_backend(bundle: Bundle, busy_ms: float = 0.0) -> Iterator[tuple[GpuBackend, IdleDevice]]:
+    """The backend on a device that needs no time, or about so many milliseconds."""
+    spec, device = bundle.spec, IdleDevice(results(bundle), busy_ms)
+    runner = GpuRunner(spec, lambda: device, lambda _: idle_engines(spec), RunnerOptions())
     with runner:
-        yield GpuBackend("tensorrt", "none", "fp32", 1, runner, spec.draws)
+        yield GpuBackend("tensorrt", "none", "fp32", 1, runner, spec.draws), device
 
 
 def detector_on(bundle: Bundle, backend: GpuBackend) -> Detector:
@@ -81,14 +82,16 @@ def detector_on(bundle: Bundle, backend: GpuBackend) -> Detector:
 
 
 def measure(bundle: Bundle, frame: Frame, rounds: int) -> dict[str, dict[str, float]]:
-    """Microseconds of each kind of call by percentile. The kinds take turns, in blocks."""
+    """Microseconds of each kind of call by percentile, less what the device took. The kinds take turns, in blocks."""
     there = np.empty_like(frame)
-    with idle_backend(bundle) as backend:
-        detector = detector_on(bundle, backend)
-        works: dict[str, Callable[[], object]] = {
-            "copy of the frame, the floor": lambda: np.copyto(there, frame),
-            "chain, from submit to its outputs": lambda: backend.submit([frame])(),
-            "verdict, from frame to Verdict": lambda: detector.check(frame),
+    with idle_backend(bundle) as (idle, device), idle_backend(bundle, _BUSY) as (busy, working):
+        detector, worked = detector_on(bundle, idle), detector_on(bundle, busy)
+        works: dict[str, tuple[Callable[[], object], IdleDevice]] = {
+            "copy of the frame, the floor": (lambda: np.copyto(there, frame), device),
+            "chain, from submit to its outputs": (lambda: idle.submit([frame])(), device),
+            "verdict, from frame to Verdict": (lambda: detector.check(frame), device),
+            f"chain beside {_BUSY:.0f} ms of the device": (lambda: busy.submit([frame])(), working),
+            f"verdict beside {_BUSY:.0f} ms of the device": (lambda: worked.check(frame), working),
         }
         taken = _in_blocks(works, rounds)
     return {name: _percentiles(ms) for name, ms in taken.items()}
@@ -98,7 +101,7 @@ def soak(bundle: Bundle, frames: int, progress: Progress) -> int:
     """Bytes that the process grew by from the first fifth of its verdicts to the last, by the largest of each."""
     given = [np.random.default_rng(i).integers(0, 256, (*size, 3), np.uint8) for i, size in enumerate(_SIZES)]
     held, every = [], max(1, frames // _READINGS)
-    with idle_backend(bundle) as backend:
+    with idle_backend(bundle) as (backend, _):
         detector = detector_on(bundle, backend)
         for number in range(frames):
             detector.check(given[number % len(given)])
@@ -109,11 +112,12 @@ def soak(bundle: Bundle, frames: int, progress: Progress) -> int:
     return max(held[-fifth:]) - max(held[fifth : 2 * fifth] or held)
 
 
-def _in_blocks(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def _in_blocks(works: Mapping[str, tuple[Callable[[], object], IdleDevice]], rounds: int) -> dict[str, list[float]]:
     taken: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(-(-rounds // _BLOCK) + 1):
-        for name, work in works.items():
-            block = [milliseconds(work) for _ in range(_BLOCK)]
+        for name, (work, device) in works.items():
+            device.waited_ms = 0.0
+            block = [milliseconds(work) - device.waited_ms for _ in range(_BLOCK)]
             taken[name] += block if turn else []  # the first warms up
     return taken
 

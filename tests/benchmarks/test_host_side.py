@@ -27,7 +27,7 @@ def test_it_prints_and_writes_each_kind_of_call_and_what_the_process_grew_by(tin
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     found = json.loads(written.read_text())
-    assert [0 < taken["p50"] <= taken["p99"] for taken in found["us"].values()] == [True] * 3
+    assert [0 < taken["p50"] <= taken["p99"] for taken in found["us"].values()] == [True] * 5
     assert found["soak"]["frames"] == 60
     assert "60 verdicts on frames of 7 sizes" in ran.stdout
 
@@ -39,7 +39,7 @@ def test_a_verdict_there_is_the_one_that_the_golden_image_gets_on_the_cpu(tiny, 
     bundle = Bundle(tiny)
     image = bundle.golden().image
     expected = Detector.load(tiny, "onnxruntime", "fp32").check(image)
-    with host_side.idle_backend(bundle) as backend:
+    with host_side.idle_backend(bundle) as (backend, _):
         found = host_side.detector_on(bundle, backend).check(np.zeros_like(image))  # whatever is sent
     assert (found.verdict, found.label) == (expected.verdict, expected.label)
     assert found.scores == pytest.approx(expected.scores, abs=1e-4)
