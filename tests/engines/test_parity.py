@@ -72,8 +72,10 @@ def biased_convolution(bias: float) -> bytes:
 @pytest.mark.parametrize("bias", [-3.0, 0.5, 20.0])
 def test_a_bias_beside_int8_keeps_its_value_where_both_scales_are_small(bias):
     """ONNX Runtime would make it int32 in steps of 1e-6, which float16 can't say."""
-    from leakrt.engines.parity import run_graph
+    from leakrt.engines.parity import can_judge_int8, run_graph
 
+    if not can_judge_int8():
+        pytest.skip("this ONNX Runtime computes float16 around int8 wrongly, and is not asked about it")
     (found,) = run_graph(biased_convolution(bias), np.full((1, 3, 5, 7), 0.5, np.float32), ("y",))
     np.testing.assert_allclose(found, 3 * 0.5 * 100e-4 + bias, atol=0.13)
 
