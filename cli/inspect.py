@@ -83,7 +83,8 @@ def _engine_sections(report: EngineReport) -> list[tuple[str, Rows]]:
     built += [(f"parity of {p.output}", f"{p.error:.2e} of its spread, limit {p.limit:.2e}") for p in record.parity]
     if report.closed:
         built.append(("not opened", report.closed))
-    seen = f"as compiled for {len(key.batches)} batch sizes" if report.layers else "as parsed, before fusion"
+    sizes = "one batch size" if len(key.batches) == 1 else f"{len(key.batches)} batch sizes"
+    seen = f"as compiled for {sizes}" if report.layers else "as parsed, before fusion"
     count = len(report.layers) or len(record.layers)
     layers: Rows = [(precision, str(n)) for precision, n in report.precisions.items()]
     sections = [("built", built), (f"{count} layers {seen}, by precision", layers)]
