@@ -14,7 +14,8 @@ import typer
 from .console import ConsoleProgress, coloured, duration, printable, size, table
 
 if TYPE_CHECKING:
-    from ..engines.build import BuildOutcome
+    from ..core.bundle import Bundle
+    from ..engines.build import BuildOutcome, BuildRequest
     from ..engines.flavour import Flavour
     from ..engines.signing import Signer
     from ..engines.verify import Verified
@@ -51,9 +52,8 @@ def build(
     Engines go to the cache, where they are built once. Exit code 1 when --verify finds an output that differs.
     """
     from ..core.bundle import Bundle
-    from ..engines.build import BuildRequest, build_bundle
+    from ..engines.build import BuildRequest
     from ..engines.builder import BuildOptions
-    from ..engines.cache import default_cache
     from ..engines.carry import check_target
     from .numbers import numbers
 
@@ -63,20 +63,10 @@ def build(
         check_target(out)
         signer = _signer()
     options = BuildOptions(numbers(batch, "--batch", "1,4,8"), opt_level, workspace, dla, _words(target))
-    opened, cache = Bundle(bundle), default_cache()
+    opened = Bundle(bundle)
     opened.require_precision(precision)
     request = BuildRequest(precision, _flavour(flavour), options, device)
-    if verify:
-        from ..engines.verify import check_verifiable
-
-        check_verifiable(request)
-    verified: list[Verified] = []
-    with ConsoleProgress("%") as progress:
-        outcomes = build_bundle(opened, request, cache, progress)
-        if verify:
-            from ..engines.verify import verify_bundle
-
-            verified = verify_bundle(opened, request, outcomes, cache, progress)
+    outcomes, verified = _build(opened, request, verify)
     for outcome in outcomes:
         for note in outcome.notes:
             print(f"leakrt: {printable(note)}", file=sys.stderr)
@@ -84,6 +74,20 @@ def build(
     if out is not None:
         _write(out, outcomes, signer)
     return _report(verified)
+
+
+def _build(bundle: Bundle, request: BuildRequest, verify: bool) -> tuple[tuple[BuildOutcome, ...], list[Verified]]:
+    """Both engines, and with `verify` what ONNX Runtime says of each."""
+    from ..engines.build import build_bundle
+    from ..engines.cache import default_cache
+    from ..engines.verify import check_verifiable, verify_bundle
+
+    if verify:
+        check_verifiable(request)
+    cache = default_cache()
+    with ConsoleProgress("%") as progress:
+        outcomes = build_bundle(bundle, request, cache, progress)
+        return outcomes, verify_bundle(bundle, request, outcomes, cache, progress) if verify else []
 
 
 def _flavour(name: str) -> Flavour:

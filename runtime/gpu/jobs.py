@@ -12,7 +12,7 @@ class Jobs(Generic[J]):
     """A bounded queue for any number of threads that put and one that takes.
 
     Two `SimpleQueue`s, one of jobs and one of the room that is left: each hand-over wakes a thread once. `queue.Queue`
-    wakes the taker while it still holds the lock that the taker needs next, which costs a frame more than its launch.
+    wakes the taker while it still holds the lock that the taker needs next.
     """
 
     def __init__(self, room: int) -> None:

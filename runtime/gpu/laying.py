@@ -6,7 +6,7 @@ Of a frame of 1920 x 1080 pixels the centre crop leaves out two fifths, which ar
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ...core.preprocess import seen
 from .device import Frame, FrameAt, aligned
 
-_PIECE = 1 << 20  # bytes: a device copies that in less than the host lays it in, and is asked for it in a tenth of that
+_PIECE = 1 << 20  # bytes: a face as it is cropped goes in one
 
 
 def frames_size(frames: Sequence[Frame], size: int) -> int:
@@ -44,7 +44,7 @@ def lay_frames(frames: Sequence[Frame], size: int, room: npt.NDArray[np.uint8]) 
     The first is laid at once, the others when they are asked for: a device copies one while the next is laid.
     """
     pieces = _lay(frames, size, room)
-    return chain([piece for piece in (next(pieces, None),) if piece is not None], pieces)
+    return chain(list(islice(pieces, 1)), pieces)
 
 
 def _lay(frames: Sequence[Frame], size: int, room: npt.NDArray[np.uint8]) -> Iterator[slice]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.errors import BackendError
+from ...core.noising import SAMPLE
 from ...core.outputs import LeakOutputs
 from ...core.schedule import step_coefficients
 from ...core.spec import ModelSpec
@@ -28,7 +29,6 @@ from .slots import batch_for, fill_slots
 
 Array = npt.NDArray[np.float32]
 T = TypeVar("T")
-SAMPLE = 0  # at inference the noise never moves
 _CLOSED = "the GPU runner is closed; load the detector again"
 
 

@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ... import _core
-from ...core.schedule import step_coefficients
+from ...core.noising import Noising as HostNoising
 from ...core.spec import ModelSpec
 
-_SAMPLE = 0  # at inference the noise never moves, so that a frame keeps its scores
 _TYPES = {torch.float32: "float32", torch.float16: "float16"}
 
 
@@ -26,9 +24,8 @@ class Noising:
 
     def __init__(self, spec: ModelSpec, dtype: torch.dtype, device: torch.device, threads: int) -> None:
         """Draw the bank and copy it to the device."""
-        bank = np.empty((spec.draws, len(spec.timesteps), *spec.latent_shape), np.float32)
-        _core.fill_normals(spec.noise_seed, _SAMPLE, bank, threads=threads)
-        self._coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
+        drawn = HostNoising(spec, threads)
+        bank, self._coefficients = drawn.bank, drawn.coefficients
         self._dtype, self._shape = dtype, bank.shape
         self._kernels = find_kernels() if device.type == "cuda" else None
         if self._kernels is None:

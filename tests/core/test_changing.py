@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from threading import Thread
 
 import pytest
 
@@ -28,6 +29,19 @@ with changing(path, silent):
     time.sleep(0.3)
     write_files(path, {"manifest.json": json.dumps([*found, name]).encode()})
 """
+
+
+def begun(lock, work, seconds: float) -> Thread:
+    """A thread that does `work` under `lock`, and had so many seconds for it."""
+
+    def run() -> None:
+        with lock:
+            work()
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join(seconds)
+    return thread
 
 
 @pytest.fixture
@@ -70,23 +84,14 @@ def test_what_a_killed_writer_left_is_put_right(bundle):
 
 
 def test_the_live_writer_of_another_user_keeps_what_it_writes(bundle, monkeypatch, tmp_path):
-    from threading import Thread
-
     half, order = bundle.parent / ".a bundle.x1.part", []
     with changing(bundle, silent):
         half.mkdir()
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "of another user"))
-
-        def second():
-            with changing(bundle, lambda *step: order.append("waits")):
-                order.append("changes")
-
-        thread = Thread(target=second)
-        thread.start()
-        thread.join(1.5)
+        second = begun(changing(bundle, lambda *step: order.append("waits")), lambda: order.append("changes"), 1.5)
         assert half.is_dir()
         order.append("done")
-    thread.join(60)
+    second.join(60)
     assert order == ["waits", "done", "changes"]
 
 
@@ -107,22 +112,13 @@ def test_no_bundle_is_told_as_such_and_no_folder_is_made(tmp_path, path):
 
 
 def test_who_rewrites_files_removes_what_the_dead_left_and_waits_for_the_living(tmp_path):
-    from threading import Thread
-
     half, order = tmp_path / ".a.png.7.part", []
     with rewriting(tmp_path, ".lock", ["a.png"]):
         half.touch()
-
-        def second():
-            with rewriting(tmp_path, ".lock", ["a.png"]):
-                order.append("writes")
-
-        thread = Thread(target=second)
-        thread.start()
-        thread.join(0.5)
+        second = begun(rewriting(tmp_path, ".lock", ["a.png"]), lambda: order.append("writes"), 0.5)
         assert half.exists()
         order.append("done")
-    thread.join(60)
+    second.join(60)
     assert order == ["done", "writes"]
     assert list(tmp_path.iterdir()) == []
 
