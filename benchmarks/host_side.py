@@ -31,6 +31,7 @@ from leakrt.runtime.detector import Detector
 from leakrt.runtime.finite import GuardedVariant
 from leakrt.runtime.gpu.backend import GpuBackend
 from leakrt.runtime.gpu.buffers import block_size, result_parts
+from leakrt.runtime.gpu.laying import frames_size
 from leakrt.runtime.gpu.runner import GpuRunner, RunnerOptions
 from leakrt.runtime.loaded import LoadedVariant
 from leakrt.runtime.machine import host_memory
@@ -54,10 +55,13 @@ def main() -> None:
     args = parser.parse_args()
     bundle = Bundle(args.bundle)
     frame = bundle.golden().image if args.image is None else read_image(args.image).pixels
-    found: dict[str, Any] = {"frame": list(frame.shape), **machine(), "us": measure(bundle, frame, args.rounds)}
+    laid = frames_size([frame], bundle.spec.image_size) / frame.nbytes
+    found: dict[str, Any] = {"frame": list(frame.shape), "laid": round(laid, 3), **machine()}
+    found["us"] = measure(bundle, frame, args.rounds)
     rows = [("microseconds", *(f"p{p}" for p in _PERCENTILES))]
     rows += [(name, *(f"{us:.0f}" for us in taken.values())) for name, taken in found["us"].items()]
     print(table(rows))
+    print(f"of the frame of {frame.shape[1]} x {frame.shape[0]} pixels {laid:.0%} is laid and copied")
     if args.soak:
         with ConsoleProgress() as progress:
             found["soak"] = {"frames": args.soak, "grew_by_bytes": soak(bundle, args.soak, progress)}

@@ -29,6 +29,7 @@ def test_it_prints_and_writes_each_kind_of_call_and_what_the_process_grew_by(tin
     found = json.loads(written.read_text())
     assert [0 < taken["p50"] <= taken["p99"] for taken in found["us"].values()] == [True] * 5
     assert found["soak"]["frames"] == 60
+    assert 0 < found["laid"] <= 1.1  # its end is rounded up to 256 bytes
     assert "60 verdicts on frames of 7 sizes" in ran.stdout
 
 
