@@ -20,7 +20,6 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,14 +27,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DataError, ImageError, one_line
-from .files import open_regular
+from ..errors import ImageError, one_line
+from ..files import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+_READ = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 256 << 20
 MIN_SIDE = 32
@@ -73,7 +71,7 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageF
     limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))  # beyond that Pillow itself refuses
     too_many = f"{name}: the image has more than {limit / 1e6:g} megapixels; shrink it or raise the limit"
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=_READ) as image:
             _check_size(image.size, name, limit, too_many)
             notes = _notes(image)
             upright = _upright(image)
@@ -83,27 +81,10 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageF
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(too_many) from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not an image of a known format ({', '.join(FORMATS)})") from error
+        raise ImageError(f"{name}: not an image of a known format ({', '.join(_READ)})") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
         reason = one_line(error)
         raise ImageError(f"{name}: the image is damaged or cut short ({reason})") from error
-
-
-def find_images(path: str | Path) -> list[Path]:
-    """The image files at `path`: itself when it is a file, else all below that folder, sorted by name.
-
-    Files are told by their suffix (in any case); names that begin with a dot are left out, links to folders
-    not followed. Raises DataError when nothing is there, a folder can't be listed, or it holds no image.
-    """
-    root = Path(path)
-    if root.is_file():
-        return [root]
-    if not root.is_dir():
-        raise DataError(f"no such file or folder: {root}")
-    found = sorted(_walk(root), key=lambda image: image.parts)
-    if not found:
-        raise DataError(f"{root} holds no images ({', '.join(sorted(SUFFIXES))})")
-    return found
 
 
 @functools.cache
@@ -121,18 +102,6 @@ def _silence() -> None:
     for handler in handlers:
         handler.restype = ctypes.c_void_p
         handler(None)
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise DataError(f"can't list {error.filename}: {error.strerror}") from error
-
-    for folder, folders, names in os.walk(root, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            candidate = Path(folder, name)
-            if candidate.suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield candidate
 
 
 def _read_bytes(path: Path) -> bytes:

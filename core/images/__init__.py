@@ -1,0 +1,11 @@
+"""Image files: which formats there are, where files lie, and how their pixels are read."""
+
+from .finding import find_images as find_images
+from .formats import FORMATS as FORMATS
+from .formats import format_of as format_of
+from .reader import MAX_FILE_BYTES as MAX_FILE_BYTES
+from .reader import MAX_PIXELS as MAX_PIXELS
+from .reader import MIN_SIDE as MIN_SIDE
+from .reader import ImageFile as ImageFile
+from .reader import decode_image as decode_image
+from .reader import read_image as read_image

@@ -1,0 +1,47 @@
+"""The image formats that LeakRT reads, recognised by their first bytes and never by a file's name."""
+
+from __future__ import annotations
+
+HEAD_BYTES = 64  # what `format_of` looks at
+
+# Names are Pillow's, so that they can be given to Image.open.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "HEIF", "JXL")
+
+_MAGIC = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),  # BigTIFF
+    (b"MM\0+", "TIFF"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),  # a bare codestream
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (b"\xff\x0a", "JXL"),  # a bare codestream
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JXL"),
+)
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIF"),
+}
+
+
+def format_of(head: bytes) -> str | None:
+    """The format, one of FORMATS, of a file that begins with `head` (HEAD_BYTES or more); None if it is no image.
+
+    HEIF and AVIF share a container; its brands tell which codec is inside (ISO/IEC 23008-12, annex B).
+    """
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    return _codec_of_brands(head) if head[4:8] == b"ftyp" else None
+
+
+def _codec_of_brands(head: bytes) -> str | None:
+    size = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = [head[8:12], *(head[i : i + 4] for i in range(16, size - 3, 4))]
+    return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
