@@ -1,24 +1,27 @@
 """Reading image files, the same way for training and for checking: bounded, quiet, to uint8 BGR.
 
-What is done with the kinds of pixel that are not plain 8-bit RGB:
+The format is recognised by content. What is done with pixels that are not plain 8-bit sRGB:
 
 | pixels | what is done |
 | --- | --- |
-| 16 bits a channel (and 12-bit grey TIFF) | the high 8 bits are kept, as Pillow does for RGB |
-| grey, 1-bit, palette, CMYK, YCbCr | converted to RGB by Pillow; colour profiles are not applied |
-| transparency | laid over white |
+| 16 bits a channel (and 12-bit grey TIFF) | the high 8 bits are kept |
+| grey, 1-bit, palette, CMYK, YCbCr | converted to RGB |
+| an ICC profile, or a PNG's gAMA and cHRM, other than sRGB | converted to sRGB, with a note |
+| transparency | composited on white, with a note |
 | an EXIF orientation | the picture is turned upright |
-| several frames | the first one is read, and a note says so |
-| 32-bit integer or floating point | refused: the range of the values is not known |
+| several frames | the first one is read, with a note |
+| 32-bit integer, signed or floating point | refused: the range of the values is not known |
+
+Damage that a decoder reports, even as a warning, is an error. Metadata that is not needed is not read.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import io
 import logging
 import os
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,20 +30,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ImageError, one_line
+from ..errors import ImageError, UsageError, one_line
 from ..files import open_regular
+from .colour_spaces import profile_of_code_points
+from .formats import FORMATS, HEAD_BYTES, format_of
+from .jpeg import decode_jpeg
+from .libtiff import damage_reports
+from .limits import DAMAGED, MAX_FILE_BYTES, MAX_PIXELS, MIN_SIDE
+from .pixels import Facts, bgr, turned
+from .plugins import require_decoder
+from .png import PngFacts, read_png
+from .tiff import read_tiff
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_READ = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-MAX_PIXELS = 64_000_000
-MAX_FILE_BYTES = 256 << 20
-MIN_SIDE = 32
+FRAMES = "the file holds several frames; only the first was judged"
+NO_ORIENTATION = "its EXIF block can't be read; the picture was not turned"
+OWN_ORIENTATION = "its EXIF orientation was ignored: JPEG XL states its own"
 
-_WHITE = (255, 255, 255, 255)
 _ORIENTATION_TAG = 0x0112
-_BITS_TAG = 258
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class ImageFile:
     """One decoded image."""
 
     pixels: npt.NDArray[np.uint8]  # [H, W, 3] BGR, contiguous
-    notes: tuple[str, ...] = ()  # what the reader had to choose, such as one frame of many
+    notes: tuple[str, ...] = ()  # what the reader had to choose or convert, such as one frame of many
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
@@ -56,52 +65,121 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
 
     Raises ImageError, in one line that begins with the path, for a file that is missing, empty, too large
     (`max_pixels`, but at most twice PIL.Image.MAX_IMAGE_PIXELS; 256 MiB), too small (a side under 32 pixels),
-    truncated, or not one of the formats.
+    damaged, truncated, or not one of the formats; UsageError while PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set.
     """
     return decode_image(_read_bytes(Path(path)), str(path), max_pixels)
 
 
 def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """Decode an image file's bytes; `name` begins the message of the ImageError. Otherwise like `read_image`."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageFile, UnidentifiedImageError
 
     if not data:
         raise ImageError(f"{name}: the file is empty")
-    _silence()
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise UsageError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which hides damage; set it to False")
+    kind = format_of(data[:HEAD_BYTES])
+    if kind is None:
+        raise ImageError(f"{name}: not an image of a known format ({', '.join(FORMATS)})")
+    require_decoder(kind, name)
+    _prepare_pillow()
     limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))  # beyond that Pillow itself refuses
     too_many = f"{name}: the image has more than {limit / 1e6:g} megapixels; shrink it or raise the limit"
     try:
-        with Image.open(io.BytesIO(data), formats=_READ) as image:
-            _check_size(image.size, name, limit, too_many)
-            notes = _notes(image)
-            upright = _upright(image)
-            return ImageFile(_to_bgr(upright, name), notes)
+        with damage_reports() as reports:
+            read = _decode(data, kind, name, limit, too_many)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(too_many) from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not an image of a known format ({', '.join(_READ)})") from error
+        raise ImageError(f"{name}: {DAMAGED}, or a {kind} file with pixels of a kind that can't be read") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        reason = one_line(error)
-        raise ImageError(f"{name}: the image is damaged or cut short ({reason})") from error
+        raise ImageError(f"{name}: {DAMAGED} ({one_line(error)})") from error
+    if reports:
+        raise ImageError(f"{name}: {DAMAGED} ({reports[0]})")
+    return read
+
+
+def convert_image(image: Image.Image) -> ImageFile:
+    """A Pillow image as a file with these pixels would be read. Raises ImageError."""
+    image.load()
+    pixels, notes = bgr(image, "the image", Facts(profile=image.info.get("icc_profile")))
+    orientation, unread = _orientation(image)
+    return ImageFile(turned(pixels, orientation), (*notes, *unread))
+
+
+def _decode(data: bytes, kind: str, name: str, limit: int, too_many: str) -> ImageFile:
+    from PIL import Image
+
+    png = read_png(data, name) if kind == "PNG" else None
+    if kind == "JPEG2000":
+        _check_codestream(data, name)
+    with Image.open(io.BytesIO(png.data if png else data), formats=[kind]) as image:
+        _check_size(image.size, name, limit, too_many)
+        frames = _frames(image)
+        if kind == "JPEG":
+            pixels, notes = _jpeg_pixels(image, data, name)
+        else:
+            facts = _facts(image, data, name, png)
+            image.load()
+            pixels, notes = bgr(image, name, facts)
+        # Asked after the pixels are decoded: a PNG's EXIF may follow them, and Pillow turns a TIFF while it loads.
+        orientation, unread = _orientation(image)
+        if orientation > 1 and kind == "JXL":  # whose decoder turns the picture by the codestream, as the format says
+            orientation, unread = 1, (OWN_ORIENTATION,)
+        return ImageFile(turned(pixels, orientation), (*frames, *notes, *unread))
+
+
+def _jpeg_pixels(image: Image.Image, data: bytes, name: str) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
+    from PIL import Image
+
+    profile = image.info.get("icc_profile")
+    if image.mode == "CMYK":  # Adobe stores inks inverted, which Pillow knows
+        _, warned = decode_jpeg(data, "CMYK", name)
+        image.load()
+        pixels, notes = bgr(image, name, Facts(profile=profile))
+    elif profile is None:
+        return decode_jpeg(data, "BGR", name)
+    else:
+        decoded, warned = decode_jpeg(data, "GRAY" if image.mode == "L" else "RGB", name)
+        pixels, notes = bgr(Image.fromarray(decoded.squeeze()), name, Facts(profile=profile))
+    return pixels, (*warned, *notes)
+
+
+def _facts(image: Image.Image, data: bytes, name: str, png: PngFacts | None) -> Facts:
+    """What the file states beside Pillow's mode; asked before the pixels are loaded, since a turned TIFF loses tags."""
+    if png is not None:
+        return Facts(transparent=png.transparent, key_bits=png.bits, profile=png.profile_of_colours(name))
+    profile = image.info.get("icc_profile")
+    if image.format == "TIFF":
+        facts = read_tiff(image.tag_v2, data, name)  # type: ignore[attr-defined]
+        return Facts(bits=facts.bits, white_is_zero=facts.white_is_zero, profile=profile)
+    if profile is None and image.format in ("AVIF", "HEIF"):
+        profile = _profile_of_nclx(data, name)
+    return Facts(profile=profile)
+
+
+def _profile_of_nclx(data: bytes, name: str) -> bytes | None:
+    """The profile of an AVIF's or HEIF's first `nclx` box (ISO/IEC 23008-12, 6.5.5), which decoders do not apply."""
+    at = data.find(b"colrnclx")
+    if not 0 <= at <= len(data) - 12:
+        return None
+    primaries, transfer = struct.unpack_from(">2H", data, at + 8)
+    return profile_of_code_points(primaries, transfer, name)
+
+
+def _check_codestream(data: bytes, name: str) -> None:
+    """A JPEG 2000 codestream ends with EOC, which can't occur within (ISO/IEC 15444-1, A.2); decoders do without it."""
+    if data.rfind(b"\xff\xd9") < data.find(b"\xff\x4f\xff\x51"):
+        raise ImageError(f"{name}: {DAMAGED} (the JPEG 2000 codestream has no end)")
 
 
 @functools.cache
-def _silence() -> None:
+def _prepare_pillow() -> None:
     """Keep damaged files from printing to stderr: what Pillow can't read it raises as well."""
-    from PIL import _imaging
-
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
-    try:
-        library = ctypes.CDLL(_imaging.__file__)
-        handlers = library.TIFFSetErrorHandler, library.TIFFSetWarningHandler
-    except (AttributeError, OSError):  # a Pillow whose libtiff can't be reached, or that has none
-        return
-    for handler in handlers:
-        handler.restype = ctypes.c_void_p
-        handler(None)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -124,50 +202,16 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int, too_many: str
         raise ImageError(f"{name}: the image is {width} x {height}; each side needs at least {MIN_SIDE} pixels")
 
 
-def _notes(image: Image.Image) -> tuple[str, ...]:
+def _frames(image: Image.Image) -> tuple[str, ...]:
     # MPO, a JPEG with a thumbnail or gain map behind it, is what phones write: one picture to its owner.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        return ("the file holds several frames; only the first was judged",)
-    return ()
+    several = image.format != "MPO" and getattr(image, "is_animated", False)
+    return (FRAMES,) if several else ()
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; an unreadable EXIF block counts as none."""
-    from PIL.Image import Transpose
-
+def _orientation(image: Image.Image) -> tuple[int, tuple[str, ...]]:
+    """The EXIF orientation, 1 to 8, and a note if the block can't be read; a block without a valid one counts as 1."""
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG)
     except Exception:  # the block is hostile bytes of its own, and the pixels don't depend on it
-        orientation = None
-    turn = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }.get(orientation if isinstance(orientation, int) else 1)
-    return image if turn is None else image.transpose(turn)
-
-
-def _to_bgr(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
-    from PIL import Image
-
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        # convert() would clip at 255 instead of scaling
-        grey = (np.asarray(image, dtype=np.uint32) >> (_grey_bits(image) - 8)).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode in ("I", "F"):
-        raise ImageError(f"{name}: 32-bit pixels have no known range; save the image with 8 or 16 bits a channel")
-    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image)
-    rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    return np.ascontiguousarray(rgb[:, :, ::-1])
-
-
-def _grey_bits(image: Image.Image) -> int:
-    """Bits of a grey image deeper than 8: 16, but TIFF has 12-bit ones too."""
-    bits = getattr(image, "tag_v2", {}).get(_BITS_TAG, (16,))
-    return int(bits[0])
+        return 1, (NO_ORIENTATION,)
+    return (orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1), ()

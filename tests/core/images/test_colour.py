@@ -1,0 +1,140 @@
+"""Colour profiles to sRGB, against the formulas."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from image_files import GREY, RGB, RGBA, chunk, encoded, png
+from PIL import Image, ImageCms
+
+from leakrt.core.errors import ImageError
+from leakrt.core.images import decode_image
+from leakrt.core.images.colour import PLAIN_CMYK, UNREADABLE
+
+LEVELS = np.arange(0, 256, 17)
+COLOURS = np.stack(np.meshgrid(LEVELS, LEVELS, LEVELS, indexing="ij"), axis=-1).reshape(64, 64, 3)
+# x and y of white, red, green and blue
+SRGB = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+ADOBE = (0.3127, 0.3290, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+PROPHOTO = (0.3457, 0.3585, 0.7347, 0.2653, 0.1596, 0.8404, 0.0366, 0.0001)
+P3 = (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+
+
+def to_xyz(points):
+    """The matrix from linear RGB to XYZ, and the white."""
+    xy = np.reshape(points, (4, 2))
+    xyz = np.column_stack([xy[:, 0] / xy[:, 1], np.ones(4), (1 - xy.sum(axis=1)) / xy[:, 1]])
+    columns = xyz[1:].T
+    return columns * np.linalg.solve(columns, xyz[0]), xyz[0]
+
+
+def srgb_linear(encoded_values):
+    return np.where(encoded_values <= 0.04045, encoded_values / 12.92, ((encoded_values + 0.055) / 1.055) ** 2.4)
+
+
+def converted(colours, points, linear):
+    """Levels of sRGB by the formulas: linear, XYZ, Bradford, linear sRGB, clipped, encoded."""
+    (matrix, white), (target, target_white) = to_xyz(points), to_xyz(SRGB)
+    adapt = np.linalg.inv(_BRADFORD) @ np.diag((_BRADFORD @ target_white) / (_BRADFORD @ white)) @ _BRADFORD
+    values = linear(colours / 255) @ (np.linalg.inv(target) @ adapt @ matrix).T
+    values = values.clip(0, 1)
+    return 255 * np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055)
+
+
+def gamma_chunks(exponent, points):
+    chroma = struct.pack(">8I", *(round(100_000 * value) for value in points))
+    return chunk(b"gAMA", struct.pack(">I", round(100_000 / exponent))) + chunk(b"cHRM", chroma)
+
+
+def iccp(profile):
+    return chunk(b"iCCP", b"name\0\0" + zlib.compress(profile))
+
+
+def read(data):
+    found = decode_image(data, "x")
+    return found.pixels[:, :, ::-1].astype(int), found.notes
+
+
+@pytest.mark.parametrize(("points", "exponent"), [(ADOBE, 563 / 256), (PROPHOTO, 1.8), (SRGB, 1.0), (SRGB, 1.6)])
+def test_gamma_and_primaries_of_a_png_are_converted(points, exponent):
+    pixels, notes = read(png(COLOURS, 8, RGB, chunks=gamma_chunks(exponent, points)))
+    assert np.abs(pixels - converted(COLOURS, points, lambda v: v**exponent)).max() <= 1.2
+    assert notes == ("its colours were converted to sRGB from PNG gamma and primaries",)
+
+
+def test_code_points_of_display_p3_are_converted():
+    pixels, notes = read(png(COLOURS, 8, RGB, chunks=chunk(b"cICP", bytes([12, 13, 0, 1]))))
+    assert np.abs(pixels - converted(COLOURS, P3, srgb_linear)).max() <= 1.2
+    assert notes == ("its colours were converted to sRGB from Display P3",)
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_hdr_is_refused(transfer):
+    with pytest.raises(ImageError, match=r"^x: HDR pixels \((PQ|HLG)\) have no fixed equal in sRGB; save the image as"):
+        decode_image(png(COLOURS, 8, RGB, chunks=chunk(b"cICP", bytes([9, transfer, 0, 1]))), "x")
+
+
+def test_an_adobe_rgb_profile_is_converted_in_every_format_that_holds_one():
+    codecs = pytest.importorskip("imagecodecs")
+    profile = codecs.cms_profile("adobergb")
+    expected = converted(COLOURS, ADOBE, lambda v: v ** (563 / 256))
+    picture = Image.fromarray(COLOURS.astype(np.uint8))
+    for kind, options in (("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})):
+        pixels, notes = read(encoded(picture, kind, icc_profile=profile, **options))
+        assert np.abs(pixels - expected).max() <= 1.2, kind
+        assert notes == ("its colours were converted to sRGB from Adobe RGB (compatible)",)
+    flat = Image.new("RGB", (64, 64), (200, 40, 90))
+    pixels, _ = read(encoded(flat, "JPEG", quality=100, subsampling=0, icc_profile=profile))
+    assert np.abs(pixels[8, 8] - converted(np.array([[200, 40, 90]]), ADOBE, lambda v: v ** (563 / 256))).max() <= 3
+
+
+def test_pixels_with_a_profile_of_srgb_stay_as_they_are():
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    pixels, notes = read(png(COLOURS, 8, RGB, chunks=iccp(profile)))
+    assert np.array_equal(pixels, COLOURS)
+    assert notes == ()
+
+
+def test_the_usual_gamma_chunk_leaves_pixels_as_they_are():
+    for chunks in (chunk(b"gAMA", struct.pack(">I", 45455)), gamma_chunks(2.2, SRGB)):
+        pixels, notes = read(png(COLOURS, 8, RGB, chunks=chunks))
+        assert np.array_equal(pixels, COLOURS)
+        assert notes == ()
+
+
+def test_colours_are_converted_before_they_are_composited():
+    samples = np.dstack([COLOURS, np.full((64, 64), 128)])
+    pixels, notes = read(png(samples, 8, RGBA, chunks=gamma_chunks(1.0, SRGB)))
+    expected = converted(COLOURS, SRGB, lambda v: v) * (128 / 255) + 255 * (127 / 255)
+    assert np.abs(pixels - expected).max() <= 1.5
+    assert len(notes) == 2
+
+
+def test_grey_is_converted_too():
+    ramp = np.tile(np.arange(256), (40, 1))
+    pixels, notes = read(png(ramp, 8, GREY, chunks=chunk(b"gAMA", struct.pack(">I", 100_000))))
+    expected = converted(np.repeat(ramp[..., None], 3, axis=2), SRGB, lambda v: v)
+    assert np.abs(pixels - expected).max() <= 1.2
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize("profile", [b"junk" * 50, b"\0" * 200])
+def test_a_profile_that_can_not_be_read_is_noted(profile):
+    pixels, notes = read(png(COLOURS, 8, RGB, chunks=iccp(profile)))
+    assert np.array_equal(pixels, COLOURS)
+    assert notes == (UNREADABLE,)
+
+
+def test_a_profile_for_other_channels_is_noted_and_ignored():
+    gray = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes())
+    _, notes = read(png(COLOURS, 8, RGB, chunks=iccp(bytes(gray))))
+    assert notes == (UNREADABLE,)
+
+
+def test_inks_without_a_profile_are_noted():
+    data = encoded(Image.new("CMYK", (40, 40), (0, 255, 255, 0)), "TIFF")
+    assert decode_image(data, "x").notes == (PLAIN_CMYK,)

@@ -1,0 +1,65 @@
+"""JPEG: what libjpeg-turbo warns about is never silent."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from image_files import encoded
+from PIL import Image
+
+from leakrt.core.errors import ImageError
+from leakrt.core.images import decode_image
+from leakrt.core.images.jpeg import decode_jpeg
+
+RNG = np.random.default_rng(3)
+SMOOTH = np.asarray(Image.fromarray(RNG.integers(0, 256, (12, 15, 3), dtype=np.uint8)).resize((121, 99)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 3}])
+def test_pixels_are_those_of_pillow(mode, options):
+    data = encoded(Image.fromarray(SMOOTH).convert(mode), "JPEG", quality=90, **options)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))[:, :, ::-1]
+    assert np.array_equal(decode_image(data, "x").pixels, expected)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_scan_that_was_overwritten_is_refused(mode):
+    data = bytearray(encoded(Image.fromarray(SMOOTH).convert(mode), "JPEG", quality=95))
+    middle = (data.index(b"\xff\xda") + len(data)) // 2
+    data[middle : middle + 512] = RNG.bytes(512).replace(b"\xff", b"\x7f")
+    with pytest.raises(ImageError, match=r"^x: the image is damaged or cut short \(.*(Corrupt|Premature)"):
+        decode_image(bytes(data), "x")
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 50, 1000])
+def test_a_file_without_its_end_is_refused(cut):
+    with pytest.raises(ImageError, match="damaged or cut short"):
+        decode_image(encoded(Image.fromarray(SMOOTH), "JPEG", quality=95)[:-cut], "x")
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"\xaa"])
+def test_padding_before_the_end_is_judged_with_a_note(byte):
+    data = encoded(Image.fromarray(SMOOTH), "JPEG")
+    read = decode_image(data[:-2] + byte * 9 + data[-2:], "x")
+    assert np.array_equal(read.pixels, decode_image(data, "x").pixels)
+    assert len(read.notes) == 1
+    assert read.notes[0].startswith("the JPEG decoder warns: Corrupt JPEG data")
+
+
+def test_left_over_data_before_the_end_is_refused():
+    data = encoded(Image.fromarray(SMOOTH), "JPEG")
+    with pytest.raises(ImageError, match="extraneous bytes before marker 0xd9"):
+        decode_image(data[:-2] + b"\x12\x34\x56\x78\x9a\xbc" + data[-2:], "x")
+
+
+def test_a_preview_behind_the_picture_is_ignored():
+    data = encoded(Image.fromarray(SMOOTH), "JPEG")
+    assert decode_image(data + encoded(Image.new("RGB", (40, 40)), "JPEG"), "x").notes == ()
+
+
+def test_colours_can_be_left_as_they_are_stored():
+    data = encoded(Image.fromarray(SMOOTH).convert("L"), "JPEG")
+    assert decode_jpeg(data, "GRAY", "x")[0].shape == (99, 121, 1)
