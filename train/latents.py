@@ -1,6 +1,7 @@
 """The latent cache: each image goes through the VAE once for each view, whatever is trained on it afterwards.
 
-One folder for each VAE (named by its fingerprint, which covers scale, image size and preprocess version):
+One folder for each VAE (named by its fingerprint, which covers scale, image size and preprocess version) and version
+of the image reader:
 
     latents.bin   float32 records [4, S/8, S/8], one after the other
     index.txt     one line a record: SHA-256 of the image file, two digits of the view, CRC-32 of the record
@@ -29,7 +30,7 @@ import numpy.typing as npt
 from .. import _core
 from ..core.errors import DataError, ModelError, StorageError
 from ..core.files import storage_error
-from ..core.images import read_image
+from ..core.images import READER_VERSION, read_image
 from ..core.locks import held
 from ..core.progress import Progress, silent
 from .data import hash_image
@@ -100,7 +101,7 @@ class LatentCache:
 
     def __init__(self, root: Path, fingerprint: str, latent_shape: tuple[int, int, int]) -> None:
         """Open or begin the cache of a VAE. Raises StorageError."""
-        self._folder = root / fingerprint[:24]
+        self._folder = root / f"{fingerprint[:24]}-reader{READER_VERSION}"
         self._shape = latent_shape
         self._record_bytes = 4 * int(np.prod(latent_shape))
         self._data, self._index = self._folder / "latents.bin", self._folder / "index.txt"

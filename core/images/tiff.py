@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from ..errors import ImageError
+from ..errors import ImageError, one_line
 from .limits import DAMAGED
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIPS, _STRIP_BYTES, _PLANAR = 258, 259, 262, 273, 279, 284
-_TILES, _TILE_BYTES, _SAMPLE_FORMAT = 324, 325, 339
-_RAW, _DEFLATE = 1, (8, 32946)
+_TILES, _TILE_BYTES, _SAMPLE_FORMAT, _JPEG_TABLES = 324, 325, 339, 347
+_RAW, _JPEG, _DEFLATE = 1, 7, (8, 32946)
 _SEPARATE = 2
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 _CHUNK = 1 << 20
@@ -27,7 +29,7 @@ class TiffFacts:
 
 def read_tiff(tags: Any, data: bytes, name: str) -> TiffFacts:
     """Read Pillow's `tag_v2` of an unloaded TIFF. Raises ImageError for what Pillow reads wrongly,
-    and for damaged Deflate data."""
+    and for Deflate or JPEG data that is damaged."""
     formats = tags.get(_SAMPLE_FORMAT, (1,))
     bits = tags.get(_BITS, (1,))
     if max(bits) <= 16 and any(value == _SIGNED for value in formats):  # 32 bits are refused whatever they hold
@@ -36,12 +38,14 @@ def read_tiff(tags: Any, data: bytes, name: str) -> TiffFacts:
         # Pillow reads such planes as bytes.
         raise ImageError(f"{name}: uncompressed 16-bit planes can't be read; save the TIFF with interleaved channels")
     if tags.get(_COMPRESSION) in _DEFLATE:
-        _check_deflate(tags, data, name)
+        _check_strips(tags, data, name, _inflate)
+    elif tags.get(_COMPRESSION) == _JPEG:
+        _check_strips(tags, data, name, partial(_decode_jpeg_strip, tables=tags.get(_JPEG_TABLES, b"")))
     return TiffFacts(bits=int(bits[0]), white_is_zero=tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
 
 
-def _check_deflate(tags: Any, data: bytes, name: str) -> None:
-    """Inflate each strip or tile to its checksum: libtiff stops as soon as it has all pixels."""
+def _check_strips(tags: Any, data: bytes, name: str, check: Callable[[bytes], None]) -> None:
+    """Check each strip or tile by itself. libtiff stops as soon as it has all pixels, and Pillow drops its warnings."""
     offsets, counts = tags.get(_STRIPS), tags.get(_STRIP_BYTES)
     if offsets is None:
         offsets, counts = tags.get(_TILES), tags.get(_TILE_BYTES)
@@ -49,11 +53,25 @@ def _check_deflate(tags: Any, data: bytes, name: str) -> None:
         raise ImageError(f"{name}: {DAMAGED} (the TIFF does not say where its pixels are)")
     for offset, count in zip(offsets, counts, strict=True):
         try:
-            inflater = zlib.decompressobj()
-            inflater.decompress(data[offset : offset + count], _CHUNK)
-            while inflater.unconsumed_tail:
-                inflater.decompress(inflater.unconsumed_tail, _CHUNK)
-        except zlib.error as error:
-            raise ImageError(f"{name}: {DAMAGED} (a strip of the TIFF: {error})") from error
-        if not inflater.eof:
-            raise ImageError(f"{name}: {DAMAGED} (a strip of the TIFF ends too early)")
+            check(data[offset : offset + count])
+        except (zlib.error, ValueError) as error:
+            raise ImageError(f"{name}: {DAMAGED} (a strip of the TIFF: {one_line(error)})") from error
+
+
+def _inflate(strip: bytes) -> None:
+    """Inflate a strip to its checksum. Raises zlib.error, and ValueError for one that ends too early."""
+    inflater = zlib.decompressobj()
+    inflater.decompress(strip, _CHUNK)
+    while inflater.unconsumed_tail:
+        inflater.decompress(inflater.unconsumed_tail, _CHUNK)
+    if not inflater.eof:
+        raise ValueError("it ends too early")
+
+
+def _decode_jpeg_strip(strip: bytes, tables: bytes) -> None:
+    """Decode a strip, whose tables are in a tag (TIFF Technical Note 2). Raises ValueError at a warning."""
+    import simplejpeg
+
+    joined = tables[:-2] + strip[2:] if tables else strip  # without the end of the tables and the begin of the strip
+    header = simplejpeg.decode_jpeg_header(joined, strict=True)
+    simplejpeg.decode_jpeg(joined, "CMYK" if header[2] in ("CMYK", "YCCK") else "GRAY", strict=True)

@@ -17,6 +17,7 @@ from runs import SPEC, write_images
 from small_disk import needs_own_mounts, run_on_small_disk
 
 from leakrt.core.errors import DataError, ImageError, ModelError, StorageError
+from leakrt.core.images import READER_VERSION
 from leakrt.core.locks import take
 from leakrt.train.data import hash_image
 from leakrt.train.latents import LatentCache, LatentTable, Wanted, apply_view
@@ -56,7 +57,7 @@ def read(cache, wanted):
 
 
 def folder(tmp_path, vae):
-    return tmp_path / "cache" / vae.description.fingerprint[:24]
+    return tmp_path / "cache" / f"{vae.description.fingerprint[:24]}-reader{READER_VERSION}"
 
 
 def test_what_is_cached_is_not_encoded_again(tmp_path, vae, wanted):

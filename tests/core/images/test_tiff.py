@@ -131,3 +131,13 @@ def test_what_libtiff_reports_without_failing_is_refused():
         except ImageError as error:
             outcomes.append(str(error))
     assert any("Bad code word" in text for text in outcomes)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_strip_is_decoded_strictly(mode):
+    smooth = Image.fromarray(RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)).resize((96, 80)).convert(mode)
+    data = encoded(smooth, "TIFF", compression="jpeg")
+    assert decode_image(data, "x").pixels.shape == (80, 96, 3)
+    scan = data.rindex(b"\xff\xda") + 30
+    with pytest.raises(ImageError, match=r"damaged or cut short \(a strip of the TIFF: Corrupt JPEG data"):
+        decode_image(data[:scan] + RNG.bytes(64).replace(b"\xff", b"\1") + data[scan + 64 :], "x")
