@@ -32,8 +32,7 @@ from .layers import find_layers, int8_layers, int8_share, multiplications
 from .measuring import Backends, load_variant
 from .methods import check_method
 from .packed import pack_weights
-from .qdq import WEIGHT_BITS, rectified_ranges
-from .quantisers import ONNXRUNTIME, quantiser
+from .qdq import WEIGHT_BITS, observed_tensors, quantise, rectified_ranges
 from .ranges import RangeSource, collect_histograms, collect_ranges
 from .refitting import Refitter
 from .sensitivity import LayerSensitivity, measure_layers, rungs
@@ -58,7 +57,6 @@ class CalibrationOptions:
     threads: int = 2
     range_images: Path | None = None  # take ranges from here instead of the training images
     replace: bool = False  # an int8 variant that is there already
-    quantizer: str = ONNXRUNTIME  # what places Q/DQ pairs
     max_shift: float = MAX_SHIFT  # see `shift`
 
     def __post_init__(self) -> None:
@@ -92,10 +90,9 @@ def calibrate(
     """Calibrate, refit (None: the fp32 leak encoder is kept), search and write.
 
     The bundle is untouched unless an attempt passes its gate; who else changes it waits. Raises UsageError, DataError
-    (too few images, or such as the detector does not see), BundleError, ModelError, StorageError, MissingExtraError.
+    (too few images, or such as the detector does not see), BundleError, ModelError, StorageError.
     """
     check_method(options.method)
-    quantiser(options.quantizer)
     with changing(path, progress):
         bundle = Bundle(path)
         if "int8" in bundle.precisions and not options.replace:
@@ -119,7 +116,7 @@ class _Calibration:
     _progress: Progress
 
     def __post_init__(self) -> None:
-        self._spec, self._quantiser = self._bundle.spec, quantiser(self._options.quantizer)
+        self._spec = self._bundle.spec
         self._vae, self._leak = (self._bundle.graph(stem, "fp32") for stem in ("vae_encoder", "leak_encoder"))
         parsed = parse_graph(self._vae, "vae_encoder")
         self._layers, self._total = find_layers(parsed, "vae_encoder"), sum(multiplications(parsed).values())
@@ -204,7 +201,7 @@ class _Calibration:
         return RangeSource(
             model,
             stem,
-            self._quantiser.observed(parsed, find_layers(parsed, stem)),
+            observed_tensors(parsed, find_layers(parsed, stem)),
             lambda first: stream(chosen.paths[first:], self._spec.image_size),
             len(chosen.paths),
             fingerprint,
@@ -217,7 +214,7 @@ class _Calibration:
         self, model: bytes, stem: str, layers: Sequence[str], ranges: dict[str, float], inputs: Sequence[Array]
     ) -> bytes:
         options = self._options
-        rounded = self._quantiser.quantise(model, stem, layers, ranges, options.weight_bits)
+        rounded = quantise(model, stem, layers, ranges, options.weight_bits)
         return pack_weights(correct(model, rounded, stem, inputs, options.threads, self._progress), stem)
 
     def _sensitivities(self, ranges: dict[str, float]) -> tuple[LayerSensitivity, ...]:
@@ -275,7 +272,6 @@ class _Calibration:
             "leak_encoder_int8": attempt.leak_int8,
             "refitted": self._refitter is not None,
             "method": options.method,
-            "quantizer": options.quantizer,
             "weight_bits": options.weight_bits,
             "images": len(self._chosen.paths),
             "images_fingerprint": self._chosen.fingerprint,

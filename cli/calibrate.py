@@ -22,9 +22,6 @@ _Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="An fp32 bundle;
 _Data = Annotated[Path, typer.Argument(metavar="DATA", help="The run's labelled images, laid out as for training.")]
 _Images = Annotated[int, typer.Option(help="Training images that ranges are taken from; at least 32.")]
 _Method = Annotated[str, typer.Option(help="entropy, percentile, minmax or mse.")]
-_Quantizer = Annotated[
-    str, typer.Option(help="What places Q/DQ pairs: onnxruntime, or modelopt (pip install 'leakrt[modelopt]').")
-]
 _Run = Annotated[Path | None, typer.Option(metavar="RUN", help="The run of the bundle; --refit needs it.")]
 _Refit = Annotated[
     bool, typer.Option("--refit/--no-refit", help="Teach the leak encoder int8 latents; else keep it as it is.")
@@ -48,7 +45,6 @@ def calibrate(
     data: _Data,
     images: _Images = 256,
     method: _Method = "percentile",
-    quantizer: _Quantizer = "onnxruntime",
     run: _Run = None,
     refit: _Refit = True,
     max_drop: _MaxDrop = MAX_DROP,
@@ -75,10 +71,10 @@ def calibrate(
     from ..core.files import cache_folder
     from ..runtime.threads import resolve_threads
 
-    _check_choices(method, quantizer, weight_bits, plot)
+    _check_choices(method, weight_bits, plot)
     threads = resolve_threads(threads)
     options = CalibrationOptions(
-        images, method, Limits(max_drop), weight_bits, threads, range_images, replace, quantizer, max_shift
+        images, method, Limits(max_drop), weight_bits, threads, range_images, replace, max_shift
     )
     refitter = _refitter(bundle, run) if refit else None
     cache = cache_folder() / "ranges"
@@ -90,16 +86,14 @@ def calibrate(
     return code
 
 
-def _check_choices(method: str, quantizer: str, weight_bits: int, plot: Path | None) -> None:
+def _check_choices(method: str, weight_bits: int, plot: Path | None) -> None:
     """Raises UsageError for one that there is not, minutes before it would be missed."""
     from ..calibration.methods import check_method
     from ..calibration.qdq import WEIGHT_BITS
-    from ..calibration.quantisers import quantiser
     from ..core.errors import UsageError
     from .picture import check_picture
 
     check_method(method)
-    quantiser(quantizer)
     if weight_bits not in WEIGHT_BITS:
         raise UsageError(f"weights of {weight_bits} bits; choose one of: {', '.join(map(str, WEIGHT_BITS))}")
     if plot is not None:

@@ -195,7 +195,6 @@ def bad_inputs():
         ("foreign_operator", foreign_operator, lambda t: [], 1, "can't treat the operators com.microsoft.Gelu"),
         ("foreign_behind", foreign_operator_behind, lambda t: [], 1, "leak_encoder: the quantiser can't treat the"),
         ("method", nothing, lambda t: ["--method", "best"], 2, "choose one of: entropy, percentile, minmax, mse"),
-        ("quantizer", nothing, lambda t: ["--quantizer", "best"], 2, "choose one of: onnxruntime, modelopt"),
         ("weight_bits", nothing, lambda t: ["--weight-bits", 4], 2, "choose one of: 7, 8"),
         ("no_drop", nothing, lambda t: ["--max-drop", "inf"], 2, "a macro AUC drop of inf is no limit"),
         ("no_shift", nothing, lambda t: ["--max-shift", "nan"], 2, "a shift of nan is no share"),
