@@ -6,10 +6,10 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from ..core.bundle import Bundle
 from ..core.errors import ImageError, UsageError
@@ -22,9 +22,11 @@ from ..core.verdict import Verdict
 from .backends.base import Description
 from .faces import FaceFinder
 from .finite import Counters, GuardedVariant, Outcome
+from .given import Frame, Image, refuse_single
 from .loaded import LoadedVariant, quickest
 from .precision import choose, safer_precision
-from .prepare import Crop, Frame, Image, Prepared, Preparer, unreadable
+from .prepare import Crop, Prepared, Preparer, unreadable
+from .read_ahead import ReadAhead
 from .threads import resolve_threads
 
 
@@ -59,7 +61,7 @@ class Detector:
         self._guarded = variant
         pipeline = variant.variant.pipeline
         self._preparer = Preparer(pipeline.prepare, faces, max_pixels)
-        self._ahead = pipeline.ahead
+        self._ahead, self._together = pipeline.ahead, pipeline.together
 
     @classmethod
     def load(
@@ -112,38 +114,53 @@ class Detector:
         return self._guarded.variant.backend.describe()
 
     def check(self, image: Image) -> Verdict:
-        """The verdict on an image file or frame uint8 [H, W, 3] BGR: with `faces` on its largest face.
+        """The verdict on one image, with `faces` on its largest face.
 
-        Raises ImageError for an image that can't be judged, ModelError.
+        An image is the path of a file, an array uint8 [H, W, 3] in BGR order, or a PIL image. Raises ImageError for an
+        image that can't be judged, UsageError for what is no image, ModelError, BackendError.
         """
         return self.check_batch([image])[0]
 
-    def check_batch(self, images: Sequence[Image]) -> list[Verdict]:
-        """One verdict for each image, in order. Raises like `check`, before anything is computed."""
-        prepared = [self._preparer.preprocess(self._preparer.crops(image)[0]) for image in images]
+    def check_batch(self, images: Iterable[Image]) -> list[Verdict]:
+        """One verdict for each image, in order. Raises like `check`, before anything is computed.
+
+        What gives its images one by one may fill the same array again for the next one.
+        """
+        refuse_single(images, "check_batch")
+        own = not isinstance(images, (list, tuple))
+        prepared = [self._preparer.preprocess(self._preparer.crops(image)[0], own=own) for image in images]
         return self._begin(prepared)()
 
     def check_faces(self, image: Image) -> list[Verdict]:
         """One verdict for each face of an image, the largest first. Raises like `check`."""
-        return self._begin([self._preparer.preprocess(crop) for crop in self._preparer.crops(image)])()
+        return self._begin([self._preparer.preprocess(crop, own=False) for crop in self._preparer.crops(image)])()
 
     def check_stream(self, images: Iterable[Image], batch: int = 8) -> Iterator[Verdict]:
-        """Verdicts in the order of the images, one for each face; an unreadable image gives one with `error` set.
+        """Verdicts in the order of the images, one for each face; what can't be judged gives one with `error` set.
 
-        The next images are read, cropped and preprocessed in the background, at most 2 x `batch` ahead; of decoded
-        images only one is held at a time. On a GPU, which preprocesses itself, those crops are held as they are, and
-        the next batches are begun before the verdicts of one are given. Raises UsageError for a batch under 1,
-        ModelError, BackendError.
+        `images` are read, cropped and preprocessed in a thread of its own, one after another and at most 2 x `batch`
+        ahead: a generator runs in that thread, and may fill the same array again for each image. On a GPU, which
+        preprocesses itself, the crops are copied and held, and the next batches are begun before the verdicts of one
+        are given. An exception of `images` is raised after the verdicts on what came before it. Closing the stream
+        closes a generator.
+
+        A list or tuple goes in full batches. Of any other source what is there is taken, up to `batch`: a verdict comes
+        at the latest when the batch under way and its own are computed, which holds one image while the source is
+        slower than the model. A source that is faster is read 2 x `batch` images ahead, and its verdicts come so much
+        later.
+
+        Raises UsageError for a batch under 1 or a single image, ModelError, BackendError.
         """
         if batch < 1:
             raise UsageError(f"a batch of {batch}; at least 1 is needed")
-        return self._stream(iter(images), batch)
+        refuse_single(images, "check_stream")
+        return self._stream(iter(images), batch, full=isinstance(images, (Sequence, np.ndarray)))
 
     def analyse(self, image: Image) -> list[Analysis]:
         """One analysis for each face, as `check_stream` gives verdicts: an unreadable image gives one with an error."""
         try:
             return [self._analyse(crop) for crop in self._preparer.crops(image)]
-        except ImageError as error:
+        except (ImageError, UsageError) as error:
             return [Analysis(self._unjudged(unreadable(image, error)), None)]
 
     def exemplars(self) -> Exemplars:
@@ -153,28 +170,27 @@ class Detector:
         return Exemplars.from_bytes(self.bundle.read("exemplars.npz"))
 
     def _analyse(self, crop: Crop) -> Analysis:
-        prepared = self._preparer.preprocess(crop)
+        prepared = self._preparer.preprocess(crop, own=False)
         if crop.pixels is None:
             return Analysis(self._unjudged(prepared), None)
         (outcome,) = self._start([prepared])()
-        evidence = Evidence(crop.pixels, outcome.result.outputs, outcome.variant.support)
+        evidence = Evidence(crop.pixels.copy(), outcome.result.outputs, outcome.variant.support)
         return Analysis(self._verdict(prepared, outcome), evidence)
 
-    def _stream(self, images: Iterator[Image], batch: int) -> Iterator[Verdict]:
-        with ThreadPoolExecutor(1, thread_name_prefix="leakrt-prepare") as pool:
-            ahead: deque[Future[list[Prepared]]] = deque()
-            begun: deque[Callable[[], list[Verdict]]] = deque()
-            try:
-                ahead.extend(pool.submit(self._preparer.prepare, image) for image in islice(images, 2 * batch))
-                while ahead or begun:
-                    if ahead and len(begun) < self._ahead:
-                        group = [ahead.popleft().result() for _ in range(min(batch, len(ahead)))]
-                        ahead.extend(pool.submit(self._preparer.prepare, image) for image in islice(images, len(group)))
+    def _stream(self, images: Iterator[Image], batch: int, *, full: bool) -> Iterator[Verdict]:
+        most = batch if full else self._together(batch)
+        begun: deque[Callable[[], list[Verdict]]] = deque()
+        with ReadAhead(images, self._preparer.prepare, 2 * batch) as ahead:
+            while begun or not ahead.ended:
+                if len(begun) < self._ahead:
+                    group = ahead.take(most, most if full else 0 if begun else 1)
+                    if group:
                         begun.append(self._begin([prepared for each in group for prepared in each]))
-                    else:
-                        yield from begun.popleft()()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+                        continue
+                if begun:
+                    yield from begun.popleft()()
+        if ahead.error is not None:
+            raise ahead.error
 
     def _start(self, prepared: Sequence[Prepared]) -> Callable[[], list[Outcome]]:
         """Begin with those that have an image; the call returned gives an outcome for each of them."""

@@ -19,6 +19,7 @@ from ..core.outputs import LeakOutputs
 from ..core.spec import ModelSpec
 from ..core.support import Support
 from .backends.base import Backend, ChainBackend, ChainResult, Frame, FrameBackend
+from .forked import Home, keep_in_children
 
 Array = npt.NDArray[np.float32]
 Input = Array | Frame  # what `Pipeline.prepare` makes of a frame
@@ -56,6 +57,8 @@ class Pipeline:
         self._noised = np.empty((0, *self._noising.row), np.float32)
         self._lock = threading.Lock()
         self.ahead = self._frames.ahead if self._frames is not None else 1
+        self._home = Home(f"the backend {backend.name}")
+        keep_in_children(backend)
 
     def prepare(self, frame: Frame) -> Input:
         """What `run` takes of a frame uint8 [H, W, 3] BGR: float32 [3, S, S], or the frame itself where the backend
@@ -74,6 +77,10 @@ class Pipeline:
         """A new buffer for one preprocessed image, float32 [3, S, S]."""
         return np.empty((3, self._spec.image_size, self._spec.image_size), np.float32)
 
+    def together(self, batch: int) -> int:
+        """How many of a batch gain by being computed together: on a CPU one, whose verdict is ready the sooner."""
+        return batch if self._frames is not None else min(batch, self._backend.batch)
+
     def run(self, images: Sequence[Input]) -> PipelineResult:
         """From what `prepare` gave to outputs and log-density. Raises ModelError, BackendError.
 
@@ -82,7 +89,12 @@ class Pipeline:
         return self.start(images)()
 
     def start(self, images: Sequence[Input]) -> Callable[[], PipelineResult]:
-        """`run` in two parts: a FrameBackend begins at once, any other when the call that is returned is made."""
+        """`run` in two parts: a FrameBackend begins at once, any other when the call that is returned is made.
+
+        Raises BackendError in a forked child, unless the backend says that it survives a fork.
+        """
+        if not self._backend.forkable:
+            self._home.require()
         backend = self._frames
         if backend is None:
             return lambda: self._run(cast(Sequence[Array], images))
@@ -92,8 +104,8 @@ class Pipeline:
         return lambda: self._collect(waits, len(frames), begin)
 
     def close(self) -> None:
-        """Free what a FrameBackend holds on its device; a second time is nothing."""
-        if self._frames is not None:
+        """Free what a FrameBackend holds on its device; idempotent. In a forked child it does nothing."""
+        if self._frames is not None and self._home.is_here:
             self._frames.close()
 
     def _run(self, images: Sequence[Array]) -> PipelineResult:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.errors import ImageError
+from ..core.errors import ImageError, UsageError, one_line
 from ..core.images import MIN_SIDE, ImageFile, read_image
 from ..core.verdict import Face
-from .backends.base import Frame as Frame
 from .faces import FaceFinder
+from .given import Frame as Frame
+from .given import Image as Image
+from .given import checked_frame, is_pil, path_of, refuse
 from .pipeline import Input
 
-Image = str | Path | Frame
+if TYPE_CHECKING:
+    from PIL.Image import Image as PilImage
+
 NO_FACE = "no face was found"
 
 
@@ -24,11 +29,12 @@ NO_FACE = "no face was found"
 class Crop:
     """What is to be judged: a face, or the whole image; `pixels` is None where no face was found."""
 
-    path: str  # empty for an array
+    path: str  # empty where no path was given
     pixels: Frame | None  # [H, W, 3] BGR
     face: Face | None = None
     notes: tuple[str, ...] = ()
     latency_ms: Mapping[str, float] = field(default_factory=dict)  # stages so far
+    borrowed: bool = False  # the pixels lie in an array of the caller's, which may change them
 
 
 @dataclass(frozen=True)
@@ -49,54 +55,85 @@ class Preparer:
     def __init__(self, prepare: Callable[[Frame], Input], faces: FaceFinder | None, max_pixels: int) -> None:
         """`prepare` is the pipeline's; without `faces` whole images are judged."""
         self._prepare, self._faces, self._max_pixels = prepare, faces, max_pixels
+        self._finding = threading.Lock()  # a FaceFinder is for one thread at a time
 
     def crops(self, image: Image) -> list[Crop]:
-        """The faces of an image, the largest first, or the whole image; always at least one. Raises ImageError."""
-        begin = time.perf_counter()
-        if isinstance(image, np.ndarray):
-            path, read, stages = "", ImageFile(_checked(image)), {}
-        else:
-            path, read = str(image), read_image(image, self._max_pixels)
-            stages = {"decode": _since(begin)}
+        """The faces of an image, the largest first, or the whole image; always at least one.
+
+        Raises ImageError for an image that can't be judged, UsageError for what is no image.
+        """
+        path, borrowed = path_of(image), isinstance(image, np.ndarray)
+        read, stages = self._read(image)
         if self._faces is None:
-            return [Crop(path, read.pixels, None, read.notes, stages)]
+            return [Crop(path, read.pixels, None, read.notes, stages, borrowed)]
         begin = time.perf_counter()
-        found = self._faces.find(read.pixels)
+        with self._finding:
+            found = self._faces.find(read.pixels)
         stages["faces"] = _since(begin)
         if not found:
             return [Crop(path, None, None, (*read.notes, NO_FACE), stages)]
-        return [Crop(path, crop.pixels, crop.face, read.notes, stages) for crop in found]
+        return [Crop(path, crop.pixels, crop.face, read.notes, stages, borrowed) for crop in found]
 
-    def preprocess(self, crop: Crop) -> Prepared:
-        """The crop as the pipeline takes it: preprocessed, unless the device does that."""
+    def preprocess(self, crop: Crop, *, own: bool) -> Prepared:
+        """The crop as the pipeline takes it: preprocessed, unless the device does that.
+
+        `own`: copy pixels that would be read later from an array of the caller's.
+        """
         if crop.pixels is None:
             return Prepared(crop.path, None, None, crop.notes, crop.latency_ms)
         begin = time.perf_counter()
         image = self._prepare(crop.pixels)
+        if own and crop.borrowed and np.may_share_memory(image, crop.pixels):
+            image = image.copy()
         stages = {**crop.latency_ms, "preprocess": _since(begin)}
         return Prepared(crop.path, image, crop.face, crop.notes, stages)
 
     def prepare(self, image: Image) -> list[Prepared]:
-        """`crops`, each preprocessed; an unreadable image gives one Prepared that holds its error."""
+        """`crops`, each preprocessed; what can't be judged gives one Prepared that holds its error.
+
+        The caller may change an array as soon as this returns.
+        """
         try:
-            return [self.preprocess(crop) for crop in self.crops(image)]
-        except ImageError as error:
+            return [self.preprocess(crop, own=True) for crop in self.crops(image)]
+        except (ImageError, UsageError) as error:
             return [unreadable(image, error)]
 
+    def _read(self, image: Image) -> tuple[ImageFile, dict[str, float]]:
+        """Pixels, and the time they took."""
+        begin = time.perf_counter()
+        if isinstance(image, np.ndarray):
+            return ImageFile(checked_frame(image)), {}
+        if path_of(image) or image == "":
+            read = read_image(path_of(image), self._max_pixels)
+        elif is_pil(image):
+            read = frame_of(image, self._max_pixels)
+        else:
+            raise refuse(image)
+        return read, {"decode": _since(begin)}
 
-def unreadable(image: Image, error: ImageError) -> Prepared:
+
+def unreadable(image: object, error: ImageError | UsageError) -> Prepared:
     """What stands for an image that can't be judged."""
-    return Prepared("" if isinstance(image, np.ndarray) else str(image), None, error=str(error))
+    return Prepared(path_of(image), None, error=str(error))
 
 
-def _checked(frame: Frame) -> Frame:
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise ImageError(f"an image must be uint8 [H, W, 3] BGR, not {frame.dtype} {list(frame.shape)}")
-    if min(frame.shape[:2]) < MIN_SIDE:
-        height, width = frame.shape[:2]
+def frame_of(image: PilImage, max_pixels: int) -> ImageFile:
+    """The pixels of a PIL image, read as those of its file would be. Raises ImageError."""
+    from ..core.images import reader
+
+    width, height = image.size
+    if width * height > max_pixels:
+        limit = f"{max_pixels / 1e6:g} megapixels"
+        raise ImageError(f"the image has more than {limit}: it is {width} x {height}; shrink it or raise the limit")
+    if min(width, height) < MIN_SIDE:
         raise ImageError(f"the image is {width} x {height}; each side needs at least {MIN_SIDE} pixels")
-    pixels_together = frame.strides[1:] == (3, 1)  # the kernel takes rows that lie apart, not pixels
-    return frame if pixels_together else np.ascontiguousarray(frame)
+    try:
+        image.load()
+        return ImageFile(reader._to_bgr(reader._upright(image), "the image"), reader._notes(image))
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes, or on a closed file
+        raise ImageError(f"the image can't be decoded ({one_line(error)})") from error
 
 
 def _since(begin: float) -> float:

@@ -58,6 +58,7 @@ class Backend(Protocol):
     name: str
     precision: str
     batch: int  # images it takes at once
+    forkable: bool  # whether a forked child may use it: it has no threads of its own
 
     def vae_encoder(self, image: Array) -> Array:
         """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""

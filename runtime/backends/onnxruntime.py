@@ -28,6 +28,7 @@ class OnnxRuntimeBackend:
         """Load from bytes, never from a path. Raises ModelError naming graph, tensor and shape."""
         self.precision = variant.precision
         self._threads = threads
+        self.forkable = threads == 1
         self._vae = _Graph(vae_encoder_graph(variant.spec), variant.vae_encoder, threads)
         self._leak = _Graph(leak_encoder_graph(variant.spec), variant.leak_encoder, threads)
 

@@ -32,6 +32,7 @@ class OpenVinoBackend:
     name = NAME
     vae_float = "f32"
     batch = 1  # a larger one is no faster on a CPU
+    forkable = False
 
     def __init__(self, variant: Variant, threads: int) -> None:
         """Load from bytes, never from a path. Raises ModelError naming graph, tensor and shape, MissingExtraError."""

@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 class GpuBackend:
     """A `FrameBackend`. What a slot has no room for is done in smaller batches, and said in the log."""
 
+    forkable = False
+
     def __init__(self, name: str, version: str, precision: str, threads: int, runner: GpuRunner, draws: int) -> None:
         """`version` is of the library behind it, `threads` what the CPU's share of the work takes."""
         self.name, self.precision = name, precision

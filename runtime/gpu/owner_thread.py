@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from ..forked import Home
+
 
 class OwnerThread:
     """Started when it is made. A daemon: where nobody waits for it the process can end all the same.
@@ -15,6 +17,7 @@ class OwnerThread:
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._work, self._done = work, threading.Event()
+        self._home = Home("the thread of a GPU")
         self._thread = threading.Thread(target=self._run, name="leakrt-gpu", daemon=True)
         self._thread.start()
 
@@ -25,8 +28,8 @@ class OwnerThread:
 
     def wait(self) -> bool:
         """Until its work is over. False, and no waiting, in the thread itself, where garbage may be collected that
-        wants its end."""
-        if threading.current_thread() is self._thread:
+        wants its end, and in a forked child, which has no such thread."""
+        if threading.current_thread() is self._thread or not self._home.is_here:
             return False
         self._done.wait()
         self._thread.join()  # a moment

@@ -39,6 +39,7 @@ class TorchBackend:
     """Both networks and the noising between them in one go; see `load_torch`."""
 
     name = NAME
+    forkable = False
 
     def __init__(self, variant: Variant, runner: Runner, device: torch.device, batch: int, threads: int) -> None:
         """`batch`: images at once; it shrinks where the device's memory does not hold them."""

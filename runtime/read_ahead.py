@@ -1,0 +1,150 @@
+"""A source that is read ahead in a thread of its own, so that one that blocks holds back nothing that is ready."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import weakref
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Generic, TypeVar
+
+from .forked import Home
+
+S = TypeVar("S")
+T = TypeVar("T")
+_GRACE = 0.5  # seconds that a source gets to return before its thread is left to end alone
+
+_log = logging.getLogger(__name__)
+
+
+class ReadAhead(Generic[T]):
+    """What `work` makes of each item of a source, in order. A context manager; leaving it stops the reading.
+
+    Attributes: `ended`, whether everything was taken; `error`, the exception that ended the source.
+    """
+
+    def __init__(self, source: Iterator[S], work: Callable[[S], T], room: int) -> None:
+        """Start the thread. `room`: items that are read and not yet taken, at most.
+
+        `work` is done with an item before the next one is asked for.
+        """
+        self.ended = False
+        self.error: BaseException | None = None
+        self._home = Home("the stream")
+        self._results: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(room):
+            self._room.put(None)
+        reader = _Reader(source, work, self._room, self._results)
+        # A daemon: a source that never returns must not keep the process alive.
+        thread = threading.Thread(target=reader.run, name="leakrt-prepare", daemon=True)
+        # Also at the interpreter's end: native code must not come back to an interpreter that is gone.
+        self._stop = weakref.finalize(self, _stop, reader, thread)
+        thread.start()
+
+    def take(self, most: int, wanted: int) -> list[T]:
+        """Up to `most` results: those that are there, and at least `wanted`, which it waits for; fewer at the end.
+
+        Raises what ended the source at once where that is no Exception, such as KeyboardInterrupt, and BackendError in
+        a forked child.
+        """
+        self._home.require()
+        taken: list[T] = []
+        while len(taken) < most and not self.ended:
+            try:
+                found = self._results.get(block=len(taken) < wanted)
+            except queue.Empty:
+                break
+            if isinstance(found, _End):
+                self.ended, self.error = True, found.error
+            else:
+                taken.append(found)
+                self._room.put(None)
+        if self.error is not None and not isinstance(self.error, Exception):
+            raise self.error
+        return taken
+
+    def close(self) -> None:
+        """Stop reading and close a source that is a generator. Waits for the thread, but for a source that does not
+        return only half a second: its thread then ends when it does. Idempotent."""
+        self._stop()
+
+    def __enter__(self) -> ReadAhead[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _End:
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+class _Reader(Generic[S, T]):
+    """What the thread does. It holds no reference to the ReadAhead, so that a forgotten one is stopped."""
+
+    def __init__(
+        self,
+        source: Iterator[S],
+        work: Callable[[S], T],
+        room: queue.SimpleQueue[None],
+        results: queue.SimpleQueue[T | _End],
+    ) -> None:
+        self._source, self._work, self._room, self._results = source, work, room, results
+        self.stopped, self.in_source = False, False
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        try:
+            self._read()
+        except Exception as error:
+            self._results.put(_End(error))
+        except BaseException as error:  # it doesn't wait for what was read before
+            while not self._results.empty():
+                self._results.get()
+            self._results.put(_End(error))
+        finally:
+            self.done.set()
+
+    def stop(self) -> None:
+        """Read no more; from any thread."""
+        self.stopped = True
+        self._room.put(None)
+
+    def _read(self) -> None:
+        while True:
+            self._room.get()
+            if self.stopped:
+                break
+            self.in_source = True
+            try:
+                item = next(self._source)
+            except StopIteration:
+                self._results.put(_End(None))
+                return
+            if self.stopped:
+                break
+            self.in_source = False
+            self._results.put(self._work(item))
+            del item
+        self.in_source = True
+        self._close_source()
+
+    def _close_source(self) -> None:
+        if isinstance(self._source, Generator):
+            try:
+                self._source.close()
+            except Exception as error:
+                _log.warning("the stream's source raised %s when it was closed: %s", type(error).__name__, error)
+
+
+def _stop(reader: _Reader[Any, Any], thread: threading.Thread) -> None:
+    reader.stop()
+    if threading.current_thread() is thread:  # garbage is collected there
+        return
+    while not reader.done.wait(_GRACE):
+        if reader.in_source or not thread.is_alive():
+            return
+    thread.join()  # a moment
