@@ -144,7 +144,7 @@ def _stop(reader: _Reader[Any, Any], thread: threading.Thread) -> None:
     reader.stop()
     if threading.current_thread() is thread:  # garbage is collected there
         return
-    while not reader.done.wait(_GRACE):
-        if reader.in_source or not thread.is_alive():
+    while thread.is_alive() and not reader.done.wait(_GRACE):
+        if reader.in_source:
             return
     thread.join()  # a moment

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
 from ..core.errors import UsageError
+from .cgroups import cpu_quota
 
 _MOST = 1024
 _TOPOLOGY = Path("/sys/devices/system/cpu")
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def resolve_threads(threads: int) -> int:
-    """`threads`, or with 0 one for each physical core this process may run on, within its cgroup's quota.
+    """`threads`, or with 0 one for each physical core of the affinity mask, within the cgroup's quota, rounded up.
 
     Two hyper-threads share one core's vector units, so the second only waits. Raises UsageError when negative, or more
     than any machine has cores: a library would start them all, and seem to hang.
     """
     if not 0 <= threads <= _MOST:
         raise UsageError(f"{threads} threads; between 1 and {_MOST} are possible, and 0 means one for each core")
-    return threads or max(1, min(_physical_cores(), _quota()))
+    if threads:
+        return threads
+    cores, quota = _physical_cores(), cpu_quota()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
 def _physical_cores() -> int:
@@ -36,12 +40,3 @@ def _siblings(cpu: int) -> str:
         return (_TOPOLOGY / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text()
     except OSError:
         return str(cpu)
-
-
-def _quota() -> int:
-    """Cores that the cgroup's time quota is worth, rounded up; a large number without one."""
-    try:
-        quota, period = _QUOTA.read_text().split()[:2]
-        return -(-int(quota) // int(period))
-    except (OSError, ValueError):
-        return 1 << 16

@@ -17,6 +17,7 @@ from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.outputs import LeakOutputs
 from ...core.weights import Network
 from ..backends.base import Array, ChainResult, Description, Frame, Variant
+from ..forked import Home
 from ..machine import cpu_name
 from .chain import Placement, TorchChain
 from .cuda_graphs import GraphRunner, quickest
@@ -33,6 +34,7 @@ _WANTED = re.compile(r"Tried to allocate ([\d.]+ \w+)")
 Images = TypeVar("Images", Array, Sequence[Frame])  # as the networks take them, or as they come
 
 _log = logging.getLogger(__name__)
+_first: Home | None = None  # the process that first loaded the backend
 
 
 class TorchBackend:
@@ -166,9 +168,10 @@ def load_torch(variant: Variant, networks: Mapping[str, Network], threads: int, 
     On a GPU fp16 runs in float16 with float32 islands, as CUDA graphs, in the memory format that is faster there;
     fp32 in float32 without TF32. On the CPU it is float32, one image at a time, so that no score depends on its batch.
 
-    Raises ModelError naming an operator that is not known, BackendError for fp16 without a GPU, UsageError for a GPU
-    that is not there.
+    Raises ModelError naming an operator that is not known, BackendError for fp16 without a GPU and in a forked child
+    whose parent loaded this backend, UsageError for a GPU that is not there.
     """
+    _refuse_fork(threads)
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if number and number >= seen:
         raise UsageError(f"--device {number}: torch sees {_gpus(seen)} here")
@@ -180,6 +183,18 @@ def load_torch(variant: Variant, networks: Mapping[str, Network], threads: int, 
     device = torch.device("cpu")
     chain = TorchChain(variant.spec, networks, Placement(device, torch.float32), threads)
     return TorchBackend(variant, PlainRunner(chain, device), device, 1, threads)
+
+
+def _refuse_fork(threads: int) -> None:
+    """torch's OpenMP threads belong to the process that first used them: with more than one, a child waits for ever."""
+    global _first
+    if _first is None:
+        _first = Home("PyTorch")
+    elif not _first.is_here and (threads > 1 or torch.cuda.is_available()):
+        raise BackendError(
+            "the torch backend can't be loaded here: the parent process used it, and its threads are not copied by a "
+            "fork; start children with the method spawn, or load the detector in them only"
+        )
 
 
 def _gpus(count: int) -> str:

@@ -30,15 +30,24 @@ def test_hyper_threads_of_one_core_count_once(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "thread_siblings_list").write_text(siblings)
     monkeypatch.setattr(threads, "_TOPOLOGY", tmp_path)
-    monkeypatch.setattr(threads, "_QUOTA", tmp_path / "none")
+    monkeypatch.setattr(threads, "cpu_quota", lambda: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     assert threads.resolve_threads(0) == 2
 
 
-@pytest.mark.parametrize(("text", "expected"), [("150000 100000\n", 2), ("50000 100000\n", 1), ("max 100000\n", 4)])
-def test_a_quota_of_the_cgroup_is_respected(tmp_path, monkeypatch, text, expected):
-    (tmp_path / "cpu.max").write_text(text)
-    monkeypatch.setattr(threads, "_QUOTA", tmp_path / "cpu.max")
+@pytest.mark.parametrize(("quota", "expected"), [(1.5, 2), (0.5, 1), (0.001, 1), (9.0, 4), (None, 4)])
+def test_a_quota_of_the_cgroup_is_respected(tmp_path, monkeypatch, quota, expected):
+    monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
     monkeypatch.setattr(threads, "_TOPOLOGY", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     assert threads.resolve_threads(0) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs an affinity mask")
+def test_the_affinity_mask_is_respected():
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert threads.resolve_threads(0) == 1
+    finally:
+        os.sched_setaffinity(0, before)
