@@ -1,7 +1,15 @@
-"""What people see: progress on stderr, text without control characters, colours where there is a terminal."""
+"""What people see: progress on stderr, text without control characters, colours where there is a terminal.
+
+| environment | effect |
+| --- | --- |
+| NO_COLOR (not empty) | no escape codes: no colours, lines of progress instead of a bar |
+| TERM=dumb | the same |
+| FORCE_COLOR (not empty) | colours without a terminal too, unless one of the others says no |
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +27,7 @@ _COLOURS = {"green": 32, "red": 31, "yellow": 33, "magenta": 35, "dim": 2, "bold
 
 
 class ConsoleProgress:
-    """A `core.progress.Progress` on stderr: a bar on a terminal, elsewhere a plain line every two seconds.
+    """A `core.progress.Progress` on stderr: a bar on a terminal that moves its cursor, else a line every two seconds.
 
     Use it as a context manager; leaving it clears the bar. It shows what is done, the rate and the time left.
     """
@@ -27,7 +35,7 @@ class ConsoleProgress:
     def __init__(self, unit: str = "", stream: TextIO | None = None) -> None:
         """`unit` names what is counted, such as "images"; `stream` is sys.stderr when not given."""
         self._stream = sys.stderr if stream is None else stream
-        self._display: _Bar | _Lines = _Bar(unit) if self._stream.isatty() else _Lines(unit, self._stream)
+        self._display: _Bar | _Lines = _Bar(unit) if _is_terminal(self._stream) else _Lines(unit, self._stream)
 
     def __call__(self, task: str, done: int, total: int) -> None:
         """Show that `done` of `total` (0: not known) of `task` are done. Raises KeyboardInterrupt for a Ctrl-C that a
@@ -149,9 +157,19 @@ def printable(text: str) -> str:
 
 
 def coloured(text: str, colour: str, stream: Any = None) -> str:
-    """`text` in a colour (or dim, bold) where `stream` (stdout when not given) is a terminal."""
+    """`text` in a colour (or dim, bold) where `stream` (stdout when not given) is a terminal, or colours are forced."""
     stream = sys.stdout if stream is None else stream
-    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if stream.isatty() else text
+    forced = bool(os.environ.get("FORCE_COLOR")) and not _plain()
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if forced or _is_terminal(stream) else text
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Whether it is a terminal that escape codes may be written to."""
+    return stream.isatty() and not _plain()
+
+
+def _plain() -> bool:
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
 
 
 def table(rows: Sequence[tuple[str, ...]], indent: str = "  ") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from .guard import guarded, leave
@@ -9,6 +10,7 @@ from .guard import guarded, leave
 
 def run() -> None:
     """The entry point of the console script."""
+    _open_closed_streams()
     leave(guarded(_main))
 
 
@@ -25,6 +27,17 @@ def _main() -> int:
         sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
+
+
+def _open_closed_streams() -> None:
+    """Point closed standard streams (`2>&-`) at nothing.
+
+    Else Python has no such stream, and the next file that is opened takes its number, and what a library prints.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
 
 
 def _set_encoding() -> None:

@@ -95,9 +95,44 @@ def test_control_characters_do_not_reach_a_terminal():
     assert console.printable("a\nb\tc\x1b[31m\u202e\x00ä") == "a b c\ufffd[31m\ufffd\ufffdä"
 
 
-def test_colour_is_for_terminals():
+def test_colour_is_for_terminals(monkeypatch):
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
     assert console.coloured("x", "red", io.StringIO()) == "x"
     assert console.coloured("x", "red", Terminal()) == "\x1b[31mx\x1b[0m"
+
+
+@pytest.mark.parametrize(
+    ("environment", "on_terminal", "elsewhere"),
+    [
+        ({}, True, False),
+        ({"NO_COLOR": ""}, True, False),
+        ({"NO_COLOR": "1"}, False, False),
+        ({"TERM": "dumb"}, False, False),
+        ({"FORCE_COLOR": "1"}, True, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False, False),
+        ({"FORCE_COLOR": "1", "TERM": "dumb"}, False, False),
+    ],
+)
+def test_the_environment_decides_on_colours(monkeypatch, environment, on_terminal, elsewhere):
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert ("\x1b" in console.coloured("x", "red", Terminal())) is on_terminal
+    assert ("\x1b" in console.coloured("x", "red", io.StringIO())) is elsewhere
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_a_terminal_that_wants_no_escape_codes_gets_lines(monkeypatch, clock, name, value):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(name, value)
+    stream = Terminal()
+    with console.ConsoleProgress("images", stream) as progress:
+        progress("check", 0, 8)
+        clock[0] += 4
+        progress("check", 4, 8)
+    assert stream.getvalue() == "check: 4/8 images, 1/s, 4 s left\n"
 
 
 def test_columns_of_a_table_are_aligned():
