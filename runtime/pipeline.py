@@ -93,7 +93,7 @@ class Pipeline:
 
         Raises BackendError in a forked child, unless the backend says that it survives a fork.
         """
-        if not self._backend.forkable:
+        if not self._home.is_here and not self._backend.forkable:
             self._home.require()
         backend = self._frames
         if backend is None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from leakrt import _core
-from leakrt.core.errors import ImageError
+from leakrt.core.errors import ImageError, UsageError
 from leakrt.core.verdict import Face
 from leakrt.runtime.faces import FaceCrop
 from leakrt.runtime.prepare import NO_FACE, Preparer
@@ -23,6 +25,16 @@ class Finder:
 
     def find(self, image):
         return self.faces
+
+
+class Wrapped:
+    """A path of its own kind."""
+
+    def __init__(self, path) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return str(self._path)
 
 
 def preprocessed(frame):
@@ -61,18 +73,97 @@ def test_views_give_the_same_as_their_copies(view):
 
 
 @pytest.mark.parametrize(
-    ("frame", "why"),
+    "image",
+    [None, b"x", FRAME.astype(np.float32), FRAME[:, :, 0], np.zeros((50, 50, 4), np.uint8), FRAME[:31], object()],
+)
+def test_what_is_no_image_is_refused_and_becomes_an_error_where_others_follow(image):
+    with pytest.raises((ImageError, UsageError)) as refused:
+        preparer().crops(image)
+    (prepared,) = preparer().prepare(image)
+    assert (prepared.path, prepared.image, prepared.error) == ("", None, str(refused.value))
+
+
+@pytest.mark.parametrize("kind", [str, Path, Wrapped])
+def test_any_kind_of_path_is_read(tmp_path, kind):
+    Image.fromarray(FRAME).save(tmp_path / "x.png")
+    (prepared,) = preparer().prepare(kind(tmp_path / "x.png"))
+    assert (prepared.path, prepared.error) == (str(tmp_path / "x.png"), None)
+
+
+def as_taken(frame):
+    """As a backend takes frames that preprocesses them itself."""
+    return np.ascontiguousarray(frame)
+
+
+@pytest.mark.parametrize("finder", [None, Finder(FaceCrop(Face(0, (0, 4, 70, 40)), FRAME[4:44]))])
+def test_pixels_of_the_caller_are_owned_where_they_are_read_later(finder):
+    frame = FRAME.copy()
+    if finder is not None:
+        finder = Finder(FaceCrop(Face(0, (0, 4, 70, 40)), frame[4:44]))
+    taken = Preparer(as_taken, finder, 10_000)
+    (prepared,) = taken.prepare(frame)
+    (crop,) = taken.crops(frame)
+    borrowed = taken.preprocess(crop, own=False)
+    expected = prepared.image.copy()
+    frame[:] = 0
+    assert np.array_equal(prepared.image, expected)
+    assert expected.any()
+    assert not borrowed.image.any()
+
+
+def test_pixels_of_a_file_are_not_copied_again(tmp_path):
+    Image.fromarray(FRAME).save(tmp_path / "x.png")
+    taken = Preparer(as_taken, None, 10_000)
+    (crop,) = taken.crops(tmp_path / "x.png")
+    assert taken.preprocess(crop, own=True).image is crop.pixels
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "RGBa"])
+def test_a_pil_image_gives_the_pixels_of_its_file(tmp_path, mode):
+    source = Image.fromarray(FRAME)
+    image = source.convert("RGBA").convert(mode) if mode == "RGBa" else source.convert(mode.split(";")[0])
+    if mode == "I;16":
+        image = Image.fromarray(FRAME[:, :, 0].astype(np.uint16) << 8)
+    (crop,) = preparer().crops(image)
+    assert (crop.path, crop.pixels.shape, crop.pixels.dtype) == ("", (50, 70, 3), np.uint8)
+    if mode in ("L", "LA", "P", "RGB", "RGBA", "1", "I;16"):
+        image.save(tmp_path / "x.png")
+        assert np.array_equal(crop.pixels, preparer().crops(tmp_path / "x.png")[0].pixels)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_pil_image_is_turned_like_its_file(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(FRAME).save(tmp_path / "x.png", exif=exif)
+    with Image.open(tmp_path / "x.png") as image:
+        (crop,) = preparer().crops(image)
+    assert np.array_equal(crop.pixels, preparer().crops(tmp_path / "x.png")[0].pixels)
+
+
+@pytest.mark.parametrize(
+    ("image", "why"),
     [
-        (FRAME.astype(np.float32), r"not float32 \[50, 70, 3\]"),
-        (FRAME[:, :, 0], r"not uint8 \[50, 70\]"),
-        (np.zeros((50, 50, 4), np.uint8), r"not uint8 \[50, 50, 4\]"),
-        (FRAME[:31], "the image is 70 x 31; each side needs at least 32 pixels"),
-        (FRAME[:0], "the image is 70 x 0"),
+        (Image.new("RGB", (31, 50)), "the image is 31 x 50; each side needs at least 32 pixels"),
+        (Image.new("RGB", (200, 100)), "more than 0.01 megapixels: it is 200 x 100; shrink it or raise the limit"),
+        (Image.new("F", (50, 50)), "32-bit pixels have no known range"),
     ],
 )
-def test_an_array_that_is_no_image_is_refused(frame, why):
+def test_a_pil_image_that_can_not_be_judged_is_refused(image, why):
     with pytest.raises(ImageError, match=why):
-        preparer().crops(frame)
+        preparer().crops(image)
+
+
+def test_a_pil_image_whose_file_is_closed_or_cut_short_is_refused(tmp_path):
+    Image.fromarray(FRAME).save(tmp_path / "x.png")
+    data = (tmp_path / "x.png").read_bytes()
+    (tmp_path / "x.png").write_bytes(data[: len(data) // 2])
+    with Image.open(tmp_path / "x.png") as image, pytest.raises(ImageError, match="the image can't be decoded"):
+        preparer().crops(image)
+    with Image.open(tmp_path / "x.png") as closed:
+        pass
+    with pytest.raises(ImageError, match="the image can't be decoded"):
+        preparer().crops(closed)
 
 
 def test_an_unreadable_file_becomes_its_error(tmp_path):

@@ -18,6 +18,7 @@ from bundles import leak_encoder
 from engine_records import GPU
 from guarded import BRIGHT, SPEC, frames, guarded_bundle
 from host_chain import VERSION
+from reused_buffers import distinct_frames, refilled, wrong_scores
 
 from leakrt import Detector
 from leakrt.core.errors import BackendError, BundleError, EngineError, ParityError, UsageError
@@ -117,6 +118,27 @@ def test_an_analysis_keeps_the_pixels_that_were_judged(detector, image_folder):
     (analysis,) = detector.analyse(path)
     np.testing.assert_array_equal(analysis.evidence.pixels, np.asarray(Image.open(path).convert("RGB"))[:, :, ::-1])
     assert len(analysis.evidence.outputs.scores) == 1
+
+
+@pytest.mark.parametrize("ring", [1, 2, 5, 20])
+def test_buffers_that_are_filled_again_do_not_mix_frames(detector, ring):
+    given = distinct_frames(24)
+    assert [wrong_scores(detector, given, ring, batch, 1e-5) for batch in (1, 3, 8, 16)] == [0] * 4
+    expected = detector.check_batch(given)
+    same(detector.check_batch(refilled(given, ring)), expected)
+
+
+def test_a_source_that_fails_is_raised_after_the_verdicts_of_what_it_gave(detector, reference):
+    given = distinct_frames(9)
+
+    def source():
+        yield from given
+        raise OSError("the camera is gone")
+
+    stream, found = detector.check_stream(source(), 2), []
+    with pytest.raises(OSError, match="the camera is gone"):
+        found.extend(next(stream) for _ in range(10))
+    same(found, reference.check_batch(given))
 
 
 def test_calls_from_many_threads_get_each_their_own_verdicts(detector, reference, image_folder):

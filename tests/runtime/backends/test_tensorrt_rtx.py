@@ -12,6 +12,7 @@ pytest.importorskip("onnx", reason="the stand-in for TensorRT-RTX needs onnx")
 from engine_records import GPU
 from host_chain import HostGpus
 from recording_tensorrt import VERSIONS
+from reused_buffers import distinct_frames, wrong_scores
 
 from leakrt import Detector
 from leakrt.core.errors import EngineError
@@ -46,6 +47,14 @@ def test_an_engine_for_this_capability_among_others_gives_the_verdicts_of_the_cp
     assert np.abs(scores(found) - scores(wanted)).max() <= 1e-5
     assert {verdict.backend for verdict in found} == {"tensorrt_rtx"}
     assert (described.backend, described.version) == ("tensorrt_rtx", VERSION)
+
+
+def test_buffers_that_are_filled_again_do_not_mix_frames(gpus, tiny):
+    gpus.build(tiny, "fp32", (1, 4), device=NO_DEVICE, targets=("default",))
+    detector = Detector.load(tiny, "tensorrt_rtx", threads=1)
+    given = distinct_frames(24)
+    assert [wrong_scores(detector, given, ring, batch, 1e-5) for ring in (1, 3) for batch in (1, 8)] == [0] * 4
+    detector.close()
 
 
 def test_a_gpu_that_the_library_refuses_is_told_before_an_engine_is_looked_for(gpus, tiny):

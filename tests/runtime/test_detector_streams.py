@@ -1,0 +1,170 @@
+"""Streams: every frame gets its own verdict, whatever its source does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import count
+
+import numpy as np
+import pytest
+from PIL import Image
+from reused_buffers import distinct_frames, refilled, wrong_scores
+
+from leakrt import Detector
+from leakrt.core.errors import UsageError
+
+FRAMES = distinct_frames(24)
+
+
+@pytest.fixture(scope="module")
+def detector(tiny):
+    return Detector.load(tiny, "onnxruntime", threads=1)
+
+
+@pytest.fixture(scope="module")
+def with_weights(tiny, tmp_path_factory):
+    """The tiny bundle as torch needs it."""
+    from leakrt.core.bundle import Bundle, write_bundle
+    from leakrt.export.weights import weights_file
+
+    bundle = Bundle(tiny)
+    files = {name: bundle.read(name) for name in bundle.hashes}
+    path = tmp_path_factory.mktemp("torch") / "bundle"
+    write_bundle(path, bundle.spec, files | weights_file(files), {})
+    return path
+
+
+def labels(verdicts):
+    return [verdict.scores for verdict in verdicts]
+
+
+@pytest.mark.parametrize("ring", [1, 2, 3, 5, 8, 13, 20])
+def test_buffers_that_are_filled_again_do_not_mix_frames(detector, ring):
+    assert [wrong_scores(detector, FRAMES, ring, batch) for batch in (1, 2, 3, 5, 8, 16)] == [0] * 6
+
+
+@pytest.mark.parametrize(("backend", "module"), [("openvino", "openvino"), ("torch", "torch")])
+def test_they_do_not_on_any_backend(backend, module, with_weights):
+    pytest.importorskip(module)
+    detector = Detector.load(with_weights, backend, threads=1)
+    ways = [(ring, batch) for ring in (1, 2, 7, 20) for batch in (1, 4, 16)]
+    assert [wrong_scores(detector, FRAMES, ring, batch) for ring, batch in ways] == [0] * len(ways)
+
+
+def test_a_batch_of_buffers_that_are_filled_again_does_not_mix_frames(detector):
+    expected = labels(detector.check_batch(FRAMES))
+    assert all(labels(detector.check_batch(refilled(FRAMES, ring))) == expected for ring in (1, 3))
+
+
+def test_an_analysis_keeps_its_pixels_when_the_buffer_is_filled_again(detector):
+    buffer = FRAMES[0].copy()
+    (analysis,) = detector.analyse(buffer)
+    buffer[:] = 0
+    assert np.array_equal(analysis.evidence.pixels, FRAMES[0])
+
+
+def test_a_frame_that_is_no_image_gives_an_error_in_its_place(detector):
+    bgra = np.dstack([FRAMES[0], FRAMES[0][:, :, 0]])
+    wrong = [None, b"\xff\xd8", FRAMES[0] / 255, FRAMES[0][:, :, 0], bgra, FRAMES[0][:20], 7, "/nowhere.png"]
+    given = [item for bad in wrong for item in (FRAMES[1], bad)]
+    for images in (given, iter(given)):
+        verdicts = list(detector.check_stream(images, 4))
+        assert [verdict.error is None for verdict in verdicts] == [True, False] * len(wrong)
+        assert all(v.scores == verdicts[0].scores for v in verdicts[::2])
+        assert "None is not judged: an image is a path, a PIL image, or an array uint8" in verdicts[1].error
+        assert all((v.verdict, v.scores) == (None, {}) for v in verdicts[1::2])
+    assert detector.analyse(None)[0].verdict.error == verdicts[1].error
+
+
+def test_a_pil_image_gets_the_verdict_of_its_file(detector, image_folder):
+    path = image_folder(1) / "0000.jpg"
+    with Image.open(path) as image:
+        assert detector.check(image).scores == detector.check(path).scores
+
+
+@pytest.mark.parametrize("image", [None, b"x", FRAMES[0] / 255, FRAMES[0][:, :, 0], [FRAMES[0]], 3.0])
+def test_one_thing_that_is_no_image_is_wrong_usage(detector, image):
+    for call in (detector.check, detector.check_faces):
+        with pytest.raises(UsageError, match="is not judged: an image is a path, a PIL image, or an array"):
+            call(image)
+
+
+@pytest.mark.parametrize("images", ["x.png", b"x", FRAMES[0], None, 5])
+def test_one_image_is_not_a_stream_of_its_parts(detector, images):
+    for call in (detector.check_batch, detector.check_stream):
+        with pytest.raises(UsageError, match="takes several images, not"):
+            call(images)
+
+
+@pytest.mark.parametrize("read", [0, 1, 5, 8, 20])
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_a_source_that_fails_is_raised_after_the_verdicts_of_what_it_gave(detector, read, batch):
+    def source():
+        yield from FRAMES[:read]
+        raise OSError("the camera is gone")
+
+    stream, kept = detector.check_stream(source(), batch), []
+    with pytest.raises(OSError, match="the camera is gone"):
+        kept.extend(stream)
+    assert labels(kept) == labels(detector.check_batch(FRAMES[:read]))
+
+
+def test_an_interrupt_in_a_source_does_not_wait_for_verdicts(detector):
+    def source():
+        yield from FRAMES[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(detector.check_stream(source(), 8))
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_a_verdict_does_not_wait_for_the_next_frame(detector, batch):
+    judged = threading.Semaphore(0)
+
+    def live():
+        for frame in FRAMES[:6]:
+            yield frame
+            assert judged.acquire(timeout=20)
+
+    found = []
+    for verdict in detector.check_stream(live(), batch):
+        found.append(verdict)
+        judged.release()
+    assert labels(found) == labels(detector.check_batch(FRAMES[:6]))
+
+
+def test_scores_do_not_depend_on_how_batches_form(detector):
+    def bursts():
+        for number, frame in enumerate(FRAMES):
+            if number % 5 == 3:
+                time.sleep(0.02)
+            yield frame
+
+    expected = labels(detector.check_batch(FRAMES))
+    for batch in (1, 4, 16):
+        assert labels(detector.check_stream(bursts(), batch)) == expected
+        assert labels(detector.check_stream(FRAMES, batch)) == expected
+
+
+def test_closing_a_stream_closes_its_source(detector):
+    closed = []
+
+    def source():
+        try:
+            for number in count():
+                yield FRAMES[number % 24]
+        finally:
+            closed.append(True)
+
+    stream = detector.check_stream(source(), 4)
+    next(stream)
+    stream.close()
+    assert closed == [True]
+
+
+def test_a_stream_may_feed_another(detector):
+    inner = detector.check_stream(iter(FRAMES), 2)
+    outer = detector.check_stream((frame for frame, _ in zip(FRAMES, inner, strict=True)), 3)
+    assert labels(outer) == labels(detector.check_batch(FRAMES))

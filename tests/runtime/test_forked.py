@@ -1,0 +1,150 @@
+"""Detectors in forked children: refused where they would hang, and never in the way of the child's end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from leakrt import Detector
+from leakrt.core.errors import BackendError
+from leakrt.runtime.forked import Home
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+REFUSED = "was loaded in another process, whose threads a fork does not copy; load the detector in the child, or start"
+SETUP = """
+import os, sys
+import numpy as np
+from leakrt import Detector
+from leakrt.core.errors import LeakRTError
+frame = np.zeros((60, 60, 3), np.uint8)
+detector = Detector.load(sys.argv[1], sys.argv[2], threads=int(sys.argv[3]))
+detector.check(frame)
+stream = detector.check_stream(iter([frame] * 99), 2)
+next(stream)
+def show(work):
+    try:
+        work()
+        print("done")
+    except LeakRTError as error:
+        print(error)
+child = os.fork()
+if child:
+    _, status = os.waitpid(child, 0)
+    stream.close()
+    print("status", status)
+    sys.exit()
+"""
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny, tmp_path_factory):
+    """The tiny bundle, with weights where torch is there to want them."""
+    from leakrt.core.bundle import Bundle, write_bundle
+    from leakrt.export.weights import weights_file
+
+    read = Bundle(tiny)
+    files = {name: read.read(name) for name in read.hashes}
+    path = tmp_path_factory.mktemp("forked") / "bundle"
+    write_bundle(path, read.spec, files | weights_file(files), {})
+    return path
+
+
+def forked(bundle, backend: str, threads: int, child: str) -> tuple[list[str], str]:
+    """What a forked child that runs `child` prints, and how it ended; by sys.exit."""
+    command = [sys.executable, "-W", "ignore", "-c", SETUP + child, str(bundle), backend, str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    *lines, status = done.stdout.splitlines()
+    assert done.stderr == ""
+    return lines, status
+
+
+BACKENDS = [("onnxruntime", "onnxruntime", 2), ("openvino", "openvino", 1), ("openvino", "openvino", 2),
+            ("torch", "torch", 1), ("torch", "torch", 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "backend", "threads"), BACKENDS)
+def test_a_backend_with_threads_is_refused_in_a_forked_child_which_then_ends(bundle, module, backend, threads):
+    pytest.importorskip(module)
+    child = "show(lambda: detector.check(frame)); show(lambda: list(detector.check_stream([frame] * 5)))\n"
+    child += "show(lambda: list(stream)); show(detector.close)\ndel stream, detector"
+    (check, new, old, closed), status = forked(bundle, backend, threads, child)
+    assert check == new
+    assert check.startswith(f"the backend {backend} {REFUSED}")
+    assert old.startswith(f"the stream {REFUSED}")
+    assert (closed, status) == ("done", "status 0")
+
+
+def test_one_thread_of_onnx_runtime_survives_a_fork(bundle):
+    child = "show(lambda: detector.check(frame)); show(lambda: list(detector.check_stream([frame] * 5)))"
+    assert forked(bundle, "onnxruntime", 1, child) == (["done", "done"], "status 0")
+
+
+LOADED = "show(lambda: Detector.load(sys.argv[1], sys.argv[2], threads=2).check(frame))"
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_child_may_load_its_own(bundle, backend):
+    pytest.importorskip(backend)
+    assert forked(bundle, backend, 2, LOADED) == (["done"], "status 0")
+
+
+def test_a_child_can_not_load_torch_again(bundle):
+    pytest.importorskip("torch")
+    (line,), status = forked(bundle, "torch", 2, LOADED)
+    assert line.startswith(
+        "the torch backend can't be loaded here: the parent process used it, and its threads are not"
+    )
+    assert status == "status 0"
+
+
+def test_a_gpu_is_refused_in_a_forked_child(gpus, tiny):
+    gpus.build(tiny, "fp32", (1, 4))
+    detector = Detector.load(tiny, "tensorrt", threads=1)
+    frame = np.zeros((60, 60, 3), np.uint8)
+    child = os.fork()
+    if child == 0:
+        try:
+            detector.check(frame)
+        except BackendError:
+            detector.close()
+            detector._guarded.variant.backend.close()
+            os._exit(7)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
+    assert detector.check(frame).error is None
+    detector.close()
+
+
+SPAWNING = """
+import multiprocessing, sys
+import numpy as np
+from leakrt import Detector
+def judge(bundle):
+    return Detector.load(bundle, "onnxruntime", threads=2).check(np.zeros((60, 60, 3), np.uint8)).scores
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(judge(sys.argv[1]) == pool.apply(judge, (sys.argv[1],)))
+"""
+
+
+def test_a_spawned_child_gives_the_same_scores(tiny, tmp_path):
+    (tmp_path / "spawning.py").write_text(SPAWNING)
+    command = [sys.executable, str(tmp_path / "spawning.py"), str(tiny)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_home_is_the_process_that_made_it():
+    home = Home("the thing")
+    assert home.is_here
+    home.require()
+    home._process += 1
+    with pytest.raises(BackendError, match=f"the thing {REFUSED}"):
+        home.require()
