@@ -52,6 +52,23 @@ def test_they_do_not_on_any_backend(backend, module, with_weights):
     assert [wrong_scores(detector, FRAMES, ring, batch) for ring, batch in ways] == [0] * len(ways)
 
 
+def test_they_do_not_in_bfloat16(tmp_path, monkeypatch):
+    pytest.importorskip("onnx")
+    from guarded import guarded_bundle
+
+    from leakrt.runtime import loaded
+    from leakrt.runtime.backends import openvino_bf16
+
+    if not openvino_bf16.probe().runs:
+        pytest.skip("no OpenVINO, or a CPU without bfloat16")
+    monkeypatch.setattr(loaded, "check_golden", lambda *_: None)  # how far it rounds is no matter here
+    gates = {"int8": {"onnxruntime": {"passed": True}, "openvino_bf16": {"passed": True}}}
+    path = guarded_bundle(tmp_path / "b", {}, ("fp32", "int8"), gates)
+    detector = Detector.load(path, "openvino_bf16", "int8", threads=1)
+    ways = [(ring, batch) for ring in (1, 2, 7, 20) for batch in (1, 4, 16)]
+    assert [wrong_scores(detector, FRAMES, ring, batch) for ring, batch in ways] == [0] * len(ways)
+
+
 def test_a_batch_of_buffers_that_are_filled_again_does_not_mix_frames(detector):
     expected = labels(detector.check_batch(FRAMES))
     assert all(labels(detector.check_batch(refilled(FRAMES, ring))) == expected for ring in (1, 3))
