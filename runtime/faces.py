@@ -1,71 +1,46 @@
-"""Faces in an image: YuNet through OpenCV, and the square that a detector is trained on."""
+"""Faces in an image, and the square around each that a detector is trained on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..core.errors import BackendError, ModelError, one_line
-from ..core.files import read_bounded
 from ..core.verdict import Face
-
-Frame = npt.NDArray[np.uint8]
+from .face_search import Box, FaceSearch, Frame
 
 CROP_SCALE = 1.7  # side of the square over the longer side of the face
 MIN_FACE = 24  # pixels of the longer side; below, nothing is left to judge
 MAX_FACES = 32
-_SEARCH_SIDE = 960  # YuNet searches at no more than this many pixels a side: memory and time stay bounded
-_CONFIDENCE, _OVERLAP, _CANDIDATES = 0.7, 0.3, 512
-_MODEL_LIMIT = 64 << 20
 
 
 @dataclass(frozen=True)
 class FaceCrop:
     """One face and the square around it."""
 
-    face: Face
-    pixels: Frame  # [side, side, 3] BGR, a view of the image
+    face: Face  # its box lies in the image as it was handed in
+    pixels: Frame  # [side, side, 3] BGR: a view of the image; of a turned face an upright copy
+    notes: tuple[str, ...] = ()  # what a reader of the verdict must know
 
 
 class FaceFinder:
-    """A loaded YuNet model. Not safe for two threads at once: OpenCV's detector keeps state between calls."""
+    """Finds faces with YuNet. Not safe for two threads at once: OpenCV's detector keeps state between calls."""
 
     def __init__(self, model: str | Path) -> None:
         """Load the ONNX file. Raises ModelError when it is missing or not a YuNet, BackendError without OpenCV."""
-        self._cv2 = _import_cv2()
-        self._detector = self._create(Path(model))
-
-    def _create(self, model: Path) -> Any:
-        try:
-            data = read_bounded(model, _MODEL_LIMIT)
-        except OSError as error:
-            raise ModelError(f"{model}: the face model can't be read ({error.strerror or error})") from error
-        buffer = np.frombuffer(data, np.uint8)
-        try:
-            detector = self._cv2.FaceDetectorYN.create(
-                "onnx", buffer, np.empty(0, np.uint8), (320, 320), _CONFIDENCE, _OVERLAP, _CANDIDATES
-            )
-            detector.detect(np.zeros((320, 320, 3), np.uint8))
-        except self._cv2.error as error:
-            raise ModelError(f"{model}: not a YuNet face model that OpenCV can run ({one_line(error)})") from error
-        return detector
+        self._search = FaceSearch(Path(model))
 
     def find(self, image: Frame) -> list[FaceCrop]:
-        """The faces in an image uint8 [H, W, 3] BGR, the largest first, at most 32."""
+        """The faces in an image uint8 [H, W, 3] BGR, the largest first, at most 32.
+
+        A face that is turned by a quarter or half a turn comes as an upright crop with a note.
+        """
         height, width = image.shape[:2]
-        scale = min(1.0, _SEARCH_SIDE / max(height, width))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        searched = image if scale == 1.0 else self._cv2.resize(image, size, interpolation=self._cv2.INTER_AREA)
-        self._detector.setInputSize(size)
-        _, rows = self._detector.detect(searched)
-        boxes = [_clip(row[:4] / scale, width, height) for row in (() if rows is None else rows)]
-        boxes = [box for box in boxes if max(box[2:]) >= MIN_FACE]
-        boxes.sort(key=lambda box: (-box[2] * box[3], box))  # equal sizes from left to right: a fixed order
-        return [FaceCrop(Face(i, box), crop_square(image, box)) for i, box in enumerate(boxes[:MAX_FACES])]
+        found = [(_clip(one.box, width, height), one.turn) for one in self._search.find(image)]
+        found = [(box, turn) for box, turn in found if max(box[2:]) >= MIN_FACE]
+        found.sort(key=lambda one: (-one[0][2] * one[0][3], one[0]))  # equal sizes from left to right: a fixed order
+        return [_crop(image, Face(i, box), turn) for i, (box, turn) in enumerate(found[:MAX_FACES])]
 
 
 def crop_square(image: Frame, box: tuple[int, int, int, int]) -> Frame:
@@ -81,20 +56,16 @@ def crop_square(image: Frame, box: tuple[int, int, int, int]) -> Frame:
     return image[top : top + side, left : left + side]
 
 
-def _clip(box: npt.NDArray[np.floating[Any]], width: int, height: int) -> tuple[int, int, int, int]:
+def _crop(image: Frame, face: Face, turn: int) -> FaceCrop:
+    square = crop_square(image, face.box)
+    if turn == 0:
+        return FaceCrop(face, square)
+    note = f"the face is turned by {90 * turn} degrees clockwise; it was judged upright"
+    return FaceCrop(face, np.ascontiguousarray(np.rot90(square, turn)), (note,))
+
+
+def _clip(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
     """A box in whole pixels that lies inside the image."""
-    left, top = max(0, round(float(box[0]))), max(0, round(float(box[1])))
-    right = min(width, round(float(box[0] + box[2])))
-    bottom = min(height, round(float(box[1] + box[3])))
+    left, top = max(0, round(box[0])), max(0, round(box[1]))
+    right, bottom = min(width, round(box[0] + box[2])), min(height, round(box[1] + box[3]))
     return left, top, max(0, right - left), max(0, bottom - top)
-
-
-def _import_cv2() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise BackendError(
-            f"OpenCV can't be loaded ({error}); install it with: pip install opencv-python-headless"
-        ) from error
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what fails is raised as well
-    return cv2
