@@ -23,9 +23,9 @@ _PROPOSAL, _CONFIDENCE, _CONFIRMED, _SURE = 0.3, 0.7, 0.6, 0.85
 _OVERLAP, _INSIDE, _CANDIDATES = 0.3, 0.8, 512
 _MAX_CLOSE_UPS = 64  # the best proposals; bounds the time that a texture can cost
 # YuNet finds faces of 40 to 500 pixels in what it is given, at 32 most. Every image is searched at no more than 960
-# pixels a side; a larger one besides at a scale at which 48 pixels become 32; one in which a face may be too large,
-# besides at 0.4 of the first.
-_MAIN_SIDE, _FINE_SCALE, _SMALL_SIDE, _SMALL_SCALE = 960, 2 / 3, 320, 0.4
+# pixels a side; a larger one also at a scale at which 48 pixels become 32; one with room for a face over 400 pixels
+# also at a quarter of the first.
+_MAIN_SIDE, _FINE_SCALE, _LARGE_FACE, _SMALL_SCALE = 960, 2 / 3, 400, 0.25
 _MAIN_BONUS = 0.05  # the main scale's box is kept unless another scale's is better by this score
 _TILE, _TILE_OVERLAP = 1600, 320  # a tile bounds memory; faces over the overlap are found at the main scale
 _CLOSE_UP, _MARGIN = 128, 2.0  # pixels a side; that side over the face's
@@ -106,7 +106,7 @@ class FaceSearch:
         if scale < _FINE_SCALE:
             fine = self._resize(image, _size(image, _FINE_SCALE), self._cv2.INTER_LINEAR)
             levels.append(_Level(pixels=fine, scale=_FINE_SCALE))
-        if side * scale > _SMALL_SIDE:
+        if side * scale > _LARGE_FACE:
             small = self._resize(main, _size(main, _SMALL_SCALE), self._cv2.INTER_AREA)
             levels.append(_Level(pixels=small, scale=scale * _SMALL_SCALE))
         return levels
@@ -114,7 +114,7 @@ class FaceSearch:
     def _proposals(self, levels: list[_Level]) -> list[Found]:
         found: list[Found] = []
         for level in levels:
-            for x, y, tile in _tiles(level.pixels):
+            for x, y, tile in tiles(level.pixels):
                 for box, score in self._detect(tile):
                     shifted = (box[0] + x, box[1] + y, box[2], box[3])
                     found.append(Found(box=scaled(shifted, 1 / level.scale), score=score, main=level.main))
@@ -122,8 +122,8 @@ class FaceSearch:
 
     def _confirmed(self, sources: list[_Level], proposals: list[Found]) -> list[Found]:
         """The proposals that are faces close up, each with its turn."""
-        close = (self._close_up(sources, p) for p in _merged(proposals)[:_MAX_CLOSE_UPS])
-        return _merged([found for found in close if found is not None])
+        close = (self._close_up(sources, p) for p in merged(proposals)[:_MAX_CLOSE_UPS])
+        return merged([found for found in close if found is not None])
 
     def _close_up(self, sources: list[_Level], proposal: Found) -> Found | None:
         """The proposal as it is found in the middle of a small square, upright or turned."""
@@ -198,7 +198,7 @@ def _size(image: Frame, scale: float) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _tiles(image: Frame) -> Iterator[tuple[int, int, Frame]]:
+def tiles(image: Frame) -> Iterator[tuple[int, int, Frame]]:
     """The image, if it is small, or overlapping tiles of it, with their left and upper edges."""
     height, width = image.shape[:2]
     for y in _starts(height):
@@ -210,7 +210,7 @@ def _starts(length: int) -> Iterable[int]:
     return range(0, max(1, length - _TILE_OVERLAP), _TILE - _TILE_OVERLAP)
 
 
-def _merged(found: list[Found]) -> list[Found]:
+def merged(found: list[Found]) -> list[Found]:
     """The best of every group of boxes that overlap, the best first."""
     kept: list[Found] = []
     for one in sorted(found, key=lambda f: (-f.rank, f.box)):

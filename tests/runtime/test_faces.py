@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from leakrt import Detector
 from leakrt.core.errors import ModelError
 from leakrt.core.images import find_images, read_image
-from leakrt.runtime.faces import FaceFinder, crop_square
+from leakrt.runtime.face_search import overlap, turn_back
+from leakrt.runtime.faces import MAX_FACES, FaceFinder, crop_square
+
+NOTES = [(), *((f"the face is turned by {d} degrees clockwise; it was judged upright",) for d in (90, 180, 270))]
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +28,29 @@ def finder(model):
 @pytest.fixture(scope="module")
 def photo(shared):
     return read_image(find_images(shared("leakbench/test/real"))[0]).pixels
+
+
+@pytest.fixture(scope="module")
+def portrait(shared, finder):
+    """A portrait of 1,024 pixels a side and the box of its face."""
+    image = read_image(find_images(shared("leakbench-originals/real"))[1]).pixels
+    return image, finder.find(image)[0].face.box
+
+
+def laid(portrait, size, quarters, frame_size):
+    """A grey frame with the portrait so small that its face has `size` pixels, turned clockwise, and the face's box."""
+    image, box = portrait
+    factor = size / max(box[2:])
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    small = np.rot90(cv2.resize(image, None, fx=factor, fy=factor, interpolation=how), -quarters)
+    x, y, w, h = turn_back(tuple(v * factor for v in box), quarters, small.shape[1], small.shape[0])
+    width, height = frame_size
+    frame = np.full((height, width, 3), 127, np.uint8)
+    left, top = round((width - w) / 2 - x), round((height - h) / 2 - y)
+    part = small[max(0, -top) : height - top, max(0, -left) : width - left]
+    top, left = max(0, top), max(0, left)
+    frame[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return frame, ((width - w) / 2, (height - h) / 2, w, h)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +95,102 @@ def test_the_largest_face_comes_first_and_boxes_are_in_the_pixels_of_a_large_ima
     assert 100 <= y1 < y1 + h1 <= 356
 
 
-def test_the_same_image_gives_the_same_boxes(finder, photo):
-    boxes = {tuple(f.face.box for f in finder.find(photo)) for _ in range(3)}
+@pytest.mark.parametrize("size", [48, 100, 300, 450, 700])
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_a_face_of_any_size_and_turn_is_one_box_where_it_lies(finder, portrait, size, quarters):
+    frame, place = laid(portrait, size, quarters, (1280, 720))
+    (crop,) = finder.find(frame)
+    assert overlap(crop.face.box, place)[0] > 0.6
+    assert crop.notes == NOTES[quarters]
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_the_crop_of_a_turned_face_is_upright_and_in_one_piece(finder, portrait, quarters):
+    image = portrait[0]
+    (upright,), (turned,) = finder.find(image), finder.find(np.ascontiguousarray(np.rot90(image, -quarters)))
+    width, height = (image.shape[0], image.shape[1]) if quarters % 2 else (image.shape[1], image.shape[0])
+    assert overlap(turned.face.box, turn_back(upright.face.box, quarters, width, height))[0] > 0.6
+    assert turned.pixels.flags.c_contiguous
+    small = [cv2.resize(c.pixels, (32, 32), interpolation=cv2.INTER_AREA).astype(float) for c in (upright, turned)]
+    assert np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1] > 0.7
+    assert upright.notes == ()
+    assert np.shares_memory(upright.pixels, image)
+
+
+def test_a_face_that_one_scale_finds_well_keeps_its_box(finder, model, photo):
+    one_scale = cv2.FaceDetectorYN.create(str(model), "", (256, 256), 0.7, 0.3, 512)
+    (row,) = one_scale.detect(photo)[1]
+    (crop,) = finder.find(photo)
+    assert crop.face.box[:2] == (max(0, round(float(row[0]))), max(0, round(float(row[1]))))
+
+
+def test_a_face_that_fills_the_frame_and_is_cut_off_is_found(finder, portrait):
+    image, (x, y, w, h) = portrait
+    inner = image[round(y + 0.15 * h) : round(y + 0.85 * h), round(x + 0.15 * w) : round(x + 0.85 * w)]
+    for side in (64, 300, 960, 1500):
+        (crop,) = finder.find(cv2.resize(np.ascontiguousarray(inner), (side, side)))
+        assert crop.notes == ()
+        assert min(crop.face.box[2:]) > 0.6 * side
+
+
+def test_faces_side_by_side_stay_two(finder, portrait):
+    image, (x, y, w, h) = portrait
+    face = image[round(y) : round(y + h), round(x) : round(x + w)]
+    for width in (60, 150, 400):
+        one = cv2.resize(np.ascontiguousarray(face), (width, round(width * h / w)))
+        pair = cv2.copyMakeBorder(
+            np.concatenate([one, one], axis=1), 40, 40, 40, 40, cv2.BORDER_CONSTANT, value=[90] * 3
+        )
+        left, right = sorted(crop.face.box for crop in finder.find(pair))
+        assert overlap(left, right)[0] < 0.2
+
+
+def test_a_small_picture_of_a_face_beside_a_large_face_is_a_second_face(finder, portrait):
+    frame, place = laid(portrait, 600, 0, (1280, 720))
+    small, inner = laid(portrait, 60, 0, (200, 150))
+    frame[-150:, -200:] = small
+    faces = finder.find(frame)
+    assert len(faces) == 2
+    assert overlap(faces[0].face.box, place)[0] > 0.6
+    assert overlap(faces[1].face.box, (inner[0] + 1080, inner[1] + 570, *inner[2:]))[0] > 0.6
+
+
+def test_at_most_32_faces_come_and_the_largest_do(finder, portrait):
+    large, _ = laid(portrait, 90, 0, (180, 160))
+    small, _ = laid(portrait, 50, 0, (180, 160))
+    frame = np.concatenate([np.tile(large, (4, 8, 1)), np.tile(small, (1, 8, 1))])
+    faces = finder.find(frame)
+    assert [f.face.index for f in faces] == list(range(MAX_FACES))
+    assert all(max(f.face.box[2:]) > 70 for f in faces)
+
+
+def test_the_same_image_gives_the_same_boxes_whatever_came_before(finder, photo, portrait):
+    others = [portrait[0], photo[:-1, :-1], laid(portrait, 300, 1, (1280, 720))[0]]
+    boxes = set()
+    for other in others:
+        finder.find(np.ascontiguousarray(other))
+        boxes.add(tuple(f.face.box for f in finder.find(photo)))
     assert len(boxes) == 1
+
+
+@pytest.mark.parametrize("size", [(959, 540), (961, 541), (1439, 333), (1441, 811), (2401, 333), (8000, 600)])
+def test_a_face_of_48_pixels_is_found_at_odd_sizes_and_in_a_panorama(finder, portrait, size):
+    frame, place = laid(portrait, 48, 0, size)
+    assert any(overlap(crop.face.box, place)[0] > 0.5 for crop in finder.find(frame))
+
+
+def test_a_face_in_a_frame_of_32_pixels_is_found(finder, portrait):
+    image, (x, y, w, h) = portrait
+    around = image[max(0, round(y - 0.1 * h)) : round(y + 1.1 * h), max(0, round(x - 0.1 * w)) : round(x + 1.1 * w)]
+    (crop,) = finder.find(cv2.resize(np.ascontiguousarray(around), (32, 32), interpolation=cv2.INTER_AREA))
+    assert max(crop.face.box[2:]) >= 24
+
+
+@pytest.mark.parametrize("grain", [0, 2, 8, 32])
+def test_noise_of_any_grain_is_no_face(finder, grain):
+    noise = np.random.default_rng(0).normal(0, 1, (700, 1000, 3)).astype(np.float32)
+    soft = cv2.GaussianBlur(noise, (0, 0), grain) if grain else noise
+    assert finder.find(cv2.normalize(soft, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)) == []
 
 
 @pytest.mark.parametrize("shape", [(33, 400), (400, 33), (32, 32), (961, 961)])

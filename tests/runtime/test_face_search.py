@@ -1,0 +1,63 @@
+"""Boxes that turn and merge, and the tiles that bound memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from leakrt.core.images import find_images, read_image
+from leakrt.runtime.face_search import FaceSearch, Found, merged, overlap, tiles, turn_back
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_a_box_in_a_turned_image_holds_the_same_pixels_in_the_image(turn):
+    image = np.arange(7 * 11).reshape(7, 11)
+    x, y, w, h = 1, 2, 3, 4
+    in_turned = np.rot90(image, turn)[y : y + h, x : x + w]
+    x, y, w, h = map(int, turn_back((x, y, w, h), turn, 11, 7))
+    np.testing.assert_array_equal(np.rot90(image[y : y + h, x : x + w], turn), in_turned)
+
+
+def test_an_overlap_is_a_share_of_the_union_and_of_the_smaller_box():
+    assert overlap((0, 0, 4, 4), (2, 0, 4, 4)) == (8 / 24, 8 / 16)
+    assert overlap((0, 0, 4, 4), (1, 1, 2, 2)) == (4 / 16, 1.0)
+    assert overlap((0, 0, 4, 4), (4, 0, 4, 4)) == (0.0, 0.0)
+    assert overlap((0, 0, 0, 4), (0, 0, 4, 4)) == (0.0, 0.0)
+
+
+def test_of_overlapping_boxes_the_best_stays_and_the_main_scale_wins_a_close_race():
+    main = Found(box=(0, 0, 10, 10), score=0.90, main=True)
+    fine = Found(box=(1, 0, 10, 10), score=0.94)
+    better = Found(box=(1, 1, 10, 10), score=0.96)
+    elsewhere = Found(box=(9, 0, 10, 10), score=0.7)
+    assert merged([elsewhere, fine, main]) == [main, elsewhere]
+    assert merged([elsewhere, fine, main, better]) == [better, elsewhere]
+
+
+def test_a_box_inside_a_better_one_is_part_of_the_same_face():
+    face = Found(box=(0, 0, 100, 100), score=0.9)
+    assert merged([Found(box=(40, 40, 20, 20), score=0.8), face]) == [face]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1599, 1600), (1601, 40), (2881, 1600), (5334, 400), (3333, 2881)])
+def test_tiles_cover_the_image_and_are_bounded(size):
+    image = np.zeros((size[1], size[0], 1), np.uint8)
+    for x, y, tile in tiles(image):
+        assert min(tile.shape[:2]) > 0
+        assert max(tile.shape[:2]) <= 1600
+        assert np.shares_memory(tile, image[y:, x:])
+        tile += 1
+    assert image.min() >= 1
+
+
+@pytest.mark.slow
+def test_64_megapixels_are_searched_in_bounded_memory(shared):
+    resource = pytest.importorskip("resource")
+    search = FaceSearch(shared("models/face_detection_yunet_2023mar.onnx"))
+    photo = read_image(find_images(shared("leakbench/test/real"))[0]).pixels
+    image = np.full((8000, 8000, 3), 127, np.uint8)
+    image[7000:7256, 400:656] = photo
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (found,) = search.find(image)
+    assert overlap(found.box, (400, 7000, 256, 256))[1] > 0.9
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600 << 10
