@@ -20,7 +20,8 @@ _MODEL_LIMIT = 64 << 20
 # Scores: of a proposal in the frame; of one that a close-up only has to confirm, and the close-up's then; of a close-up
 # that makes a face of a weaker or differently turned proposal.
 _PROPOSAL, _CONFIDENCE, _CONFIRMED, _SURE = 0.3, 0.7, 0.6, 0.85
-_OVERLAP, _INSIDE, _CANDIDATES = 0.3, 0.8, 512
+_OVERLAP, _CANDIDATES = 0.3, 512
+_TURNED_OVERLAP = 0.1  # of two boxes of one face at different turns: the wrong turn's is a part of it
 _MAX_CLOSE_UPS = 64  # the best proposals; bounds the time that a texture can cost
 # YuNet finds faces of 40 to 500 pixels in what it is given, at 32 most. Every image is searched at no more than 960
 # pixels a side; a larger one also at a scale at which 48 pixels become 32; one with room for a face over 400 pixels
@@ -153,7 +154,7 @@ class FaceSearch:
             column, row = x + w / 2 >= _CLOSE_UP, y + h / 2 >= _CLOSE_UP
             turn = 2 * row + column
             box = turn_back((x - column * _CLOSE_UP, y - row * _CLOSE_UP, w, h), turn, _CLOSE_UP, _CLOSE_UP)
-            if score > best[turn].score and overlap(box, expected)[0] > _OVERLAP:
+            if score > best[turn].score and overlap(box, expected) > _OVERLAP:
                 best[turn] = replace(best[turn], box=box, score=score)
         return best
 
@@ -214,25 +215,23 @@ def merged(found: list[Found]) -> list[Found]:
     """The best of every group of boxes that overlap, the best first."""
     kept: list[Found] = []
     for one in sorted(found, key=lambda f: (-f.rank, f.box)):
-        if not any(_same(one.box, other.box) for other in kept):
+        if not any(_same(one, other) for other in kept):
             kept.append(one)
     return kept
 
 
-def _same(a: Box, b: Box) -> bool:
-    union, inside = overlap(a, b)
-    return union > _OVERLAP or inside > _INSIDE
+def _same(one: Found, other: Found) -> bool:
+    return overlap(one.box, other.box) > (_OVERLAP if one.turn == other.turn else _TURNED_OVERLAP)
 
 
-def overlap(a: Box, b: Box) -> tuple[float, float]:
-    """What two boxes share, over their union and over the smaller one."""
+def overlap(a: Box, b: Box) -> float:
+    """The area that two boxes share, over that of their union."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    area, other = a[2] * a[3], b[2] * b[3]
-    if width <= 0 or height <= 0 or min(area, other) <= 0:
-        return 0.0, 0.0
+    if width <= 0 or height <= 0:
+        return 0.0
     shared = width * height
-    return shared / (area + other - shared), shared / min(area, other)
+    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
 
 
 def scaled(box: Box, factor: float) -> Box:

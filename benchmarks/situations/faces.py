@@ -81,12 +81,12 @@ def _size_row(size: int, portraits: list[_Portrait], finder: FaceFinder, one_sca
         found = 0
         for number, portrait in enumerate(portraits):
             laid = _laid(portrait, size, quarters, number)
-            hits = [c for c in finder.find(laid.pixels) if _iou(_box(c), laid.box) >= 0.5]
+            hits = [c for c in finder.find(laid.pixels) if overlap(_box(c), laid.box) >= 0.5]
             note = f"turned by {90 * quarters} degrees" if quarters else ""
             right = [c for c in hits if note in "".join(c.notes) and bool(c.notes) == bool(note)]
             found += bool(right)
             unsaid += bool(hits) and not right
-            before += not quarters and any(_iou(b, laid.box) >= 0.5 for b in one_scale(laid.pixels))
+            before += not quarters and any(overlap(b, laid.box) >= 0.5 for b in one_scale(laid.pixels))
         shares.append(found / len(portraits))
     figure = " ".join(f"{100 * share:.1f}" for share in shares)
     return Row(
@@ -175,7 +175,7 @@ def _beside_row(portraits: list[_Portrait], finder: FaceFinder) -> Row:
             small = portrait.resized(size / max(portrait.box[2:])).turned(1 + number % 3)
             _paste(frame, small.pixels, 1400 - round(small.box[0]), 200 - round(small.box[1]))
             box = (1400.0, 200.0, small.box[2], small.box[3])
-            hits += any(c.notes and _iou(_box(c), box) >= 0.5 for c in finder.find(frame))
+            hits += any(c.notes and overlap(_box(c), box) >= 0.5 for c in finder.find(frame))
         shares.append(f"{100 * hits / len(portraits):.0f}")
     figure = f"found {', '.join(shares)} % at {', '.join(map(str, sizes))} px"
     return Row(situation="turned face beside an upright one", tried=len(sizes) * len(portraits), figure=figure)
@@ -191,7 +191,7 @@ def _moved_row(inputs: Inputs, originals: list[Frame], finder: FaceFinder, one_s
         lost, won = lost + (bool(old) and not new), won + (bool(new) and not old)
         turned += bool(new) and bool(new[0].notes)
         if old and new and new[0].face.box != tuple(map(int, old[0])):
-            overlaps.append(_iou(_box(new[0]), old[0]))
+            overlaps.append(overlap(_box(new[0]), old[0]))
     middle = f", their overlap {median(overlaps):.2f} in the median" if overlaps else ""
     figure = f"other box {len(overlaps)}{middle}; called turned {turned}; found besides {won}; no more found {lost}"
     return Row(situation="largest face of portraits against one scale", tried=len(images), figure=figure)
@@ -286,10 +286,6 @@ def _photographs() -> list[Frame]:
 def _box(crop: FaceCrop) -> Box:
     x, y, w, h = crop.face.box
     return float(x), float(y), float(w), float(h)
-
-
-def _iou(a: Box, b: Box) -> float:
-    return overlap(a, b)[0]
 
 
 def _frame(image: Any) -> Frame:

@@ -18,11 +18,11 @@ def test_a_box_in_a_turned_image_holds_the_same_pixels_in_the_image(turn):
     np.testing.assert_array_equal(np.rot90(image[y : y + h, x : x + w], turn), in_turned)
 
 
-def test_an_overlap_is_a_share_of_the_union_and_of_the_smaller_box():
-    assert overlap((0, 0, 4, 4), (2, 0, 4, 4)) == (8 / 24, 8 / 16)
-    assert overlap((0, 0, 4, 4), (1, 1, 2, 2)) == (4 / 16, 1.0)
-    assert overlap((0, 0, 4, 4), (4, 0, 4, 4)) == (0.0, 0.0)
-    assert overlap((0, 0, 0, 4), (0, 0, 4, 4)) == (0.0, 0.0)
+def test_an_overlap_is_a_share_of_the_union():
+    assert overlap((0, 0, 4, 4), (2, 0, 4, 4)) == 8 / 24
+    assert overlap((0, 0, 4, 4), (1, 1, 2, 2)) == 4 / 16
+    assert overlap((0, 0, 4, 4), (4, 0, 4, 4)) == 0
+    assert overlap((0, 0, 0, 4), (0, 0, 4, 4)) == 0
 
 
 def test_of_overlapping_boxes_the_best_stays_and_the_main_scale_wins_a_close_race():
@@ -34,9 +34,11 @@ def test_of_overlapping_boxes_the_best_stays_and_the_main_scale_wins_a_close_rac
     assert merged([elsewhere, fine, main, better]) == [better, elsewhere]
 
 
-def test_a_box_inside_a_better_one_is_part_of_the_same_face():
-    face = Found(box=(0, 0, 100, 100), score=0.9)
-    assert merged([Found(box=(40, 40, 20, 20), score=0.8), face]) == [face]
+def test_part_of_a_face_that_is_found_at_another_turn_is_no_second_face():
+    face = Found(box=(0, 0, 100, 100), score=0.9, turn=1)
+    inside = (30, 30, 50, 50)
+    assert merged([Found(box=inside, score=0.8), face]) == [face]
+    assert len(merged([Found(box=inside, score=0.8, turn=1), face])) == 2
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1599, 1600), (1601, 40), (2881, 1600), (5334, 400), (3333, 2881)])
@@ -59,5 +61,5 @@ def test_64_megapixels_are_searched_in_bounded_memory(shared):
     image[7000:7256, 400:656] = photo
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     (found,) = search.find(image)
-    assert overlap(found.box, (400, 7000, 256, 256))[1] > 0.9
+    assert overlap(found.box, (400, 7000, 256, 256)) > 0.3
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600 << 10
