@@ -18,8 +18,8 @@ Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 
 _MODEL_LIMIT = 64 << 20
 # Scores: of a proposal in the frame; of one that a close-up only has to confirm, and the close-up's then; of a close-up
-# that makes a face of a weaker or differently turned proposal.
-_PROPOSAL, _CONFIDENCE, _CONFIRMED, _SURE = 0.3, 0.7, 0.6, 0.85
+# that makes a face of a weaker or differently turned proposal; of a face that can't be a turned one.
+_PROPOSAL, _CONFIDENCE, _CONFIRMED, _SURE, _CERTAIN = 0.3, 0.7, 0.6, 0.85, 0.9
 _OVERLAP, _CANDIDATES = 0.3, 512
 _TURNED_OVERLAP = 0.1  # of two boxes of one face at different turns: the wrong turn's is a part of it
 _MAX_CLOSE_UPS = 64  # the best proposals; bounds the time that a texture can cost
@@ -83,20 +83,20 @@ class FaceSearch:
     def find(self, image: Frame) -> list[Found]:
         """The faces of an image uint8 [H, W, 3] BGR, in no order, boxes in its pixels.
 
-        Turned copies of the image are searched only where it has no face as it is.
+        Turned copies of the image are searched only where it shows no certain face as it is.
         """
         height, width = image.shape[:2]
         levels = self._levels(image)
         sources = [*levels, _Level(pixels=image, scale=1.0)]
         found = self._confirmed(sources, self._proposals(levels))
-        if found:
+        if any(one.score >= _CERTAIN for one in found):
             return found
         turned: list[Found] = []
         for turn in (1, 2, 3):
             copies = [replace(level, pixels=self._rotated(level.pixels, turn)) for level in levels]
             proposals = self._proposals(copies)
-            turned += (replace(p, box=turn_back(p.box, turn, width, height), turn=turn) for p in proposals)
-        return self._confirmed(sources, turned)
+            turned += (replace(p, box=turn_back(p.box, turn, width, height), turn=turn, main=False) for p in proposals)
+        return merged(found + self._confirmed(sources, turned))
 
     def _levels(self, image: Frame) -> list[_Level]:
         """The image at every scale at which it is searched."""
