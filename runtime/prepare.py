@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.errors import ImageError, UsageError, one_line
-from ..core.images import MIN_SIDE, ImageFile, read_image
+from ..core.images import MIN_SIDE, ImageFile, convert_image, read_image
 from ..core.verdict import Face
 from .faces import FaceFinder
 from .given import Frame as Frame
@@ -72,7 +72,7 @@ class Preparer:
         stages["faces"] = _since(begin)
         if not found:
             return [Crop(path, None, None, (*read.notes, NO_FACE), stages)]
-        return [Crop(path, crop.pixels, crop.face, read.notes, stages, borrowed) for crop in found]
+        return [Crop(path, c.pixels, c.face, (*read.notes, *c.notes), stages, borrowed) for c in found]
 
     def preprocess(self, crop: Crop, *, own: bool) -> Prepared:
         """The crop as the pipeline takes it: preprocessed, unless the device does that.
@@ -119,8 +119,6 @@ def unreadable(image: object, error: ImageError | UsageError) -> Prepared:
 
 def frame_of(image: PilImage, max_pixels: int) -> ImageFile:
     """The pixels of a PIL image, read as those of its file would be. Raises ImageError."""
-    from ..core.images import reader
-
     width, height = image.size
     if width * height > max_pixels:
         limit = f"{max_pixels / 1e6:g} megapixels"
@@ -128,8 +126,7 @@ def frame_of(image: PilImage, max_pixels: int) -> ImageFile:
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"the image is {width} x {height}; each side needs at least {MIN_SIDE} pixels")
     try:
-        image.load()
-        return ImageFile(reader._to_bgr(reader._upright(image), "the image"), reader._notes(image))
+        return convert_image(image)
     except ImageError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes, or on a closed file

@@ -102,11 +102,12 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageF
 
 
 def convert_image(image: Image.Image) -> ImageFile:
-    """A Pillow image as a file with these pixels would be read. Raises ImageError."""
+    """A Pillow image as a file with these pixels would be read. Raises ImageError, and what Pillow raises."""
+    frames = _frames(image)
     image.load()
     pixels, notes = bgr(image, "the image", Facts(profile=image.info.get("icc_profile")))
     orientation, unread = _orientation(image)
-    return ImageFile(turned(pixels, orientation), (*notes, *unread))
+    return ImageFile(turned(pixels, orientation), (*frames, *notes, *unread))
 
 
 def _decode(data: bytes, kind: str, name: str, limit: int, too_many: str) -> ImageFile:
