@@ -18,7 +18,7 @@ from situations.row import Inputs, Row
 
 from leakrt.cli.console import table
 
-PARTS = ("pixels", "folders", "leakage", "streams", "faces", "encoders", "processes")
+PARTS = ("pixels", "folders", "streams", "faces", "encoders", "processes")
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from ..core.files import sha256_bytes
 from ..core.images import find_images, read_image
 from ..core.progress import Progress
 from ..core.spec import ModelSpec
-from ..train.fingerprints import Fingerprint, count_different, fingerprint, hash_image
+from ..train.data import hash_image
 
 MIN_IMAGES = 32
 _FLAT_SPREAD = 2.0 / 255.0  # standard deviation of a channel in [-1, 1]: one colour and its rounding
@@ -37,43 +37,33 @@ def choose_images(
 ) -> CalibrationImages:
     """At most `count` of the candidates, drawn by the hash of their names, so that folders are mixed evenly.
 
-    Images that can't be read, those of one flat colour, and those with the pixels of another are passed over. Raises
-    DataError when fewer than `least` are left, or when fewer than `least` of them show different pictures: re-encoded
-    and resized copies of one count as one.
+    Images that can't be read, those of one flat colour, and copies of an image are passed over. Raises DataError when
+    fewer than `least` are left, saying how many there are and why the others are no use.
     """
     if count < least:
         raise DataError(f"{count} images are too few to calibrate on; at least {least} are needed (--images)")
     kept: dict[str, Path] = {}  # by the hash of the file
-    shown: dict[str, Fingerprint] = {}  # by the hash of the pixels
     unreadable = flat = copies = 0
     for path in sorted(candidates, key=lambda path: (hashlib.sha256(path.name.encode()).digest(), path)):
         try:
-            pixels = read_image(path).pixels
-            digest, look = hash_image(path), fingerprint(pixels)
+            image = preprocess_file(path, spec.image_size)
+            digest = hash_image(path)
         except ImageError:
             unreadable += 1
             continue
-        image = np.empty((3, spec.image_size, spec.image_size), np.float32)
-        _core.preprocess(pixels, image)
         if float(image.std(axis=(1, 2)).max()) < _FLAT_SPREAD:
             flat += 1
             continue
-        if look.pixels in shown:
+        if digest in kept:
             copies += 1
             continue
-        kept[digest], shown[look.pixels] = path, look
+        kept[digest] = path
         progress("choosing images", len(kept), count)
         if len(kept) == count:
             break
     if len(kept) < least:
         useless = {"can't be read": unreadable, "are of one flat colour": flat, "are copies of others": copies}
         raise DataError(_too_few(len(kept), least, useless))
-    different = count_different(list(shown.values()))
-    if different < least:
-        raise DataError(
-            f"{len(kept)} usable images show {different} different pictures, the others are copies of those; "
-            f"calibration needs at least {least}"
-        )
     return CalibrationImages(tuple(kept.values()), sha256_bytes("\n".join(kept).encode()))
 
 

@@ -12,7 +12,7 @@ import typer
 from .console import ConsoleProgress, printable
 from .evaluate_precisions import evaluate_precisions
 from .evaluation_text import evaluation_text
-from .judged import bundle_images, bundle_seen, tell_failures, tell_leaks
+from .judged import bundle_images, tell_failures
 from .options import Backend, Device, Json
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..core.spec import ModelSpec
     from ..core.verdict import Verdict
     from ..train.labelled import LabelledImages
-    from ..train.leakage import Seen
 
 
 def evaluate(
@@ -58,7 +57,6 @@ def evaluate(
     opened = _open(model, precision, backend, device)
     images = opened.images(data, split)
     unseen = open_images(open_set)
-    tell_leaks(opened.seen, images.paths, unseen, split)
     with ConsoleProgress("images") as progress:
         verdicts = opened.judge([*images.paths, *unseen], progress)
     closed, others = verdicts[: len(images.paths)], verdicts[len(images.paths) :]
@@ -97,26 +95,17 @@ class _OpenedRun:
         self.decision: Decision = self._fitted.judge.decision
 
     def images(self, data: Path, split: str) -> LabelledImages:
-        """The closed images."""
+        """The closed images; says so when training saw them."""
         from ..train.evaluation import check_classes
         from ..train.labelled import labelled_images
 
         images = labelled_images(data, split)
         check_classes(images.labels, self.spec)
+        trained = {item.path for item in self._fitted.run.of("train")}
+        seen = sum(str(path.resolve()) in trained for path in images.paths)
+        if seen and split != "train":
+            print(f"note: the run was trained on {seen} of these images; the figures flatter", file=sys.stderr)
         return images
-
-    def seen(self, paths: Sequence[Path], progress: Progress) -> Seen:
-        """Which images the run was trained or fitted on."""
-        from ..export.exporter import training_record
-        from ..train.fingerprints import FingerprintCache, identify
-        from ..train.leakage import seen_files
-
-        run = self._fitted.run
-        found = identify(paths, FingerprintCache(Path(run.info.cache)), run.info.config.threads, progress)
-        record = training_record(run)
-        if record is None:
-            return seen_files(found, {item.digest for item in run.items if item.split != "test"})
-        return record.seen(found)
 
     def judge(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
         """A verdict for each image."""
@@ -139,10 +128,6 @@ class _OpenedBundle:
     def images(self, data: Path, split: str) -> LabelledImages:
         """The closed images."""
         return bundle_images(self._detector.bundle, data, split)
-
-    def seen(self, paths: Sequence[Path], progress: Progress) -> Seen | None:
-        """Which images the detector was trained or fitted on; None if the bundle does not say."""
-        return bundle_seen(self._detector.bundle, paths, progress)
 
     def judge(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
         """A verdict for each image."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .console import ConsoleProgress, printable, table
-from .judged import bundle_images, bundle_seen, tell_failures, tell_leaks
+from .judged import bundle_images, tell_failures
 
 if TYPE_CHECKING:
     from ..core.bundle import Bundle
@@ -31,7 +30,6 @@ def evaluate_precisions(
     bundle.require_precision("fp32")
     detectors, refused = _load(bundle, backend, device)
     images, unseen = bundle_images(bundle, data, split), open_images(open_set)
-    tell_leaks(partial(bundle_seen, bundle), images.paths, unseen, split)
     verdicts = _judge(detectors, [*images.paths, *unseen])
     tell_failures(verdicts["fp32"])
     results = [_result(bundle, d, verdicts, precision, images.labels) for precision, d in detectors.items()]

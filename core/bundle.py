@@ -24,7 +24,7 @@ FORMAT_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "int8")
 _NAME = re.compile(
     r"(vae_encoder|leak_encoder)\.(fp32|fp16|int8)\.onnx|density\.(fp32|fp16|int8)\.safetensors"
-    r"|decision\.json|golden\.npz|exemplars\.npz|training\.npz|weights\.safetensors"
+    r"|decision\.json|golden\.npz|exemplars\.npz|weights\.safetensors"
 )
 _MANIFEST_LIMIT = 4 << 20
 _FILE_LIMIT = 4 << 30

@@ -26,7 +26,6 @@ from ..core.spec import ModelSpec
 from ..core.versions import installed_versions
 from ..train.evaluation import Evaluation, evaluate
 from ..train.fit import FittedRun, fit_run
-from ..train.leakage import RECORD_FILE, TrainingRecord
 from ..train.predict import verdicts
 from ..train.run import Run, RunItem
 from ..train.thresholds import FALSE_ALARM_RATE
@@ -87,22 +86,12 @@ def export_run(
         "golden.npz": golden.to_bytes(),
     }
     files |= weights_file(files)
-    record = training_record(run)
-    if record is not None:
-        files[RECORD_FILE] = record.to_bytes()
     if exemplars:
         files["exemplars.npz"] = _exemplars(fitted, progress)
     make_folder(out.resolve().parent)
     with changing(out, progress):
         write_bundle(out, run.spec, files, provenance(run, parity, validation))
     return Exported(out, parity, validation, fitted.judge)
-
-
-def training_record(run: Run) -> TrainingRecord | None:
-    """The pictures that the run was trained and its thresholds were fitted on; None for a run that kept no record."""
-    found = [item.fingerprint for item in run.items if item.split != "test"]
-    shown = [each for each in found if each is not None]
-    return TrainingRecord.of(shown) if len(shown) == len(found) else None
 
 
 def check_target(out: Path) -> None:

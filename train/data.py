@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import DataError, ImageError
+from ..core.files import sha256_file
+from ..core.images import MAX_FILE_BYTES, read_image
 from ..core.progress import Progress
-from .fingerprints import Fingerprint, FingerprintCache, Identity, identify
-from .fingerprints import hash_image as hash_image
 from .layout import SPLITS, Split, read_layout
-from .leakage import Labelled, across_splits, alike_notes, refuse_two_labels, repeated_message
 
 _NAMED_AT_MOST = 10  # bad files in one message
 
@@ -49,8 +50,7 @@ class DataSet:
     items: tuple[Item, ...]
     hashes: tuple[str, ...]  # SHA-256 of each item's file, in hex
     fingerprint: str  # SHA-256 over classes, relative paths, labels, splits and hashes
-    pictures: tuple[Fingerprint, ...]  # what each item shows
-    notes: tuple[str, ...] = ()  # what the user should know: images left out, or alike in two splits
+    notes: tuple[str, ...] = ()  # what the user should know: files left out, test images seen in training
 
     def indices(self, split: Split) -> npt.NDArray[np.int64]:
         """Positions of one split's items: int64 [N]."""
@@ -89,53 +89,50 @@ def load_data(
     threads: int,
     skip_bad: bool,
     progress: Progress,
-    fingerprints: FingerprintCache,
 ) -> DataSet:
-    """Hash every file, and decode those whose hash is not `known` to be readable or has no cached fingerprint.
+    """Hash every file, and decode those whose hash is not `known` to be readable.
 
-    Raises DataError naming files that can't be read, one picture under two labels, and pictures that are in two splits.
-    With `skip_bad` unreadable files are left out, and pictures of val and test that an earlier split holds; notes say
-    so. Raises StorageError.
+    Raises DataError naming up to ten files that can't be read, or with `skip_bad` leaves them out and says so.
     """
-    results = identify([item.path for item in listing.items], fingerprints, threads, progress, known=known)
+    results = []
+    with ThreadPoolExecutor(threads) as pool:
+        checks = pool.map(lambda item: _hash_readable(item.path, known), listing.items)
+        for done, result in enumerate(checks, 1):
+            results.append(result)
+            progress("reading images", done, len(listing.items))
     bad = [result for result in results if isinstance(result, ImageError)]
     if bad and not skip_bad:
         raise DataError(f"{_named(bad, len(results))}; remove or replace them, or leave them out with --skip-bad")
-    pairs = [(item, found) for item, found in zip(listing.items, results, strict=True) if isinstance(found, Identity)]
-    notes = [f"left out: {_named(bad, len(results))}"] if bad else []
-    pairs, more = _without_leaks(listing, pairs, skip_bad)
-    items = tuple(item for item, _ in pairs)
+    pairs = [(i, r) for i, r in zip(listing.items, results, strict=True) if isinstance(r, str)]
+    items, hashes = tuple(i for i, _ in pairs), tuple(r for _, r in pairs)
     _check_classes(listing.root, listing.classes, items)
-    hashes = tuple(found.digest for _, found in pairs)
-    return DataSet(
-        root=listing.root,
-        classes=listing.classes,
-        items=items,
-        hashes=hashes,
-        fingerprint=_fingerprint(listing.root, listing.classes, items, hashes),
-        pictures=tuple(found.fingerprint for _, found in pairs),
-        notes=(*notes, *more),
-    )
+    notes = [f"left out: {_named(bad, len(results))}"] if bad else []
+    notes += _overlap_notes(items, hashes)
+    fingerprint = _fingerprint(listing.root, listing.classes, items, hashes)
+    return DataSet(listing.root, listing.classes, items, hashes, fingerprint, tuple(notes))
 
 
-def _without_leaks(
-    listing: Listing, pairs: Sequence[tuple[Item, Identity]], skip_bad: bool
-) -> tuple[list[tuple[Item, Identity]], list[str]]:
-    """The images that are used, and notes. Raises DataError as `load_data` does."""
-    pictures = [
-        Labelled(path=i.path, label=listing.classes[i.class_index], split=i.split, fingerprint=found.fingerprint)
-        for i, found in pairs
-    ]
-    refuse_two_labels(pictures)
-    repeated, notes = across_splits(pictures), []
-    if repeated:
-        message = repeated_message(pictures, repeated)
-        if not skip_bad:
-            raise DataError(f"{message}; remove them, or leave them out of the later split with --skip-bad")
-        notes.append(f"left out of the later split: {message}")
-    kept = [i for i in range(len(pairs)) if i not in repeated]
-    notes += alike_notes([pictures[i] for i in kept])
-    return [pairs[i] for i in kept], notes
+def hash_image(path: Path) -> str:
+    """SHA-256 of an image file, in hex. Raises ImageError for what is no regular file, too large or unreadable."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{path}: not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ImageError(f"{path}: the file has more than {MAX_FILE_BYTES >> 20} MiB")
+        return sha256_file(path)
+    except OSError as error:
+        raise ImageError(f"{path}: can't be read ({error.strerror or error})") from error
+
+
+def _hash_readable(path: Path, known: Callable[[str], bool]) -> str | ImageError:
+    try:
+        digest = hash_image(path)
+        if not known(digest):
+            read_image(path)
+        return digest
+    except ImageError as error:
+        return error
 
 
 def _named(bad: Sequence[ImageError], total: int) -> str:
@@ -154,6 +151,14 @@ def _check_classes(root: Path, classes: Sequence[str], items: Sequence[Item]) ->
             raise DataError(f"{root}: class {name} is in {' and '.join(held)} only; it needs images in train too")
         if "val" not in held:
             raise DataError(f"{root}: class {name} has no image in val; thresholds and the best epoch rest on them")
+
+
+def _overlap_notes(items: Sequence[Item], hashes: Sequence[str]) -> Iterator[str]:
+    trained = {digest for item, digest in zip(items, hashes, strict=True) if item.split == "train"}
+    for split in ("val", "test"):
+        count = sum(i.split == split and h in trained for i, h in zip(items, hashes, strict=True))
+        if count:
+            yield f"{count} images of {split} are in train too (same bytes); results on {split} flatter"
 
 
 def _fingerprint(root: Path, classes: Sequence[str], items: Sequence[Item], hashes: Sequence[str]) -> str:

@@ -29,8 +29,7 @@ from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
 from .checkpoint import Checkpoint
 from .config import TrainConfig
-from .data import DataSet, Item
-from .fingerprints import Fingerprint, hash_image
+from .data import DataSet, Item, hash_image
 from .latents import VIEW_COUNTS, LatentCache, Wanted
 from .layout import SPLITS, Split
 from .leak_encoder import LeakEncoder
@@ -41,7 +40,6 @@ from .vae import Array, VaeDescription, VaeEncoder, reopen_vae
 FORMAT_VERSION = 1
 RUN_FILE, ITEMS_FILE = "run.json", "items.json"
 _RUN_LIMIT, _ITEMS_LIMIT = 4 << 20, 1 << 30  # bytes; an item takes about 200
-_ADDED = {"pixels": "", "look": ""}  # what older runs do not have
 _DIGEST = re.compile("[0-9a-f]{64}")
 _AGAIN = "train again with --restart"
 
@@ -98,13 +96,6 @@ class RunItem:
     label: int  # class index
     split: Split
     digest: str  # SHA-256 of the file
-    pixels: str = ""  # SHA-256 of what it shows, and its look; empty in older runs
-    look: str = ""
-
-    @property
-    def fingerprint(self) -> Fingerprint | None:
-        """What the image shows; None in older runs."""
-        return Fingerprint(pixels=self.pixels, look=self.look) if self.pixels else None
 
 
 class Run:
@@ -191,13 +182,13 @@ def training_views(config: TrainConfig) -> tuple[int, ...]:
 
 def write_items(folder: Path, data: DataSet) -> tuple[RunItem, ...]:
     """Write `items.json`. Raises StorageError."""
-    items = tuple(map(_run_item, data.items, data.hashes, data.pictures))
+    items = tuple(_run_item(item, digest) for item, digest in zip(data.items, data.hashes, strict=True))
     atomic_write(folder / ITEMS_FILE, json.dumps([asdict(item) for item in items]).encode())
     return items
 
 
-def _run_item(item: Item, digest: str, shown: Fingerprint) -> RunItem:
-    return RunItem(str(item.path.resolve()), item.class_index, item.split, digest, shown.pixels, shown.look)
+def _run_item(item: Item, digest: str) -> RunItem:
+    return RunItem(str(item.path.resolve()), item.class_index, item.split, digest)
 
 
 def _read_items(path: Path, classes: int) -> tuple[RunItem, ...]:
@@ -208,18 +199,10 @@ def _read_items(path: Path, classes: int) -> tuple[RunItem, ...]:
 
 
 def _is_item(row: object, classes: int) -> bool:
-    if not isinstance(row, dict) or {*row, *_ADDED} != RunItem.__dataclass_fields__.keys():
-        return False
-    if mistyped(RunItem, {**_ADDED, **row}) or not all(
-        row.get(name, "") == "" or _is_hash(row[name]) for name in _ADDED
-    ):
+    if not isinstance(row, dict) or row.keys() != RunItem.__dataclass_fields__.keys() or mistyped(RunItem, row):
         return False
     whole = 0 <= row["label"] < classes and row["split"] in SPLITS and _is_path(row["path"])
-    return whole and _is_hash(row["digest"])
-
-
-def _is_hash(text: str) -> bool:
-    return _DIGEST.fullmatch(text) is not None
+    return whole and _DIGEST.fullmatch(row["digest"]) is not None
 
 
 def _is_path(text: str) -> bool:

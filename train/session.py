@@ -18,7 +18,6 @@ from ..core.versions import installed_versions
 from .batches import LatentSet
 from .config import TrainConfig
 from .data import DataSet, list_data, load_data
-from .fingerprints import FingerprintCache
 from .latents import LatentCache, Wanted
 from .metrics_log import METRICS_FILE, TENSORBOARD_FOLDER, EpochMetrics
 from .run import ITEMS_FILE, RUN_FILE, Run, RunInfo, open_cache, training_views, write_items
@@ -68,14 +67,7 @@ def train(
     accept(vae, request.spec)
     cache = open_cache(request.cache, vae.description)
     with _alone_in(request.out):
-        data = load_data(
-            listing,
-            cache.has_image,
-            request.config.threads,
-            request.skip_bad,
-            progress,
-            FingerprintCache(request.cache),
-        )
+        data = load_data(listing, cache.has_image, request.config.threads, request.skip_bad, progress)
         for text in data.notes:
             note(text)
         info = _describe(request, data, vae.description)

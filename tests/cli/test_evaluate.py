@@ -66,7 +66,7 @@ def test_people_get_tables_and_pictures(leakrt, run, stripes, tmp_path):
 
 def test_images_that_training_saw_are_noted(leakrt, run):
     done = leakrt("evaluate", run, tiny_run() / "data" / "train", "--split", "all", "--json")
-    assert "trained or fitted on 72 of these images" in done.err
+    assert "trained on 72 of these images" in done.err
 
 
 def test_unreadable_images_are_told_and_the_rest_is_measured(leakrt, run, tmp_path):
