@@ -1,6 +1,10 @@
 """Image files: which formats there are, where files lie, and how their pixels are read."""
 
+from .finding import FoundImages as FoundImages
+from .finding import LeftOut as LeftOut
 from .finding import find_images as find_images
+from .finding import left_out_note as left_out_note
+from .finding import search_images as search_images
 from .formats import FORMATS as FORMATS
 from .formats import format_of as format_of
 from .limits import MAX_FILE_BYTES as MAX_FILE_BYTES

@@ -1,40 +1,152 @@
-"""Finding image files in folders."""
+"""Finding image files in folders, and saying what was left out.
+
+A file is an image if its first bytes say so (`formats.format_of`), whatever its name is. A file whose suffix names an
+image format is an image too, whatever it holds: reading it then says what is wrong with it. The rest is left out and
+listed, with its reason:
+
+- what is neither, such as a text file, a camera raw file, a pipe or a file that can't be opened
+- hidden files and folders, and the folders that systems and tools add, such as `@eaDir` and `__MACOSX`
+- links to folders: they may loop, or list an image twice. Links to files are followed.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
+from ..files import open_regular
+from .formats import FORMATS, HEAD_BYTES, format_of
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .avif .jp2 .j2k .jpf .jpx .heic .heif .hif .jxl".split()
+)
+# Camera raw files begin as TIFFs do, and what a TIFF decoder finds in them is a thumbnail.
+_RAW = frozenset(".3fr .arw .cr2 .dcr .dng .erf .iiq .kdc .mef .mos .nef .nrw .pef .sr2 .srw".split())
+_JUNK = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found", "system volume information"})
+_NAMES_SHOWN = 3  # of each reason, in a note
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or a folder that is not among the images."""
+
+    path: Path
+    reason: str  # ends "3 files are ...": "not images", "in @eaDir"
+    files: int = 1  # of a folder: all files below it; 0 where they were not counted
+
+    def to_json(self) -> dict[str, object]:
+        """A JSON object with one entry a field."""
+        return {"path": str(self.path), "reason": self.reason, "files": self.files}
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """The images below a path, sorted by their names, and what else lies there."""
+
+    images: tuple[Path, ...]
+    left_out: tuple[LeftOut, ...]
 
 
 def find_images(path: str | Path) -> list[Path]:
+    """The images of `search_images`, for a folder in which nothing else matters. Raises DataError as it does."""
+    return list(search_images(path).images)
+
+
+def search_images(path: str | Path) -> FoundImages:
     """The image files at `path`: itself when it is a file, else all below that folder, sorted by name.
 
-    Files are told by their suffix (in any case); names that begin with a dot are left out, links to folders
-    not followed. Raises DataError when nothing is there, a folder can't be listed, or it holds no image.
+    Raises DataError when nothing is there, a folder can't be listed, or it holds no image.
     """
     root = Path(path)
     if root.is_file():
-        return [root]
+        return FoundImages((root,), ())
     if not root.is_dir():
         raise DataError(f"no such file or folder: {root}")
-    found = sorted(_walk(root), key=lambda image: image.parts)
-    if not found:
-        raise DataError(f"{root} holds no images ({', '.join(sorted(SUFFIXES))})")
-    return found
+    images: list[Path] = []
+    left_out: list[LeftOut] = []
+    for found in _walk(root):
+        if isinstance(found, LeftOut):
+            left_out.append(found)
+        else:
+            images.append(found)
+    if not images:
+        rest = f"; {left_out_note(left_out)}" if left_out else ""
+        raise DataError(f"{root} holds no images ({', '.join(FORMATS)}){rest}")
+    return FoundImages(
+        tuple(sorted(images, key=lambda image: image.parts)), tuple(sorted(left_out, key=lambda one: one.path.parts))
+    )
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise DataError(f"can't list {error.filename}: {error.strerror}") from error
+def is_junk(name: str) -> bool:
+    """Whether a folder or file of that name belongs to a system or a tool: hidden ones, `@eaDir`, `Thumbs.db`."""
+    return name.startswith(".") or name.lower() in _JUNK
 
-    for folder, folders, names in os.walk(root, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+
+def left_out_note(left_out: Iterable[LeftOut]) -> str:
+    """One line such as "left out 3 files: 2 not images (notes.txt, b.pdf), 1 in @eaDir"; empty for nothing."""
+    by_reason: dict[str, list[LeftOut]] = {}
+    for one in left_out:
+        by_reason.setdefault(one.reason, []).append(one)
+    if not by_reason:
+        return ""
+    parts = [_part(reason, group) for reason, group in by_reason.items()]
+    files = sum(one.files for group in by_reason.values() for one in group)
+    if not files:
+        return f"left out {', '.join(parts)}"
+    return f"left out {files} file{'s' * (files != 1)}: {', '.join(parts)}"
+
+
+def _part(reason: str, group: list[LeftOut]) -> str:
+    count = sum(one.files for one in group) or len(group)
+    if reason.startswith("in "):  # the folder's name says it all
+        return f"{count} {reason}"
+    names = [one.path.name if one.path.name.isprintable() else ascii(one.path.name) for one in group[:_NAMES_SHOWN]]
+    return f"{count} {reason} ({', '.join(names)}{', ...' if len(group) > _NAMES_SHOWN else ''})"
+
+
+def _walk(root: Path) -> Iterator[Path | LeftOut]:
+    for folder, folders, names in os.walk(root, onerror=_refuse):
+        for name in folders:
+            path = Path(folder, name)
+            if is_junk(name):
+                yield junk_folder(path)
+            elif path.is_symlink():
+                yield LeftOut(path, "links to folders", files=0)
+        folders[:] = [name for name in folders if not is_junk(name)]  # os.walk itself follows no link
         for name in names:
-            candidate = Path(folder, name)
-            if candidate.suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield candidate
+            path = Path(folder, name)
+            reason = _reason(path)
+            yield path if reason is None else LeftOut(path, reason)
+
+
+def junk_folder(path: Path) -> LeftOut:
+    """A folder of `is_junk` with the files below it counted; those in folders that can't be listed are not."""
+    count = 0 if path.is_symlink() else sum(len(names) for _, _, names in os.walk(path))
+    return LeftOut(path, f"in {path.name if path.name.isprintable() else ascii(path.name)}", count)
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"can't list {error.filename}: {error.strerror}") from error
+
+
+def _reason(path: Path) -> str | None:
+    """Why a file is left out; None for an image."""
+    suffix = path.suffix.lower()
+    if path.name.startswith("."):
+        return "hidden"
+    if suffix in SUFFIXES:
+        return None
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "not regular files"
+        with open_regular(path) as handle:
+            found = format_of(handle.read(HEAD_BYTES))
+    except OSError:
+        return "that can't be opened"
+    if found == "TIFF" and suffix in _RAW:
+        return "camera raw files"
+    return "not images" if found is None else None

@@ -12,7 +12,6 @@ _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"GIF87a", "GIF"),
     (b"GIF89a", "GIF"),
-    (b"BM", "BMP"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
     (b"II+\0", "TIFF"),  # BigTIFF
@@ -22,6 +21,7 @@ _MAGIC = (
     (b"\xff\x0a", "JXL"),  # a bare codestream
     (b"\0\0\0\x0cJXL \r\n\x87\n", "JXL"),
 )
+_BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})  # sizes of the header that follows the file header
 _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIF"),
@@ -38,6 +38,8 @@ def format_of(head: bytes) -> str | None:
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:  # two letters begin many a text
+        return "BMP"
     return _codec_of_brands(head) if head[4:8] == b"ftyp" else None
 
 
