@@ -62,7 +62,7 @@ def _measure(run: Run, data: Path) -> dict[str, Any]:
     """Figures of one run, by its verdicts."""
     with ConsoleProgress() as progress:
         fitted = fit_run(run, progress=progress)
-        test, unseen = labelled_images(data, "test"), open_images(data / "open")
+        test, unseen = labelled_images(data, "test"), open_images(data / "open").paths
         verdicts = judge_images(fitted, [*test.paths, *unseen], progress)
     count = len(test.paths)
     result = evaluate(verdicts[:count], test.labels, verdicts[count:], run.spec, fitted.judge.decision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,16 @@ from ..core.errors import DataError
 from ..train.data import Listing, list_data
 from ..train.layout import Split
 
+_log = logging.getLogger(__name__)
+
 
 def labelled(data: Path, bundle: Bundle) -> Listing:
-    """The labelled data of a bundle's run. Raises DataError when its classes are not the model's."""
+    """The labelled data of a bundle's run; what was left out is logged. Raises DataError when its classes are not the
+    model's."""
     spec = bundle.spec
     listing = list_data(data)
+    for note in listing.notes:
+        _log.warning("leakrt: note: %s", note)
     if listing.classes != tuple(sorted(spec.class_names)):
         raise DataError(
             f"{data} holds {', '.join(listing.classes)}, where the bundle knows {', '.join(spec.class_names)}"

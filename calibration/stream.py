@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ import numpy.typing as npt
 from .. import _core
 from ..core.errors import DataError, ImageError
 from ..core.files import sha256_bytes
-from ..core.images import find_images, read_image
+from ..core.images import left_out_note, read_image, search_images
 from ..core.progress import Progress
 from ..core.spec import ModelSpec
-from ..train.data import hash_image
+from ..train.contents import Content, content_of, hash_image, nearest
 
 MIN_IMAGES = 32
+_log = logging.getLogger(__name__)
 _FLAT_SPREAD = 2.0 / 255.0  # standard deviation of a channel in [-1, 1]: one colour and its rounding
 
 Array = npt.NDArray[np.float32]
@@ -26,7 +28,7 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class CalibrationImages:
-    """The images that ranges are taken from: readable, not flat, no two the same."""
+    """The images that ranges are taken from: readable, not flat, no two that look the same."""
 
     paths: tuple[Path, ...]
     fingerprint: str  # SHA-256 over the hashes of the files, in order
@@ -37,54 +39,72 @@ def choose_images(
 ) -> CalibrationImages:
     """At most `count` of the candidates, drawn by the hash of their names, so that folders are mixed evenly.
 
-    Images that can't be read, those of one flat colour, and copies of an image are passed over. Raises DataError when
-    fewer than `least` are left, saying how many there are and why the others are no use.
+    Images that can't be read, those of one flat colour, and images that look the same as one that is kept, such as one
+    face at 40 JPEG qualities, are passed over. Raises DataError when fewer than `least` are left, saying how many
+    there are and why the others are no use.
     """
     if count < least:
         raise DataError(f"{count} images are too few to calibrate on; at least {least} are needed (--images)")
     kept: dict[str, Path] = {}  # by the hash of the file
+    contents: list[Content] = []
     unreadable = flat = copies = 0
     for path in sorted(candidates, key=lambda path: (hashlib.sha256(path.name.encode()).digest(), path)):
         try:
-            image = preprocess_file(path, spec.image_size)
+            pixels = read_image(path).pixels
             digest = hash_image(path)
         except ImageError:
             unreadable += 1
             continue
-        if float(image.std(axis=(1, 2)).max()) < _FLAT_SPREAD:
+        if float(_preprocessed(pixels, spec.image_size).std(axis=(1, 2)).max()) < _FLAT_SPREAD:
             flat += 1
             continue
-        if digest in kept:
+        content = content_of(pixels)
+        if _is_among(content, contents):
             copies += 1
             continue
         kept[digest] = path
+        contents.append(content)
         progress("choosing images", len(kept), count)
         if len(kept) == count:
             break
     if len(kept) < least:
-        useless = {"can't be read": unreadable, "are of one flat colour": flat, "are copies of others": copies}
+        useless = {"can't be read": unreadable, "are of one flat colour": flat, "look the same as others": copies}
         raise DataError(_too_few(len(kept), least, useless))
     return CalibrationImages(tuple(kept.values()), sha256_bytes("\n".join(kept).encode()))
 
 
 def plain_folder(folder: Path) -> list[Path]:
-    """All images below a folder that has no classes. Raises DataError for no folder and no images."""
+    """All images below a folder that has no classes; what was left out is logged. Raises DataError for no folder and no
+    images."""
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}; calibration needs a folder of face images")
-    return find_images(folder)
+    found = search_images(folder)
+    if found.left_out:
+        _log.warning("leakrt: note: %s", left_out_note(found.left_out))
+    return list(found.images)
 
 
 def preprocess_file(path: Path, size: int) -> Array:
     """An image file as the VAE encoder takes it, float32 [3, S, S]. Raises ImageError."""
-    out = np.empty((3, size, size), np.float32)
-    _core.preprocess(read_image(path).pixels, out)
-    return out
+    return _preprocessed(read_image(path).pixels, size)
 
 
 def images(paths: Sequence[Path], size: int) -> Iterator[Array]:
     """Each image as float32 [1, 3, S, S], one at a time. Raises ImageError for a file that changed meanwhile."""
     for path in paths:
         yield preprocess_file(path, size)[None]
+
+
+def _preprocessed(pixels: npt.NDArray[np.uint8], size: int) -> Array:
+    out = np.empty((3, size, size), np.float32)
+    _core.preprocess(pixels, out)
+    return out
+
+
+def _is_among(content: Content, others: Sequence[Content]) -> bool:
+    if any(content.pixels == other.pixels for other in others):
+        return True
+    return nearest([content.look], [other.look for other in others])[0] >= 0
 
 
 def _too_few(kept: int, least: int, useless: Mapping[str, int]) -> str:

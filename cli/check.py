@@ -44,11 +44,15 @@ def check(
     For each image, or with --faces each face in it: real, made by which generator, made by an unknown one, or can't
     say. Exit code 1 when an image could not be judged.
     """
-    from ..core.images import find_images
+    from ..core.images import left_out_note, search_images
     from ..runtime.detector import Detector
     from ..runtime.explain_files import explain_stream
 
-    paths = [image for path in images for image in find_images(path)]
+    found = [search_images(path) for path in images]
+    paths = [image for one in found for image in one.images]
+    rest = left_out_note(out for one in found for out in one.left_out)
+    if rest:
+        print(f"leakrt: note: {printable(rest)}", file=sys.stderr)
     begin = time.perf_counter()
     detector = Detector.load(bundle, backend, precision, threads, faces or "", max_pixels, device)
     verdicts = explain_stream(detector, paths, explain) if explain else detector.check_stream(paths, batch)

@@ -12,7 +12,7 @@ import typer
 from .console import ConsoleProgress, printable
 from .evaluate_precisions import evaluate_precisions
 from .evaluation_text import evaluation_text
-from .judged import bundle_images, tell_failures
+from .judged import choose, tell_failures, trained_bundle
 from .options import Backend, Device, Json
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..core.progress import Progress
     from ..core.spec import ModelSpec
     from ..core.verdict import Verdict
-    from ..train.labelled import LabelledImages
+    from ..train.leakage import Trained
 
 
 def evaluate(
@@ -39,7 +39,8 @@ def evaluate(
     """Measure a run or a bundle on labelled images.
 
     Attribution among the known classes, false alarms and coverage at the shipped thresholds, and with --open how
-    unseen makers are told from known ones. Closed and open images take the same path.
+    unseen makers are told from known ones. Closed and open images take the same path. Classes may be missing: figures
+    that need them are not measured.
     """
     import json as json_module
 
@@ -52,21 +53,21 @@ def evaluate(
         return evaluate_precisions(model, data, split, open_set, backend, device, json)
     from ..train.evaluation import closed_results, open_results
     from ..train.evaluation import evaluate as measure
-    from ..train.labelled import open_images
 
     opened = _open(model, precision, backend, device)
-    images = opened.images(data, split)
-    unseen = open_images(open_set)
+    chosen = choose(opened.spec, opened.trained, data, split, open_set, opened.cache)
     with ConsoleProgress("images") as progress:
-        verdicts = opened.judge([*images.paths, *unseen], progress)
-    closed, others = verdicts[: len(images.paths)], verdicts[len(images.paths) :]
+        verdicts = opened.judge(chosen.paths, progress)
+    labels = chosen.closed.labels
+    closed, others = verdicts[: len(labels)], verdicts[len(labels) :]
     tell_failures(verdicts)
-    result = measure(closed, images.labels, others, opened.spec, opened.decision)
-    print(json_module.dumps(result.to_json(), ensure_ascii=False) if json else evaluation_text(result))
+    result = measure(closed, labels, others, opened.spec, opened.decision)
+    figures = {**result.to_json(), **chosen.examined.to_json()}
+    print(json_module.dumps(figures, ensure_ascii=False) if json else evaluation_text(result))
     if plots is not None:
         from ..train.plots import write_plots
 
-        for path in write_plots(plots, closed_results(closed, images.labels, opened.spec), open_results(others)):
+        for path in write_plots(plots, closed_results(closed, labels, opened.spec), open_results(others)):
             print(f"wrote {printable(str(path))}", file=sys.stderr)
     return 1 if result.failed else 0
 
@@ -87,25 +88,15 @@ class _OpenedRun:
 
     def __init__(self, path: Path) -> None:
         from ..train.fit import open_fitted
+        from ..train.leakage import Trained as TrainedOn
         from ..train.run import Run
 
         with ConsoleProgress("images") as progress:
             self._fitted = open_fitted(Run.open(path), progress)
         self.spec: ModelSpec = self._fitted.judge.spec
         self.decision: Decision = self._fitted.judge.decision
-
-    def images(self, data: Path, split: str) -> LabelledImages:
-        """The closed images; says so when training saw them."""
-        from ..train.evaluation import check_classes
-        from ..train.labelled import labelled_images
-
-        images = labelled_images(data, split)
-        check_classes(images.labels, self.spec)
-        trained = {item.path for item in self._fitted.run.of("train")}
-        seen = sum(str(path.resolve()) in trained for path in images.paths)
-        if seen and split != "train":
-            print(f"note: the run was trained on {seen} of these images; the figures flatter", file=sys.stderr)
-        return images
+        self.trained: Trained = TrainedOn.of_run(self._fitted.run)
+        self.cache = Path(self._fitted.run.info.cache)
 
     def judge(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
         """A verdict for each image."""
@@ -118,16 +109,15 @@ class _OpenedBundle:
     """A bundle on a backend."""
 
     def __init__(self, path: Path, precision: str, backend: str, device: int) -> None:
+        from ..core.files import cache_folder
         from ..runtime.detector import Detector
 
         self._detector = Detector.load(path, backend, precision, device=device)
         self.spec: ModelSpec = self._detector.spec
         bundle = self._detector.bundle
         self.decision: Decision = bundle.decisions[self._detector.describe().precision]
-
-    def images(self, data: Path, split: str) -> LabelledImages:
-        """The closed images."""
-        return bundle_images(self._detector.bundle, data, split)
+        self.trained: Trained = trained_bundle(bundle)
+        self.cache: Path = cache_folder() / "latents"
 
     def judge(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
         """A verdict for each image."""

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .console import ConsoleProgress, printable, table
-from .judged import bundle_images, tell_failures
+from .evaluation_text import figure
+from .judged import choose, tell_failures, trained_bundle
 
 if TYPE_CHECKING:
     from ..core.bundle import Bundle
     from ..core.verdict import Verdict
     from ..runtime.detector import Detector
     from ..train.comparison import PrecisionResult
+    from ..train.evaluation import DecisionMetrics
 
 
 def evaluate_precisions(
@@ -24,18 +26,19 @@ def evaluate_precisions(
     import json as json_module
 
     from ..core.bundle import Bundle
-    from ..train.labelled import open_images
+    from ..core.files import cache_folder
 
     bundle = Bundle(path)
     bundle.require_precision("fp32")
     detectors, refused = _load(bundle, backend, device)
-    images, unseen = bundle_images(bundle, data, split), open_images(open_set)
-    verdicts = _judge(detectors, [*images.paths, *unseen])
+    chosen = choose(bundle.spec, trained_bundle(bundle), data, split, open_set, cache_folder() / "latents")
+    verdicts = _judge(detectors, chosen.paths)
     tell_failures(verdicts["fp32"])
-    results = [_result(bundle, d, verdicts, precision, images.labels) for precision, d in detectors.items()]
+    results = [_result(bundle, d, verdicts, precision, chosen.closed.labels) for precision, d in detectors.items()]
     if json:
         measured = {r.precision: r.to_json() for r in results}
-        print(json_module.dumps({"precisions": measured, "refused": refused}, ensure_ascii=False))
+        found = {"precisions": measured, "refused": refused, **chosen.examined.to_json()}
+        print(json_module.dumps(found, ensure_ascii=False))
     else:
         print(precisions_table(results))
         for why in refused.values():
@@ -95,17 +98,12 @@ def precisions_table(results: Sequence[PrecisionResult]) -> str:
     rows.append(("backend", *(r.backend for r in results)))
     rows.append(("size", *(f"{r.megabytes:.2f} MB" for r in results)))
     closed = [r.evaluation.closed for r in results]
-    rows.append(("macro AUC", *(f"{c.macro_auc:.4f}" for c in closed)))
-    rows.append(("less than fp32", *(f"{closed[0].macro_auc - c.macro_auc:+.5f}" for c in closed)))
-    rows.append(("balanced accuracy", *(f"{c.balanced_accuracy:.4f}" for c in closed)))
+    rows.append(("macro AUC", *(figure(c.macro_auc) for c in closed)))
+    rows.append(("less than fp32", *(figure(_difference(closed[0].macro_auc, c.macro_auc), "+.5f") for c in closed)))
+    rows.append(("balanced accuracy", *(figure(c.balanced_accuracy) for c in closed)))
     decided = [r.evaluation.decision for r in results]
     rows.append(("false alarms", *(f"{d.false_alarm_count} of {d.real_faces}" for d in decided)))
-    rows.append(
-        (
-            "95 % interval",
-            *(f"{d.interval[0]} to {d.interval[1]}{'' if d.inside_interval else ', OUTSIDE'}" for d in decided),
-        )
-    )
+    rows.append(("95 % interval", *map(_interval, decided)))
     rows.append(("coverage", *(f"{d.coverage:.1%}" for d in decided)))
     same = [r.agreement for r in results]
     rows.append(("labels as fp32", *(f"{a.labels:.2%}" for a in same)))
@@ -113,8 +111,18 @@ def precisions_table(results: Sequence[PrecisionResult]) -> str:
     rows.append(("verdicts as fp32", *(f"{a.verdicts:.2%}" for a in same)))
     unseen = [r.evaluation.open for r in results]
     if all(unseen):
-        rows.append(("open-set AUROC", *(f"{o.auroc:.4f}" for o in unseen if o)))
+        rows.append(("open-set AUROC", *(figure(o.auroc) for o in unseen if o)))
     rows.append(("p50", *(f"{r.latency.p50:.2f} ms" for r in results)))
     rows.append(("p99", *(f"{r.latency.p99:.2f} ms" for r in results)))
     rows.append(("caught", *(str(r.caught) for r in results)))
     return table(rows)
+
+
+def _difference(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first - second
+
+
+def _interval(found: DecisionMetrics) -> str:
+    if found.interval is None:
+        return "not measured"
+    return f"{found.interval[0]} to {found.interval[1]}{'' if found.inside_interval else ', OUTSIDE'}"

@@ -16,15 +16,21 @@ def evaluation_text(result: Evaluation) -> str:
     if result.open is not None:
         sections.append(("open set", _open_set(result)))
     parts = [f"{coloured(title, 'bold')}\n{table(rows)}" for title, rows in sections]
-    return "\n\n".join([*parts, _per_class(result)])
+    why = [f"not measured: {printable(result.not_measured)}"] if result.missing else []
+    return "\n\n".join([*parts, _per_class(result), *why])
+
+
+def figure(value: float | None, form: str = ".4f") -> str:
+    """A figure in that format, or that it was not measured."""
+    return "not measured" if value is None else format(value, form)
 
 
 def _closed(result: Evaluation) -> list[tuple[str, ...]]:
     closed = result.closed
     return [
         ("images", str(closed.images)),
-        ("macro AUC", f"{closed.macro_auc:.4f}"),
-        ("balanced accuracy", f"{closed.balanced_accuracy:.4f}"),
+        ("macro AUC", figure(closed.macro_auc)),
+        ("balanced accuracy", figure(closed.balanced_accuracy)),
         ("top-1", f"{closed.top1:.4f}"),
         ("calibration error", f"{closed.ece:.4f}"),
         ("verdicts", ", ".join(f"{count} {kind}" for kind, count in closed.verdicts.items())),
@@ -33,19 +39,19 @@ def _closed(result: Evaluation) -> list[tuple[str, ...]]:
 
 def _decision(result: Evaluation) -> list[tuple[str, ...]]:
     d = result.decision
-    inside = "inside" if d.inside_interval else "OUTSIDE"
-    return [
+    generated = f"{_percent(d.generated_called_generated)} called generated, {_percent(d.generated_called_real)} real"
+    rows: list[tuple[str, ...]] = [
         ("false alarms", f"{d.false_alarm_count} of {d.real_faces} real faces, {_percent(d.false_alarm_rate)}"),
-        (
-            "",
-            f"stated {_percent(d.false_alarm_target)}; {inside} its 95 % interval, {d.interval[0]} to {d.interval[1]}",
-        ),
         ("coverage", f"{_percent(d.coverage)} of all, {_percent(d.coverage_real)} of real faces"),
-        (
-            "generated faces",
-            f"{_percent(d.generated_called_generated)} called generated, {_percent(d.generated_called_real)} real",
-        ),
+        ("generated faces", "not measured" if d.generated_called_generated is None else generated),
     ]
+    if d.interval is None:
+        rows[0] = ("false alarms", "not measured: no real face was judged")
+        return rows
+    inside = "inside" if d.inside_interval else "OUTSIDE"
+    low, high = d.interval
+    rows.insert(1, ("", f"stated {_percent(d.false_alarm_target)}; {inside} its 95 % interval, {low} to {high}"))
+    return rows
 
 
 def _open_set(result: Evaluation) -> list[tuple[str, ...]]:
@@ -53,9 +59,9 @@ def _open_set(result: Evaluation) -> list[tuple[str, ...]]:
     assert unseen is not None
     return [
         ("images", str(unseen.images)),
-        ("AUROC", f"{unseen.auroc:.4f} by probability, {unseen.auroc_density:.4f} by log-density"),
-        ("FPR at 95 %", f"{unseen.fpr95:.4f}"),
-        ("OSCR", f"{unseen.oscr:.4f}"),
+        ("AUROC", f"{figure(unseen.auroc)} by probability, {figure(unseen.auroc_density)} by log-density"),
+        ("FPR at 95 %", figure(unseen.fpr95)),
+        ("OSCR", figure(unseen.oscr)),
         ("called", f"generated {_percent(unseen.called_generated)}, real {_percent(unseen.called_real)}"),
     ]
 
@@ -69,9 +75,10 @@ def _per_class(result: Evaluation) -> str:
         row = closed.confusion[k]
         others = [(count, other) for other, count in enumerate(row) if other != k and count]
         taken = f"{printable(names[max(others)[1]])} ({max(others)[0]})" if others else ""
-        rows.append((printable(name), f"{closed.per_class_auc[name]:.4f}", f"{row[k] / sum(row):.3f}", taken))
+        recall = figure(closed.recall[name], ".3f")
+        rows.append((printable(name), figure(closed.per_class_auc[name]), recall, taken))
     return table(rows)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(share: float | None) -> str:
+    return "not measured" if share is None else f"{100 * share:.1f} %"

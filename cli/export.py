@@ -173,12 +173,14 @@ def _to_json(exported: Exported, bundle: Bundle) -> dict[str, object]:
 
 
 def _rows(exported: Exported) -> list[tuple[str, ...]]:
+    from .evaluation_text import figure
+
     parity, decision, closed = exported.parity, exported.validation.decision, exported.validation.closed
     verdicts = f"{parity.same_verdicts} of {parity.images} verdicts the same"
     alarms = f"{decision.false_alarm_count} of {decision.real_faces} real validation faces"
     return [
         ("parity", f"scores within {parity.relative_score_difference:.2g} relative, {verdicts}"),
         ("false alarms", f"{100 * decision.false_alarm_target:g} % stated, {alarms}"),
-        ("coverage", f"{100 * decision.coverage:.1f} % of all, {100 * decision.coverage_real:.1f} % of real faces"),
-        ("validation", f"macro AUC {closed.macro_auc:.4f}, balanced accuracy {closed.balanced_accuracy:.4f}"),
+        ("coverage", f"{decision.coverage:.1%} of all, {figure(decision.coverage_real, '.1%')} of real faces"),
+        ("validation", f"macro AUC {figure(closed.macro_auc)}, balanced accuracy {figure(closed.balanced_accuracy)}"),
     ]

@@ -1,30 +1,63 @@
-"""What the two ways of evaluating share: a bundle's labelled images, and those that could not be judged."""
+"""What the two ways of evaluating share: the images that are judged, and those that could not be."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import printable
+from .console import ConsoleProgress, printable
 
 if TYPE_CHECKING:
     from ..core.bundle import Bundle
+    from ..core.spec import ModelSpec
     from ..core.verdict import Verdict
-    from ..train.labelled import LabelledImages
+    from ..train.labelled import LabelledImages, OpenImages
+    from ..train.leakage import Examined, Trained
 
 _FAILURES_SHOWN = 10
 
 
-def bundle_images(bundle: Bundle, data: Path, split: str) -> LabelledImages:
-    """The closed images of a bundle."""
-    from ..train.evaluation import check_classes
-    from ..train.labelled import labelled_images
+@dataclass(frozen=True)
+class Chosen:
+    """The images of an evaluation, and what the user should know of them."""
 
-    images = labelled_images(data, split)
-    check_classes(images.labels, bundle.spec)
-    return images
+    closed: LabelledImages
+    unseen: OpenImages
+    examined: Examined
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Closed images, then open ones."""
+        return (*self.closed.paths, *self.unseen.paths)
+
+
+def choose(spec: ModelSpec, trained: Trained, data: Path, split: str, open_set: Path | None, cache: Path) -> Chosen:
+    """The images that an evaluation takes; notes on them are printed to stderr. Raises DataError, UsageError."""
+    from ..runtime.threads import resolve_threads
+    from ..train.contents import ContentCache
+    from ..train.evaluation import check_classes
+    from ..train.labelled import labelled_images, open_images
+    from ..train.leakage import examine
+
+    closed, unseen = labelled_images(data, split), open_images(open_set, spec.class_names)
+    check_classes(closed.labels, spec)
+    with ConsoleProgress("images") as progress:
+        examined = examine(
+            closed, unseen, trained, ContentCache(cache), split=split, threads=resolve_threads(0), progress=progress
+        )
+    for note in examined.notes:
+        print(f"leakrt: note: {printable(note)}", file=sys.stderr)
+    return Chosen(closed, unseen, examined)
+
+
+def trained_bundle(bundle: Bundle) -> Trained:
+    """What a bundle records of its training images."""
+    from ..train.leakage import Trained
+
+    return Trained(pixels=bundle.training_images())
 
 
 def tell_failures(verdicts: Sequence[Verdict]) -> None:

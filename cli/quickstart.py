@@ -103,7 +103,7 @@ def _run(out: Path, seed: int, fast: bool, restart: bool) -> QuickstartResult:
     request = TrainRequest(data, out / "run", f"sd:{vae}", out / "latents", config, spec, restart=made)
     run = _stage(3, "train the detector", lambda p: train(request, p))
     exported = _stage(4, "export and bundle", lambda p: export_run(run, out / "bundle", progress=p))
-    test, unseen = labelled_images(data, "test"), open_images(out / "open")
+    test, unseen = labelled_images(data, "test"), open_images(out / "open").paths
     detector = Detector.load(out / "bundle")
     verdicts = _stage(5, "check held-out pictures", lambda p: _check(detector, [*test.paths, *unseen], p))
     closed, opened = verdicts[: len(test.paths)], verdicts[len(test.paths) :]

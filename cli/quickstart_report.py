@@ -18,6 +18,7 @@ from ..runtime.explain_files import explain_stream
 from ..train.evaluation import Evaluation, closed_results, open_results
 from ..train.plots import write_plots
 from ..train.spectra import residual_spectrum, spectrum_pictures
+from .evaluation_text import figure
 
 _STRIP = 6  # pictures of each class
 _EXPLAINED = 1  # of each class
@@ -88,11 +89,11 @@ def write_report(out: Path, result: QuickstartResult) -> Path:
 def _cards(figures: Evaluation) -> str:
     decision, unseen = figures.decision, figures.open
     values = [
-        ("macro AUC", f"{figures.closed.macro_auc:.3f}"),
-        ("balanced accuracy", f"{figures.closed.balanced_accuracy:.3f}"),
+        ("macro AUC", figure(figures.closed.macro_auc, ".3f")),
+        ("balanced accuracy", figure(figures.closed.balanced_accuracy, ".3f")),
         ("false alarms", f"{decision.false_alarm_count} of {decision.real_faces}"),
         ("coverage", f"{100 * decision.coverage:.0f} %"),
-        ("generated caught", f"{100 * decision.generated_called_generated:.0f} %"),
+        ("generated caught", figure(decision.generated_called_generated, ".0%")),
         ("unseen caught", f"{100 * unseen.called_generated:.0f} %" if unseen else "-"),
     ]
     cards = "".join(f'<div class="card">{name}<b>{value}</b></div>' for name, value in values)

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ from .console import ConsoleProgress, printable
 from .options import Threads
 
 if TYPE_CHECKING:
+    from ..core.images import LeftOut
     from ..core.spec import ModelSpec
     from ..train.metrics_log import EpochMetrics
     from ..train.run import Run
@@ -51,7 +53,9 @@ def train(
     cache: Annotated[Path | None, typer.Option(help="Latent cache, if not $XDG_CACHE_HOME/leakrt/latents.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever stands at RUN.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one object: run, epochs, best, seconds.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one object: run, epochs, best, seconds, left_out.")
+    ] = False,
 ) -> int:
     """Train a detector on labelled face images.
 
@@ -79,8 +83,10 @@ def train(
     )
     spec = _template(real_class, timesteps, schedule, image_size, draws, embedding_dim, prototypes)
     folder = cache or cache_folder() / "latents"
-    run = _train(TrainRequest(data, out, vae, folder, config, spec, vae_scale, restart, skip_bad, vae_output))
-    print(json.dumps(_result(run, time.perf_counter() - begin)) if as_json else _summary(run))
+    left_out: list[LeftOut] = []
+    run = _train(TrainRequest(data, out, vae, folder, config, spec, vae_scale, restart, skip_bad, vae_output), left_out)
+    result = _result(run, time.perf_counter() - begin, left_out)
+    print(json.dumps(result) if as_json else _summary(run))
     return 0
 
 
@@ -109,11 +115,11 @@ def _template(
     )
 
 
-def _train(request: TrainRequest) -> Run:
+def _train(request: TrainRequest, left_out: list[LeftOut]) -> Run:
     from ..train.session import train as train_run
 
     with ConsoleProgress() as progress:
-        return train_run(request, progress, _report_epoch, _note, _accept)
+        return train_run(request, progress, _report_epoch, _note, _accept, left_out.extend)
 
 
 def _accept(vae: VaeEncoder, spec: ModelSpec) -> None:
@@ -146,7 +152,7 @@ def _summary(run: Run) -> str:
     return f"{run.path}: {len(run.spec.class_names)} classes, {images} images. Next: {command}"
 
 
-def _result(run: Run, seconds: float) -> dict[str, Any]:
+def _result(run: Run, seconds: float, left_out: Sequence[LeftOut]) -> dict[str, Any]:
     """What `--json` prints; `seconds` are those of this command, also where it went on with a run."""
     best = asdict(run.best())
     figures = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
@@ -157,4 +163,5 @@ def _result(run: Run, seconds: float) -> dict[str, Any]:
         "epochs": run.info.config.epochs,
         "best": {"epoch": best["epoch"], **figures},
         "seconds": seconds,
+        "left_out": [one.to_json() for one in left_out],
     }

@@ -19,13 +19,15 @@ from .files import sha256_bytes
 from .spec import ModelSpec
 from .storage import Storage, open_storage, write_files
 from .support import Support
+from .training_images import TrainingImages
 
 FORMAT_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "int8")
 _NAME = re.compile(
     r"(vae_encoder|leak_encoder)\.(fp32|fp16|int8)\.onnx|density\.(fp32|fp16|int8)\.safetensors"
-    r"|decision\.json|golden\.npz|exemplars\.npz|weights\.safetensors"
+    r"|decision\.json|golden\.npz|exemplars\.npz|training_images\.npz|weights\.safetensors"
 )
+TRAINING_NAME = "training_images.npz"
 _MANIFEST_LIMIT = 4 << 20
 _FILE_LIMIT = 4 << 30
 _GOLDEN_LIMIT = 64 << 20
@@ -162,6 +164,10 @@ class Bundle:
         if len(data) > _GOLDEN_LIMIT:
             raise BundleError(f"{self.path}: golden.npz is too large; export the bundle again")
         return Golden.from_bytes(data)
+
+    def training_images(self) -> TrainingImages | None:
+        """Which images were trained on; None where the bundle does not record it."""
+        return TrainingImages.from_bytes(self.read(TRAINING_NAME)) if self.has(TRAINING_NAME) else None
 
     def require_precision(self, precision: str) -> None:
         """Raises BundleError that names the precisions there are."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .. import _core
 from ..core.bounds import Bounds, observe
-from ..core.bundle import Golden, density_name, graph_name, write_bundle
+from ..core.bundle import TRAINING_NAME, Golden, density_name, graph_name, write_bundle
 from ..core.changing import changing
 from ..core.errors import DataError, ImageError, StorageError
 from ..core.files import make_folder
@@ -23,6 +23,7 @@ from ..core.judging import Judge
 from ..core.outputs import Array, LeakOutputs
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
+from ..core.training_images import TrainingImages
 from ..core.versions import installed_versions
 from ..train.evaluation import Evaluation, evaluate
 from ..train.fit import FittedRun, fit_run
@@ -86,6 +87,8 @@ def export_run(
         "golden.npz": golden.to_bytes(),
     }
     files |= weights_file(files)
+    if all(item.pixels for item in run.of("train")):
+        files[TRAINING_NAME] = TrainingImages.of(item.pixels for item in run.of("train")).to_bytes()
     if exemplars:
         files["exemplars.npz"] = _exemplars(fitted, progress)
     make_folder(out.resolve().parent)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import DataError, ImageError
-from ..core.files import sha256_file
-from ..core.images import MAX_FILE_BYTES, read_image
+from ..core.images import LeftOut, left_out_note
 from ..core.progress import Progress
+from .contents import Content, ContentCache, Seen, see_images
+from .contents import hash_image as hash_image
 from .layout import SPLITS, Split, read_layout
+from .repeats import Picture, likeness_notes, refuse_two_labels, repeat_notes, repeats
 
 _NAMED_AT_MOST = 10  # bad files in one message
 
@@ -39,6 +39,8 @@ class Listing:
     root: Path
     classes: tuple[str, ...]  # sorted
     items: tuple[Item, ...]  # sorted by class, then path
+    left_out: tuple[LeftOut, ...] = ()  # files and folders that are no image of a class
+    notes: tuple[str, ...] = ()  # how folders were read where that is a choice, and what was left out
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class DataSet:
     hashes: tuple[str, ...]  # SHA-256 of each item's file, in hex
     fingerprint: str  # SHA-256 over classes, relative paths, labels, splits and hashes
     notes: tuple[str, ...] = ()  # what the user should know: files left out, test images seen in training
+    contents: tuple[Content, ...] = ()  # what each item shows
+    left_out: tuple[LeftOut, ...] = ()  # every file and folder that is not among the items
 
     def indices(self, split: Split) -> npt.NDArray[np.int64]:
         """Positions of one split's items: int64 [N]."""
@@ -69,70 +73,59 @@ class DataSet:
 def list_data(root: Path) -> Listing:
     """Find the labelled images of a data folder; `layout.read_layout` says which layouts there are.
 
-    No image is opened. Raises DataError: no such folder, fewer than two classes, an empty class, a class that is
-    missing in train or val, a broken Split.json.
+    No image is opened. Raises DataError: no such folder, fewer than two classes, an empty class, no val, a class that
+    is missing in train or val, a broken Split.json.
     """
-    assignments = read_layout(root)
-    classes = tuple(sorted({a.class_name for a in assignments}))
+    layout = read_layout(root)
+    splits = {a.split for a in layout.images}
+    if "train" in splits and "val" not in splits:
+        present = " and ".join(split for split in SPLITS if split in splits)
+        raise DataError(f"{root} has {present} but no val; thresholds and the best epoch rest on val")
+    classes = tuple(sorted({a.class_name for a in layout.images}))
     if len(classes) < 2:
         raise DataError(f"{root} holds one class only ({classes[0]}); at least two are needed, each in its own folder")
     index = {name: k for k, name in enumerate(classes)}
-    ordered = sorted(assignments, key=lambda a: (a.class_name, a.path.parts))
+    ordered = sorted(layout.images, key=lambda a: (a.class_name, a.path.parts))
     items = tuple(Item(a.path, index[a.class_name], a.split) for a in ordered)
     _check_classes(root, classes, items)
-    return Listing(root, classes, items)
+    rest = left_out_note(layout.left_out)
+    return Listing(root, classes, items, layout.left_out, (*layout.notes, *([rest] if rest else [])))
 
 
-def load_data(
-    listing: Listing,
-    known: Callable[[str], bool],
-    threads: int,
-    skip_bad: bool,
-    progress: Progress,
-) -> DataSet:
-    """Hash every file, and decode those whose hash is not `known` to be readable.
+def load_data(listing: Listing, cache: ContentCache, threads: int, skip_bad: bool, progress: Progress) -> DataSet:
+    """Hash every file, and decode those whose content is not in the cache.
 
-    Raises DataError naming up to ten files that can't be read, or with `skip_bad` leaves them out and says so.
+    An image of val or test whose pixels are in an earlier split too is left out, and the notes say so. Raises DataError
+    naming up to ten files that can't be read (with `skip_bad` they are left out), and for one picture under two labels.
     """
-    results = []
-    with ThreadPoolExecutor(threads) as pool:
-        checks = pool.map(lambda item: _hash_readable(item.path, known), listing.items)
-        for done, result in enumerate(checks, 1):
-            results.append(result)
-            progress("reading images", done, len(listing.items))
+    results = see_images([item.path for item in listing.items], cache, threads=threads, progress=progress)
     bad = [result for result in results if isinstance(result, ImageError)]
     if bad and not skip_bad:
         raise DataError(f"{_named(bad, len(results))}; remove or replace them, or leave them out with --skip-bad")
-    pairs = [(i, r) for i, r in zip(listing.items, results, strict=True) if isinstance(r, str)]
-    items, hashes = tuple(i for i, _ in pairs), tuple(r for _, r in pairs)
+    unread = [i.path for i, r in zip(listing.items, results, strict=True) if not isinstance(r, Seen)]
+    left_out = [*listing.left_out, *(LeftOut(path, "that can't be read") for path in unread)]
+    notes = [*listing.notes, *([f"left out: {_named(bad, len(results))}"] if bad else [])]
+    pairs = [(i, r) for i, r in zip(listing.items, results, strict=True) if isinstance(r, Seen)]
+    pictures = [
+        Picture(path=i.path, label=listing.classes[i.class_index], content=r.content, split=i.split) for i, r in pairs
+    ]
+    refuse_two_labels([p.path for p in pictures], [p.label for p in pictures], [p.content for p in pictures])
+    again = repeats(pictures)
+    repeated, more = repeat_notes(pictures, again)
+    kept = [pair for k, pair in enumerate(pairs) if k not in again]
+    notes += [*more, *likeness_notes([p for k, p in enumerate(pictures) if k not in again])]
+    items, hashes = tuple(i for i, _ in kept), tuple(r.digest for _, r in kept)
     _check_classes(listing.root, listing.classes, items)
-    notes = [f"left out: {_named(bad, len(results))}"] if bad else []
-    notes += _overlap_notes(items, hashes)
-    fingerprint = _fingerprint(listing.root, listing.classes, items, hashes)
-    return DataSet(listing.root, listing.classes, items, hashes, fingerprint, tuple(notes))
-
-
-def hash_image(path: Path) -> str:
-    """SHA-256 of an image file, in hex. Raises ImageError for what is no regular file, too large or unreadable."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{path}: not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise ImageError(f"{path}: the file has more than {MAX_FILE_BYTES >> 20} MiB")
-        return sha256_file(path)
-    except OSError as error:
-        raise ImageError(f"{path}: can't be read ({error.strerror or error})") from error
-
-
-def _hash_readable(path: Path, known: Callable[[str], bool]) -> str | ImageError:
-    try:
-        digest = hash_image(path)
-        if not known(digest):
-            read_image(path)
-        return digest
-    except ImageError as error:
-        return error
+    return DataSet(
+        listing.root,
+        listing.classes,
+        items,
+        hashes,
+        _fingerprint(listing.root, listing.classes, items, hashes),
+        tuple(notes),
+        tuple(r.content for _, r in kept),
+        (*left_out, *repeated),
+    )
 
 
 def _named(bad: Sequence[ImageError], total: int) -> str:
@@ -151,14 +144,6 @@ def _check_classes(root: Path, classes: Sequence[str], items: Sequence[Item]) ->
             raise DataError(f"{root}: class {name} is in {' and '.join(held)} only; it needs images in train too")
         if "val" not in held:
             raise DataError(f"{root}: class {name} has no image in val; thresholds and the best epoch rest on them")
-
-
-def _overlap_notes(items: Sequence[Item], hashes: Sequence[str]) -> Iterator[str]:
-    trained = {digest for item, digest in zip(items, hashes, strict=True) if item.split == "train"}
-    for split in ("val", "test"):
-        count = sum(i.split == split and h in trained for i, h in zip(items, hashes, strict=True))
-        if count:
-            yield f"{count} images of {split} are in train too (same bytes); results on {split} flatter"
 
 
 def _fingerprint(root: Path, classes: Sequence[str], items: Sequence[Item], hashes: Sequence[str]) -> str:

@@ -44,6 +44,12 @@ class ClosedResults:
         """[N] probability of the likeliest class."""
         return np.asarray(self.probabilities.max(axis=1), np.float64)
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The classes without an image."""
+        present = set(self.labels.tolist())
+        return tuple(name for k, name in enumerate(self.class_names) if k not in present)
+
 
 @dataclass(frozen=True)
 class OpenResults:
@@ -56,13 +62,17 @@ class OpenResults:
 
 @dataclass(frozen=True)
 class ClosedMetrics:
-    """Attribution among the known classes; abstentions and unknowns count by their likeliest class here."""
+    """Attribution among the known classes; abstentions and unknowns count by their likeliest class here.
+
+    None: not measured, since a class that the figure needs has no judged image.
+    """
 
     images: int
-    macro_auc: float  # mean over classes of the one-vs-rest area under the ROC curve
-    per_class_auc: Mapping[str, float]
+    macro_auc: float | None  # mean over classes of the one-vs-rest area under the ROC curve
+    per_class_auc: Mapping[str, float | None]  # against the other classes that are there
+    recall: Mapping[str, float | None]  # share of each class's images with that likeliest class
     top1: float
-    balanced_accuracy: float  # mean recall over classes
+    balanced_accuracy: float | None  # mean recall over classes
     confusion: tuple[tuple[int, ...], ...]  # [true class][likeliest class], counts
     ece: float  # expected calibration error of the likeliest class's probability, 15 bins of equal width
     verdicts: Mapping[str, int]  # kind to count
@@ -70,18 +80,18 @@ class ClosedMetrics:
 
 @dataclass(frozen=True)
 class DecisionMetrics:
-    """What the shipped thresholds do, abstentions and all."""
+    """What the shipped thresholds do, abstentions and all. None: not measured, without such images."""
 
-    false_alarm_rate: float  # share of real faces called generator or unknown
+    false_alarm_rate: float | None  # share of real faces called generator or unknown
     false_alarm_target: float  # the rate that the thresholds were fitted at
     false_alarm_count: int
     real_faces: int
-    interval: tuple[int, int]  # 95 % prediction interval of the count, ends included
-    inside_interval: bool
+    interval: tuple[int, int] | None  # 95 % prediction interval of the count, ends included
+    inside_interval: bool | None
     coverage: float  # share of all closed images that are not abstained on
-    coverage_real: float  # share of real faces that are not abstained on
-    generated_called_generated: float  # share of generated faces called generator or unknown
-    generated_called_real: float
+    coverage_real: float | None  # share of real faces that are not abstained on
+    generated_called_generated: float | None  # share of generated faces called generator or unknown
+    generated_called_real: float | None
 
 
 @dataclass(frozen=True)
@@ -91,14 +101,15 @@ class OpenMetrics:
     Ranked by the probability of the likeliest class, the better of what was tried (Hendrycks & Gimpel, ICLR 2017): with
     three closed classes at a time left out of training its mean AUROC was 0.638, that of the log-density 0.594, that of
     their standardised sum 0.629. The decision's "unknown" asks the log-density, whose figures stand beside it.
+    None: not measured, since a known class has no judged image.
     """
 
     images: int
-    auroc: float
-    fpr95: float  # share of open images taken for known when 95 % of closed images are
-    oscr: float  # area under correct classification of known over acceptance of open images
-    auroc_density: float
-    fpr95_density: float
+    auroc: float | None
+    fpr95: float | None  # share of open images taken for known when 95 % of closed images are
+    oscr: float | None  # area under correct classification of known over acceptance of open images
+    auroc_density: float | None
+    fpr95_density: float | None
     called_generated: float  # share of open images called generator or unknown
     called_real: float
     verdicts: Mapping[str, int]
@@ -112,15 +123,23 @@ class Evaluation:
     decision: DecisionMetrics
     open: OpenMetrics | None  # None: no open set was given
     failed: int  # images, closed and open, that could not be judged and count nowhere
+    missing: tuple[str, ...] = ()  # classes of the model without a judged image; figures that need them are None
+
+    @property
+    def not_measured(self) -> str:
+        """Why figures are None; empty when no class is missing."""
+        return f"no image of {', '.join(self.missing)} was judged" if self.missing else ""
 
     def to_json(self) -> dict[str, Any]:
-        """One flat JSON object; the open set's figures are null when there was none."""
+        """One flat JSON object. What was not measured is null, and so are the open set's figures without one."""
         closed, decision, open_set = self.closed, self.decision, self.open
         return {
             "images": closed.images,
             "failed": self.failed,
             "macro_auc": closed.macro_auc,
             "per_class_auc": dict(closed.per_class_auc),
+            "recall": dict(closed.recall),
+            "not_measured": self.not_measured or None,
             "top1": closed.top1,
             "balanced_accuracy": closed.balanced_accuracy,
             "confusion": [list(row) for row in closed.confusion],
@@ -130,7 +149,7 @@ class Evaluation:
             "false_alarm_rate": decision.false_alarm_rate,
             "false_alarm_target": decision.false_alarm_target,
             "false_alarm_count": decision.false_alarm_count,
-            "false_alarm_interval": list(decision.interval),
+            "false_alarm_interval": None if decision.interval is None else list(decision.interval),
             "false_alarm_inside_interval": decision.inside_interval,
             "real_faces": decision.real_faces,
             "coverage": decision.coverage,
@@ -158,8 +177,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate verdicts on closed images with their class names, and on open images (empty: no open set).
 
-    Raises DataError for a class that the model does not know, a class without a judged image, or an open set of
-    which nothing could be judged.
+    Classes of the model may be missing; figures that need them are None. Raises DataError for a class that the model
+    does not know, and where no closed or no open image could be judged.
     """
     known = closed_results(closed, labels, spec)
     unseen = open_results(open_set)
@@ -169,6 +188,7 @@ def evaluate(
         decision_metrics(known, spec, decision),
         open_metrics(known, unseen) if open_set else None,
         failed,
+        known.missing,
     )
 
 
@@ -176,11 +196,9 @@ def closed_results(verdicts: Sequence[Verdict], labels: Sequence[str], spec: Mod
     """The judged verdicts as arrays, one label each. Raises DataError as `evaluate` does."""
     check_classes(labels, spec)
     pairs = [(v, label) for v, label in zip(verdicts, labels, strict=True) if _judged(v)]
-    missing = set(spec.class_names) - {label for _, label in pairs}
-    if missing:
-        raise DataError(
-            f"no image of {', '.join(sorted(missing))} could be judged; every class needs at least one to be measured"
-        )
+    if not pairs:
+        first = f"; the first: {verdicts[0].error}" if verdicts else ""
+        raise DataError(f"no image of a known class could be judged{first}")
     shares = np.array([[v.scores[name] for name in spec.class_names] for v, _ in pairs], np.float64)
     indices = np.array([spec.class_names.index(label) for _, label in pairs], np.int64)
     density = np.array([v.log_density for v, _ in pairs], np.float64)
@@ -188,16 +206,13 @@ def closed_results(verdicts: Sequence[Verdict], labels: Sequence[str], spec: Mod
 
 
 def check_classes(labels: Sequence[str], spec: ModelSpec) -> None:
-    """Raises DataError when the classes of the data are not those of the model."""
+    """Raises DataError for a class that the model does not know."""
     unknown = sorted(set(labels) - set(spec.class_names))
     if unknown:
         raise DataError(
             f"the model was not trained on {', '.join(unknown)}; it knows {', '.join(spec.class_names)}. "
             "Give images of other makers with --open FOLDER"
         )
-    missing = [name for name in spec.class_names if name not in set(labels)]
-    if missing:
-        raise DataError(f"the data has no image of {', '.join(missing)}; every class of the model is needed")
 
 
 def open_results(verdicts: Sequence[Verdict]) -> OpenResults:
@@ -214,14 +229,18 @@ def closed_metrics(results: ClosedResults) -> ClosedMetrics:
     """Attribution metrics of the closed set."""
     shares, labels, predicted = results.probabilities, results.labels, results.predicted
     names = results.class_names
-    per_class = {name: float(roc_auc_score(labels == k, shares[:, k])) for k, name in enumerate(names)}
+    per_class = {name: _auc(labels == k, shares[:, k]) for k, name in enumerate(names)}
+    areas = [area for area in per_class.values() if area is not None]
+    recall = {name: _share(predicted[labels == k] == k) for k, name in enumerate(names)}
+    whole = not results.missing
     confusion = confusion_matrix(labels, predicted, labels=np.arange(len(names)))
     return ClosedMetrics(
         images=len(labels),
-        macro_auc=float(np.mean(list(per_class.values()))),
+        macro_auc=float(np.mean(areas)) if whole else None,
         per_class_auc=per_class,
+        recall=recall,
         top1=float((predicted == labels).mean()),
-        balanced_accuracy=float(balanced_accuracy_score(labels, predicted)),
+        balanced_accuracy=float(balanced_accuracy_score(labels, predicted)) if whole else None,
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
         ece=expected_calibration_error(results.confidence, predicted == labels),
         verdicts=_count(results.kinds),
@@ -234,39 +253,49 @@ def decision_metrics(results: ClosedResults, spec: ModelSpec, decision: Decision
     real = results.labels == spec.real_index
     alarmed, abstained = np.isin(kinds, ("generator", "unknown")), kinds == "abstain"
     count, faces = int((alarmed & real).sum()), int(real.sum())
-    interval = _interval(decision, faces)
+    interval = _interval(decision, faces) if faces else None
     return DecisionMetrics(
-        false_alarm_rate=count / faces,
+        false_alarm_rate=count / faces if faces else None,
         false_alarm_target=decision.false_alarm_rate,
         false_alarm_count=count,
         real_faces=faces,
         interval=interval,
-        inside_interval=interval[0] <= count <= interval[1],
+        inside_interval=None if interval is None else interval[0] <= count <= interval[1],
         coverage=float(1.0 - abstained.mean()),
-        coverage_real=float(1.0 - abstained[real].mean()),
-        generated_called_generated=float(alarmed[~real].mean()),
-        generated_called_real=float((kinds == "real")[~real].mean()),
+        coverage_real=_share(~abstained[real]),
+        generated_called_generated=_share(alarmed[~real]),
+        generated_called_real=_share((kinds == "real")[~real]),
     )
 
 
 def open_metrics(closed: ClosedResults, unseen: OpenResults) -> OpenMetrics:
     """Open-set metrics of a closed and an open set that took the same path."""
     kinds = np.array(unseen.kinds)
-    auroc, fpr95 = separation(closed.confidence, unseen.confidence)
-    auroc_density, fpr95_density = separation(closed.log_density, unseen.log_density)
+    auroc = fpr95 = auroc_density = fpr95_density = oscr = None
+    if not closed.missing:
+        auroc, fpr95 = separation(closed.confidence, unseen.confidence)
+        auroc_density, fpr95_density = separation(closed.log_density, unseen.log_density)
+        right = closed.confidence[closed.predicted == closed.labels]
+        oscr = open_set_classification_rate(right, unseen.confidence, len(closed.labels))
     return OpenMetrics(
         images=len(kinds),
         auroc=auroc,
         fpr95=fpr95,
-        oscr=open_set_classification_rate(
-            closed.confidence[closed.predicted == closed.labels], unseen.confidence, len(closed.labels)
-        ),
+        oscr=oscr,
         auroc_density=auroc_density,
         fpr95_density=fpr95_density,
         called_generated=float(np.isin(kinds, ("generator", "unknown")).mean()),
         called_real=float((kinds == "real").mean()),
         verdicts=_count(unseen.kinds),
     )
+
+
+def _auc(positive: npt.NDArray[np.bool_], scores: Doubles) -> float | None:
+    return float(roc_auc_score(positive, scores)) if positive.any() and not positive.all() else None
+
+
+def _share(values: npt.NDArray[np.bool_]) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _interval(decision: Decision, faces: int) -> tuple[int, int]:

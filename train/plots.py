@@ -27,14 +27,14 @@ _CELLS_WITH_NUMBERS = 20  # classes beyond which a cell is too small for its num
 def write_plots(folder: Path, closed: ClosedResults, unseen: OpenResults) -> list[Path]:
     """Write confusion.png, roc.png, reliability.png and, with open images, open_set.png; the files, in that order.
 
+    What needs a class without an image is not drawn: a ROC curve needs two classes, the open set all of them.
     Raises MissingExtraError without matplotlib, StorageError.
     """
-    pictures: dict[str, Callable[[Axes], None]] = {
-        "confusion.png": lambda axes: draw_confusion(axes, closed),
-        "roc.png": lambda axes: draw_roc(axes, closed),
-        "reliability.png": lambda axes: draw_reliability(axes, closed),
-    }
-    if len(unseen.log_density):
+    pictures: dict[str, Callable[[Axes], None]] = {"confusion.png": lambda axes: draw_confusion(axes, closed)}
+    if len(closed.class_names) - len(closed.missing) > 1:
+        pictures["roc.png"] = lambda axes: draw_roc(axes, closed)
+    pictures["reliability.png"] = lambda axes: draw_reliability(axes, closed)
+    if len(unseen.log_density) and not closed.missing:
         pictures["open_set.png"] = lambda axes: draw_open_set(axes, closed, unseen)
     rendered = {name: _render(draw, len(closed.class_names)) for name, draw in pictures.items()}
     try:
@@ -62,16 +62,19 @@ def draw_confusion(axes: Axes, results: ClosedResults) -> None:
 
 
 def draw_roc(axes: Axes, results: ClosedResults) -> None:
-    """One-vs-rest ROC curve of each class."""
+    """One-vs-rest ROC curve of each class that has images."""
     colours = _colours(len(results.class_names))
     areas = []
     for k, name in enumerate(results.class_names):
+        if name in results.missing:
+            continue
         false_positive, true_positive, _ = roc_curve(results.labels == k, results.probabilities[:, k])
         areas.append(float(auc(false_positive, true_positive)))
         style = _STYLES[(k // len(colours)) % len(_STYLES)]
         label = f"{name}  {areas[-1]:.3f}"
         axes.plot(false_positive, true_positive, style, color=colours[k % len(colours)], label=label, linewidth=1.4)
-    _finish_roc(axes, f"One class against the rest, macro AUC {np.mean(areas):.3f}")
+    macro = "not measured" if results.missing else f"{np.mean(areas):.3f}"
+    _finish_roc(axes, f"One class against the rest, macro AUC {macro}")
     axes.set(xlabel="false positive rate", ylabel="true positive rate")
 
 

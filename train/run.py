@@ -29,6 +29,7 @@ from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
 from .checkpoint import Checkpoint
 from .config import TrainConfig
+from .contents import Content
 from .data import DataSet, Item, hash_image
 from .latents import VIEW_COUNTS, LatentCache, Wanted
 from .layout import SPLITS, Split
@@ -39,7 +40,7 @@ from .vae import Array, VaeDescription, VaeEncoder, reopen_vae
 
 FORMAT_VERSION = 1
 RUN_FILE, ITEMS_FILE = "run.json", "items.json"
-_RUN_LIMIT, _ITEMS_LIMIT = 4 << 20, 1 << 30  # bytes; an item takes about 200
+_RUN_LIMIT, _ITEMS_LIMIT = 4 << 20, 1 << 30  # bytes; an item takes about 400
 _DIGEST = re.compile("[0-9a-f]{64}")
 _AGAIN = "train again with --restart"
 
@@ -96,6 +97,12 @@ class RunItem:
     label: int  # class index
     split: Split
     digest: str  # SHA-256 of the file
+    pixels: str = ""  # hashes of what it shows (train/contents.py); empty in runs that don't record them
+    look: str = ""
+
+
+_FIELDS = frozenset(RunItem.__dataclass_fields__)
+_OPTIONAL = frozenset({"pixels", "look"})
 
 
 class Run:
@@ -182,13 +189,14 @@ def training_views(config: TrainConfig) -> tuple[int, ...]:
 
 def write_items(folder: Path, data: DataSet) -> tuple[RunItem, ...]:
     """Write `items.json`. Raises StorageError."""
-    items = tuple(_run_item(item, digest) for item, digest in zip(data.items, data.hashes, strict=True))
+    rows = zip(data.items, data.hashes, data.contents, strict=True)
+    items = tuple(_run_item(item, digest, content) for item, digest, content in rows)
     atomic_write(folder / ITEMS_FILE, json.dumps([asdict(item) for item in items]).encode())
     return items
 
 
-def _run_item(item: Item, digest: str) -> RunItem:
-    return RunItem(str(item.path.resolve()), item.class_index, item.split, digest)
+def _run_item(item: Item, digest: str, content: Content) -> RunItem:
+    return RunItem(str(item.path.resolve()), item.class_index, item.split, digest, content.pixels, content.look)
 
 
 def _read_items(path: Path, classes: int) -> tuple[RunItem, ...]:
@@ -199,7 +207,9 @@ def _read_items(path: Path, classes: int) -> tuple[RunItem, ...]:
 
 
 def _is_item(row: object, classes: int) -> bool:
-    if not isinstance(row, dict) or row.keys() != RunItem.__dataclass_fields__.keys() or mistyped(RunItem, row):
+    if not isinstance(row, dict) or not (_FIELDS - _OPTIONAL <= row.keys() <= _FIELDS) or mistyped(RunItem, row):
+        return False
+    if any(row.get(name) and _DIGEST.fullmatch(row[name]) is None for name in _OPTIONAL):
         return False
     whole = 0 <= row["label"] < classes and row["split"] in SPLITS and _is_path(row["path"])
     return whole and _DIGEST.fullmatch(row["digest"]) is not None

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.errors import CheckpointError, UsageError
 from ..core.files import recover, storage_error
+from ..core.images import LeftOut
 from ..core.locks import alone
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
 from ..core.versions import installed_versions
 from .batches import LatentSet
 from .config import TrainConfig
+from .contents import ContentCache
 from .data import DataSet, list_data, load_data
 from .latents import LatentCache, Wanted
 from .metrics_log import METRICS_FILE, TENSORBOARD_FOLDER, EpochMetrics
@@ -52,9 +54,12 @@ def train(
     report: Callable[[EpochMetrics], None] = lambda row: None,
     note: Callable[[str], None] = lambda text: None,
     accept: Callable[[VaeEncoder, ModelSpec], None] = lambda vae, spec: None,
+    left_out: Callable[[Sequence[LeftOut]], None] = lambda files: None,
 ) -> Run:
-    """Train, or go on with the run at `request.out`. `note` hears what the user should know of the data; `accept` may
-    refuse a VAE, by raising, before an image goes through it.
+    """Train, or resume the run at `request.out`.
+
+    `note` is called with each thing that the user should know of the data, `left_out` with the files that are not
+    trained on. `accept` may refuse a VAE, by raising, before an image goes through it.
 
     Raises DataError, ModelError, CheckpointError (another run stands at `out`, or another process trains there),
     StorageError.
@@ -67,7 +72,8 @@ def train(
     accept(vae, request.spec)
     cache = open_cache(request.cache, vae.description)
     with _alone_in(request.out):
-        data = load_data(listing, cache.has_image, request.config.threads, request.skip_bad, progress)
+        data = load_data(listing, ContentCache(request.cache), request.config.threads, request.skip_bad, progress)
+        left_out(data.left_out)
         for text in data.notes:
             note(text)
         info = _describe(request, data, vae.description)

@@ -22,10 +22,49 @@ from ..files import open_regular
 from .formats import FORMATS, HEAD_BYTES, format_of
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .avif .jp2 .j2k .jpf .jpx .heic .heif .hif .jxl".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".avif",
+        ".jp2",
+        ".j2k",
+        ".jpf",
+        ".jpx",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".jxl",
+    ]
 )
 # Camera raw files begin as TIFFs do, and what a TIFF decoder finds in them is a thumbnail.
-_RAW = frozenset(".3fr .arw .cr2 .dcr .dng .erf .iiq .kdc .mef .mos .nef .nrw .pef .sr2 .srw".split())
+_RAW = frozenset(
+    [
+        ".3fr",
+        ".arw",
+        ".cr2",
+        ".dcr",
+        ".dng",
+        ".erf",
+        ".iiq",
+        ".kdc",
+        ".mef",
+        ".mos",
+        ".nef",
+        ".nrw",
+        ".pef",
+        ".sr2",
+        ".srw",
+    ]
+)
 _JUNK = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found", "system volume information"})
 _NAMES_SHOWN = 3  # of each reason, in a note
 
@@ -115,11 +154,11 @@ def _walk(root: Path) -> Iterator[Path | LeftOut]:
             if is_junk(name):
                 yield junk_folder(path)
             elif path.is_symlink():
-                yield LeftOut(path, "links to folders", files=0)
+                yield LeftOut(path, "linked folders", files=0)
         folders[:] = [name for name in folders if not is_junk(name)]  # os.walk itself follows no link
         for name in names:
             path = Path(folder, name)
-            reason = _reason(path)
+            reason = why_not_image(path)
             yield path if reason is None else LeftOut(path, reason)
 
 
@@ -133,8 +172,8 @@ def _refuse(error: OSError) -> None:
     raise DataError(f"can't list {error.filename}: {error.strerror}") from error
 
 
-def _reason(path: Path) -> str | None:
-    """Why a file is left out; None for an image."""
+def why_not_image(path: Path) -> str | None:
+    """Why a file is left out, such as "not images"; None for an image."""
     suffix = path.suffix.lower()
     if path.name.startswith("."):
         return "hidden"

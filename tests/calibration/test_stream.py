@@ -75,8 +75,21 @@ def test_copies_of_an_image_count_once(folder):
     found = chosen(folder, 4000)
     assert len(found.paths) == len(usual.paths) - 8
     plain_folder(folder)[9].write_bytes(plain_folder(folder)[0].read_bytes())
-    with pytest.raises(DataError, match=r"^31 usable images \(9 are copies of others\); calibration needs at least 32"):
+    with pytest.raises(
+        DataError, match=r"^31 usable images \(9 look the same as others\); calibration needs at least 32"
+    ):
         chosen(folder)
+
+
+def test_one_face_at_forty_jpeg_qualities_or_sizes_counts_once(tmp_path):
+    y, x = np.mgrid[0:120, 0:100] / 100
+    waves = sum(np.sin(a * x + b * y + c) for a, b, c in np.random.default_rng(0).uniform(-25, 25, (30, 3)))
+    face = Image.fromarray(np.clip(128 + 20 * waves, 0, 255).astype(np.uint8)).convert("RGB")
+    for quality in range(56, 96):
+        size = (100 + quality, 120 + quality * 6 // 5)
+        (face if quality % 2 else face.resize(size)).save(tmp_path / f"{quality}.jpg", quality=quality)
+    with pytest.raises(DataError, match=r"^1 usable images \(39 look the same as others\)"):
+        chosen(tmp_path)
 
 
 def test_too_few_are_refused_with_both_counts_and_what_was_wrong(folder):

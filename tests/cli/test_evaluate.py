@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxslim")
@@ -83,10 +85,59 @@ def test_classes_that_the_model_does_not_know_are_told(leakrt, run, tmp_path):
     write_images(data / "flow", "stripes", 2)
     done = leakrt("evaluate", run, data, "--split", "all")
     assert (done.code, "not trained on flow" in done.err) == (1, True)
-    shutil.rmtree(data / "flow")
-    shutil.rmtree(data / "smooth")
+
+
+def test_a_folder_of_real_faces_gives_the_false_alarm_rate_and_one_generator_its_recall(leakrt, run, tmp_path):
+    whole = figures(leakrt("evaluate", run, tiny_run() / "data", "--json"))
+    for name in ("real", "smooth"):
+        shutil.copytree(tiny_run() / "data" / "test" / name, tmp_path / name / name)
+        plots = ["--plots", tmp_path / f"plots {name}"]
+        found = figures(leakrt("evaluate", run, tmp_path / name, "--split", "all", "--json", *plots))
+        assert (found["images"], found["macro_auc"]) == (6, None)
+        assert found["not_measured"].startswith("no image of blocky, ")
+        assert found["recall"][name] == whole["recall"][name]
+        if name == "real":
+            assert found["false_alarm_interval"] == whole["false_alarm_interval"]
+            assert found["false_alarm_rate"] == whole["false_alarm_rate"]
+        assert "not measured" in leakrt("evaluate", run, tmp_path / name, "--split", "all").out
+
+
+def test_training_images_are_found_among_those_of_a_bundle_whatever_their_format(leakrt, run, stripes, tmp_path):
+    assert leakrt("export", run, "--out", tmp_path / "bundle").code == 0
+    data = shutil.copytree(tiny_run() / "data" / "test", tmp_path / "data")
+    Image.open(tiny_run() / "data/train/real/003.png").save(data / "real" / "seen.bmp")
+    Image.open(tiny_run() / "data/train/smooth/004.png").save(stripes / "seen.tif")
+    (data / "real" / "notes.txt").touch()
+    arguments = [data, "--split", "all", "--open", stripes, "--json"]
+    for model in (run, tmp_path / "bundle"):
+        done = leakrt("evaluate", model, *arguments)
+        assert figures(done)["trained_on"] == 2
+        assert "trained on 1 of these images" in done.err
+        assert "trained on 1 images of --open" in done.err
+        assert [Path(one["path"]).name for one in figures(done)["left_out"]] == ["notes.txt"]
+        assert "leakrt: note: left out 1 file: 1 not images (notes.txt)" in done.err
+
+
+def test_what_a_model_does_not_record_is_said(leakrt, run, tmp_path):
+    items = json.loads((run / "items.json").read_text())
+    old = [{name: value for name, value in item.items() if name not in ("pixels", "look")} for item in items]
+    (run / "items.json").write_text(json.dumps(old))
+    assert leakrt("export", run, "--out", tmp_path / "bundle").code == 0
+    for model in (run, tmp_path / "bundle"):
+        done = leakrt("evaluate", model, tiny_run() / "data", "--json")
+        assert "can't be known" in done.err
+        assert figures(done)["trained_on"] == (0 if model == run else None)
+    done = leakrt("evaluate", run, tiny_run() / "data" / "train", "--split", "all", "--json")
+    assert "trained on 72 of these images" in done.err
+
+
+def test_one_picture_under_two_labels_and_a_known_class_as_open_set_are_refused(leakrt, run, tmp_path):
+    data = shutil.copytree(tiny_run() / "data" / "test", tmp_path / "data")
+    done = leakrt("evaluate", run, tiny_run() / "data", "--open", data)
+    assert (done.code, "has the name of a class that the model knows" in done.err) == (1, True)
+    Image.open(data / "real" / "000.png").save(data / "smooth" / "copy.bmp")
     done = leakrt("evaluate", run, data, "--split", "all")
-    assert (done.code, "no image of smooth" in done.err) == (1, True)
+    assert (done.code, "are the same picture" in done.err) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ CLOSED = ClosedMetrics(
     images=30,
     macro_auc=0.96784,
     per_class_auc={"real": 0.991, "one\x1b[2Jtwo": 0.95},
+    recall={"real": 0.9, "one\x1b[2Jtwo": 0.75},
     top1=0.8,
     balanced_accuracy=0.7556,
     confusion=((9, 1), (5, 15)),
@@ -76,5 +77,18 @@ def test_each_class_has_its_recall_and_what_it_is_taken_for():
 
 
 def test_a_class_that_is_never_mistaken_is_taken_for_nothing():
-    whole = replace(CLOSED, confusion=((10, 0), (0, 20)))
+    whole = replace(CLOSED, confusion=((10, 0), (0, 20)), recall=dict.fromkeys(CLOSED.recall, 1.0))
     assert evaluation_text(Evaluation(whole, DECISION, None, 0)).splitlines()[-1].split()[1:] == ["0.9500", "1.000"]
+
+
+def test_figures_that_were_not_measured_say_so_with_the_reason():
+    closed = replace(CLOSED, macro_auc=None, balanced_accuracy=None, per_class_auc={"real": None, "gan": None})
+    closed = replace(closed, recall={"real": 0.9, "gan": None}, confusion=((9, 1), (0, 0)))
+    decision = replace(DECISION, generated_called_generated=None, generated_called_real=None)
+    text = evaluation_text(Evaluation(closed, decision, None, 0, ("gan",)))
+    assert text.endswith("not measured: no image of gan was judged")
+    assert [line.split()[0] for line in text.splitlines() if line.endswith("not measured")] == [
+        "macro", "balanced", "generated", "gan",
+    ]  # fmt: skip
+    faceless = replace(DECISION, real_faces=0, false_alarm_rate=None, interval=None, inside_interval=None)
+    assert "not measured: no real face was judged" in evaluation_text(Evaluation(closed, faceless, None, 0, ("real",)))

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from leakrt.cli.judged import bundle_images, tell_failures
+from leakrt.cli.judged import choose, tell_failures, trained_bundle
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import DataError
 from leakrt.core.verdict import Verdict
@@ -45,7 +45,8 @@ def classes(image_folder, tmp_path):
     return root
 
 
-def test_classes_that_the_bundle_does_not_know_are_refused(classes, tiny):
+def test_classes_that_the_bundle_does_not_know_are_refused(classes, tiny, tmp_path):
+    bundle = Bundle(tiny)
     (classes / "blocky").rename(classes / "other")
     with pytest.raises(DataError, match="other"):
-        bundle_images(Bundle(tiny), classes, "all")
+        choose(bundle.spec, trained_bundle(bundle), classes, "all", None, tmp_path / "cache")

@@ -8,10 +8,12 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from runs import write_images
 
 from leakrt.core.errors import DataError
 from leakrt.core.progress import silent
+from leakrt.train.contents import Content, ContentCache
 from leakrt.train.data import hash_image, list_data, load_data
 
 COUNTS = {"train": 4, "val": 2, "test": 3}
@@ -25,11 +27,15 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
-def load(root, known=lambda digest: False, skip_bad=False, progress=silent):
-    return load_data(list_data(root), known, 2, skip_bad, progress)
+@pytest.fixture
+def load(tmp_path):
+    def load(root, skip_bad=False, progress=silent):
+        return load_data(list_data(root), ContentCache(tmp_path / "cache"), 2, skip_bad, progress)
+
+    return load
 
 
-def test_every_image_is_hashed_labelled_and_counted(data):
+def test_every_image_is_hashed_labelled_and_counted(data, load):
     found = load(data)
     assert found.classes == ("blocky", "real")
     assert found.counts() == {split: {"blocky": n, "real": n} for split, n in COUNTS.items()}
@@ -43,7 +49,7 @@ def test_every_image_is_hashed_labelled_and_counted(data):
     assert found.notes == ()
 
 
-def test_the_fingerprint_moves_with_content_name_and_split_and_with_nothing_else(data, tmp_path):
+def test_the_fingerprint_moves_with_content_name_and_split_and_with_nothing_else(data, tmp_path, load):
     before = load(data).fingerprint
     moved = shutil.copytree(data, tmp_path / "elsewhere")
     assert load(moved).fingerprint == before
@@ -57,7 +63,7 @@ def test_the_fingerprint_moves_with_content_name_and_split_and_with_nothing_else
     assert load(again).fingerprint != before
 
 
-def test_progress_counts_every_image(data):
+def test_progress_counts_every_image(data, load):
     calls = []
     load(data, progress=lambda *call: calls.append(call))
     assert calls[-1] == ("reading images", 18, 18)
@@ -72,7 +78,7 @@ def damage(data, count):
     return names
 
 
-def test_images_that_can_not_be_read_are_all_named_before_anything_is_trained(data):
+def test_images_that_can_not_be_read_are_all_named_before_anything_is_trained(data, load):
     names = damage(data, 3)
     with pytest.raises(DataError, match=r"3 of 18 images can't be read") as error:
         load(data)
@@ -81,14 +87,14 @@ def test_images_that_can_not_be_read_are_all_named_before_anything_is_trained(da
     assert "\n" not in str(error.value)
 
 
-def test_of_many_unreadable_images_ten_are_named_and_the_rest_counted(data):
+def test_of_many_unreadable_images_ten_are_named_and_the_rest_counted(data, load):
     damage(data, 14)
     with pytest.raises(DataError, match="; and 4 more;") as error:
         load(data)
     assert sum(part.startswith(str(data)) for part in str(error.value).split(": ")) <= 11
 
 
-def test_unreadable_images_can_be_left_out(data):
+def test_unreadable_images_can_be_left_out(data, load):
     names = damage(data, 3)
     found = load(data, skip_bad=True)
     assert len(found.items) == 15
@@ -96,24 +102,73 @@ def test_unreadable_images_can_be_left_out(data):
     assert "3 of 18 images can't be read" in found.notes[0]
 
 
-def test_a_class_without_a_readable_image_is_an_error_even_when_bad_ones_are_left_out(data):
+def test_a_class_without_a_readable_image_is_an_error_even_when_bad_ones_are_left_out(data, load):
     for path in (data / "val/real").iterdir():
         path.write_bytes(b"")
     with pytest.raises(DataError, match="class real has no image in val"):
         load(data, skip_bad=True)
 
 
-def test_an_image_whose_latents_are_known_is_not_decoded_again(data):
-    good = load(data)
+def test_an_image_whose_content_is_known_is_not_decoded_again(data, tmp_path):
+    cache = ContentCache(tmp_path / "cache")
+    load_data(list_data(data), cache, 2, False, silent)
     path = data / "train/real/000.png"
     path.write_bytes(b"not a picture, but once it was")
-    known = {*good.hashes, hash_image(path)}
-    assert len(load(data, known=known.__contains__).items) == 18
+    cache.add({hash_image(path): Content("0" * 64, "")})
+    found = load_data(list_data(data), ContentCache(tmp_path / "cache"), 2, False, silent)
+    assert len(found.items) == 18
+    assert Content("0" * 64, "") in found.contents
 
 
-def test_the_same_bytes_in_train_and_test_are_told(data):
-    shutil.copy(data / "train/real/000.png", data / "test/real/copy.png")
-    assert any("1 images of test are in train too" in note for note in load(data).notes)
+def save_again(source, target, **options):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.open(source).save(target, **options)
+
+
+def test_a_picture_of_train_that_is_in_val_or_test_too_is_left_out_there_whatever_its_format(data, load):
+    save_again(data / "train/real/000.png", data / "test/real/copy.bmp")
+    save_again(data / "train/real/001.png", data / "val/real/copy.tif")
+    save_again(data / "val/blocky/000.png", data / "test/blocky/copy.png", compress_level=1)
+    found = load(data)
+    assert len(found.items) == 18
+    assert [(one.path.name, one.reason) for one in found.left_out] == [
+        ("copy.png", "of test, in val too"),
+        ("copy.bmp", "of test, in train too"),
+        ("copy.tif", "of val, in train too"),
+    ]
+    for split, earlier in (("test", "val"), ("test", "train"), ("val", "train")):
+        assert any(f"left out of {split}: 1 of its images, whose pixels are in {earlier} too" in n for n in found.notes)
+
+
+def test_one_picture_under_two_labels_is_refused_with_both_files(data, load):
+    save_again(data / "train/real/000.png", data / "train/blocky/copy.bmp")
+    with pytest.raises(DataError, match=r"copy.bmp of class blocky and .*real/000.png of class real are the same") as e:
+        load(data)
+    assert "\n" not in str(e.value)
+
+
+def test_a_picture_that_looks_the_same_in_another_split_is_noted_and_kept(data, load):
+    for start, (split, count) in enumerate(COUNTS.items()):
+        write_images(data / split / "smooth", "smooth", count, 3000 + 100 * start)
+    save_again(data / "train/smooth/000.png", data / "test/smooth/again.jpg", quality=90)
+    save_again(data / "train/smooth/000.png", data / "train/smooth/again.jpg", quality=80)  # no harm within a split
+    found = load(data)
+    (note,) = found.notes
+    assert note.startswith("1 images of test look the same as images of train")
+    assert len(found.items) == 20 + 9
+
+
+def test_what_is_no_image_is_listed_and_noted(data, load):
+    (data / "train/real/notes.txt").touch()
+    found = load(data)
+    assert found.notes == ("left out 1 file: 1 not images (notes.txt)",)
+    assert [one.path.name for one in found.left_out] == ["notes.txt"]
+
+
+def test_data_without_val_is_refused(data):
+    shutil.rmtree(data / "val")
+    with pytest.raises(DataError, match="has train and test but no val"):
+        list_data(data)
 
 
 @pytest.mark.parametrize(
@@ -132,19 +187,19 @@ def test_classes_that_can_not_be_trained_on_are_refused_in_one_line(data, remove
     assert "\n" not in str(error.value)
 
 
-def test_a_class_may_be_missing_in_test(data):
+def test_a_class_may_be_missing_in_test(data, load):
     shutil.rmtree(data / "test/real")
     assert load(data).counts()["test"] == {"blocky": 3, "real": 0}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_named_pipe_is_refused_not_waited_on(data):
+def test_a_named_pipe_is_refused_not_waited_on(data, load):
     os.mkfifo(data / "train/real/pipe.png")
     with pytest.raises(DataError, match="not a regular file"):
         load(data)
 
 
-def test_names_that_are_no_text_are_hashed_all_the_same(data):
+def test_names_that_are_no_text_are_hashed_all_the_same(data, load):
     source = data / "train/real/000.png"
     odd = os.fsencode(data / "train/real") + b"/\xff\xfe.png"
     try:
@@ -154,6 +209,6 @@ def test_names_that_are_no_text_are_hashed_all_the_same(data):
     assert len(load(data).items) == 19
 
 
-def test_indices_are_numbers_numpy_can_index_with(data):
+def test_indices_are_numbers_numpy_can_index_with(data, load):
     found = load(data)
     assert np.asarray(found.hashes)[found.indices("test")].shape == (6,)

@@ -127,13 +127,38 @@ def test_classes_that_do_not_match_the_model_are_named():
     found, labels = closed_set()
     with pytest.raises(DataError, match="not trained on flow"):
         evaluate([*found, found[0]], [*labels, "flow"], [], SPEC, DECISION)
-    with pytest.raises(DataError, match="no image of vae"):
-        evaluate(found[:60], labels[:60], [], SPEC, DECISION)
-    failing = [v if name != "gan" else verdict((), error="cut short") for v, name in zip(found, labels, strict=True)]
-    with pytest.raises(DataError, match="no image of gan could be judged"):
-        evaluate(failing, labels, [], SPEC, DECISION)
     with pytest.raises(DataError, match=r"open set could be judged.*gone"):
         evaluate(found, labels, [verdict((), error="gone")], SPEC, DECISION)
+
+
+def test_what_a_missing_class_leaves_unmeasured_is_null_with_its_reason():
+    found, labels = closed_set()
+    part = evaluate(found[:60], labels[:60], found[:9], SPEC, DECISION)  # gan and real
+    data = json.loads(json.dumps(part.to_json(), allow_nan=False))
+    nulls = "macro_auc balanced_accuracy open_auroc open_fpr95 oscr open_auroc_density open_fpr95_density"
+    assert {name for name, value in data.items() if value is None} == set(nulls.split())
+    assert data["not_measured"] == "no image of vae was judged"
+    assert (data["per_class_auc"]["vae"], data["recall"]["vae"]) == (None, None)
+    whole = evaluate(found, labels, [], SPEC, DECISION)
+    assert data["recall"]["gan"] == whole.closed.recall["gan"]
+    assert data["false_alarm_count"] == whole.decision.false_alarm_count
+    failing = [v if name != "gan" else verdict((), error="cut short") for v, name in zip(found, labels, strict=True)]
+    assert evaluate(failing, labels, [], SPEC, DECISION).missing == ("gan",)
+
+
+def test_real_faces_alone_give_the_false_alarms_and_one_generator_alone_its_recall():
+    found, labels = closed_set()
+    whole = evaluate(found, labels, [], SPEC, DECISION)
+    real = evaluate(found[30:60], labels[30:60], [], SPEC, DECISION)
+    assert set(labels[30:60]) == {"real"}
+    fields = ("false_alarm_rate", "false_alarm_count", "interval", "inside_interval", "coverage_real")
+    assert [getattr(real.decision, f) for f in fields] == [getattr(whole.decision, f) for f in fields]
+    assert real.decision.generated_called_generated is None
+    gan = evaluate(found[:30], labels[:30], [], SPEC, DECISION)
+    assert gan.closed.recall == {"gan": whole.closed.recall["gan"], "real": None, "vae": None}
+    assert gan.decision.false_alarm_rate is gan.decision.interval is gan.decision.coverage_real is None
+    with pytest.raises(DataError, match="no image of a known class could be judged; the first: cut short"):
+        evaluate([verdict((), error="cut short")], ["gan"], [], SPEC, DECISION)
 
 
 def pairs_won(higher, lower) -> float:

@@ -48,5 +48,34 @@ def test_what_is_not_there_is_told(data, tmp_path):
 
 
 def test_open_images_may_lie_in_folders_of_their_makers(data):
-    assert len(open_images(data / "test")) == 3 * COUNTS["test"]
-    assert open_images(None) == ()
+    assert len(open_images(data / "test").paths) == 3 * COUNTS["test"]
+    assert open_images(None).paths == ()
+
+
+def test_open_folders_named_as_a_known_class_or_as_a_label_are_refused(data, tmp_path):
+    with pytest.raises(DataError, match=r"smooth has the name of a class that the model knows"):
+        open_images(data / "test", ("real", "Smooth"))
+    with pytest.raises(DataError, match=r"smooth has the name of a class that the model knows"):
+        open_images(data / "test" / "smooth", ("real", "smooth"))
+    (data / "test" / "real").rename(data / "test" / "0_real")
+    with pytest.raises(DataError, match=r"0_real is named as a label"):
+        open_images(data / "test", ("sd21",))
+
+
+def test_one_class_or_the_test_split_alone_can_be_listed(data, tmp_path):
+    (tmp_path / "alone").mkdir()
+    (data / "test").rename(tmp_path / "alone" / "test")
+    images = labelled_images(tmp_path / "alone", "test")
+    assert len(images.paths) == 3 * COUNTS["test"]
+    (tmp_path / "alone" / "test").rename(tmp_path / "classes")
+    for name in ("smooth", "blocky"):
+        (tmp_path / "classes" / name).rename(tmp_path / name)
+    (tmp_path / "classes" / "real" / "notes.txt").touch()
+    images = labelled_images(tmp_path / "classes", "all")
+    assert images.labels == ("real",) * COUNTS["test"]
+    assert [one.path.name for one in images.left_out] == ["notes.txt"]
+
+
+def test_all_of_a_folder_of_splits_is_refused(data):
+    with pytest.raises(DataError, match="holds the splits test, train, val, not classes; name one with --split"):
+        labelled_images(data, "all")

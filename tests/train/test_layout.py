@@ -25,7 +25,7 @@ def put_classes(root: Path, **counts: int) -> None:
 
 
 def assigned(root: Path) -> dict[str, tuple[str, str]]:
-    found = read_layout(root)
+    found = read_layout(root).images
     return {a.path.relative_to(root).as_posix(): (a.class_name, a.split) for a in found}
 
 
@@ -47,10 +47,111 @@ def test_a_class_may_be_named_train_where_no_other_split_is(tmp_path):
     assert {name for name, _ in assigned(tmp_path).values()} == {"train", "plane"}
 
 
-def test_split_folders_without_val_are_refused(tmp_path):
-    put(tmp_path, "train/a/1.jpg", "test/a/2.jpg")
-    with pytest.raises(DataError, match="no val"):
+def left_out(root: Path) -> dict[str, str]:
+    return {one.path.relative_to(root).as_posix(): one.reason for one in read_layout(root).left_out}
+
+
+@pytest.mark.parametrize("names", ["train valid testing", "Training VAL Test", "TRAIN dev test", "train Validation x"])
+def test_folder_names_mean_a_split_as_in_the_split_file_whatever_their_case(tmp_path, names):
+    train, val, test = names.split()
+    put(tmp_path, f"{train}/a/1.jpg", f"{val}/a/2.jpg", f"{test}/a/3.jpg")
+    found = {split for _, split in assigned(tmp_path).values()}
+    assert found == ({"train", "val"} if test == "x" else {"train", "val", "test"})
+    assert left_out(tmp_path) == ({"x": "folders beside the splits"} if test == "x" else {})
+
+
+def test_two_folders_that_mean_one_split_are_refused(tmp_path):
+    put(tmp_path, "train/a/1.jpg", "val/a/2.jpg", "valid/a/3.jpg")
+    with pytest.raises(DataError, match=r"val and .*valid both mean val; merge them or rename one"):
         read_layout(tmp_path)
+
+
+def test_a_folder_that_may_mean_two_splits_is_refused(tmp_path):
+    put(tmp_path, "train/a/1.jpg", "eval/a/2.jpg", "val/a/3.jpg")
+    with pytest.raises(DataError, match="eval may mean val or test; rename it"):
+        read_layout(tmp_path)
+
+
+def test_splits_below_each_class_are_taken_as_they_are(tmp_path):
+    put(tmp_path, *(f"{c}/{s}/{s}{c}.jpg" for c in ("real", "gan") for s in ("train", "Val", "test")))
+    assert split_counts(tmp_path) == {(c, s): 1 for c in ("real", "gan") for s in ("train", "val", "test")}
+
+
+@pytest.mark.parametrize("labels", [("0_real", "1_fake"), ("nature", "ai"), ("Real", "Fake")])
+@pytest.mark.parametrize("form", ["{maker}/{label}/{split}", "{maker}/{split}/{label}", "{split}/{maker}/{label}"])
+def test_labels_below_makers_are_read_as_real_and_as_the_maker(tmp_path, labels, form):
+    for maker in ("biggan", "stylegan2"):
+        for label in labels:
+            for split in ("train", "val", "test"):
+                folder = form.format(maker=maker, label=label, split=split)
+                put(tmp_path, f"{folder}/{maker}{split}{label}.png")
+    found = split_counts(tmp_path)
+    assert found == {
+        (c, s): n for c, n in (("real", 2), ("biggan", 1), ("stylegan2", 1)) for s in ("train", "val", "test")
+    }
+    assert all((name == "real") == (labels[0] in Path(path).parts) for path, (name, _) in assigned(tmp_path).items())
+    (note,) = read_layout(tmp_path).notes
+    assert "biggan, stylegan2" in note
+
+
+def test_makers_with_labels_are_split_as_classes_are(tmp_path):
+    for maker in ("biggan", "stylegan2"):
+        put(tmp_path, *(f"{maker}/{label}/{maker}{label}{i}.png" for label in ("0_real", "1_fake") for i in range(20)))
+    counts = split_counts(tmp_path)
+    assert [counts["real", s] for s in ("train", "val", "test")] == [28, 6, 6]
+    assert [counts["biggan", s] for s in ("train", "val", "test")] == [14, 3, 3]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["stylegan2/0_real/1.png", "stylegan2/other/2.png"],
+        ["stylegan2/0_real/1.png", "stylegan2/1_fake/2.png", "stylegan2/3.png"],
+        ["stylegan2/bedroom/0_real/1.png", "stylegan2/bedroom/1_fake/2.png"],
+        ["stylegan2/a/b/nature/1.png", "stylegan2/a/b/ai/2.png", "stylegan2/4.png"],
+        ["stylegan2/real/1.png", "stylegan2/gan/2.png"],
+        ["real/0_real/1.png", "real/1_fake/2.png"],
+        ["gan/train/1.png", "gan/val/2.png", "gan/3.png"],
+        ["gan/train/1.png", "gan/val/2.png", "gan/other/3.png"],
+        ["gan/deep/train/1.png", "gan/deep/test/2.png"],
+        ["gan/train/1.png", "gan/train/val/2.png"],
+        ["gan/1.png", "gan/test/2.png"],
+        ["train/gan/train/1.png", "train/gan/test/2.png", "val/gan/3.png"],
+    ],
+)
+def test_a_class_that_holds_splits_or_labels_in_another_form_is_refused_and_shown(tmp_path, names):
+    put(tmp_path, *names)
+    with pytest.raises(
+        DataError, match=r"^class \w+: .* holds \{.*\}, which are not one class; expected .*MAKER"
+    ) as error:
+        read_layout(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_class_that_is_split_beside_one_that_is_not_is_refused(tmp_path):
+    put(tmp_path, "real/train/1.png", "real/val/2.png", "gan/1.png", "gan/2.png", "gan/3.png")
+    with pytest.raises(DataError, match="class real is split by folders and class gan is not"):
+        read_layout(tmp_path)
+
+
+def test_ordinary_folders_below_a_class_belong_to_it(tmp_path):
+    names = ["00000/1.png", "01000/2.png", "Dev Patel/3.png", "Anna/4.png", "dev/5.png", "Anna/b/nature/6.png", "7.png"]
+    put(tmp_path, *(f"{c}/{name}" for c in ("real", "gan") for name in names))
+    assert Counter(name for name, _ in assigned(tmp_path).values()) == {"real": 7, "gan": 7}
+
+
+def test_what_lies_beside_the_images_is_listed_with_its_reason(tmp_path):
+    put_classes(tmp_path, a=5, b=5)
+    put(
+        tmp_path, "a/notes.txt", "a/@eaDir/a_001.png/SYNO.jpg", "__MACOSX/a/._1.png", ".git/x", "loose.png", "readme.md"
+    )
+    assert left_out(tmp_path) == {
+        ".git": "in .git",
+        "__MACOSX": "in __MACOSX",
+        "a/@eaDir": "in @eaDir",
+        "a/notes.txt": "not images",
+        "loose.png": "images beside the folders",
+    }
 
 
 def test_each_class_is_split_70_15_15(tmp_path):
@@ -121,6 +222,16 @@ def test_a_split_file_decides_and_what_it_does_not_list_is_left_out(tmp_path):
         "b/1.png": ("b", "train"),
         "a/sub/2.png": ("a", "val"),
     }
+    assert left_out(tmp_path) == {"a/3.png": "not in Split.json", "c/1.png": "not in Split.json"}
+
+
+def test_a_split_file_is_found_whatever_its_case_and_two_are_refused(tmp_path):
+    put(tmp_path, "a/1.png", "a/2.png", "b/1.png")
+    (tmp_path / "split.JSON").write_text('{"train": {"a": ["2.png"]}, "dev": {"b": ["1.png"]}}')
+    assert assigned(tmp_path) == {"a/2.png": ("a", "train"), "b/1.png": ("b", "val")}
+    write_split(tmp_path, {"train": {"a": ["1.png"]}})
+    with pytest.raises(DataError, match=r"holds Split.json and split.JSON; keep the one that is meant"):
+        read_layout(tmp_path)
 
 
 def test_a_split_file_may_give_positions_in_each_class(tmp_path):
@@ -150,6 +261,7 @@ def test_a_split_file_may_give_positions_in_each_class(tmp_path):
         ({"train": {"a": ["1.png"]}, "test": {"a": ["1.png"]}}, "is in train and in test"),
         ({"train": [0], "val": [5]}, "5 is no position in class a"),
         ({"train": [True]}, "True is no position"),
+        ({"val": {"a": ["1.png"]}, "dev": {"a": ["2.png"]}}, "'val' and 'dev' both mean val"),
     ],
 )
 def test_a_split_file_that_can_not_be_meant_is_refused_in_one_line(tmp_path, data, message):

@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 
 def test_the_data_set_is_laid_out_as_training_wants_it(folder):
-    found = read_layout(folder / "data")
+    found = read_layout(folder / "data").images
     counts = {(a.class_name, a.split) for a in found}
     assert counts == {(name, split) for name in ("real", *SEEN) for split in ("train", "val", "test")}
     assert len(found) == 4 * PLAN.scenes == 4 * 14

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from PIL import Image
 
 from leakrt.core.errors import DataError
-from leakrt.core.images import find_images
+from leakrt.core.images import find_images, left_out_note, search_images
 
 
 def test_images_are_found_recursively_in_a_fixed_order_whatever_the_case_of_their_suffix(tmp_path):
@@ -33,5 +36,57 @@ def test_a_link_to_a_folder_above_does_not_loop(tmp_path):
 def test_no_folder_and_no_images_are_told_apart(tmp_path):
     with pytest.raises(DataError, match=r"^no such file or folder: .*none$"):
         find_images(tmp_path / "none")
-    with pytest.raises(DataError, match=r"holds no images \(.*\.png"):
+    with pytest.raises(DataError, match=r"holds no images \(JPEG, PNG, "):
         find_images(tmp_path)
+
+
+def test_the_first_bytes_say_what_an_image_is_whatever_its_name_is(tmp_path):
+    picture = Image.new("RGB", (40, 40), (9, 99, 200))
+    for name, kind in (("face", "PNG"), ("scan.txt", "JPEG"), ("photo.photo", "TIFF"), ("b.dat", "BMP")):
+        picture.save(tmp_path / name, kind)
+    (tmp_path / "phone").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40))
+    (tmp_path / "notes.txt").write_text("BMW and other cars, at some length so that a header would fit")
+    (tmp_path / "claims.jpg").write_text("no image, which its reader says")
+    found = search_images(tmp_path)
+    assert [path.name for path in found.images] == ["b.dat", "claims.jpg", "face", "phone", "photo.photo", "scan.txt"]
+    assert [(one.path.name, one.reason) for one in found.left_out] == [("notes.txt", "not images")]
+
+
+def test_all_that_is_left_out_is_counted_with_its_reason_in_one_line(tmp_path):
+    image = tmp_path / "images" / "a.png"
+    image.parent.mkdir()
+    Image.new("RGB", (40, 40)).save(image)
+    junk = "@eaDir/t/a.png @eaDir/b.png __MACOSX/._a.png ._a.png .ipynb_checkpoints/a.png"
+    for name in (*["Thumbs.db", "x.csv", "y.csv", "z.csv"], *junk.split()):
+        (image.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (image.parent / name).touch()
+    Image.new("RGB", (40, 40)).save(image.parent / "raw.NEF", "TIFF")
+    (tmp_path / "elsewhere").mkdir()
+    (image.parent / "linked").symlink_to(tmp_path / "elsewhere")
+    found = search_images(image.parent)
+    assert found.images == (image,)
+    assert left_out_note(found.left_out) == (
+        "left out 10 files: 1 hidden (._a.png), 1 in .ipynb_checkpoints, 2 in @eaDir, 4 not images (Thumbs.db, x.csv, "
+        "y.csv, ...), 1 in __MACOSX, 1 linked folders (linked), 1 camera raw files (raw.NEF)"
+    )
+    assert left_out_note(()) == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_are_not_opened_and_broken_links_are_listed(tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")  # its name says image: reading it says what is wrong
+    found = search_images(tmp_path)
+    assert [path.name for path in found.images] == ["a.png", "gone.jpg"]
+    assert [(one.path.name, one.reason) for one in found.left_out] == [
+        ("gone", "that can't be opened"),
+        ("pipe", "not regular files"),
+    ]
+
+
+def test_a_name_with_control_characters_is_escaped_in_the_note(tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    (tmp_path / "x\n\x1b[2J.txt").touch()
+    assert "\n" not in left_out_note(search_images(tmp_path).left_out)

@@ -1,0 +1,138 @@
+"""One class folder, and the folders of splits and labels that it may hold."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..core.errors import DataError
+from ..core.images import LeftOut, is_junk, junk_folder, search_images, why_not_image
+from .split_names import Label, Split, label_folders, split_folders
+
+REAL = "real"  # the class of the real images below makers
+
+
+@dataclass(frozen=True)
+class ClassImage:
+    """An image with its class, and its split where a folder names one."""
+
+    class_name: str
+    path: Path
+    split: Split | None
+
+
+@dataclass
+class Reading:
+    """What has been read of a data folder."""
+
+    images: list[ClassImage] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    makers: set[str] = field(default_factory=set)  # classes that hold folders of labels
+
+    def notes(self) -> tuple[str, ...]:
+        """How folders of labels were read; empty where there were none."""
+        if not self.makers:
+            return ()
+        names = ", ".join(sorted(self.makers))
+        return (f"read as MAKER/{{real,generated}}: {names}; the real images of all makers are the class {REAL}",)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What the folders above say of the images below."""
+
+    name: str
+    split: Split | None
+    label: Label | None = None
+
+
+def subfolders(folder: Path, left_out: list[LeftOut]) -> list[Path]:
+    """The folders directly below `folder`, sorted, links included; junk goes to `left_out`. Raises DataError."""
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_dir():
+                    if is_junk(entry.name):
+                        left_out.append(junk_folder(folder / entry.name))
+                    else:
+                        found.append(folder / entry.name)
+    except OSError as error:
+        raise DataError(f"can't list {folder}: {error.strerror}") from error
+    return found
+
+
+def loose_images(folder: Path) -> list[Path]:
+    """The images directly in `folder`, sorted. Raises DataError."""
+    try:
+        files = sorted(path for path in folder.iterdir() if not path.is_dir())
+    except OSError as error:
+        raise DataError(f"can't list {folder}: {error.strerror}") from error
+    return [path for path in files if why_not_image(path) is None]
+
+
+def read_class(folder: Path, split: Split | None, reading: Reading) -> None:
+    """Add the images of one class folder, whose split is `split` where the folder above names one.
+
+    Raises DataError: no image, a folder that can't be listed, or folders that are named as splits or labels but do not
+    make up one of the layouts that train/layout.py lists.
+    """
+    _read(folder, _Place(folder.name, split), reading)
+
+
+def _read(folder: Path, place: _Place, reading: Reading) -> None:
+    junk: list[LeftOut] = []
+    below = subfolders(folder, junk)
+    splits, labels = split_folders(below), label_folders(below)
+    if not splits and not labels:
+        _read_images(folder, place, reading)
+        return
+    known = splits or labels
+    mixed = len(known) != len(below) or (place.split if splits else place.label) is not None
+    if mixed or loose_images(folder):
+        raise _no_class(folder, place.name, below)
+    reading.left_out += junk
+    for child, split in splits.items():
+        _read(child, _Place(place.name, split, place.label), reading)
+    if splits:
+        return
+    for child, label in labels.items():
+        if label == "generated" and place.name.lower() == REAL:
+            raise _no_class(folder, place.name, below)
+        reading.makers.add(place.name)
+        _read(child, _Place(REAL if label == "real" else place.name, place.split, label), reading)
+
+
+def _read_images(folder: Path, place: _Place, reading: Reading) -> None:
+    try:
+        found = search_images(folder)
+    except DataError as error:
+        raise DataError(f"class {place.name}: {error}; add images or remove the folder") from error
+    for parent, children in _tree(folder, found.images).items():
+        named = [child for child in children if child.name.lower() == REAL]
+        if split_folders(children) or label_folders(children) or (named and place.name.lower() != REAL):
+            raise _no_class(parent, place.name, children)
+    reading.images += [ClassImage(place.name, path, place.split) for path in found.images]
+    reading.left_out += found.left_out
+
+
+def _tree(root: Path, images: Iterable[Path]) -> dict[Path, list[Path]]:
+    """The folders below `root` that lead to images, by the folder that holds them."""
+    found: dict[Path, set[Path]] = defaultdict(set)
+    for folder in {image.parent for image in images}:
+        while folder != root:
+            found[folder.parent].add(folder)
+            folder = folder.parent
+    return {parent: sorted(children) for parent, children in sorted(found.items())}
+
+
+def _no_class(folder: Path, name: str, below: Iterable[Path]) -> DataError:
+    names = [child.name for child in below]
+    shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    return DataError(
+        f"class {name}: {folder} holds {{{shown}}}, which are not one class; expected {name}/IMAGES, "
+        f"{name}/{{train,val,test}}/IMAGES or MAKER/{{0_real,1_fake}}/IMAGES"
+    )

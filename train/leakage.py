@@ -1,0 +1,124 @@
+"""Whether the images of an evaluation are ones that the detector was trained on, or one picture twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.images import LeftOut, left_out_note
+from ..core.progress import Progress, silent
+from ..core.training_images import TrainingImages
+from .contents import ContentCache, Seen, named, nearest, see_images
+from .labelled import LabelledImages, OpenImages
+from .repeats import refuse_two_labels
+from .run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What is recorded of a detector's training images."""
+
+    pixels: TrainingImages | None  # None: not recorded
+    looks: tuple[str, ...] = ()  # perceptual hashes; a bundle holds none
+    paths: tuple[str, ...] = ()  # one for each look
+    digests: frozenset[str] = frozenset()  # SHA-256 of the files
+
+    @classmethod
+    def of_run(cls, run: Run) -> Trained:
+        """What a run recorded."""
+        items = run.of("train")
+        whole = all(item.pixels for item in items)
+        return cls(
+            pixels=TrainingImages.of(item.pixels for item in items) if whole else None,
+            looks=tuple(item.look for item in items),
+            paths=tuple(item.path for item in items),
+            digests=frozenset(item.digest for item in items),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """What the user should know of the images of an evaluation."""
+
+    notes: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
+    trained_on: int | None  # closed and open images that were trained on; None: not known
+
+    def to_json(self) -> dict[str, Any]:
+        """Entries for the JSON object of an evaluation."""
+        return {"trained_on": self.trained_on, "left_out": [one.to_json() for one in self.left_out]}
+
+
+def examine(
+    closed: LabelledImages,
+    unseen: OpenImages,
+    trained: Trained,
+    cache: ContentCache,
+    *,
+    split: str,
+    threads: int,
+    progress: Progress = silent,
+) -> Examined:
+    """Compare the images with the training images and with each other, by their decoded pixels.
+
+    Images that can't be read are skipped here. Raises DataError for one picture under two labels, StorageError.
+    """
+    paths = (*closed.paths, *unseen.paths)
+    seen = dict(zip(paths, see_images(paths, cache, threads=threads, progress=progress), strict=True))
+    known = _trained_on(seen, trained)
+    labels = dict(zip(closed.paths, closed.labels, strict=True))
+    readable = [(path, one) for path in closed.paths if isinstance(one := seen[path], Seen)]
+    refuse_two_labels(
+        [path for path, _ in readable], [labels[path] for path, _ in readable], [one.content for _, one in readable]
+    )
+    notes = [*closed.notes]
+    left_out = (*closed.left_out, *unseen.left_out)
+    if left_out:
+        notes.append(left_out_note(left_out))
+    if trained.pixels is None:
+        how = "only the same files are found" if trained.digests else "it does not record them"
+        notes.append(f"whether the model was trained on these images can't be known: {how}; train and export it again")
+    in_closed = [path for path in closed.paths if path in known] if split != "train" else []
+    in_open = [path for path in unseen.paths if path in known]
+    if in_closed:
+        notes.append(f"the model was trained on {len(in_closed)} of these images ({named(in_closed)}); {_OPTIMISTIC}")
+    if in_open:
+        notes.append(
+            f"the model was trained on {len(in_open)} images of --open ({named(in_open)}); they are not unseen"
+        )
+    both = _in_both(closed.paths, unseen.paths, seen)
+    if both:
+        notes.append(f"{len(both)} images of --open are in DATA too ({named(both)}); they are not unseen")
+    if split != "train":
+        notes += _alike(paths, seen, known, trained)
+    unknown = trained.pixels is None and not trained.digests
+    return Examined(notes=tuple(notes), left_out=left_out, trained_on=None if unknown else len(known))
+
+
+_OPTIMISTIC = "figures will be optimistic"
+
+
+def _trained_on(seen: dict[Path, Any], trained: Trained) -> set[Path]:
+    readable = {path: one for path, one in seen.items() if isinstance(one, Seen)}
+    found = {path for path, one in readable.items() if one.digest in trained.digests}
+    if trained.pixels is not None and readable:
+        same = trained.pixels.contains([one.content.pixels for one in readable.values()])
+        found |= {path for path, match in zip(readable, same, strict=True) if match}
+    return found
+
+
+def _in_both(closed: Sequence[Path], unseen: Sequence[Path], seen: dict[Path, Any]) -> list[Path]:
+    pixels = {one.content.pixels for path in closed if isinstance(one := seen[path], Seen)}
+    return [path for path in unseen if isinstance(one := seen[path], Seen) and one.content.pixels in pixels]
+
+
+def _alike(paths: Sequence[Path], seen: dict[Path, Any], known: set[Path], trained: Trained) -> list[str]:
+    """A note on images that look the same as training images, such as one at another JPEG quality."""
+    rest = [path for path in dict.fromkeys(paths) if path not in known and isinstance(seen[path], Seen)]
+    matches = nearest([seen[path].content.look for path in rest], trained.looks)
+    pairs = [(path, trained.paths[j]) for path, j in zip(rest, matches, strict=True) if j >= 0]
+    if not pairs:
+        return []
+    return [f"{len(pairs)} images look the same as training images ({pairs[0][0]} as {pairs[0][1]}); {_OPTIMISTIC}"]

@@ -1,0 +1,84 @@
+"""Pictures that a data set holds more than once: under two labels, or in two splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import DataError
+from ..core.images import LeftOut
+from .contents import Content, named, nearest
+from .split_names import SPLITS, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One image of a data set, decoded."""
+
+    path: Path
+    label: str
+    content: Content
+    split: Split
+
+
+def refuse_two_labels(paths: Sequence[Path], labels: Sequence[str], contents: Sequence[Content]) -> None:
+    """Raises DataError, naming both files, when one picture has two labels."""
+    first: dict[str, tuple[Path, str]] = {}
+    pairs = []
+    for path, label, content in zip(paths, labels, contents, strict=True):
+        before = first.setdefault(content.pixels, (path, label))
+        if before[1] != label:
+            pairs.append((before, (path, label)))
+    if pairs:
+        (one, name), (other, other_name) = pairs[0]
+        more = f" ({len(pairs) - 1} more such images)" if len(pairs) > 1 else ""
+        raise DataError(
+            f"{one} of class {name} and {other} of class {other_name} are the same picture{more}; remove the wrong one"
+        )
+
+
+def repeats(pictures: Sequence[Picture]) -> dict[int, Split]:
+    """Positions of held-out pictures whose pixels are also in an earlier split, with that split.
+
+    Train comes before val, and val before test: such a picture belongs to the earlier split alone.
+    """
+    splits: dict[str, Split] = {}
+    for split in reversed(SPLITS):
+        splits |= {picture.content.pixels: split for picture in pictures if picture.split == split}
+    return {
+        i: splits[picture.content.pixels]
+        for i, picture in enumerate(pictures)
+        if splits[picture.content.pixels] != picture.split
+    }
+
+
+def repeat_notes(pictures: Sequence[Picture], found: Mapping[int, Split]) -> tuple[list[LeftOut], list[str]]:
+    """The pictures of `repeats` as files left out, and one line for each pair of splits."""
+    left_out, by_pair = [], dict[tuple[Split, Split], list[Path]]()
+    for i, split in found.items():
+        picture = pictures[i]
+        left_out.append(LeftOut(picture.path, f"of {picture.split}, in {split} too"))
+        by_pair.setdefault((picture.split, split), []).append(picture.path)
+    notes = [
+        f"left out of {held}: {len(paths)} of its images, whose pixels are in {split} too ({named(paths)})"
+        for (held, split), paths in by_pair.items()
+    ]
+    return left_out, notes
+
+
+def likeness_notes(pictures: Sequence[Picture]) -> list[str]:
+    """One line for each pair of splits that hold pictures that look the same, such as one at two JPEG qualities."""
+    by_split = {split: [picture for picture in pictures if picture.split == split] for split in SPLITS}
+    notes = []
+    pairs_of_splits: tuple[tuple[Split, Split], ...] = (("val", "train"), ("test", "train"), ("test", "val"))
+    for held, split in pairs_of_splits:
+        ours, theirs = by_split[held], by_split[split]
+        matches = nearest([p.content.look for p in ours], [p.content.look for p in theirs])
+        pairs = [(ours[i], theirs[j]) for i, j in enumerate(matches) if j >= 0]
+        if pairs:
+            notes.append(
+                f"{len(pairs)} images of {held} look the same as images of {split} "
+                f"({pairs[0][0].path} as {pairs[0][1].path}); figures on {held} will be optimistic"
+            )
+    return notes
