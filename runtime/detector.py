@@ -117,14 +117,14 @@ class Detector:
         """The verdict on one image, with `faces` on its largest face.
 
         An image is the path of a file, an array uint8 [H, W, 3] in BGR order, or a PIL image. Raises ImageError for an
-        image that can't be judged, UsageError for what is no image, ModelError, BackendError.
+        image that can't be judged, UsageError for any other object, ModelError, BackendError.
         """
         return self.check_batch([image])[0]
 
     def check_batch(self, images: Iterable[Image]) -> list[Verdict]:
         """One verdict for each image, in order. Raises like `check`, before anything is computed.
 
-        What gives its images one by one may fill the same array again for the next one.
+        `images` may be a generator that fills the same array again for each image.
         """
         refuse_single(images, "check_batch")
         own = not isinstance(images, (list, tuple))
@@ -136,18 +136,16 @@ class Detector:
         return self._begin([self._preparer.preprocess(crop, own=False) for crop in self._preparer.crops(image)])()
 
     def check_stream(self, images: Iterable[Image], batch: int = 8) -> Iterator[Verdict]:
-        """Verdicts in the order of the images, one for each face; what can't be judged gives one with `error` set.
+        """Verdicts in the order of the images, one for each face. One that can't be judged gives an `error`.
 
-        `images` are read, cropped and preprocessed in a thread of its own, one after another and at most 2 x `batch`
-        ahead: a generator runs in that thread, and may fill the same array again for each image. On a GPU, which
-        preprocesses itself, the crops are copied and held, and the next batches are begun before the verdicts of one
-        are given. An exception of `images` is raised after the verdicts on what came before it. Closing the stream
-        closes a generator.
+        A thread of its own reads, crops and preprocesses the images one after another, at most 2 x `batch` ahead. A
+        generator runs in that thread; it may fill the same array again for each image. A GPU preprocesses itself: the
+        crops are copied, and the next batches begin before the verdicts of one are given. An exception of `images` is
+        raised after the verdicts on the images before it. Closing the stream closes a generator.
 
-        A list or tuple goes in full batches. Of any other source what is there is taken, up to `batch`: a verdict comes
-        at the latest when the batch under way and its own are computed, which holds one image while the source is
-        slower than the model. A source that is faster is read 2 x `batch` images ahead, and its verdicts come so much
-        later.
+        A list or tuple is taken in full batches. Any other source gives up to `batch` of the images that are ready, so
+        a verdict comes at the latest after the batch under way and its own; while the source is slower than the model,
+        that is one image. A source that is faster is read ahead, and its verdicts come up to 2 x `batch` images later.
 
         Raises UsageError for a batch under 1 or a single image, ModelError, BackendError.
         """

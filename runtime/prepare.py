@@ -60,7 +60,7 @@ class Preparer:
     def crops(self, image: Image) -> list[Crop]:
         """The faces of an image, the largest first, or the whole image; always at least one.
 
-        Raises ImageError for an image that can't be judged, UsageError for what is no image.
+        Raises ImageError for an image that can't be judged, UsageError for any other object.
         """
         path, borrowed = path_of(image), isinstance(image, np.ndarray)
         read, stages = self._read(image)
@@ -89,7 +89,7 @@ class Preparer:
         return Prepared(crop.path, image, crop.face, crop.notes, stages)
 
     def prepare(self, image: Image) -> list[Prepared]:
-        """`crops`, each preprocessed; what can't be judged gives one Prepared that holds its error.
+        """`crops`, each preprocessed; an image that can't be judged gives one Prepared that holds its error.
 
         The caller may change an array as soon as this returns.
         """

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class ReadAhead(Generic[T]):
-    """What `work` makes of each item of a source, in order. A context manager; leaving it stops the reading.
+    """Gives the result of `work` for each item of a source, in order. A context manager; leaving it stops the reading.
 
     Attributes: `ended`, whether everything was taken; `error`, the exception that ended the source.
     """
@@ -44,10 +44,10 @@ class ReadAhead(Generic[T]):
         thread.start()
 
     def take(self, most: int, wanted: int) -> list[T]:
-        """Up to `most` results: those that are there, and at least `wanted`, which it waits for; fewer at the end.
+        """Up to `most` results that are ready; waits until there are `wanted` of them, or the source has ended.
 
-        Raises what ended the source at once where that is no Exception, such as KeyboardInterrupt, and BackendError in
-        a forked child.
+        Raises a KeyboardInterrupt, SystemExit or GeneratorExit of the source at once, and BackendError in a forked
+        child.
         """
         self._home.require()
         taken: list[T] = []
@@ -66,8 +66,10 @@ class ReadAhead(Generic[T]):
         return taken
 
     def close(self) -> None:
-        """Stop reading and close a source that is a generator. Waits for the thread, but for a source that does not
-        return only half a second: its thread then ends when it does. Idempotent."""
+        """Stop reading and close a source that is a generator; idempotent.
+
+        Waits for the thread, but only half a second for a source that does not return; the thread then ends later.
+        """
         self._stop()
 
     def __enter__(self) -> ReadAhead[T]:
