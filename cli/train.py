@@ -30,9 +30,6 @@ def train(
     out: Annotated[Path, typer.Option(metavar="RUN", help="Where the run is kept; an unfinished one is gone on with.")],
     vae: Annotated[str, typer.Option(help="sd:ID_OR_FOLDER, onnx:FILE or builtin.")] = "builtin",
     vae_scale: Annotated[float, typer.Option(help="latent = scale x posterior mean; 0: the encoder's own.")] = 0.0,
-    vae_output: Annotated[
-        str | None, typer.Option(help="Output of an ONNX encoder that is the latent, if it has several.")
-    ] = None,
     real_class: Annotated[str, typer.Option(help="The class that cameras made.")] = "real",
     timesteps: Annotated[str, typer.Option(help="Diffusion steps to simulate, of 1000.")] = "0,20,60,150",
     schedule: Annotated[str, typer.Option(help="scaled_linear or linear.")] = "scaled_linear",
@@ -84,7 +81,7 @@ def train(
     spec = _template(real_class, timesteps, schedule, image_size, draws, embedding_dim, prototypes)
     folder = cache or cache_folder() / "latents"
     left_out: list[LeftOut] = []
-    run = _train(TrainRequest(data, out, vae, folder, config, spec, vae_scale, restart, skip_bad, vae_output), left_out)
+    run = _train(TrainRequest(data, out, vae, folder, config, spec, vae_scale, restart, skip_bad), left_out)
     result = _result(run, time.perf_counter() - begin, left_out)
     print(json.dumps(result) if as_json else _summary(run))
     return 0
@@ -125,11 +122,9 @@ def _train(request: TrainRequest, left_out: list[LeftOut]) -> Run:
 def _accept(vae: VaeEncoder, spec: ModelSpec) -> None:
     """Raises ModelError for an ONNX encoder that `leakrt export` would refuse, when all is trained."""
     from ..export.vae_graph import export_vae
-    from ..train.onnx_vae import OnnxVae
+    from ..train.vae import OnnxVae
 
     if isinstance(vae, OnnxVae):
-        if len(vae.outputs) > 1:
-            _note(f"the latent is output {vae.output_name} of {', '.join(vae.outputs)}")
         export_vae(vae, spec)
 
 

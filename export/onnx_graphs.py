@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError, one_line, require
 from ..core.graphs import GraphSpec
-from ..train.onnx_file import graphs_of
 
 if TYPE_CHECKING:
     import onnx
@@ -20,11 +19,9 @@ _AXES_INPUT = 1  # position of a Reduce's axes where they are an input
 def convert_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """The model at opset 17. Raises ModelError when its operators can't be taken there."""
     onnx = require("onnx", "train")
-    foreign = {node.domain for graph in graphs_of(model.graph) for node in graph.node} - {"", "ai.onnx"}
-    if foreign:
-        raise ModelError(f"{name} uses operators of {', '.join(sorted(foreign))}; only ONNX's own run")
     versions = {entry.domain: entry.version for entry in model.opset_import}
-    _keep_own_opset(model)
+    if set(versions) - {"", "ai.onnx"}:
+        raise ModelError(f"{name} uses operators of {', '.join(sorted(filter(None, versions)))}; only ONNX's own run")
     current = versions.get("", versions.get("ai.onnx", 0))
     if current == OPSET:
         return model
@@ -35,16 +32,8 @@ def convert_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
         raise ModelError(f"{name} {why}; export it at {OPSET}") from error
 
 
-def _keep_own_opset(model: onnx.ModelProto) -> None:
-    """Forget operator sets that no node uses: exporters list them, and the converter refuses them."""
-    kept = [entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    copies = [type(entry).FromString(entry.SerializeToString()) for entry in kept]
-    del model.opset_import[:]
-    model.opset_import.extend(copies)
-
-
-def finish(model: onnx.ModelProto, graph: GraphSpec, *, name: str | None = None) -> bytes:
-    """Fix the shapes that `graph` states, check everything and serialise; `name` begins messages, else the stem.
+def finish(model: onnx.ModelProto, graph: GraphSpec) -> bytes:
+    """Fix the shapes that `graph` states, check everything and serialise.
 
     Raises ModelError for a model that fails the checker, keeps other shapes or holds what older TensorRT misreads.
     """
@@ -58,8 +47,8 @@ def finish(model: onnx.ModelProto, graph: GraphSpec, *, name: str | None = None)
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # onnx raises its own kinds, which share no base
-        raise ModelError(f"{name or graph.stem}: the graph is not valid ONNX ({one_line(error)})") from error
-    check_reduce_axes(model, name or graph.stem)
+        raise ModelError(f"{graph.stem}: the graph is not valid ONNX ({one_line(error)})") from error
+    check_reduce_axes(model, graph.stem)
     return bytes(model.SerializeToString())
 
 
@@ -69,7 +58,7 @@ def check_reduce_axes(model: onnx.ModelProto, name: str) -> None:
     At opset 17 that is ReduceSum alone, which is written with Reshape and MatMul or GlobalAveragePool instead where a
     graph is ours. Raises ModelError naming the node.
     """
-    for node in (node for graph in graphs_of(model.graph) for node in graph.node):
+    for node in model.graph.node:
         if node.op_type.startswith("Reduce") and len(node.input) > _AXES_INPUT and node.input[_AXES_INPUT]:
             where = node.name or node.output[0]
             why = "takes its axes as an input, which older TensorRT misreads; use a ReduceMean in its place"

@@ -45,7 +45,6 @@ class TrainRequest:
     vae_scale: float = OWN_SCALE
     restart: bool = False
     skip_bad: bool = False
-    vae_output: str | None = None
 
 
 def train(
@@ -68,7 +67,7 @@ def train(
     if request.spec.real_class not in listing.classes:
         found = ", ".join(listing.classes)
         raise UsageError(f"no class is named {request.spec.real_class!r}; say with --real-class which of {found} it is")
-    vae = open_vae(request.vae, request.vae_scale, request.spec.image_size, request.vae_output)
+    vae = open_vae(request.vae, request.vae_scale, request.spec.image_size)
     accept(vae, request.spec)
     cache = open_cache(request.cache, vae.description)
     with _alone_in(request.out):

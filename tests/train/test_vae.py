@@ -108,6 +108,15 @@ def test_an_onnx_file_that_is_no_encoder_is_refused_in_one_line(tmp_path, model,
     assert str(path) in str(error.value)
 
 
+def test_weights_beside_the_onnx_file_are_not_followed(tmp_path, onnx_file):
+    import onnx
+
+    model = onnx.load(onnx_file)
+    onnx.save(model, tmp_path / "split.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    with pytest.raises(ModelError, match="can't be loaded"):
+        open_vae(f"onnx:{tmp_path / 'split.onnx'}", 1.0, SIZE)
+
+
 @pytest.mark.parametrize(
     ("option", "scale", "error", "message"),
     [
