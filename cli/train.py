@@ -29,6 +29,9 @@ def train(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="One folder a class, or train/ val/ test/ of them.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Where the run is kept; an unfinished one is gone on with.")],
     vae: Annotated[str, typer.Option(help="sd:ID_OR_FOLDER, onnx:FILE or builtin.")] = "builtin",
+    vae_output: Annotated[
+        str | None, typer.Option(help="Output of onnx:FILE that is the posterior mean, if it has several.")
+    ] = None,
     vae_scale: Annotated[float, typer.Option(help="latent = scale x posterior mean; 0: the encoder's own.")] = 0.0,
     real_class: Annotated[str, typer.Option(help="The class that cameras made.")] = "real",
     timesteps: Annotated[str, typer.Option(help="Diffusion steps to simulate, of 1000.")] = "0,20,60,150",
@@ -81,7 +84,8 @@ def train(
     spec = _template(real_class, timesteps, schedule, image_size, draws, embedding_dim, prototypes)
     folder = cache or cache_folder() / "latents"
     left_out: list[LeftOut] = []
-    run = _train(TrainRequest(data, out, vae, folder, config, spec, vae_scale, restart, skip_bad), left_out)
+    request = TrainRequest(data, out, vae, folder, config, spec, vae_scale, restart, skip_bad, vae_output)
+    run = _train(request, left_out)
     result = _result(run, time.perf_counter() - begin, left_out)
     print(json.dumps(result) if as_json else _summary(run))
     return 0
@@ -122,7 +126,7 @@ def _train(request: TrainRequest, left_out: list[LeftOut]) -> Run:
 def _accept(vae: VaeEncoder, spec: ModelSpec) -> None:
     """Raises ModelError for an ONNX encoder that `leakrt export` would refuse, when all is trained."""
     from ..export.vae_graph import export_vae
-    from ..train.vae import OnnxVae
+    from ..train.onnx_vae import OnnxVae
 
     if isinstance(vae, OnnxVae):
         export_vae(vae, spec)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError, one_line, require
 from ..core.graphs import GraphSpec
+from ..train.onnx_nodes import every_graph, opset_of
 
 if TYPE_CHECKING:
     import onnx
@@ -19,10 +20,12 @@ _AXES_INPUT = 1  # position of a Reduce's axes where they are an input
 def convert_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """The model at opset 17. Raises ModelError when its operators can't be taken there."""
     onnx = require("onnx", "train")
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    if set(versions) - {"", "ai.onnx"}:
-        raise ModelError(f"{name} uses operators of {', '.join(sorted(filter(None, versions)))}; only ONNX's own run")
-    current = versions.get("", versions.get("ai.onnx", 0))
+    used = {node.domain for graph in every_graph(model) for node in graph.node}
+    if used - {"", "ai.onnx"}:
+        raise ModelError(f"{name} uses operators of {', '.join(sorted(filter(None, used)))}; only ONNX's own run")
+    current = opset_of(model)
+    del model.opset_import[:]  # of other domains, which no node uses
+    model.opset_import.append(onnx.helper.make_opsetid("", current))
     if current == OPSET:
         return model
     try:
@@ -32,8 +35,8 @@ def convert_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
         raise ModelError(f"{name} {why}; export it at {OPSET}") from error
 
 
-def finish(model: onnx.ModelProto, graph: GraphSpec) -> bytes:
-    """Fix the shapes that `graph` states, check everything and serialise.
+def finish(model: onnx.ModelProto, graph: GraphSpec, *, name: str | None = None) -> bytes:
+    """Fix the shapes that `graph` states, check everything and serialise; `name` is that of a user's file.
 
     Raises ModelError for a model that fails the checker, keeps other shapes or holds what older TensorRT misreads.
     """
@@ -47,8 +50,9 @@ def finish(model: onnx.ModelProto, graph: GraphSpec) -> bytes:
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # onnx raises its own kinds, which share no base
-        raise ModelError(f"{graph.stem}: the graph is not valid ONNX ({one_line(error)})") from error
-    check_reduce_axes(model, graph.stem)
+        hint = "" if name is None else "; export it again"
+        raise ModelError(f"{name or graph.stem}: the graph is not valid ONNX ({one_line(error)}){hint}") from error
+    check_reduce_axes(model, name or graph.stem)
     return bytes(model.SerializeToString())
 
 
@@ -58,7 +62,7 @@ def check_reduce_axes(model: onnx.ModelProto, name: str) -> None:
     At opset 17 that is ReduceSum alone, which is written with Reshape and MatMul or GlobalAveragePool instead where a
     graph is ours. Raises ModelError naming the node.
     """
-    for node in model.graph.node:
+    for node in (node for graph in every_graph(model) for node in graph.node):
         if node.op_type.startswith("Reduce") and len(node.input) > _AXES_INPUT and node.input[_AXES_INPUT]:
             where = node.name or node.output[0]
             why = "takes its axes as an input, which older TensorRT misreads; use a ReduceMean in its place"

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import ModelError, one_line, require
+from ..core.errors import LeakRTError, ModelError
 from ..core.graphs import GraphSpec, vae_encoder_graph
 from ..core.spec import ModelSpec
-from ..train.vae import OnnxVae, SdVae, VaeEncoder
-from .onnx_graphs import convert_opset, finish
+from ..train.latent_checks import check_finite, probe_images
+from ..train.onnx_vae import OnnxVae
+from ..train.sd_vae import SdVae
+from ..train.vae import VaeEncoder
+from .onnx_graphs import IR_VERSION, convert_opset, finish
 from .sessions import open_session, run_session
 from .torch_export import export_module
+from .user_graph import SCALE, UNSCALED, append_scale, separate_names, sort_nodes
+from .weights import network_of
 
-if TYPE_CHECKING:
-    import onnx
-
-
-_BATCH = 1e-4  # of the largest value: what a latent may move by in a batch
+_BATCH = 1e-4  # of the largest value: what a latent may move by in a batch, or from the file to the graph
 _ALL_CORES = 0
 
 
@@ -42,7 +43,7 @@ class ScaledEncoder(nn.Module):
 
 
 def export_vae(vae: VaeEncoder, spec: ModelSpec) -> bytes:
-    """The ONNX file of the encoder that a run was trained through. Raises ModelError."""
+    """The ONNX file of the encoder that a run was trained through. Raises ModelError naming the user's file."""
     if isinstance(vae, SdVae):
         return export_module(ScaledEncoder(vae.module, vae.description.scale), vae_encoder_graph(spec))
     if isinstance(vae, OnnxVae):
@@ -51,74 +52,60 @@ def export_vae(vae: VaeEncoder, spec: ModelSpec) -> bytes:
 
 
 def _from_onnx(vae: OnnxVae, spec: ModelSpec) -> bytes:
-    onnx = require("onnx", "train")
-    name = f"onnx:{vae.description.source}"
-    try:
-        model = onnx.load_model_from_string(vae.model)
-    except Exception as error:  # protobuf's own kinds
-        raise ModelError(f"{name} can't be parsed ({one_line(error)})") from error
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise ModelError(f"{name} keeps its weights in other files; save it as one file")
-    model = convert_opset(model, name)
-    graph = vae_encoder_graph(spec)
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in initializers]  # before IR 4 both were listed
-    del model.graph.input[:]
+    name, graph = f"onnx:{vae.description.source}", vae_encoder_graph(spec)
+    model = type(vae.graph).FromString(vae.graph.SerializeToString())
+    if model.graph.sparse_initializer:
+        raise ModelError(f"{name} keeps sparse weights, which few backends read; export it with dense ones")
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name == vae.input_name and value.name not in weights]
+    del model.graph.input[:]  # before IR 4 weights were listed there too
     model.graph.input.extend(inputs)
-    _keep_output(model, vae.output_name)
-    _rename(model, vae.input_name, graph.input.name)
-    _append_scale(model, vae.output_name, vae.description.scale)
-    finished = finish(model, graph)
-    _check_batch(finished, graph, name)
+    sort_nodes(model.graph, name)
+    model.ir_version = IR_VERSION
+    model = convert_opset(model, name)
+    given = {vae.input_name: graph.input.name, vae.output_name: UNSCALED}
+    separate_names(model, given, (graph.input.name, graph.outputs[0].name, UNSCALED, SCALE))
+    append_scale(model, graph, vae.description.scale)
+    finished = finish(model, graph, name=name)
+    try:
+        network_of(finished, name)
+    except LeakRTError as error:
+        raise ModelError(f"{name} can't be kept in a bundle ({error}); export it again with plain tensors") from error
+    _check_latents(finished, graph, name, vae)
     return finished
 
 
-def _check_batch(model: bytes, graph: GraphSpec, name: str) -> None:
-    """Raises ModelError where latents are others in a batch: of an encoder made for a batch of one, or a random one."""
-    shape = (2, *graph.input.shape)
-    images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    session, names = open_session(name, model, threads=_ALL_CORES), [tensor.name for tensor in graph.outputs]
+def _check_latents(model: bytes, graph: GraphSpec, name: str, vae: OnnxVae) -> None:
+    """Compare the graph with the file, and latents of a batch with those of its images one by one.
+
+    Raises ModelError with what differs: NaN, a fixed batch, latents that depend on the batch or on chance.
+    """
+    images = probe_images(2, graph.input.shape[-1])
+    batch = np.concatenate([images, images[:1]])  # one image at two places
+    session, outputs = open_session(name, model, threads=_ALL_CORES), [tensor.name for tensor in graph.outputs]
 
     def run(part: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        return run_session(f"{name}, {len(part)} at once", session, names, {graph.input.name: part})[0]
+        what = f"{name}, {len(part)} at once"
+        return run_session(what, session, outputs, {graph.input.name: part})[0]
 
-    together, alone = run(images), np.concatenate([run(images[:1]), run(images[1:])])
-    if together.shape != alone.shape or not np.allclose(together, alone, rtol=0, atol=_BATCH * np.abs(alone).max()):
-        raise ModelError(f"{name} gives other latents for two images at once than one by one; make its batch dynamic")
-
-
-def _keep_output(model: onnx.ModelProto, name: str) -> None:
-    kept = [value for value in model.graph.output if value.name == name]
-    del model.graph.output[:]
-    model.graph.output.extend(kept)
-
-
-def _rename(model: onnx.ModelProto, old: str, new: str) -> None:
-    """Rename the input, and whatever inside has the new name already."""
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
-        value.name = _renamed(value.name, old, new)
-    for node in model.graph.node:
-        for names in (node.input, node.output):
-            names[:] = [_renamed(name, old, new) for name in names]
-
-
-def _renamed(name: str, old: str, new: str) -> str:
-    if name == old:
-        return new
-    return f"{name}_inner" if name == new else name
-
-
-def _append_scale(model: onnx.ModelProto, output: str, scale: float) -> None:
-    """latent = scale x output, as one multiplication at the end."""
-    onnx = require("onnx", "train")
-    inner = "unscaled_latent"
-    for node in model.graph.node:
-        for names in (node.input, node.output):
-            names[:] = [inner if name == output else name for name in names]
-    for node in model.graph.node:
-        node.input[:] = ["latent_inner" if name == "latent" else name for name in node.input]
-        node.output[:] = ["latent_inner" if name == "latent" else name for name in node.output]
-    factor = onnx.numpy_helper.from_array(np.array(scale, np.float32), "latent_scale")
-    model.graph.initializer.append(factor)
-    model.graph.node.append(onnx.helper.make_node("Mul", [inner, "latent_scale"], ["latent"], "scale"))
-    model.graph.output[0].name = "latent"
+    alone, expected = np.concatenate([run(images[:1]), run(images[1:]), run(images[:1])]), vae.encode(batch)
+    check_finite(name, alone)
+    allowed = _BATCH * float(np.abs(alone).max())
+    if not np.allclose(alone[0], alone[2], rtol=0, atol=allowed):
+        raise ModelError(f"{name} gives two latents for one image; output the posterior mean, not a sample")
+    if alone.shape != expected.shape or not np.allclose(alone, expected, rtol=0, atol=allowed):
+        raise ModelError(
+            f"{name} gives other latents as a bundle's graph, a fault of LeakRT: export it at opset 17, and report this"
+        )
+    try:
+        together = run(batch)
+    except ModelError as error:
+        raise ModelError(
+            f"{name} runs on one image only, its batch is fixed inside ({error}); export it with a dynamic batch"
+        ) from error
+    if together.shape != alone.shape:
+        raise ModelError(f"{name} gives {list(together.shape)} for {len(batch)} images; export it with a dynamic batch")
+    if not np.allclose(together, alone, rtol=0, atol=allowed):
+        raise ModelError(
+            f"{name} gives an image another latent in a batch than alone; export it so that no image depends on others"
+        )

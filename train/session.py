@@ -45,6 +45,7 @@ class TrainRequest:
     vae_scale: float = OWN_SCALE
     restart: bool = False
     skip_bad: bool = False
+    vae_output: str | None = None  # of an ONNX encoder; None: see `open_vae`
 
 
 def train(
@@ -67,7 +68,9 @@ def train(
     if request.spec.real_class not in listing.classes:
         found = ", ".join(listing.classes)
         raise UsageError(f"no class is named {request.spec.real_class!r}; say with --real-class which of {found} it is")
-    vae = open_vae(request.vae, request.vae_scale, request.spec.image_size)
+    vae = open_vae(request.vae, request.vae_scale, request.spec.image_size, output=request.vae_output)
+    for text in vae.notes:
+        note(text)
     accept(vae, request.spec)
     cache = open_cache(request.cache, vae.description)
     with _alone_in(request.out):

@@ -80,7 +80,7 @@ def test_thirty_two_faces_are_of_the_kind_of_others_and_noise_is_not(shared):
     from leakrt.core.images import find_images
     from leakrt.export.graph_io import parse_graph
     from leakrt.export.vae_graph import export_vae
-    from leakrt.train.vae import OnnxVae
+    from leakrt.train.onnx_vae import OnnxVae
 
     encoder, faces = shared("models/vaelight_encoder.onnx"), shared("leakbench")
     spec = replace(TINY_SPEC, image_size=256)

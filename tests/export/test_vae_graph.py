@@ -14,7 +14,8 @@ from leakrt.core.errors import ModelError
 from leakrt.core.graphs import vae_encoder_graph
 from leakrt.core.spec import ModelSpec
 from leakrt.export.vae_graph import export_vae
-from leakrt.train.vae import OnnxVae, SdVae
+from leakrt.train.onnx_vae import OnnxVae
+from leakrt.train.sd_vae import SdVae
 
 SPEC = ModelSpec(class_names=("a", "b"), real_class="b", image_size=40, timesteps=(0, 20), embedding_dim=24, draws=1)
 

@@ -1,0 +1,151 @@
+"""The nodes of a user's ONNX model, in subgraphs and functions too: which are used, and which may not be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import ModelError, one_line, require
+
+if TYPE_CHECKING:
+    import onnx
+
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
+_ONNX = ("", "ai.onnx")
+_MODE, _MODE_INPUT = 12, 2  # the opset that makes a Dropout's mode an input, and its position
+_BY_ATTRIBUTE = 7  # the opset that removes a Dropout's is_test
+_MAX_DEPTH = 64  # graphs within graphs
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that an If, Loop or Scan holds."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def every_graph(model: onnx.ModelProto) -> Iterator[Any]:
+    """The graph, every function, and every graph within them. Raises ModelError for graphs nested without end."""
+    waiting = [(owner, 0) for owner in (model.graph, *model.functions)]
+    while waiting:
+        graph, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            raise ModelError("the ONNX model holds graphs within graphs without end; export the encoder again")
+        yield graph
+        waiting += [(inner, depth + 1) for node in graph.node for inner in subgraphs(node)]
+
+
+def names_read(node: onnx.NodeProto) -> set[str]:
+    """Names that a node reads, in its subgraphs too; some of those may be made within."""
+    found = set(node.input)
+    for graph in subgraphs(node):
+        found.update(value.name for value in graph.output)
+        for inner in graph.node:
+            found |= names_read(inner)
+    return found - {""}
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators; 1 where the model states none, as ONNX says."""
+    return next((int(entry.version) for entry in model.opset_import if entry.domain in _ONNX), 1)
+
+
+def encoder_of(model: onnx.ModelProto, output: str, name: str) -> onnx.ModelProto:
+    """A copy with functions inlined, and of its nodes those alone that `output` depends on.
+
+    Raises ModelError naming `name` for a function that can't be inlined.
+    """
+    onnx = require("onnx", "train")
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if copy.functions:
+        try:
+            copy = onnx.inliner.inline_local_functions(copy, convert_version=True)
+        except Exception as error:  # bare C++ exceptions
+            why = f"has functions that can't be inlined ({one_line(error)}); export it without functions"
+            raise ModelError(f"{name} {why}") from error
+    makers = {made: i for i, node in enumerate(copy.graph.node) for made in node.output if made}
+    needed, waiting = set(), [output]
+    while waiting:
+        index = makers.get(waiting.pop())
+        if index is not None and index not in needed:
+            needed.add(index)
+            waiting += names_read(copy.graph.node[index])
+    kept = [node for i, node in enumerate(copy.graph.node) if i in needed]
+    outputs = [value for value in copy.graph.output if value.name == output]
+    read = {output}.union(*map(names_read, kept))
+    weights = [tensor for tensor in copy.graph.initializer if tensor.name in read]
+    for field, values in ((copy.graph.node, kept), (copy.graph.output, outputs), (copy.graph.initializer, weights)):
+        values = [_copied(value) for value in values]
+        del field[:]
+        field.extend(values)
+    return copy
+
+
+def check_operators(model: onnx.ModelProto, name: str) -> None:
+    """Refuse operators that draw random numbers, or that are not ONNX's own. Raises ModelError naming `name`."""
+    foreign = sorted(
+        {f"{n.domain}.{n.op_type}" for graph in every_graph(model) for n in graph.node if n.domain not in _ONNX}
+    )
+    if foreign:
+        raise ModelError(
+            f"{name} uses operators of {', '.join(foreign)}; only ONNX's own run: export it without custom operators"
+        )
+    found = sorted(set(_random_nodes(model.graph, opset_of(model), [])))
+    if found:
+        raise ModelError(
+            f"{name} draws random numbers ({', '.join(found)}), so that scores would differ each time; "
+            "output the posterior mean, not a sample"
+        )
+
+
+def _random_nodes(graph: onnx.GraphProto, opset: int, outer: Sequence[dict[str, bool]]) -> Iterator[str]:
+    scopes = [*outer, _flags(graph)]
+    for node in graph.node:
+        if node.op_type in _RANDOM:
+            yield f"{node.op_type} {node.name}".strip()
+        elif node.op_type == "Dropout" and _in_training(node, opset, scopes):
+            yield f"Dropout {node.name}".strip() + " in training mode"
+        for inner in subgraphs(node):
+            yield from _random_nodes(inner, opset, scopes)
+
+
+def _in_training(node: onnx.NodeProto, opset: int, scopes: Sequence[dict[str, bool]]) -> bool:
+    """Whether a Dropout may drop: its mode is on, or not a constant."""
+    if opset < _BY_ATTRIBUTE:
+        return not any(attribute.name == "is_test" and attribute.i for attribute in node.attribute)
+    if opset < _MODE or len(node.input) <= _MODE_INPUT or not node.input[_MODE_INPUT]:
+        return False
+    return next(
+        (scope[node.input[_MODE_INPUT]] for scope in reversed(scopes) if node.input[_MODE_INPUT] in scope), True
+    )
+
+
+def _flags(graph: onnx.GraphProto) -> dict[str, bool]:
+    """Values that a graph makes: False for a constant that is false, True for every other."""
+    onnx = require("onnx", "train")
+    found = {value.name: True for value in graph.input}
+    for tensor in graph.initializer:
+        found[tensor.name] = _is_true(onnx, tensor)
+    for node in graph.node:
+        found.update(dict.fromkeys(node.output, True))
+        if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].HasField("t"):
+            found[node.output[0]] = _is_true(onnx, node.attribute[0].t)
+    for node in graph.node:  # one link suffices: exporters write no chains
+        if node.op_type == "Identity" and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
+    return found
+
+
+def _is_true(onnx: Any, tensor: onnx.TensorProto) -> bool:
+    """Whether a flag is on. What is too large to be a flag counts as on."""
+    return sum(tensor.dims) > 1 or bool(onnx.numpy_helper.to_array(tensor).any())
+
+
+def _copied(value: Any) -> Any:
+    copy = type(value)()
+    copy.CopyFrom(value)
+    return copy

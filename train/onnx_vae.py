@@ -1,0 +1,118 @@
+"""A VAE encoder in an ONNX file that a user brings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import ModelError, UsageError, one_line
+from .latent_checks import check_finite, check_shape, one_by_one, probe_images
+from .onnx_file import read_onnx
+from .onnx_nodes import check_operators, encoder_of
+from .vae import FIRST_OUTPUT, OWN_SCALE, Array, VaeDescription, fingerprint_of, resolved
+
+DEFAULT_SCALE = 0.18215  # Stable Diffusion 1 and 2
+LATENT_NAMES = ("latent", "mean", "latent_sample")  # an output of such a name is taken among several
+
+_SHAPES = "image [B, 3, S, S] -> latent [B, 4, S/8, S/8]"
+_FATAL = 4  # ONNX Runtime's log level: what fails is raised as well
+_CHANNELS = 3
+
+
+class OnnxVae:
+    """An ONNX file with one input float32 [b, 3, H, W], one of whose outputs is the unscaled latent.
+
+    Attributes: `model` (the file with all its weights inside), `graph` (what of it the latent needs, parsed; to be
+    copied before it is changed), `input_name`, `output_name`, `notes` (what the user should know of the choice).
+    """
+
+    def __init__(self, source: str, scale: float, image_size: int, *, output: str | None = None) -> None:
+        """Read the file, and weights in files beside it; `output` as in `open_vae`, or FIRST_OUTPUT.
+
+        Raises ModelError, and UsageError where `output` names none or has to.
+        """
+        name, self._source = f"onnx:{source}", source
+        file = read_onnx(source)
+        self.model = file.model
+        self._session = _onnx_session(name, file.model)
+        self.input_name = _onnx_input(name, self._session, image_size)
+        outputs = [node.name for node in self._session.get_outputs()]
+        self.output_name = _onnx_output(name, self._session, output)
+        self.notes = () if len(outputs) == 1 else (_taken(name, self.output_name, outputs),)
+        self.graph = encoder_of(file.parsed, self.output_name, name)
+        check_operators(self.graph, name)
+        scale = scale if scale != OWN_SCALE else DEFAULT_SCALE
+        taken = "" if self.output_name == outputs[0] else f" {self.output_name}"
+        fingerprint = fingerprint_of(file.digest + taken, scale, image_size)
+        self.description = VaeDescription("onnx", resolved(source), scale, image_size, fingerprint, self.output_name)
+        latent = self._run(probe_images(1, image_size))
+        check_shape(f"{name}, output {self.output_name}", latent.shape, image_size)
+        check_finite(name, latent)
+
+    def encode(self, images: Array) -> Array:
+        """See VaeEncoder."""
+        return one_by_one(self._run, images) * np.float32(self.description.scale)
+
+    def _run(self, image: Array) -> Array:
+        try:
+            result = self._session.run([self.output_name], {self.input_name: image})[0]
+        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+            size = image.shape[-1]
+            why = f"can't be run on an image of {size} x {size} ({one_line(error)})"
+            raise ModelError(f"onnx:{self._source} {why}; needed: {_SHAPES} for S = {size}") from error
+        return np.asarray(result, np.float32)
+
+
+def _onnx_session(name: str, model: bytes) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1  # images run side by side instead: no waiting within a layer
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = _FATAL
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as in OnnxVae._run
+        raise ModelError(f"{name} can't be loaded by ONNX Runtime {ort.__version__} ({one_line(error)})") from error
+
+
+def _onnx_input(name: str, session: Any, size: int) -> str:
+    inputs = session.get_inputs()
+    found = ", ".join(f"{node.name} {node.type} {node.shape}" for node in inputs)
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
+        raise ModelError(f"{name} takes {found or 'nothing'}, where one float32 [b, 3, H, W] is needed")
+    batch, channels, *sides = inputs[0].shape
+    if isinstance(channels, int) and channels != _CHANNELS:
+        hint = "; its channels come last: transpose them within" if sides[-1] == _CHANNELS else ""
+        raise ModelError(f"{name} takes {found}, where one float32 [b, 3, H, W] is needed{hint}")
+    if isinstance(batch, int) and batch != 1:
+        raise ModelError(f"{name} takes {found}: its batch is fixed at {batch}; export it with a dynamic batch")
+    if any(isinstance(side, int) and side != size for side in sides):
+        why = f"takes images of {' x '.join(map(str, sides))} only, where --image-size is {size}"
+        raise ModelError(f"{name} {why}; give another --image-size, or export it with a dynamic height and width")
+    return str(inputs[0].name)
+
+
+def _onnx_output(name: str, session: Any, wanted: str | None) -> str:
+    """The output to take. Raises UsageError for a name that there is not, or where one is needed; ModelError."""
+    outputs = {str(node.name): node for node in session.get_outputs()}
+    listed = ", ".join(outputs)
+    if wanted is None:
+        known = [output for output in outputs if output in LATENT_NAMES]
+        if len(outputs) > 1 and len(known) != 1:
+            raise UsageError(f"{name} has the outputs {listed}; say with --vae-output which is the posterior mean")
+        wanted = known[0] if known else listed
+    elif wanted == FIRST_OUTPUT:
+        wanted = next(iter(outputs))
+    if wanted not in outputs:
+        raise UsageError(f"--vae-output {wanted}: {name} has no such output; it has {listed}")
+    kind = outputs[wanted].type
+    if kind != "tensor(float)":
+        raise ModelError(f"{name} gives {kind} as {wanted}, where a float32 latent is needed; end it with a Cast")
+    return wanted
+
+
+def _taken(name: str, output: str, outputs: list[str]) -> str:
+    return f"{name} has the outputs {', '.join(outputs)}; {output} is taken as the posterior mean"
