@@ -19,7 +19,7 @@ from ..train.vae import VaeEncoder
 from .onnx_graphs import IR_VERSION, convert_opset, finish
 from .sessions import open_session, run_session
 from .torch_export import export_module
-from .user_graph import SCALE, UNSCALED, append_scale, separate_names, sort_nodes
+from .user_graph import SCALE, UNSCALED, append_scale, separate_names
 from .weights import network_of
 
 _BATCH = 1e-4  # of the largest value: what a latent may move by in a batch, or from the file to the graph
@@ -60,7 +60,6 @@ def _from_onnx(vae: OnnxVae, spec: ModelSpec) -> bytes:
     inputs = [value for value in model.graph.input if value.name == vae.input_name and value.name not in weights]
     del model.graph.input[:]  # before IR 4 weights were listed there too
     model.graph.input.extend(inputs)
-    sort_nodes(model.graph, name)
     model.ir_version = IR_VERSION
     model = convert_opset(model, name)
     given = {vae.input_name: graph.input.name, vae.output_name: UNSCALED}
@@ -85,7 +84,7 @@ def _check_latents(model: bytes, graph: GraphSpec, name: str, vae: OnnxVae) -> N
     session, outputs = open_session(name, model, threads=_ALL_CORES), [tensor.name for tensor in graph.outputs]
 
     def run(part: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        what = f"{name}, {len(part)} at once"
+        what = name if len(part) == 1 else f"{len(part)} images at once"
         return run_session(what, session, outputs, {graph.input.name: part})[0]
 
     alone, expected = np.concatenate([run(images[:1]), run(images[1:]), run(images[:1])]), vae.encode(batch)

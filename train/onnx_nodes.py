@@ -38,19 +38,56 @@ def every_graph(model: onnx.ModelProto) -> Iterator[Any]:
         waiting += [(inner, depth + 1) for node in graph.node for inner in subgraphs(node)]
 
 
+def names_defined(graph: onnx.GraphProto) -> list[str]:
+    """Names that a graph itself defines, each once, in order."""
+    inputs, weights = ([value.name for value in values] for values in (graph.input, graph.initializer))
+    made = [name for node in graph.node for name in node.output if name]
+    return list(dict.fromkeys([*inputs, *weights, *made]))
+
+
 def names_read(node: onnx.NodeProto) -> set[str]:
-    """Names that a node reads, in its subgraphs too; some of those may be made within."""
+    """Names that a node reads of the graph around it, in its subgraphs too."""
     found = set(node.input)
     for graph in subgraphs(node):
-        found.update(value.name for value in graph.output)
-        for inner in graph.node:
-            found |= names_read(inner)
+        read = {value.name for value in graph.output}.union(*map(names_read, graph.node))
+        found |= read.difference(names_defined(graph))
     return found - {""}
 
 
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of ONNX's own operators; 1 where the model states none, as ONNX says."""
     return next((int(entry.version) for entry in model.opset_import if entry.domain in _ONNX), 1)
+
+
+def sort_nodes(graph: onnx.GraphProto, name: str) -> bool:
+    """Bring the nodes into topological order, in subgraphs too; whether any was out of order.
+
+    Raises ModelError naming `name` for a cycle.
+    """
+    within = [sort_nodes(inner, name) for node in graph.node for inner in subgraphs(node)]
+    made = {output for node in graph.node for output in node.output}
+    reads = [names_read(node) & made for node in graph.node]
+    done: set[str] = set()
+    ordered: list[int] = []
+    waiting = list(range(len(reads)))
+    while waiting:
+        later: list[int] = []
+        for i in waiting:
+            if reads[i] <= done:
+                ordered.append(i)
+                done.update(graph.node[i].output)
+            else:
+                later.append(i)
+        if len(later) == len(waiting):
+            kinds = ", ".join(graph.node[i].op_type for i in later[:5])
+            raise ModelError(f"{name}: its nodes wait for each other ({kinds}); export it again")
+        waiting = later
+    moved = ordered != sorted(ordered)
+    if moved:
+        nodes = [_copied(graph.node[i]) for i in ordered]
+        del graph.node[:]
+        graph.node.extend(nodes)
+    return moved or any(within)
 
 
 def encoder_of(model: onnx.ModelProto, output: str, name: str) -> onnx.ModelProto:
@@ -63,7 +100,7 @@ def encoder_of(model: onnx.ModelProto, output: str, name: str) -> onnx.ModelProt
     copy.CopyFrom(model)
     if copy.functions:
         try:
-            copy = onnx.inliner.inline_local_functions(copy, convert_version=True)
+            copy = require("onnx.inliner", "train").inline_local_functions(copy, convert_version=True)
         except Exception as error:  # bare C++ exceptions
             why = f"has functions that can't be inlined ({one_line(error)}); export it without functions"
             raise ModelError(f"{name} {why}") from error

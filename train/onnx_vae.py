@@ -9,7 +9,7 @@ import numpy as np
 from ..core.errors import ModelError, UsageError, one_line
 from .latent_checks import check_finite, check_shape, one_by_one, probe_images
 from .onnx_file import read_onnx
-from .onnx_nodes import check_operators, encoder_of
+from .onnx_nodes import check_operators, encoder_of, sort_nodes
 from .vae import FIRST_OUTPUT, OWN_SCALE, Array, VaeDescription, fingerprint_of, resolved
 
 DEFAULT_SCALE = 0.18215  # Stable Diffusion 1 and 2
@@ -23,8 +23,9 @@ _CHANNELS = 3
 class OnnxVae:
     """An ONNX file with one input float32 [b, 3, H, W], one of whose outputs is the unscaled latent.
 
-    Attributes: `model` (the file with all its weights inside), `graph` (what of it the latent needs, parsed; to be
-    copied before it is changed), `input_name`, `output_name`, `notes` (what the user should know of the choice).
+    Attributes: `model` (the file with all its weights inside, its nodes in order), `graph` (what the latent needs of
+    it, parsed; to be copied before it is changed), `input_name`, `output_name`, `notes` (what the user should know of
+    the choice of the output).
     """
 
     def __init__(self, source: str, scale: float, image_size: int, *, output: str | None = None) -> None:
@@ -35,7 +36,9 @@ class OnnxVae:
         name, self._source = f"onnx:{source}", source
         file = read_onnx(source)
         self.model = file.model
-        self._session = _onnx_session(name, file.model)
+        if sort_nodes(file.parsed.graph, name):
+            self.model = bytes(file.parsed.SerializeToString())
+        self._session = _onnx_session(name, self.model)
         self.input_name = _onnx_input(name, self._session, image_size)
         outputs = [node.name for node in self._session.get_outputs()]
         self.output_name = _onnx_output(name, self._session, output)

@@ -244,8 +244,9 @@ def test_an_encoder_with_the_wrong_output_shape_is_one_line_and_nothing_is_writt
     done = leakrt(*arguments(inputs, tmp_path / "run", vae=f"onnx:{tmp_path / 'wide.onnx'}", cache=tmp_path / "cache"))
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        f"leakrt: error: onnx:{tmp_path / 'wide.onnx'} gives a latent of shape [1, 8, 4, 4] for S = 32, "
-        "where [B, 4, S/8, S/8] = [1, 4, 4, 4] is needed\n"
+        f"leakrt: error: onnx:{tmp_path / 'wide.onnx'}, output latent gives a latent of shape [1, 8, 4, 4] for S = 32, "
+        "where [B, 4, S/8, S/8] = [1, 4, 4, 4] is needed: it outputs 8 channels, mean and log-variance of the "
+        "posterior; export the first four, the mean\n"
     )
     assert not (tmp_path / "run").exists()
 
@@ -266,6 +267,28 @@ def test_an_encoder_that_could_not_be_exported_is_told_before_anything_is_traine
     )
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_output_that_is_taken_among_several_is_named_and_kept(inputs, tmp_path, leakrt):
+    import onnx
+
+    parsed = onnx.load_model_from_string(vae_encoder(SPEC))
+    parsed.graph.node.append(onnx.helper.make_node("Exp", ["latent"], ["twin"]))
+    parsed.graph.output.append(onnx.helper.make_tensor_value_info("twin", onnx.TensorProto.FLOAT, None))
+    onnx.save(parsed, tmp_path / "two.onnx")
+    options = {"vae": f"onnx:{tmp_path / 'two.onnx'}", "cache": tmp_path / "cache", "epochs": 1}
+    plain = leakrt(*arguments(inputs, tmp_path / "a", **options))
+    assert f"note: onnx:{tmp_path / 'two.onnx'} has the outputs latent, twin; latent is taken" in plain.err
+    named = leakrt(*arguments(inputs, tmp_path / "b", **options), "--vae-output", "twin")
+    assert "twin is taken as the posterior mean" in named.err
+    kept = [json.loads((tmp_path / run / "run.json").read_text())["vae"] for run in "ab"]
+    assert [vae["output"] for vae in kept] == ["latent", "twin"]
+    assert kept[0]["fingerprint"] != kept[1]["fingerprint"]
+    assert leakrt("export", tmp_path / "b", "--out", tmp_path / "bundle").code == 0
+    wrong = leakrt(*arguments(inputs, tmp_path / "c", **options), "--vae-output", "mean")
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert "--vae-output mean: " in wrong.err
+    assert "has no such output; it has latent, twin" in wrong.err
 
 
 def test_json_is_one_object_with_the_run_and_its_best_figures(inputs, tmp_path, leakrt):

@@ -72,5 +72,7 @@ def test_what_can_not_be_converted_is_told():
         convert_opset(newer, "onnx:f")
     foreign = mean()
     foreign.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    assert [entry.domain for entry in convert_opset(foreign, "onnx:f").opset_import] == [""]  # no node uses it
+    foreign.graph.node[0].domain = "com.microsoft"
     with pytest.raises(ModelError, match=r"operators of com\.microsoft"):
         convert_opset(foreign, "onnx:f")
