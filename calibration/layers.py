@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # What multiplies: nearly all of the work, and what float16 is there for.
 MULTIPLIERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _PASS_THROUGH = frozenset({"Relu", "LeakyRelu", "Pad", "Identity", "Dropout"})
+_FLOAT16 = 10  # onnx.TensorProto
+_TRAIN = "train through its float32 version"
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,13 @@ def _feeds_quantised(model: onnx.ModelProto, tensor: str, quantised: Collection[
 def _refuse(model: onnx.ModelProto, name: str) -> None:
     if is_quantised(model):
         raise ModelError(f"{name}: the graph is quantised already; calibrate the fp32 graph of a bundle")
+    if any(tensor.data_type == _FLOAT16 for tensor in model.graph.initializer):
+        raise ModelError(f"{name}: the encoder has float16 weights inside, which the quantiser can't treat; {_TRAIN}")
     foreign = sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")})
     flow = sorted({n.op_type for n in model.graph.node if n.op_type in ("If", "Loop", "Scan")})
     if foreign or flow:
-        raise ModelError(f"{name}: the quantiser can't treat the operators {', '.join([*foreign, *flow])}")
+        kinds = ", ".join([*foreign, *flow])
+        raise ModelError(f"{name}: the quantiser can't treat the operators {kinds}; use the fp32 variant")
 
 
 def _dimensions(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:

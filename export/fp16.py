@@ -29,7 +29,9 @@ _FLOAT, _FLOAT16 = 1, 10  # onnx.TensorProto
 def check_convertible(model: onnx.ModelProto, name: str) -> None:
     """Raises ModelError naming `name` for a graph that is FP16 or int8 already, or holds no float32 at all."""
     if any(tensor.data_type == _FLOAT16 for tensor in model.graph.initializer):
-        raise ModelError(f"{name}: the graph is FP16 already; convert the fp32 graph of a bundle")
+        raise ModelError(
+            f"{name}: the graph has float16 weights already; train through its float32 version, or use fp32"
+        )
     if any("QuantizeLinear" in node.op_type for node in model.graph.node):
         raise ModelError(f"{name}: the graph is quantised; convert the fp32 graph of a bundle")
     if not float_tensors(model):

@@ -37,8 +37,6 @@ def read_onnx(source: str) -> OnnxFile:
     try:
         parsed = onnx.load_model_from_string(data)
         outside = [tensor for tensor in _tensors(parsed) if tensor.data_location == onnx.TensorProto.EXTERNAL]
-    except ModelError:
-        raise
     except Exception as error:  # protobuf's own kinds
         raise ModelError(f"{name} can't be loaded: it is no ONNX model ({one_line(error)}); copy it again") from error
     if not parsed.graph.node:

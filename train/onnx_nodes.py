@@ -16,7 +16,8 @@ _RANDOM = frozenset(
 _ONNX = ("", "ai.onnx")
 _MODE, _MODE_INPUT = 12, 2  # the opset that makes a Dropout's mode an input, and its position
 _BY_ATTRIBUTE = 7  # the opset that removes a Dropout's is_test
-_MAX_DEPTH = 64  # graphs within graphs
+_LOOP = ("trip count", "condition")  # a Loop's first inputs
+_SHAPES = frozenset({"Shape", "Size"})  # give what the pixels have no part in
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -28,14 +29,12 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def every_graph(model: onnx.ModelProto) -> Iterator[Any]:
-    """The graph, every function, and every graph within them. Raises ModelError for graphs nested without end."""
-    waiting = [(owner, 0) for owner in (model.graph, *model.functions)]
+    """The graph, every function, and every graph within them; protobuf bounds how deep those nest."""
+    waiting: list[Any] = [model.graph, *model.functions]
     while waiting:
-        graph, depth = waiting.pop()
-        if depth > _MAX_DEPTH:
-            raise ModelError("the ONNX model holds graphs within graphs without end; export the encoder again")
+        graph = waiting.pop()
         yield graph
-        waiting += [(inner, depth + 1) for node in graph.node for inner in subgraphs(node)]
+        waiting += [inner for node in graph.node for inner in subgraphs(node)]
 
 
 def names_defined(graph: onnx.GraphProto) -> list[str]:
@@ -137,6 +136,38 @@ def check_operators(model: onnx.ModelProto, name: str) -> None:
             f"{name} draws random numbers ({', '.join(found)}), so that scores would differ each time; "
             "output the posterior mean, not a sample"
         )
+
+
+def check_choices(model: onnx.ModelProto, input_name: str, name: str) -> None:
+    """Refuse an If or Loop that chooses by the values of its images: it chooses once for a batch.
+
+    A choice by their shape is allowed. Raises ModelError naming `name`.
+    """
+    found = sorted(set(_choosing_nodes(model.graph, {input_name})))
+    if found:
+        raise ModelError(
+            f"{name} chooses by the values of its images ({', '.join(found)}), so that a latent would depend on the "
+            "other images in its batch; export it without that choice"
+        )
+
+
+def _choosing_nodes(graph: onnx.GraphProto, values: set[str]) -> Iterator[str]:
+    """`values`: names that depend on pixel values; those that the graph makes are added."""
+    for node in graph.node:
+        inner = list(subgraphs(node))
+        within = set(values)
+        if node.op_type == "Loop":
+            within.update(value.name for graph in inner for value in graph.input[len(_LOOP) :])
+            chosen_by = [*node.input[: len(_LOOP)], *(graph.output[0].name for graph in inner)]
+        else:
+            within.update(value.name for graph in inner for value in graph.input)
+            chosen_by = [node.input[0]] if node.op_type == "If" else []
+        for graph_within in inner:
+            yield from _choosing_nodes(graph_within, within)
+        if within.intersection(chosen_by):
+            yield f"{node.op_type} {node.name}".strip()
+        if node.op_type not in _SHAPES and (names_read(node) & values):
+            values.update(node.output)
 
 
 def _random_nodes(graph: onnx.GraphProto, opset: int, outer: Sequence[dict[str, bool]]) -> Iterator[str]:

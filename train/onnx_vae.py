@@ -9,7 +9,7 @@ import numpy as np
 from ..core.errors import ModelError, UsageError, one_line
 from .latent_checks import check_finite, check_shape, one_by_one, probe_images
 from .onnx_file import read_onnx
-from .onnx_nodes import check_operators, encoder_of, sort_nodes
+from .onnx_nodes import check_choices, check_operators, encoder_of, sort_nodes
 from .vae import FIRST_OUTPUT, OWN_SCALE, Array, VaeDescription, fingerprint_of, resolved
 
 DEFAULT_SCALE = 0.18215  # Stable Diffusion 1 and 2
@@ -45,6 +45,7 @@ class OnnxVae:
         self.notes = () if len(outputs) == 1 else (_taken(name, self.output_name, outputs),)
         self.graph = encoder_of(file.parsed, self.output_name, name)
         check_operators(self.graph, name)
+        check_choices(self.graph, self.input_name, name)
         scale = scale if scale != OWN_SCALE else DEFAULT_SCALE
         taken = "" if self.output_name == outputs[0] else f" {self.output_name}"
         fingerprint = fingerprint_of(file.digest + taken, scale, image_size)

@@ -15,8 +15,10 @@ from leakrt.export.vae_graph import export_vae
 from leakrt.train.onnx_vae import OnnxVae
 from leakrt.train.vae import open_vae
 
-from .encoder_files import RANDOM, REFUSED, SIZE, VALID, Case
+from .encoder_graphs import SIZE, Case
+from .refused_encoders import RANDOM, REFUSED
 from .row import Inputs, Row
+from .valid_encoders import VALID
 
 SCALE = 0.5
 _TOLERANCE = 1e-4  # of the largest latent

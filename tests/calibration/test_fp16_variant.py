@@ -152,7 +152,7 @@ def test_other_classes_and_a_bundle_that_is_half_already_are_refused(bundle, dat
     files["vae_encoder.fp32.onnx"] = opened.read("vae_encoder.fp16.onnx")
     files["decision.json"] = json.dumps({"fp32": opened.decisions["fp32"].to_json()}).encode()
     write_bundle(tmp_path / "half", SPEC, files, {})
-    with pytest.raises(ModelError, match="vae_encoder: the graph is FP16 already"):
+    with pytest.raises(ModelError, match="vae_encoder: the graph has float16 weights already"):
         make(tmp_path / "half", data)
 
 

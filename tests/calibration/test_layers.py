@@ -109,9 +109,17 @@ def of_a_foreign_domain():
     return model
 
 
+def with_float16_weights():
+    model = built(residual())
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype("float16"), tensor.name))
+    return model
+
+
 @pytest.mark.parametrize(
     ("made", "said"),
     [
+        (with_float16_weights, "float16 weights inside, .* train through its float32 version"),
         (without_convolutions, "holds no convolution"),
         (of_unknown_size, "the convolution Conv0 has no static size"),
         (with_control_flow, "can't treat the operators If"),

@@ -164,7 +164,7 @@ def test_what_is_half_or_quantised_already_is_refused(case):
     from variants import quantised
 
     parsed, graph, _ = case
-    with pytest.raises(ModelError, match="is FP16 already"):
+    with pytest.raises(ModelError, match="has float16 weights already"):
         check_convertible(parse_graph(convert(parsed, graph.stem, []), graph.stem), graph.stem)
     if graph.stem == "vae_encoder":
         int8 = quantised(GRAPHS[graph.stem][0], graph.stem, [RNG.uniform(-1, 1, (2, 3, 40, 40)).astype(np.float32)])

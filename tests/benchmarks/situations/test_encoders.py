@@ -11,8 +11,9 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
-from situations.encoder_files import RANDOM, REFUSED, VALID
 from situations.encoders import attempt
+from situations.refused_encoders import RANDOM, REFUSED
+from situations.valid_encoders import VALID
 
 
 @pytest.mark.parametrize("case", VALID, ids=lambda case: case.name)
