@@ -299,7 +299,7 @@ def test_json_is_one_object_with_the_run_and_its_best_figures(inputs, tmp_path, 
     with open(tmp_path / "run" / "metrics.csv", newline="") as handle:
         rows = list(csv.DictReader(handle))
     best = max(rows, key=lambda row: float(row["val_macro_auc"]))
-    assert found.keys() == {"run", "class_names", "images", "epochs", "best", "seconds"}
+    assert found.keys() == {"run", "class_names", "images", "epochs", "best", "seconds", "left_out"}
     assert (found["run"], found["epochs"]) == (str(tmp_path / "run"), 3)
     assert found["images"]["train"] == {"blocky": 24, "real": 24, "smooth": 24}
     assert found["best"] == {
