@@ -132,7 +132,8 @@ def _tree(root: Path, images: Iterable[Path]) -> dict[Path, list[Path]]:
 def _no_class(folder: Path, name: str, below: Iterable[Path]) -> DataError:
     names = [child.name for child in below]
     shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    beside = " beside images" if loose_images(folder) else ""
     return DataError(
-        f"class {name}: {folder} holds {{{shown}}}, which are not one class; expected {name}/IMAGES, "
+        f"class {name}: {folder} holds {{{shown}}}{beside}, which are not one class; expected {name}/IMAGES, "
         f"{name}/{{train,val,test}}/IMAGES or MAKER/{{0_real,1_fake}}/IMAGES"
     )
