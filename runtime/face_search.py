@@ -30,6 +30,7 @@ _MAIN_SIDE, _FINE_SCALE, _LARGE_FACE, _SMALL_SCALE = 960, 2 / 3, 400, 0.25
 _MAIN_BONUS = 0.05  # the main scale's box is kept unless another scale's is better by this score
 _TILE, _TILE_OVERLAP = 1600, 320  # a tile bounds memory; faces over the overlap are found at the main scale
 _CLOSE_UP, _MARGIN = 128, 2.0  # pixels a side; that side over the face's
+_RIM = 8  # a box nearer to the edge is part of a larger face that the close-up cuts off
 _TURN_LEAD = 0.05  # by which a quarter turn must be the better one: a face at 45 degrees counts as upright
 
 
@@ -154,7 +155,8 @@ class FaceSearch:
             column, row = x + w / 2 >= _CLOSE_UP, y + h / 2 >= _CLOSE_UP
             turn = 2 * row + column
             box = turn_back((x - column * _CLOSE_UP, y - row * _CLOSE_UP, w, h), turn, _CLOSE_UP, _CLOSE_UP)
-            if score > best[turn].score and overlap(box, expected) > _OVERLAP:
+            whole = min(box[:2]) >= _RIM and max(box[0] + box[2], box[1] + box[3]) <= _CLOSE_UP - _RIM
+            if whole and score > best[turn].score and overlap(box, expected) > _OVERLAP:
                 best[turn] = replace(best[turn], box=box, score=score)
         return best
 

@@ -34,7 +34,9 @@ class FaceFinder:
     def find(self, image: Frame) -> list[FaceCrop]:
         """The faces in an image uint8 [H, W, 3] BGR, the largest first, at most 32.
 
-        A face that is turned by a quarter or half a turn comes as an upright crop with a note.
+        A face that is turned by a quarter or half a turn comes as an upright crop with a note. Beside an upright face,
+        a turned one is found reliably only above an eighth of the frame's longer side. With an upright face a frame
+        costs about 1.5 x one search at 960 pixels up to 1280 x 720 and 3 x at 1920 x 1080; without, 4 x as much.
         """
         height, width = image.shape[:2]
         found = [(_clip(one.box, width, height), one.turn) for one in self._search.find(image)]
