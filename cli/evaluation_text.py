@@ -39,10 +39,10 @@ def _closed(result: Evaluation) -> list[tuple[str, ...]]:
 
 def _decision(result: Evaluation) -> list[tuple[str, ...]]:
     d = result.decision
-    generated = f"{_percent(d.generated_called_generated)} called generated, {_percent(d.generated_called_real)} real"
+    generated = f"{percent(d.generated_called_generated)} called generated, {percent(d.generated_called_real)} real"
     rows: list[tuple[str, ...]] = [
-        ("false alarms", f"{d.false_alarm_count} of {d.real_faces} real faces, {_percent(d.false_alarm_rate)}"),
-        ("coverage", f"{_percent(d.coverage)} of all, {_percent(d.coverage_real)} of real faces"),
+        ("false alarms", f"{d.false_alarm_count} of {d.real_faces} real faces, {percent(d.false_alarm_rate)}"),
+        ("coverage", f"{percent(d.coverage)} of all, {percent(d.coverage_real)} of real faces"),
         ("generated faces", "not measured" if d.generated_called_generated is None else generated),
     ]
     if d.interval is None:
@@ -50,7 +50,7 @@ def _decision(result: Evaluation) -> list[tuple[str, ...]]:
         return rows
     inside = "inside" if d.inside_interval else "OUTSIDE"
     low, high = d.interval
-    rows.insert(1, ("", f"stated {_percent(d.false_alarm_target)}; {inside} its 95 % interval, {low} to {high}"))
+    rows.insert(1, ("", f"stated {percent(d.false_alarm_target)}; {inside} its 95 % interval, {low} to {high}"))
     return rows
 
 
@@ -62,7 +62,7 @@ def _open_set(result: Evaluation) -> list[tuple[str, ...]]:
         ("AUROC", f"{figure(unseen.auroc)} by probability, {figure(unseen.auroc_density)} by log-density"),
         ("FPR at 95 %", figure(unseen.fpr95)),
         ("OSCR", figure(unseen.oscr)),
-        ("called", f"generated {_percent(unseen.called_generated)}, real {_percent(unseen.called_real)}"),
+        ("called", f"generated {percent(unseen.called_generated)}, real {percent(unseen.called_real)}"),
     ]
 
 
@@ -80,5 +80,6 @@ def _per_class(result: Evaluation) -> str:
     return table(rows)
 
 
-def _percent(share: float | None) -> str:
-    return "not measured" if share is None else f"{100 * share:.1f} %"
+def percent(share: float | None, form: str = ".1f") -> str:
+    """A share in percent, or that it was not measured."""
+    return "not measured" if share is None else f"{100 * share:{form}} %"

@@ -173,7 +173,7 @@ def _to_json(exported: Exported, bundle: Bundle) -> dict[str, object]:
 
 
 def _rows(exported: Exported) -> list[tuple[str, ...]]:
-    from .evaluation_text import figure
+    from .evaluation_text import figure, percent
 
     parity, decision, closed = exported.parity, exported.validation.decision, exported.validation.closed
     verdicts = f"{parity.same_verdicts} of {parity.images} verdicts the same"
@@ -181,6 +181,6 @@ def _rows(exported: Exported) -> list[tuple[str, ...]]:
     return [
         ("parity", f"scores within {parity.relative_score_difference:.2g} relative, {verdicts}"),
         ("false alarms", f"{100 * decision.false_alarm_target:g} % stated, {alarms}"),
-        ("coverage", f"{decision.coverage:.1%} of all, {figure(decision.coverage_real, '.1%')} of real faces"),
+        ("coverage", f"{percent(decision.coverage)} of all, {percent(decision.coverage_real)} of real faces"),
         ("validation", f"macro AUC {figure(closed.macro_auc)}, balanced accuracy {figure(closed.balanced_accuracy)}"),
     ]

@@ -18,7 +18,7 @@ from ..runtime.explain_files import explain_stream
 from ..train.evaluation import Evaluation, closed_results, open_results
 from ..train.plots import write_plots
 from ..train.spectra import residual_spectrum, spectrum_pictures
-from .evaluation_text import figure
+from .evaluation_text import figure, percent
 
 _STRIP = 6  # pictures of each class
 _EXPLAINED = 1  # of each class
@@ -93,7 +93,7 @@ def _cards(figures: Evaluation) -> str:
         ("balanced accuracy", figure(figures.closed.balanced_accuracy, ".3f")),
         ("false alarms", f"{decision.false_alarm_count} of {decision.real_faces}"),
         ("coverage", f"{100 * decision.coverage:.0f} %"),
-        ("generated caught", figure(decision.generated_called_generated, ".0%")),
+        ("generated caught", percent(decision.generated_called_generated, ".0f")),
         ("unseen caught", f"{100 * unseen.called_generated:.0f} %" if unseen else "-"),
     ]
     cards = "".join(f'<div class="card">{name}<b>{value}</b></div>' for name, value in values)
