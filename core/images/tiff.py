@@ -13,6 +13,7 @@ from .limits import DAMAGED
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIPS, _STRIP_BYTES, _PLANAR = 258, 259, 262, 273, 279, 284
 _TILES, _TILE_BYTES, _SAMPLE_FORMAT, _JPEG_TABLES = 324, 325, 339, 347
+_SUBFILE, _PREVIEW, _DNG_VERSION, _CR2 = 254, 1, 50706, b"CR"
 _RAW, _JPEG, _DEFLATE = 1, 7, (8, 32946)
 _SEPARATE = 2
 _WHITE_IS_ZERO, _SIGNED = 0, 2
@@ -30,6 +31,10 @@ class TiffFacts:
 def read_tiff(tags: Any, data: bytes, name: str) -> TiffFacts:
     """Read Pillow's `tag_v2` of an unloaded TIFF. Raises ImageError for what Pillow reads wrongly,
     and for Deflate or JPEG data that is damaged."""
+    if tags.get(_SUBFILE, 0) & _PREVIEW or _DNG_VERSION in tags:
+        raise ImageError(
+            f"{name}: the first picture of the TIFF is a preview of a raw file; develop it to JPEG or TIFF"
+        )
     formats = tags.get(_SAMPLE_FORMAT, (1,))
     bits = tags.get(_BITS, (1,))
     if max(bits) <= 16 and any(value == _SIGNED for value in formats):  # 32 bits are refused whatever they hold

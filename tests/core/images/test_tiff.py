@@ -141,3 +141,10 @@ def test_a_jpeg_strip_is_decoded_strictly(mode):
     scan = data.rindex(b"\xff\xda") + 30
     with pytest.raises(ImageError, match=r"damaged or cut short \(a strip of the TIFF: Corrupt JPEG data"):
         decode_image(data[:scan] + RNG.bytes(64).replace(b"\xff", b"\1") + data[scan + 64 :], "x")
+
+
+@pytest.mark.parametrize("tag", [(254, 4, 1, 1, True), (50706, 1, 4, (1, 4, 0, 0), True)])
+def test_the_preview_of_a_raw_file_is_not_judged(tag):
+    data = tiff(samples_of(8, 3), photometric="rgb", extratags=[tag])
+    with pytest.raises(ImageError, match="begins with the preview of a raw file; develop it to JPEG or TIFF"):
+        decode_image(data, "x")
