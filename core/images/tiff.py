@@ -31,10 +31,8 @@ class TiffFacts:
 def read_tiff(tags: Any, data: bytes, name: str) -> TiffFacts:
     """Read Pillow's `tag_v2` of an unloaded TIFF. Raises ImageError for what Pillow reads wrongly,
     and for Deflate or JPEG data that is damaged."""
-    if tags.get(_SUBFILE, 0) & _PREVIEW or _DNG_VERSION in tags:
-        raise ImageError(
-            f"{name}: the first picture of the TIFF is a preview of a raw file; develop it to JPEG or TIFF"
-        )
+    if tags.get(_SUBFILE, 0) & _PREVIEW or _DNG_VERSION in tags or data[8:10] == _CR2:
+        raise ImageError(f"{name}: the TIFF begins with the preview of a raw file; develop it to JPEG or TIFF")
     formats = tags.get(_SAMPLE_FORMAT, (1,))
     bits = tags.get(_BITS, (1,))
     if max(bits) <= 16 and any(value == _SIGNED for value in formats):  # 32 bits are refused whatever they hold
