@@ -18,19 +18,33 @@ from .limits import DAMAGED
 _HARMLESS = re.compile(r"Invalid SOS parameters for sequential JPEG|Unknown Adobe color transform|JFIF revision number")
 _PADDING = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 _PADDING_BYTES = (b"\0", b"\xff", b"\xaa")
+_UNCHECKED = re.compile(r"subsampling level")  # what TurboJPEG's interface can't express and libjpeg decodes
+
+UNCHECKED = "its chroma subsampling is too unusual for a check of its data; damage may be unnoticed"
+UNFINISHED = "the progressive JPEG lacks its last scans; the picture is coarser than it was encoded"
+
+_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")  # but for stuffed zeros and restarts, which are inside a scan
+_PROGRESSIVE, _SCAN, _END = (0xC2, 0xCA), 0xDA, 0xD9
+_COEFFICIENTS = 64
+
+
+class UncheckedError(ValueError):
+    """A valid JPEG that can't be decoded strictly."""
 
 
 def decode_jpeg(data: bytes, colours: str, name: str) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
     """Pixels uint8 [H, W, C] of a JPEG in `colours` (BGR, RGB, GRAY, or CMYK as stored), and notes.
 
-    Raises ImageError for data that libjpeg-turbo finds damaged.
+    Raises ImageError for data that libjpeg-turbo finds damaged, UncheckedError for a subsampling that it can't check.
     """
     import simplejpeg
 
     try:
-        return simplejpeg.decode_jpeg(data, colours, strict=True), ()
+        return simplejpeg.decode_jpeg(data, colours, strict=True), _unfinished(data)
     except ValueError as error:
         warning = one_line(error)
+    if _UNCHECKED.search(warning):
+        raise UncheckedError(warning)
     if not _is_harmless(warning, data):
         raise ImageError(f"{name}: {DAMAGED} ({warning})")
     try:
@@ -49,3 +63,26 @@ def _is_harmless(warning: str, data: bytes) -> bool:
         return False
     end = data.rfind(b"\xff\xd9")
     return data[:end].endswith(tuple(byte * int(padding[1]) for byte in _PADDING_BYTES))
+
+
+def _unfinished(data: bytes) -> tuple[str, ...]:
+    """A note for a progressive JPEG whose scans do not give every coefficient in full (ITU-T T.81, G.1.1.1)."""
+    progressive, components, at = False, b"", 2
+    missing: dict[int, list[int]] = {}  # component to the bits that each coefficient lacks
+    while found := _MARKER.search(data, at):
+        marker, at = found[1][0], found.end()
+        if marker == _END:
+            break
+        body = data[at + 2 : at + int.from_bytes(data[at : at + 2], "big")]
+        at += 2 + len(body)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            progressive, components = marker in _PROGRESSIVE, body[6::3]
+            missing = {component: [_COEFFICIENTS] * _COEFFICIENTS for component in components}
+        elif marker == _SCAN and body:
+            count = body[0]
+            first, last, low = body[1 + 2 * count], body[2 + 2 * count], body[3 + 2 * count] & 15
+            for component in body[1 : 1 + 2 * count : 2]:
+                if component in missing:
+                    missing[component][first : last + 1] = [low] * (last + 1 - first)
+    lacking = progressive and any(bits for each in missing.values() for bits in each)
+    return (UNFINISHED,) if lacking else ()

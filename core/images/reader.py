@@ -34,7 +34,7 @@ from ..errors import ImageError, UsageError, one_line
 from ..files import open_regular
 from .colour_spaces import profile_of_code_points
 from .formats import FORMATS, HEAD_BYTES, format_of
-from .jpeg import decode_jpeg
+from .jpeg import UNCHECKED, UncheckedError, decode_jpeg
 from .libtiff import damage_reports
 from .limits import DAMAGED, MAX_FILE_BYTES, MAX_PIXELS, MIN_SIDE
 from .pixels import Facts, bgr, turned
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FRAMES = "the file holds several frames; only the first was judged"
+PART = "the first frame covers a part of the GIF's canvas; the rest was filled"
 NO_ORIENTATION = "its EXIF block can't be read; the picture was not turned"
 OWN_ORIENTATION = "its EXIF orientation was ignored: JPEG XL states its own"
 
@@ -133,9 +134,20 @@ def _decode(data: bytes, kind: str, name: str, limit: int, too_many: str) -> Ima
 
 
 def _jpeg_pixels(image: Image.Image, data: bytes, name: str) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
+    profile = image.info.get("icc_profile")
+    try:
+        return _checked_jpeg(image, data, name, profile)
+    except UncheckedError:
+        image.load()
+        pixels, notes = bgr(image, name, Facts(profile=profile))
+        return pixels, (UNCHECKED, *notes)
+
+
+def _checked_jpeg(
+    image: Image.Image, data: bytes, name: str, profile: bytes | None
+) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
     from PIL import Image
 
-    profile = image.info.get("icc_profile")
     if image.mode == "CMYK":  # Adobe stores inks inverted, which Pillow knows
         _, warned = decode_jpeg(data, "CMYK", name)
         image.load()
@@ -206,7 +218,9 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int, too_many: str
 def _frames(image: Image.Image) -> tuple[str, ...]:
     # MPO, a JPEG with a thumbnail or gain map behind it, is what phones write: one picture to its owner.
     several = image.format != "MPO" and getattr(image, "is_animated", False)
-    return (FRAMES,) if several else ()
+    notes = (FRAMES,) if several else ()
+    tile = image.tile[0] if image.format == "GIF" and image.tile else None  # type: ignore[attr-defined]
+    return (*notes, PART) if tile is not None and tuple(tile[1]) != (0, 0, *image.size) else notes
 
 
 def _orientation(image: Image.Image) -> tuple[int, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from leakrt.core.errors import ImageError
 from leakrt.core.images import decode_image
-from leakrt.core.images.jpeg import decode_jpeg
+from leakrt.core.images.jpeg import UNCHECKED, UNFINISHED, decode_jpeg
 
 RNG = np.random.default_rng(3)
 SMOOTH = np.asarray(Image.fromarray(RNG.integers(0, 256, (12, 15, 3), dtype=np.uint8)).resize((121, 99)))
@@ -63,3 +64,24 @@ def test_a_preview_behind_the_picture_is_ignored():
 def test_colours_can_be_left_as_they_are_stored():
     data = encoded(Image.fromarray(SMOOTH).convert("L"), "JPEG")
     assert decode_jpeg(data, "GRAY", "x")[0].shape == (99, 121, 1)
+
+
+def scans_of(data: bytes) -> list[int]:
+    return [at for at in range(len(data) - 1) if data[at : at + 2] == b"\xff\xda"]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_progressive_file_without_its_last_scans_is_noted(mode):
+    data = encoded(Image.fromarray(SMOOTH).convert(mode), "JPEG", quality=90, progressive=True)
+    assert decode_image(data, "x").notes == ()
+    starts = scans_of(data)
+    assert len(starts) > 3
+    for at in starts[1:]:
+        assert decode_image(data[:at] + b"\xff\xd9", "x").notes == (UNFINISHED,)
+
+
+def test_an_unusual_subsampling_is_read_with_a_note():
+    data = (Path(__file__).parents[2] / "data" / "thirds.jpg").read_bytes()  # one chroma sample for three pixels
+    read = decode_image(data, "x")
+    assert read.notes == (UNCHECKED,)
+    assert np.array_equal(read.pixels, np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))[:, :, ::-1])

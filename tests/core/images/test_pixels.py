@@ -131,3 +131,11 @@ def test_a_pillow_image_is_turned_by_its_exif_block():
     picture = Image.fromarray(RNG.integers(0, 256, (H, W, 3), dtype=np.uint8))
     picture.getexif()[0x0112] = 6
     assert convert_image(picture).pixels.shape == (W, H, 3)
+
+
+def test_a_gif_frame_that_covers_a_part_of_its_canvas_is_noted():
+    data = bytearray(encoded(Image.new("L", (40, 40), 90), "GIF"))
+    data[6:10] = (60).to_bytes(2, "little") + (50).to_bytes(2, "little")  # the canvas
+    read = decode_image(bytes(data), "x")
+    assert read.pixels.shape == (50, 60, 3)
+    assert read.notes == ("the first frame covers a part of the GIF's canvas; the rest was filled",)
