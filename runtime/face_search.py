@@ -19,7 +19,7 @@ Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 _MODEL_LIMIT = 64 << 20
 # Scores: of a proposal in the frame; of one that a close-up only has to confirm, and the close-up's then; of a close-up
 # that makes a face of a weaker or differently turned proposal; of a face that can't be a turned one.
-_PROPOSAL, _CONFIDENCE, _CONFIRMED, _SURE, _CERTAIN = 0.3, 0.7, 0.6, 0.85, 0.9
+_PROPOSAL, _CONFIDENCE, _CONFIRMED, _SURE, _CERTAIN = 0.2, 0.7, 0.6, 0.85, 0.9
 _OVERLAP, _CANDIDATES = 0.3, 512
 _TURNED_OVERLAP = 0.1  # of two boxes of one face at different turns: the wrong turn's is a part of it
 _MAX_CLOSE_UPS = 64  # the best proposals; bounds the time that a texture can cost
@@ -30,7 +30,7 @@ _MAIN_SIDE, _FINE_SCALE, _LARGE_FACE, _SMALL_SCALE = 960, 2 / 3, 400, 0.25
 _MAIN_BONUS = 0.05  # the main scale's box is kept unless another scale's is better by this score
 _TILE, _TILE_OVERLAP = 1600, 320  # a tile bounds memory; faces over the overlap are found at the main scale
 _CLOSE_UP, _MARGIN = 128, 2.0  # pixels a side; that side over the face's
-_RIM = 8  # a box nearer to the edge is part of a larger face that the close-up cuts off
+_RIM = 8  # a box nearer to the edge may be part of a larger face: it confirms a proposal and makes none
 _TURN_LEAD = 0.05  # by which a quarter turn must be the better one: a face at 45 degrees counts as upright
 
 
@@ -137,7 +137,7 @@ class FaceSearch:
         expected = scaled((x - left, y - top, w, h), scale)
         seen = self._all_turns(patch, expected)
         own, best = seen[proposal.turn], max(seen, key=lambda one: one.score)
-        lead = _TURN_LEAD if (best.turn - proposal.turn) % 2 else 0.0
+        lead = _TURN_LEAD if proposal.score >= _CONFIDENCE and (best.turn - proposal.turn) % 2 else 0.0
         if best.score < _SURE or best.score < own.score + lead:
             best = own
         if best is own and proposal.score >= _CONFIDENCE and own.score >= _CONFIRMED:
@@ -156,7 +156,8 @@ class FaceSearch:
             turn = 2 * row + column
             box = turn_back((x - column * _CLOSE_UP, y - row * _CLOSE_UP, w, h), turn, _CLOSE_UP, _CLOSE_UP)
             whole = min(box[:2]) >= _RIM and max(box[0] + box[2], box[1] + box[3]) <= _CLOSE_UP - _RIM
-            if whole and score > best[turn].score and overlap(box, expected) > _OVERLAP:
+            score = score if whole else min(score, _CONFIRMED)
+            if score > best[turn].score and overlap(box, expected) > _OVERLAP:
                 best[turn] = replace(best[turn], box=box, score=score)
         return best
 

@@ -133,6 +133,17 @@ def test_a_face_that_fills_the_frame_and_is_cut_off_is_found(finder, portrait):
         assert min(crop.face.box[2:]) > 0.6 * side
 
 
+def test_a_second_face_that_the_border_cuts_off_is_found(finder, portrait):
+    image, (_, y, _, h) = portrait
+    half = cv2.resize(np.ascontiguousarray(image[round(y + h / 4) : round(y + h)]), None, fx=0.5, fy=0.5)
+    frame, place = laid(portrait, 300, 0, (1280, 720))
+    frame[: half.shape[0], : half.shape[1]] = half
+    boxes = [crop.face.box for crop in finder.find(frame)]
+    assert len(boxes) == 2
+    assert any(box[1] + box[3] / 2 < half.shape[0] for box in boxes)
+    assert any(overlap(box, place) > 0.6 for box in boxes)
+
+
 def test_faces_side_by_side_stay_two(finder, portrait):
     image, (x, y, w, h) = portrait
     face = image[round(y) : round(y + h), round(x) : round(x + w)]
