@@ -80,7 +80,7 @@ def calibrate(
     cache = cache_folder() / "ranges"
     with ConsoleProgress() as progress:
         result = run_calibration(bundle, data, options, refitter, installed(threads), cache, progress)
-    code = _tell(result, options, json)
+    code = _tell(result, options, data, json)
     if plot is not None:
         _draw(plot, result)
     return code
@@ -121,11 +121,16 @@ def _draw(path: Path, result: CalibrationResult) -> None:
     sensitivity_picture(path, result.sensitivities, last.float_layers, result.fp32_ms, result.int8_ms)
 
 
-def _tell(result: CalibrationResult, options: CalibrationOptions, json: bool) -> int:
+def _tell(result: CalibrationResult, options: CalibrationOptions, data: Path, json: bool) -> int:
     """Print what came of it; the exit code."""
     import json as json_module
 
-    print(json_module.dumps(_to_json(result, options)) if json else _report(result, options))
+    if json:
+        from ..train.data import left_out_of
+
+        print(json_module.dumps({**_to_json(result, options), "left_out": left_out_of(data)}))
+    else:
+        print(_report(result, options))
     if result.written is None:
         print("leakrt: no attempt passed its gate; the bundle stays as it was", file=sys.stderr)
     return 0 if result.written else 1

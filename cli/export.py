@@ -103,7 +103,12 @@ def _add_fp16(bundle: Path, data: Path, replace: bool, threads: int, json: bool)
     backends = installed(threads, weights_of(Bundle(bundle)))
     with ConsoleProgress("images") as progress:
         result = add_fp16(bundle, data, options, backends, progress)
-    print(json_module.dumps(_half_json(result)) if json else _half_text(result))
+    if json:
+        from ..train.data import left_out_of
+
+        print(json_module.dumps({**_half_json(result), "left_out": left_out_of(data)}))
+    else:
+        print(_half_text(result))
     if result.written is None:
         print("leakrt: no fp16 variant passed its gate; the bundle stays as it was", file=sys.stderr)
     return 0 if result.written else 1

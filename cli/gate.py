@@ -43,8 +43,10 @@ def gate(
     with ConsoleProgress("images") as progress:
         result = gate_later(bundle, data, request, progress)
     if json:
-        told = {"precision": precision, "backend": backend, **result.to_json(), "failures": list(result.failures)}
-        print(json_module.dumps(told))
+        from ..train.data import left_out_of
+
+        found = {"precision": precision, "backend": backend, **result.to_json(), "failures": list(result.failures)}
+        print(json_module.dumps({**found, "left_out": left_out_of(data)}))
     else:
         print(_text(result))
     for why in result.failures:

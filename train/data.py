@@ -92,6 +92,11 @@ def list_data(root: Path) -> Listing:
     return Listing(root, classes, items, layout.left_out, (*layout.notes, *([rest] if rest else [])))
 
 
+def left_out_of(root: Path) -> list[dict[str, object]]:
+    """What `list_data` leaves out, as JSON objects. Raises DataError."""
+    return [one.to_json() for one in list_data(root).left_out]
+
+
 def load_data(listing: Listing, cache: ContentCache, threads: int, skip_bad: bool, progress: Progress) -> DataSet:
     """Hash every file, and decode those whose content is not in the cache.
 

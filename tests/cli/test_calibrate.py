@@ -100,6 +100,7 @@ def test_without_a_refit_json_is_one_object_with_every_backend(leakrt, bundle, a
     done = leakrt("calibrate", bundle, data(), "--no-refit", *FAST, "--max-drop", 0.1, "--json", "--weight-bits", 8)
     assert done.code == 0, done.err
     told = json.loads(done.out)
+    assert told["left_out"] == []
     assert told["written"] == str(bundle)
     found = told["attempts"][-1]["backends"]["onnxruntime"]
     assert found["passed"] is True

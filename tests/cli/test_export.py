@@ -92,6 +92,7 @@ def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle,
     assert (again.code, "has an fp16 variant already; give --replace" in again.err) == (1, True)
     anew = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--replace", "--json")
     found = json.loads(anew.out)
+    assert found["left_out"] == []
     assert found["written"] == str(bundle)
     assert found["attempts"][-1]["failures"] == []
     assert set(found["attempts"][-1]["gate"]) >= {"rounded", "onnxruntime"}
