@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError, one_line, require
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 OPSET = 17  # the newest that TensorRT 8.5's parser is written for
 IR_VERSION = 8  # of ONNX 1.12, which brought opset 17
 BATCH = "batch"
+_HIDDEN = "leakrt.hidden"
+_NO_ADAPTER = re.compile(r"No Adapter .*for (\w+)")  # of the converter, which knows no way between two versions
 _AXES_INPUT = 1  # position of a Reduce's axes where they are an input
 
 
@@ -28,11 +31,43 @@ def convert_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     model.opset_import.append(onnx.helper.make_opsetid("", current))
     if current == OPSET:
         return model
-    try:
-        return onnx.version_converter.convert_version(model, OPSET)
-    except Exception as error:  # the converter raises RuntimeError and bare C++ exceptions
-        why = f"has opset {current} and can't be converted to {OPSET} ({one_line(error)})"
-        raise ModelError(f"{name} {why}; export it at {OPSET}") from error
+    while True:
+        try:
+            return _unhidden(onnx.version_converter.convert_version(model, OPSET))
+        except Exception as error:  # the converter raises RuntimeError and bare C++ exceptions
+            lacking = _NO_ADAPTER.search(str(error))
+            if lacking is None or not _hide(model, lacking[1]):
+                why = f"has opset {current} and can't be converted to {OPSET} ({one_line(error)})"
+                raise ModelError(f"{name} {why}; export it at {OPSET}") from error
+
+
+def _hide(model: onnx.ModelProto, kind: str) -> bool:
+    """Hide nodes of an operator from the converter, which has no way for it, if opset 17 has them as they are.
+
+    The converter leaves nodes of other domains alone. Returns False if there is no such node, or one has an input or an
+    attribute that opset 17 does not know.
+    """
+    onnx = require("onnx", "train")
+    nodes = [n for graph in every_graph(model) for n in graph.node if n.op_type == kind and not n.domain]
+    if not nodes or not onnx.defs.has(kind, OPSET):
+        return False
+    schema = onnx.defs.get_schema(kind, OPSET)
+    for node in nodes:
+        if len(node.input) > len(schema.inputs) or any(a.name not in schema.attributes for a in node.attribute):
+            return False
+        node.domain = _HIDDEN
+    if len(model.opset_import) == 1:
+        model.opset_import.append(onnx.helper.make_opsetid(_HIDDEN, 1))
+    return True
+
+
+def _unhidden(model: onnx.ModelProto) -> onnx.ModelProto:
+    for graph in every_graph(model):
+        for node in graph.node:
+            node.domain = ""
+    del model.opset_import[:]
+    model.opset_import.append(require("onnx", "train").helper.make_opsetid("", OPSET))
+    return model
 
 
 def finish(model: onnx.ModelProto, graph: GraphSpec, *, name: str | None = None) -> bytes:

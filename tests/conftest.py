@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import shutil
 import signal
@@ -64,6 +65,21 @@ def shared():
         return root / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def with_weights(tiny, tmp_path_factory) -> Path:
+    """The tiny bundle with the weights that the torch backend reads; as it is where onnx is not installed."""
+    if importlib.util.find_spec("onnx") is None:
+        return tiny
+    from leakrt.core.bundle import Bundle, write_bundle
+    from leakrt.export.weights import weights_file
+
+    read = Bundle(tiny)
+    files = {name: read.read(name) for name in read.hashes}
+    path = tmp_path_factory.mktemp("weights") / "bundle"
+    write_bundle(path, read.spec, {**files, **weights_file(files)}, read.provenance)
+    return path
 
 
 @pytest.fixture

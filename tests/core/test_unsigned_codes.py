@@ -131,6 +131,17 @@ def test_what_would_not_mean_the_same_stays_as_it_is(kind):
     assert unsigned_codes(unlike(kind)) == unlike(kind)
 
 
+@pytest.mark.parametrize("zero", [["zero"], []])
+def test_codes_that_a_graph_within_reads_stay_as_they_are(zero):
+    """Without a zero point of its own an inner DequantizeLinear would take 128 more for a larger value."""
+    read = helper.make_node("DequantizeLinear", ["a_codes", "scale", *zero], ["t"])
+    branch = helper.make_graph([read], "b", [], [helper.make_tensor_value_info("t", TensorProto.FLOAT, None)])
+    choice = helper.make_node("If", ["yes"], ["i"], then_branch=branch, else_branch=branch)
+    yes = numpy_helper.from_array(np.array(True), "yes")
+    model = model_of(*pair("a", "x"), choice, helper.make_node("Add", ["a", "i"], ["y"]), extra=[yes])
+    assert np.array_equal(run(unsigned_codes(model)), run(model))
+
+
 def test_a_graph_that_is_cut_short_comes_back_as_it_is_or_with_its_codes_changed_alone():
     model = model_of(*pair("y", "x"))
     for end in range(len(model)):

@@ -76,3 +76,31 @@ def test_what_can_not_be_converted_is_told():
     foreign.graph.node[0].domain = "com.microsoft"
     with pytest.raises(ModelError, match=r"operators of com\.microsoft"):
         convert_opset(foreign, "onnx:f")
+
+
+@pytest.mark.parametrize("opset", [18, 19, 21])
+def test_an_operator_that_the_converter_has_no_way_for_stays_if_opset_17_has_it_so(opset):
+    from onnx import TensorProto, helper, numpy_helper
+
+    pads = numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "pads")
+    nodes = [helper.make_node("Pad", ["x", "pads"], ["p"]), helper.make_node("Relu", ["p"], ["y"])]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 1, "H", "W"]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], [pads])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    converted = convert_opset(model, "mine")
+    assert [(entry.domain, entry.version) for entry in converted.opset_import] == [("", 17)]
+    onnx.checker.check_model(converted, full_check=True)
+    assert [node.op_type for node in converted.graph.node if node.op_type == "Pad"] == ["Pad"]
+
+
+def test_an_operator_with_what_opset_17_does_not_know_is_refused():
+    from onnx import TensorProto, helper, numpy_helper
+
+    pads = numpy_helper.from_array(np.array([1, 1], np.int64), "pads")
+    axes = numpy_helper.from_array(np.array([2], np.int64), "axes")
+    node = helper.make_node("Pad", ["x", "pads", "", "axes"], ["y"])  # axes came with opset 18
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 1, "H", "W"]) for name in ("x", "y")]
+    graph = helper.make_graph([node], "g", values[:1], values[1:], [pads, axes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    with pytest.raises(ModelError, match="has opset 18 and can't be converted to 17"):
+        convert_opset(model, "mine")

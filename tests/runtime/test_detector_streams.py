@@ -22,19 +22,6 @@ def detector(tiny):
     return Detector.load(tiny, "onnxruntime", threads=1)
 
 
-@pytest.fixture(scope="module")
-def with_weights(tiny, tmp_path_factory):
-    """The tiny bundle as torch needs it."""
-    from leakrt.core.bundle import Bundle, write_bundle
-    from leakrt.export.weights import weights_file
-
-    bundle = Bundle(tiny)
-    files = {name: bundle.read(name) for name in bundle.hashes}
-    path = tmp_path_factory.mktemp("torch") / "bundle"
-    write_bundle(path, bundle.spec, files | weights_file(files), {})
-    return path
-
-
 def labels(verdicts):
     return [verdict.scores for verdict in verdicts]
 

@@ -42,16 +42,8 @@ if child:
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny, tmp_path_factory):
-    """The tiny bundle, with weights where torch is there to want them."""
-    from leakrt.core.bundle import Bundle, write_bundle
-    from leakrt.export.weights import weights_file
-
-    read = Bundle(tiny)
-    files = {name: read.read(name) for name in read.hashes}
-    path = tmp_path_factory.mktemp("forked") / "bundle"
-    write_bundle(path, read.spec, files | weights_file(files), {})
-    return path
+def bundle(with_weights):
+    return with_weights
 
 
 def forked(bundle, backend: str, threads: int, child: str) -> tuple[list[str], str]:
