@@ -7,12 +7,13 @@ quality looks the same. benchmarks/situations/folders.py counts how often that f
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,13 @@ import numpy.typing as npt
 
 from ..core.errors import ImageError
 from ..core.files import make_folder, sha256_file, storage_error
-from ..core.images import MAX_FILE_BYTES, READER_VERSION, read_image
+from ..core.images import MAX_FILE_BYTES, READER_VERSION, ImageFile, read_image
 from ..core.progress import Progress
 
 NEAR = 20  # bits of 256 by which two pictures that look the same may differ
 _SIDE, _KEPT = 64, 16  # the picture is shrunk to a square of 64, and 16 x 16 of its frequencies are kept
 _FLAT = 2.0  # standard deviation of the shrunk picture, of 255; below it there is nothing to compare
-_LINE = re.compile("([0-9a-f]{64}) ([0-9a-f]{64}) ([0-9a-f]{64}|-)")
+_LINE = re.compile(r"([0-9a-f]{64}) ([0-9a-f]{64}) ([0-9a-f]{64}|-) (\[.*\])")
 _BLOCK = 4096  # rows of a matrix of distances
 
 
@@ -36,6 +37,7 @@ class Content:
 
     pixels: str  # SHA-256 over shape and pixels, in hex
     look: str  # 256 bits in hex; empty for a picture of one colour, which looks like any other of that kind
+    notes: tuple[str, ...] = ()  # what the reader converted or chose, such as a colour profile
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,7 @@ class ContentCache:
             text = self._path.read_text("ascii", errors="replace") if self._path.exists() else ""
         except OSError as error:
             raise storage_error(self._path, error) from error
-        matches = (_LINE.fullmatch(line) for line in text.splitlines())
-        self._known = {m[1]: Content(m[2], m[3].strip("-")) for m in matches if m is not None}
+        self._known = dict(filter(None, map(_parse, text.splitlines())))
 
     def get(self, digest: str) -> Content | None:
         """What a file of that hash holds; None if it is not known."""
@@ -72,7 +73,9 @@ class ContentCache:
         if not new:
             return
         make_folder(self._path.parent)
-        lines = "".join(f"{digest} {one.pixels} {one.look or '-'}\n" for digest, one in new.items())
+        lines = "".join(
+            f"{digest} {one.pixels} {one.look or '-'} {json.dumps(one.notes)}\n" for digest, one in new.items()
+        )
         try:
             with open(self._path, "a", encoding="ascii") as handle:
                 handle.write(f"\n{lines}")  # the line break ends a line that a kill cut short
@@ -92,7 +95,7 @@ def see_images(
     def see(path: Path) -> Seen | ImageError:
         try:
             digest = hash_image(path)
-            return Seen(digest, cache.get(digest) or content_of(read_image(path).pixels))
+            return Seen(digest, cache.get(digest) or _content(read_image(path)))
         except ImageError as error:
             return error
 
@@ -103,6 +106,22 @@ def see_images(
             progress("reading images", done, len(paths))
     cache.add({one.digest: one.content for one in found if isinstance(one, Seen)})
     return found
+
+
+def _content(read: ImageFile) -> Content:
+    return replace(content_of(read.pixels), notes=read.notes)
+
+
+def _parse(line: str) -> tuple[str, Content] | None:
+    """A line of the cache; None for one that was cut short."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        return None
+    try:
+        notes: list[object] = json.loads(match[4])
+    except ValueError:
+        return None
+    return match[1], Content(match[2], match[3].strip("-"), tuple(map(str, notes)))
 
 
 def hash_image(path: Path) -> str:

@@ -115,6 +115,7 @@ def load_data(listing: Listing, cache: ContentCache, threads: int, skip_bad: boo
         Picture(path=i.path, label=listing.classes[i.class_index], content=r.content, split=i.split) for i, r in pairs
     ]
     refuse_two_labels([p.path for p in pictures], [p.label for p in pictures], [p.content for p in pictures])
+    notes += _reader_notes(pictures)
     again = repeats(pictures)
     repeated, more = repeat_notes(pictures, again)
     kept = [pair for k, pair in enumerate(pairs) if k not in again]
@@ -131,6 +132,15 @@ def load_data(listing: Listing, cache: ContentCache, threads: int, skip_bad: boo
         tuple(r.content for _, r in kept),
         (*left_out, *repeated),
     )
+
+
+def _reader_notes(pictures: Sequence[Picture]) -> list[str]:
+    """One line for each thing that the reader converted or chose, with the number of images and one of them."""
+    found: dict[str, list[Path]] = {}
+    for picture in pictures:
+        for note in picture.content.notes:
+            found.setdefault(note, []).append(picture.path)
+    return [f"{len(paths)} image{'s' * (len(paths) > 1)}, such as {paths[0]}: {note}" for note, paths in found.items()]
 
 
 def _named(bad: Sequence[ImageError], total: int) -> str:

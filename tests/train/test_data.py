@@ -212,3 +212,14 @@ def test_names_that_are_no_text_are_hashed_all_the_same(data, load):
 def test_indices_are_numbers_numpy_can_index_with(data, load):
     found = load(data)
     assert np.asarray(found.hashes)[found.indices("test")].shape == (6,)
+
+
+def test_what_the_reader_converted_is_counted_and_remembered(data, load):
+    for name in ("000", "001"):
+        path = data / "train/real" / f"{name}.png"
+        picture = Image.open(path).convert("RGB")
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+        picture.save(path)
+    expected = f"2 images, such as {data / 'train/real/000.png'}: its transparent parts were composited on white"
+    assert expected in load(data).notes
+    assert expected in load(data).notes  # from the cache
