@@ -84,32 +84,6 @@ def test_a_bare_jpeg_2000_codestream_needs_its_end():
             decode_image(data[:length], "x")
 
 
-@pytest.mark.parametrize("kind", ["HEIF", "JXL"])
-def test_formats_of_extras_are_read_or_their_command_is_named(kind):
-    modules = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
-    plugin = pytest.importorskip(modules[kind])
-    if kind == "HEIF":
-        plugin.register_heif_opener()
-    smooth = Image.fromarray(RNG.integers(0, 256, (4, 5), dtype=np.uint8)).resize((W, H)).convert("RGB")
-    options = {"quality": -1} if kind == "HEIF" else {"lossless": True}
-    moved = np.abs(rgb(encoded(smooth, kind, **options)) - np.asarray(smooth))
-    assert moved.mean() <= (1 if kind == "HEIF" else 0)
-
-
-@pytest.mark.parametrize(("brand", "extra"), [(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1", "heic"), (b"\xff\x0a", "jxl")])
-def test_without_its_extra_a_format_names_the_command(brand, extra, monkeypatch):
-    import sys
-
-    from leakrt.core.images import plugins
-
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    monkeypatch.setitem(sys.modules, "pillow_jxl", None)
-    plugins._missing.cache_clear()
-    with pytest.raises(ImageError, match=rf"^x: no decoder for .* install it with: pip install 'leakrt\[{extra}\]'$"):
-        decode_image(brand.ljust(200, b"\0"), "x")
-    plugins._missing.cache_clear()
-
-
 def test_a_setting_that_hides_damage_is_refused(monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(UsageError, match=r"LOAD_TRUNCATED_IMAGES is set, .*; set it to False$"):

@@ -1,0 +1,50 @@
+"""What libtiff reports while Pillow decodes."""
+
+from __future__ import annotations
+
+import io
+import threading
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from image_files import encoded
+from PIL import Image
+
+from leakrt.core.images.libtiff import damage_reports
+
+
+def damaged() -> bytes:
+    black = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64), dtype=np.uint8)).convert("1")
+    data = bytearray(encoded(black, "TIFF", compression="group4"))
+    for at in range(60, 120):
+        data[at] ^= 0x55
+    return bytes(data)
+
+
+def load(data: bytes) -> None:
+    with Image.open(io.BytesIO(data)) as image, suppress(OSError):  # what Pillow raises is not asked for here
+        image.load()
+
+
+def test_errors_are_kept_up_to_their_first_value():
+    with damage_reports() as reports:
+        load(damaged())
+    assert reports
+    assert all(text and "%" not in text for text in reports)
+
+
+def test_reports_are_those_of_their_own_thread(capfd):
+    with damage_reports() as reports:
+        other = threading.Thread(target=load, args=(damaged(),))
+        other.start()
+        other.join()
+    assert reports == []
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "group4"])
+def test_a_good_file_reports_nothing(compression):
+    with damage_reports() as reports:
+        load(encoded(Image.new("1", (64, 64), 1), "TIFF", compression=compression))
+    assert reports == []
