@@ -24,7 +24,9 @@ def _main() -> int:
     except SystemExit as stop:
         if isinstance(getattr(stop.__context__, "__cause__", None), KeyboardInterrupt):
             raise KeyboardInterrupt from stop  # Typer ends without a word at a Ctrl-C before or after the verb
-        sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
+        if isinstance(stop.__context__, BrokenPipeError):  # click exits with 1
+            raise stop.__context__ from None
+        sys.stdout.flush()  # here, where a full disk or a closed pipe can still be reported
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
 

@@ -149,10 +149,10 @@ class Detector:
 
         Raises UsageError for a batch under 1 or a single image, ModelError, BackendError.
         """
-        if batch < 1:
-            raise UsageError(f"a batch of {batch}; at least 1 is needed")
+        if not isinstance(batch, int) or batch < 1:
+            raise UsageError(f"a batch of {batch!r}; a whole number of at least 1 is needed")
         refuse_single(images, "check_stream")
-        return self._stream(iter(images), batch, full=isinstance(images, (Sequence, np.ndarray)))
+        return self._stream(iter(images), batch, full=isinstance(images, (list, tuple, np.ndarray)))
 
     def analyse(self, image: Image) -> list[Analysis]:
         """One analysis for each face, as `check_stream` gives verdicts: an unreadable image gives one with an error."""

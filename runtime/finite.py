@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from ..core.errors import LeakRTError
+from .forked import ForkLock
 from .loaded import LoadedVariant
 from .pipeline import Input, PipelineResult
 
@@ -40,7 +41,7 @@ class GuardedVariant:
         """`load_safer` gives the next safer variant, or None; it is called at the first fault."""
         self.variant = variant
         self._counts = asdict(Counters())
-        self._lock = threading.Lock()  # of the counters
+        self._lock = ForkLock()  # of the counters
         self._loading = threading.Lock()  # of the safer variant
         self._load_safer = load_safer
         self._safer: LoadedVariant | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import weakref
 
 from ..core.errors import BackendError
@@ -30,6 +31,42 @@ class Home:
                 f"{self._what} was loaded in another process, whose threads a fork does not copy; load the detector in "
                 "the child, or start children with the method spawn"
             )
+
+
+class FirstUse:
+    """The process that first used a library whose threads bind it to that process."""
+
+    def __init__(self, backend: str) -> None:
+        """`backend`: the name of the backend that uses the library, for the error's message."""
+        self._backend, self._process = backend, 0
+
+    def claim(self) -> bool:
+        """Whether this is that process; the first call makes it that."""
+        self._process = self._process or os.getpid()
+        return self._process == os.getpid()
+
+    def require(self) -> None:
+        """Raises BackendError in a child forked from that process."""
+        if not self.claim():
+            raise BackendError(
+                f"the {self._backend} backend can't be loaded here: the parent process used it, and its threads are "
+                "not copied by a fork; start children with the method spawn, or load the detector in them only"
+            )
+
+
+class ForkLock:
+    """A lock that is free in a forked child, whatever another thread of the parent held: that thread is not there."""
+
+    def __init__(self) -> None:
+        self._lock, self._process = threading.Lock(), os.getpid()
+
+    def __enter__(self) -> None:
+        if os.getpid() != self._process:
+            self._lock, self._process = threading.Lock(), os.getpid()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 def keep_in_children(library: object) -> None:

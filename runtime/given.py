@@ -36,7 +36,10 @@ def is_pil(image: object) -> TypeGuard[PilImage]:
 
 def path_of(image: object) -> str:
     """The path, of a path; empty for anything else."""
-    found = os.fspath(image) if isinstance(image, (str, os.PathLike)) else ""
+    try:
+        found = os.fspath(image) if isinstance(image, (str, os.PathLike)) else ""
+    except Exception:  # an object of the caller's that can't say its path is none
+        return ""
     return found if isinstance(found, str) else ""
 
 
@@ -70,6 +73,8 @@ def refuse_single(images: object, call: str) -> None:
         single = images.ndim < 4 and images.dtype != np.object_
     else:
         single = isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or is_pil(images)
+    if not single and isinstance(images, np.ndarray) and images.dtype.kind in "SUT":
+        raise UsageError(f"{call} takes paths as a list, not {_kind(images)}; hand in array.tolist()")
     if single:
         raise UsageError(f"{call} takes several images, not one ({_kind(images)}); use check, or hand in a list")
     if not hasattr(images, "__iter__") and not hasattr(images, "__getitem__"):
@@ -80,13 +85,23 @@ def _kind(image: object) -> str:
     """What it is, for a message: never its contents."""
     if image is None:
         return "None"
+    if isinstance(image, str):
+        return "an empty path" if not image else "a path"
     if isinstance(image, np.ndarray):
         return f"an array {_name(image)}"
     kind = type(image)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
-    shaped = isinstance(shape, tuple) and dtype is not None and not isinstance(image, type)
-    return f"an object of type {name}" + (f" ({dtype} {list(shape)})" if shaped and shape is not None else "")
+    shape, dtype = _look(image, "shape"), _look(image, "dtype")
+    if isinstance(shape, tuple) and dtype is not None and not isinstance(image, type):
+        return f"an object of type {name} ({dtype} {list(shape)})"
+    return f"an object of type {name}"
+
+
+def _look(image: object, name: str) -> object:
+    try:
+        return getattr(image, name, None)
+    except Exception:  # an object of the caller's may raise anything when it is looked at
+        return None
 
 
 def _remedy(image: object) -> str:
@@ -94,13 +109,15 @@ def _remedy(image: object) -> str:
         return "a camera or decoder that returned None gave no frame"
     if isinstance(image, (bytes, bytearray, memoryview)):
         return "decode a file's bytes with leakrt.core.images.decode_image(data, name).pixels, or give its path"
+    if isinstance(image, str):
+        return "name a file"
     if isinstance(image, os.PathLike):
         return "decode the path first: os.fsdecode(path)"
     if type(image).__module__.partition(".")[0] == "torch":
         return "convert a tensor [3, H, W] of 0 to 255: tensor.permute(1, 2, 0).byte().cpu().numpy(), BGR"
     if isinstance(image, (list, tuple)):
         return "check_batch and check_stream take several images"
-    if hasattr(image, "__array__"):
+    if _look(image, "__array__") is not None:
         return "convert it with np.asarray, and see that its channels are in BGR order"
     return "convert it to one of those"
 

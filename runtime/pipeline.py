@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from ..core.outputs import LeakOutputs
 from ..core.spec import ModelSpec
 from ..core.support import Support
 from .backends.base import Backend, ChainBackend, ChainResult, Frame, FrameBackend
-from .forked import Home, keep_in_children
+from .forked import ForkLock, Home, keep_in_children
 
 Array = npt.NDArray[np.float32]
 Input = Array | Frame  # what `Pipeline.prepare` makes of a frame
@@ -55,7 +54,7 @@ class Pipeline:
         self._bounds = bounds
         self._noising = Noising(spec, threads)
         self._noised = np.empty((0, *self._noising.row), np.float32)
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self.ahead = self._frames.ahead if self._frames is not None else 1
         self._home = Home(f"the backend {backend.name}")
         keep_in_children(backend)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.errors import ImageError, UsageError, one_line
-from ..core.images import MIN_SIDE, ImageFile, convert_image, read_image
+from ..core.images import MIN_SIDE, DecodedImage, convert_image, read_image
 from ..core.verdict import Face
 from .faces import FaceFinder
+from .forked import ForkLock
 from .given import Frame as Frame
 from .given import Image as Image
 from .given import checked_frame, is_pil, path_of, refuse
@@ -55,7 +55,7 @@ class Preparer:
     def __init__(self, prepare: Callable[[Frame], Input], faces: FaceFinder | None, max_pixels: int) -> None:
         """`prepare` is the pipeline's; without `faces` whole images are judged."""
         self._prepare, self._faces, self._max_pixels = prepare, faces, max_pixels
-        self._finding = threading.Lock()  # a FaceFinder is for one thread at a time
+        self._finding = ForkLock()  # a FaceFinder is for one thread at a time
 
     def crops(self, image: Image) -> list[Crop]:
         """The faces of an image, the largest first, or the whole image; always at least one.
@@ -98,12 +98,12 @@ class Preparer:
         except (ImageError, UsageError) as error:
             return [unreadable(image, error)]
 
-    def _read(self, image: Image) -> tuple[ImageFile, dict[str, float]]:
+    def _read(self, image: Image) -> tuple[DecodedImage, dict[str, float]]:
         """Pixels, and the time they took."""
         begin = time.perf_counter()
         if isinstance(image, np.ndarray):
-            return ImageFile(checked_frame(image)), {}
-        if path_of(image) or image == "":
+            return DecodedImage(checked_frame(image)), {}
+        if path_of(image):
             read = read_image(path_of(image), self._max_pixels)
         elif is_pil(image):
             read = frame_of(image, self._max_pixels)
@@ -117,7 +117,7 @@ def unreadable(image: object, error: ImageError | UsageError) -> Prepared:
     return Prepared(path_of(image), None, error=str(error))
 
 
-def frame_of(image: PilImage, max_pixels: int) -> ImageFile:
+def frame_of(image: PilImage, max_pixels: int) -> DecodedImage:
     """The pixels of a PIL image, read as those of its file would be. Raises ImageError."""
     width, height = image.size
     if width * height > max_pixels:
@@ -126,8 +126,8 @@ def frame_of(image: PilImage, max_pixels: int) -> ImageFile:
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"the image is {width} x {height}; each side needs at least {MIN_SIDE} pixels")
     try:
-        return convert_image(image)
-    except ImageError:
+        return convert_image(image, max_pixels)
+    except (ImageError, UsageError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes, or on a closed file
         raise ImageError(f"the image can't be decoded ({one_line(error)})") from error

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ..core.errors import ImageError
 from ..core.files import make_folder, sha256_file, storage_error
-from ..core.images import MAX_FILE_BYTES, READER_VERSION, ImageFile, read_image
+from ..core.images import MAX_FILE_BYTES, READER_VERSION, DecodedImage, read_image
 from ..core.progress import Progress
 
 NEAR = 20  # bits of 256 by which two pictures that look the same may differ
@@ -108,7 +108,7 @@ def see_images(
     return found
 
 
-def _content(read: ImageFile) -> Content:
+def _content(read: DecodedImage) -> Content:
     return replace(content_of(read.pixels), notes=read.notes)
 
 

@@ -14,7 +14,7 @@ from .limits import MAX_FILE_BYTES as MAX_FILE_BYTES
 from .limits import MAX_PIXELS as MAX_PIXELS
 from .limits import MIN_SIDE as MIN_SIDE
 from .limits import READER_VERSION as READER_VERSION
-from .reader import ImageFile as ImageFile
-from .reader import convert_image as convert_image
+from .pillow_images import convert_image as convert_image
+from .reader import DecodedImage as DecodedImage
 from .reader import decode_image as decode_image
 from .reader import read_image as read_image

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 FRAMES = "the file holds several frames; only the first was judged"
 PART = "the first frame covers a part of the GIF's canvas; the rest was filled"
+HIDES_DAMAGE = "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which hides damage; set it to False"
 NO_ORIENTATION = "its EXIF block can't be read; the picture was not turned"
 OWN_ORIENTATION = "its EXIF orientation was ignored: JPEG XL states its own"
 
@@ -54,14 +55,14 @@ _ORIENTATION_TAG = 0x0112
 
 
 @dataclass(frozen=True)
-class ImageFile:
+class DecodedImage:
     """One decoded image."""
 
     pixels: npt.NDArray[np.uint8]  # [H, W, 3] BGR, contiguous
     notes: tuple[str, ...] = ()  # what the reader had to choose or convert, such as one frame of many
 
 
-def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Read one image file. The header is read first, so an image beyond the limits costs no memory.
 
     Raises ImageError, in one line that begins with the path, for a file that is missing, empty, too large
@@ -71,14 +72,14 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> ImageFile:
     return decode_image(_read_bytes(Path(path)), str(path), max_pixels)
 
 
-def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageFile:
+def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Decode an image file's bytes; `name` begins the message of the ImageError. Otherwise like `read_image`."""
     from PIL import Image, ImageFile, UnidentifiedImageError
 
     if not data:
         raise ImageError(f"{name}: the file is empty")
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise UsageError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which hides damage; set it to False")
+        raise UsageError(HIDES_DAMAGE)
     kind = format_of(data[:HEAD_BYTES])
     if kind is None:
         raise ImageError(f"{name}: not an image of a known format ({', '.join(FORMATS)})")
@@ -102,16 +103,7 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageF
     return read
 
 
-def convert_image(image: Image.Image) -> ImageFile:
-    """A Pillow image as a file with these pixels would be read. Raises ImageError, and what Pillow raises."""
-    frames = _frames(image)
-    image.load()
-    pixels, notes = bgr(image, "the image", Facts(profile=image.info.get("icc_profile")))
-    orientation, unread = _orientation(image)
-    return ImageFile(turned(pixels, orientation), (*frames, *notes, *unread))
-
-
-def _decode(data: bytes, kind: str, name: str, limit: int, too_many: str) -> ImageFile:
+def _decode(data: bytes, kind: str, name: str, limit: int, too_many: str) -> DecodedImage:
     from PIL import Image
 
     png = read_png(data, name) if kind == "PNG" else None
@@ -127,10 +119,10 @@ def _decode(data: bytes, kind: str, name: str, limit: int, too_many: str) -> Ima
             image.load()
             pixels, notes = bgr(image, name, facts)
         # Asked after the pixels are decoded: a PNG's EXIF may follow them, and Pillow turns a TIFF while it loads.
-        orientation, unread = _orientation(image)
+        orientation, unread = orientation_of(image)
         if orientation > 1 and kind == "JXL":  # whose decoder turns the picture by the codestream, as the format says
             orientation, unread = 1, (OWN_ORIENTATION,)
-        return ImageFile(turned(pixels, orientation), (*frames, *notes, *unread))
+        return DecodedImage(turned(pixels, orientation), (*frames, *notes, *unread))
 
 
 def _jpeg_pixels(image: Image.Image, data: bytes, name: str) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
@@ -223,7 +215,7 @@ def _frames(image: Image.Image) -> tuple[str, ...]:
     return (*notes, PART) if tile is not None and tuple(tile[1]) != (0, 0, *image.size) else notes
 
 
-def _orientation(image: Image.Image) -> tuple[int, tuple[str, ...]]:
+def orientation_of(image: Image.Image) -> tuple[int, tuple[str, ...]]:
     """The EXIF orientation, 1 to 8, and a note if the block can't be read; a block without a valid one counts as 1."""
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG)

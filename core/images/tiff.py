@@ -47,6 +47,12 @@ def read_tiff(tags: Any, data: bytes, name: str) -> TiffFacts:
     return TiffFacts(bits=int(bits[0]), white_is_zero=tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
 
 
+def depth_of(tags: Any) -> tuple[int, bool]:
+    """Bits of a grey value deeper than 8, and whether it counts from white; 16 and False without tags."""
+    bits = int(tags.get(_BITS, (16,))[0])
+    return (bits, tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO) if bits > 8 else (16, False)
+
+
 def _check_strips(tags: Any, data: bytes, name: str, check: Callable[[bytes], None]) -> None:
     """Check each strip or tile by itself. libtiff stops as soon as it has all pixels, and Pillow drops its warnings."""
     offsets, counts = tags.get(_STRIPS), tags.get(_STRIP_BYTES)

@@ -14,6 +14,7 @@ import numpy as np
 from ...core.errors import ModelError, one_line
 from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.outputs import LeakOutputs
+from ..forked import FirstUse
 from .base import Array, Availability, Backend, BackendKind, Description, Variant, refuse_device
 from .external_data import refuse_external_data
 from .openvino_graph import hide_scales, open_core
@@ -21,6 +22,7 @@ from .openvino_graph import hide_scales, open_core
 NAME = "openvino"
 _INSTALL = "pip install 'leakrt[openvino]'"
 _DEVICE = "CPU"
+_first = FirstUse(NAME)
 
 
 class OpenVinoBackend:
@@ -35,7 +37,12 @@ class OpenVinoBackend:
     forkable = False
 
     def __init__(self, variant: Variant, threads: int) -> None:
-        """Load from bytes, never from a path. Raises ModelError naming graph, tensor and shape, MissingExtraError."""
+        """Load from bytes, never from a path.
+
+        Raises ModelError naming graph, tensor and shape, MissingExtraError, BackendError in a forked child whose parent
+        loaded it.
+        """
+        _first.require()
         self.precision = variant.precision
         self._threads = threads
         core = open_core()

@@ -17,7 +17,7 @@ from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.outputs import LeakOutputs
 from ...core.weights import Network
 from ..backends.base import Array, ChainResult, Description, Frame, Variant
-from ..forked import Home
+from ..forked import FirstUse
 from ..machine import cpu_name
 from .chain import Placement, TorchChain
 from .cuda_graphs import GraphRunner, quickest
@@ -34,7 +34,7 @@ _WANTED = re.compile(r"Tried to allocate ([\d.]+ \w+)")
 Images = TypeVar("Images", Array, Sequence[Frame])  # as the networks take them, or as they come
 
 _log = logging.getLogger(__name__)
-_first: Home | None = None  # the process that first loaded the backend
+_first = FirstUse(NAME)
 
 
 class TorchBackend:
@@ -187,14 +187,8 @@ def load_torch(variant: Variant, networks: Mapping[str, Network], threads: int, 
 
 def _refuse_fork(threads: int) -> None:
     """torch's OpenMP threads belong to the process that first used them: with more than one, a child waits for ever."""
-    global _first
-    if _first is None:
-        _first = Home("PyTorch")
-    elif not _first.is_here and (threads > 1 or torch.cuda.is_available()):
-        raise BackendError(
-            "the torch backend can't be loaded here: the parent process used it, and its threads are not copied by a "
-            "fork; start children with the method spawn, or load the detector in them only"
-        )
+    if not _first.claim() and (threads > 1 or torch.cuda.is_available()):
+        _first.require()
 
 
 def _gpus(count: int) -> str:

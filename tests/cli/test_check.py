@@ -98,7 +98,7 @@ def test_a_name_with_control_characters_stays_on_its_line(leakrt, tiny, image_fo
         (("{tiny}", "none.jpg"), 1, "no such file or folder: none.jpg"),
         (("{tiny}", "{image}", "--backend", "x"), 2, "no backend named 'x'"),
         (("{tiny}", "{image}", "--precision", "int8"), 1, "has no int8 variant; it has: fp32"),
-        (("{tiny}", "{image}", "--batch", "0"), 2, "a batch of 0; at least 1 is needed"),
+        (("{tiny}", "{image}", "--batch", "0"), 2, "a batch of 0; a whole number of at least 1 is needed"),
         (("{tiny}", "{image}", "--faces", "none.onnx"), 1, "none.onnx: the face model can't be read"),
         (("{image}", "{image}"), 1, "is not a bundle: neither a folder nor a whole zip"),
     ],

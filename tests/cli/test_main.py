@@ -35,6 +35,13 @@ def test_a_reader_that_goes_away_is_no_error(start_leakrt, tiny, image_folder):
     assert "Traceback" not in process.stderr.read()
 
 
+def test_a_reader_of_the_help_that_goes_away_ends_it_like_any_other_output(start_leakrt):
+    process = start_leakrt("--help", "-h")
+    process.stdout.close()
+    assert process.wait() == CLOSED_PIPE
+    assert process.stderr.read() == ""
+
+
 def test_ctrl_c_is_one_line_and_130(tiny, image_folder, start_leakrt):
     folder = image_folder(1)
     again = [folder / "0000.jpg"] * 5000

@@ -106,7 +106,7 @@ def test_an_encoder_made_for_a_batch_of_one_is_refused(tmp_path):
         parsed.graph.node.append(helper.make_node("Reshape", ["made", "flat"], ["row"]))
         parsed.graph.node.append(helper.make_node("Reshape", ["row", "whole"], ["latent"]))
 
-    with pytest.raises(ModelError, match=r"e\.onnx runs on one image only, its batch is fixed inside \(3 images"):
+    with pytest.raises(ModelError, match=r"e\.onnx runs on one image only, its batch is fixed inside \(6 images"):
         export_vae(described(tmp_path / "e.onnx", flatten), SPEC)
 
 

@@ -148,7 +148,7 @@ def test_an_option_that_can_not_be_meant_is_refused_at_load(tiny, options, error
 
 
 def test_a_batch_under_one_is_refused_at_the_call(detector):
-    with pytest.raises(UsageError, match="a batch of 0; at least 1"):
+    with pytest.raises(UsageError, match="a batch of 0; a whole number of at least 1"):
         detector.check_stream([], batch=0)
 
 

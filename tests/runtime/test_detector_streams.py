@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from itertools import count
 
 import numpy as np
@@ -172,3 +173,35 @@ def test_a_stream_may_feed_another(detector):
     inner = detector.check_stream(iter(FRAMES), 2)
     outer = detector.check_stream((frame for frame, _ in zip(FRAMES, inner, strict=True)), 3)
     assert labels(outer) == labels(detector.check_batch(FRAMES))
+
+
+class SlowFrames(Sequence):
+    """A sequence that takes its time for each frame, as one that reads a camera does."""
+
+    def __init__(self):
+        self.given = 0
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        if index >= len(self):
+            raise IndexError
+        self.given += 1
+        if index:
+            time.sleep(0.2)
+        return FRAMES[0]
+
+
+def test_a_sequence_that_is_no_list_gets_its_verdicts_as_they_are_ready(detector):
+    frames = SlowFrames()
+    stream = detector.check_stream(frames, 6)
+    next(stream)
+    assert frames.given < len(frames)
+    stream.close()
+
+
+@pytest.mark.parametrize("batch", [1.5, "8", 0])
+def test_a_batch_that_is_no_whole_number_is_wrong_usage(detector, batch):
+    with pytest.raises(UsageError, match="a whole number of at least 1 is needed"):
+        detector.check_stream([], batch)

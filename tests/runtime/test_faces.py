@@ -252,3 +252,15 @@ def test_another_file_is_no_face_model(tiny, tmp_path, capfd):
             FaceFinder(path)
         assert "\n" not in str(error.value)
     assert capfd.readouterr().err == ""
+
+
+def test_faces_beyond_the_limit_are_counted_in_a_note(finder, shared):
+    face = read_image(sorted(shared("leakbench/test/real").glob("*.jpg"))[0]).pixels
+    tile = cv2.resize(face, (180, 180), interpolation=cv2.INTER_AREA)
+    crowd = np.full((1040, 1820, 3), 128, np.uint8)
+    for i in range(40):
+        row, column = divmod(i, 10)
+        crowd[row * 260 : row * 260 + 180, column * 180 : column * 180 + 180] = tile
+    found = finder.find(crowd)
+    assert len(found) == MAX_FACES
+    assert found[0].notes == ("8 smaller faces of this image were not judged",)

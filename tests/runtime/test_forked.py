@@ -79,18 +79,16 @@ def test_one_thread_of_onnx_runtime_survives_a_fork(bundle):
 LOADED = "show(lambda: Detector.load(sys.argv[1], sys.argv[2], threads=2).check(frame))"
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_a_child_may_load_its_own(bundle, backend):
+def test_a_child_may_load_onnx_runtime_again(bundle):
+    assert forked(bundle, "onnxruntime", 2, LOADED) == (["done"], "status 0")
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+def test_a_child_can_not_load_a_backend_again_whose_threads_it_lacks(bundle, backend):
     pytest.importorskip(backend)
-    assert forked(bundle, backend, 2, LOADED) == (["done"], "status 0")
-
-
-def test_a_child_can_not_load_torch_again(bundle):
-    pytest.importorskip("torch")
-    (line,), status = forked(bundle, "torch", 2, LOADED)
-    assert line.startswith(
-        "the torch backend can't be loaded here: the parent process used it, and its threads are not"
-    )
+    (line,), status = forked(bundle, backend, 2, LOADED)
+    refused = f"the {backend} backend can't be loaded here: the parent process used it, and its threads are not"
+    assert line.startswith(refused)
     assert status == "status 0"
 
 
@@ -140,3 +138,47 @@ def test_home_is_the_process_that_made_it():
     home._process += 1
     with pytest.raises(BackendError, match=f"the thing {REFUSED}"):
         home.require()
+
+
+def test_a_lock_that_another_thread_held_is_free_in_a_forked_child():
+    command = """
+import os, threading
+from leakrt.runtime.forked import ForkLock
+lock, held, done = ForkLock(), threading.Event(), threading.Event()
+def hold():
+    with lock:
+        held.set(); done.wait()
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    with lock:
+        os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+done.set()
+"""
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", command], capture_output=True, text=True, timeout=30)
+    assert ran.stdout == "7\n"
+
+
+def test_the_face_search_is_refused_in_a_forked_child(shared):
+    command = """
+import os, sys
+import numpy as np
+from leakrt.core.errors import BackendError
+from leakrt.runtime.faces import FaceFinder
+finder = FaceFinder(sys.argv[1])
+frame = np.zeros((64, 64, 3), np.uint8)
+finder.find(frame)
+child = os.fork()
+if child == 0:
+    try:
+        finder.find(frame)
+    except BackendError as error:
+        os._exit(7 if "was loaded in another process" in str(error) else 1)
+    os._exit(2)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    model = shared("models/face_detection_yunet_2023mar.onnx")
+    given = [sys.executable, "-W", "ignore", "-c", command, str(model)]
+    assert subprocess.run(given, capture_output=True, text=True, timeout=30).stdout == "7\n"

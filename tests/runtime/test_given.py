@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -143,3 +144,24 @@ def test_a_pil_image_is_known_without_importing_pil():
     code = "import sys; from leakrt.runtime import given; print(given.is_pil(3), 'PIL' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
+
+
+class Gone(os.PathLike):
+    """A path that can't be asked for."""
+
+    def __fspath__(self):
+        raise OSError("gone")
+
+
+class Shy:
+    """An object that raises when it is looked at."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize("kind", [Gone, Shy])
+def test_an_object_that_raises_when_it_is_looked_at_is_refused_like_any_other(kind):
+    image = kind()
+    assert given.path_of(image) == ""
+    assert "is not judged: an image is a path" in str(given.refuse(image))

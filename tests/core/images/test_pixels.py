@@ -8,7 +8,7 @@ from image_files import bmp, encoded, on_white, packed
 from PIL import Image, ImageFile
 
 from leakrt.core.errors import ImageError, UsageError
-from leakrt.core.images import convert_image, decode_image
+from leakrt.core.images import decode_image
 from leakrt.core.images.pixels import turned
 
 RNG = np.random.default_rng(2)
@@ -88,23 +88,6 @@ def test_a_setting_that_hides_damage_is_refused(monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(UsageError, match=r"LOAD_TRUNCATED_IMAGES is set, .*; set it to False$"):
         decode_image(encoded(Image.new("RGB", (40, 40))), "x")
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
-def test_a_pillow_image_gives_the_pixels_of_its_file(mode):
-    picture = Image.fromarray(RNG.integers(0, 256, (H, W, 4), dtype=np.uint8)).convert("RGBA")
-    if mode == "I;16":
-        picture = Image.fromarray(RNG.integers(0, 65536, (H, W), dtype=np.uint16))
-    else:
-        picture = picture.convert(mode) if mode in ("RGBA", "LA") else picture.convert("RGB").convert(mode)
-    data = encoded(picture, "TIFF")
-    assert np.array_equal(convert_image(picture).pixels, decode_image(data, "x").pixels)
-
-
-def test_a_pillow_image_is_turned_by_its_exif_block():
-    picture = Image.fromarray(RNG.integers(0, 256, (H, W, 3), dtype=np.uint8))
-    picture.getexif()[0x0112] = 6
-    assert convert_image(picture).pixels.shape == (W, H, 3)
 
 
 def test_a_gif_frame_that_covers_a_part_of_its_canvas_is_noted():

@@ -1,0 +1,82 @@
+"""Pillow images that callers hand in: read from their file again if they still show it, since Pillow hides damage."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ImageError, UsageError
+from ..files import read_bounded
+from .limits import MAX_FILE_BYTES, MAX_PIXELS
+from .pixels import Facts, bgr, turned
+from .reader import HIDES_DAMAGE, DecodedImage, decode_image, orientation_of
+from .tiff import depth_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CHANGED = "the image was changed after it was opened; its pixels were judged as they are"
+UNVERIFIED = "its file can't be read again; damage and colour descriptions that Pillow ignores would be unnoticed"
+_NAME = "the image"
+
+
+def convert_image(image: Image.Image, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+    """A Pillow image as its file would be read, or its pixels where it was made or changed in memory.
+
+    Raises ImageError as `decode_image` does, UsageError while PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set for an image
+    that was opened from a file, and what Pillow raises.
+    """
+    from PIL import ImageFile
+
+    if not isinstance(image, ImageFile.ImageFile):
+        return _in_memory(image, ())
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise UsageError(HIDES_DAMAGE)
+    data = _file(image)  # before it is loaded, which closes the file
+    frame = image.tell()
+    image.load()
+    if frame:
+        return _in_memory(image, (f"frame {frame + 1} of the file was judged, with Pillow's own checks only",))
+    if data is None:
+        return _in_memory(image, (UNVERIFIED,))
+    decoded = decode_image(data, _NAME, max_pixels)
+    return decoded if _shows(image, data) else _in_memory(image, (CHANGED,))
+
+
+def _in_memory(image: Image.Image, notes: tuple[str, ...]) -> DecodedImage:
+    image.load()
+    bits, white_is_zero = depth_of(getattr(image, "tag_v2", {}))
+    facts = Facts(bits=bits, white_is_zero=white_is_zero, profile=image.info.get("icc_profile"))
+    pixels, more = bgr(image, _NAME, facts)
+    orientation, unread = orientation_of(image)
+    return DecodedImage(turned(pixels, orientation), (*notes, *more, *unread))
+
+
+def _file(image: Image.Image) -> bytes | None:
+    """The bytes of the image's file; None if they can't be had. Raises ImageError if there are too many."""
+    stream = getattr(image, "fp", None)
+    try:
+        if stream is not None and stream.seekable():
+            place = stream.tell()
+            stream.seek(0)
+            data = stream.read(MAX_FILE_BYTES + 1)
+            stream.seek(place)
+        else:
+            name = getattr(image, "filename", "")
+            data = read_bounded(Path(name), MAX_FILE_BYTES) if name else None
+    except (OSError, ValueError, AttributeError):
+        return None
+    if data is not None and len(data) > MAX_FILE_BYTES:
+        raise ImageError(f"{_NAME}: the file has more than {MAX_FILE_BYTES >> 20} MiB")
+    return data or None
+
+
+def _shows(image: Image.Image, data: bytes) -> bool:
+    """Whether a loaded image has the pixels that Pillow reads from its file."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as fresh:
+        fresh.load()
+        same = (fresh.mode, fresh.size, fresh.getpalette()) == (image.mode, image.size, image.getpalette())
+        return same and fresh.tobytes() == image.tobytes()
