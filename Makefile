@@ -3,7 +3,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?= -n auto --dist loadfile
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-NATIVE := CMakeLists.txt $(wildcard runtime/native/*)
+NATIVE := CMakeLists.txt $(wildcard runtime/native/* tests/support/native/*)
 PACKAGE := pyproject.toml constraints.txt $(NATIVE)
 # TensorRT-RTX builds real engines on a CPU, so its tests run wherever its wheels exist: x86-64 Linux and Windows.
 EXTRAS := train,tensorboard,openvino,dev$(shell $(PYTHON) -c 'import platform as p, sys; \
@@ -48,7 +48,7 @@ wheel: .venv/bin/python
 
 .venv/dev.stamp: .venv/bin/python $(PACKAGE)
 	@case "$(EXTRAS)" in *rtx*) ;; *) echo "no TensorRT-RTX wheels for this machine: tests that build engines skip" ;; esac
-	$(PIP) install -c constraints.txt -e '.[$(EXTRAS)]'
+	$(PIP) install -c constraints.txt -C cmake.define.LEAKRT_TESTS=ON -e '.[$(EXTRAS)]'
 	@touch .venv/train.stamp $@
 
 clean:

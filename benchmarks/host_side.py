@@ -27,12 +27,12 @@ from leakrt.cli.console import ConsoleProgress, table
 from leakrt.core.bundle import Bundle
 from leakrt.core.images import MAX_PIXELS, read_image
 from leakrt.core.progress import Progress
+from leakrt.runtime.backends.staging import frames_size
+from leakrt.runtime.backends.tensorrt.backend import GpuBackend
+from leakrt.runtime.backends.tensorrt.buffers import block_size, result_parts
+from leakrt.runtime.backends.tensorrt.runner import GpuRunner, RunnerOptions
 from leakrt.runtime.detector import Detector
 from leakrt.runtime.finite import GuardedVariant
-from leakrt.runtime.gpu.backend import GpuBackend
-from leakrt.runtime.gpu.buffers import block_size, result_parts
-from leakrt.runtime.gpu.laying import frames_size
-from leakrt.runtime.gpu.runner import GpuRunner, RunnerOptions
 from leakrt.runtime.loaded import LoadedVariant
 from leakrt.runtime.machine import host_memory
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ import numpy.typing as npt
 from leakrt import _core
 from leakrt.core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from leakrt.core.spec import ModelSpec
-from leakrt.runtime.gpu.device import Event, FrameAt, Stream
-from leakrt.runtime.gpu.host_device import HostBlock
-from leakrt.runtime.gpu.slot import Engines
+from leakrt.runtime.backends.device_memory import Event, FrameAt, Stream
+from leakrt.runtime.backends.tensorrt.slot import Engines
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+from host_device import HostBlock
 
 Block = npt.NDArray[np.uint8]
 _PER_MS = 900_000  # normals that a core with AVX-512 draws in about a millisecond

@@ -26,8 +26,8 @@ from leakrt.cli.console import table
 from leakrt.core.bundle import Bundle
 from leakrt.core.files import atomic_write
 from leakrt.core.graphs import GraphSpec
-from leakrt.engines.build import bundle_graphs
-from leakrt.engines.parity import golden_inputs
+from leakrt.engines.build.build import bundle_graphs
+from leakrt.engines.build.parity import golden_inputs
 from leakrt.export.graph_io import parse_graph
 from leakrt.runtime.loaded import LoadedVariant
 from leakrt.runtime.threads import resolve_threads

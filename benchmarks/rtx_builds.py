@@ -24,15 +24,15 @@ from leakrt.core.bundle import PRECISIONS, Bundle
 from leakrt.core.files import atomic_write
 from leakrt.core.progress import silent
 from leakrt.core.versions import installed_versions
-from leakrt.engines.build import BuildRequest, build_bundle, bundle_graphs
-from leakrt.engines.builder import BuildOptions
-from leakrt.engines.cache import EngineCache
-from leakrt.engines.derive import derive_graph
-from leakrt.engines.flavour import Flavour
-from leakrt.engines.inspector import count_precisions
-from leakrt.engines.installed import load_flavour
-from leakrt.engines.parity import golden_inputs, run_graph
-from leakrt.engines.record import EngineRecord
+from leakrt.engines.build.build import BuildRequest, build_bundle, bundle_graphs
+from leakrt.engines.build.builder import BuildOptions
+from leakrt.engines.build.derive import derive_graph
+from leakrt.engines.build.parity import golden_inputs, run_graph
+from leakrt.engines.cache.cache import EngineCache
+from leakrt.engines.cache.record import EngineRecord
+from leakrt.engines.library.flavour import Flavour
+from leakrt.engines.library.installed import load_flavour
+from leakrt.engines.library.layers import count_precisions
 from leakrt.runtime.machine import cpu_name
 
 

@@ -29,26 +29,26 @@ from int8_layers import PRECISIONS, PROFILERS, as_json, print_profile, profile
 from sd_networks import Networks, eager, write
 from timing import in_turn, machine, ratios, summary
 
+from leakrt.calibration.acceptance.measuring import Backends, installed, load_variant, run_images
+from leakrt.calibration.acceptance.variant_files import NewVariant, add_variant
+from leakrt.calibration.images import CalibrationImages, choose_images, images
+from leakrt.calibration.int8.packed import pack_weights
+from leakrt.calibration.int8.qdq import observed_tensors, quantise, rectified_ranges
+from leakrt.calibration.int8.ranges import RangeSource, collect_ranges
 from leakrt.calibration.layers import find_layers
-from leakrt.calibration.measuring import Backends, installed, load_variant, run_images
-from leakrt.calibration.packed import pack_weights
-from leakrt.calibration.qdq import observed_tensors, quantise, rectified_ranges
-from leakrt.calibration.ranges import RangeSource, collect_ranges
-from leakrt.calibration.stream import CalibrationImages, choose_images, images
-from leakrt.calibration.variant_files import NewVariant, add_variant
 from leakrt.cli.console import ConsoleProgress, table
 from leakrt.core.bundle import Bundle
 from leakrt.core.files import atomic_write, sha256_bytes
 from leakrt.core.images import MAX_PIXELS
 from leakrt.core.noising import Noising
 from leakrt.core.progress import Progress
-from leakrt.engines.build import bundle_graphs
+from leakrt.demo.dataset import SyntheticPlan, take_photographs
+from leakrt.engines.build.build import bundle_graphs
 from leakrt.export.graph_io import parse_graph
 from leakrt.runtime.detector import Detector
 from leakrt.runtime.finite import GuardedVariant
 from leakrt.runtime.loaded import LoadedVariant
 from leakrt.runtime.threads import resolve_threads
-from leakrt.train.synthetic import SyntheticPlan, take_photographs
 
 TARGET = 0.25
 METHOD = "percentile"

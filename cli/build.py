@@ -15,9 +15,9 @@ from .console import ConsoleProgress, coloured, duration, printable, size, table
 
 if TYPE_CHECKING:
     from ..core.bundle import Bundle
-    from ..engines.build import BuildOutcome, BuildRequest
-    from ..engines.flavour import Flavour
-    from ..engines.signing import Signer
+    from ..engines.build.build import BuildOutcome, BuildRequest
+    from ..engines.cache.signing import Signer
+    from ..engines.library.flavour import Flavour
     from ..engines.verify import Verified
 
 
@@ -52,10 +52,10 @@ def build(
     Engines go to the cache, where they are built once. Exit code 1 when --verify finds an output that differs.
     """
     from ..core.bundle import Bundle
-    from ..engines.build import BuildRequest
-    from ..engines.builder import BuildOptions
+    from ..engines.build.build import BuildRequest
+    from ..engines.build.builder import BuildOptions
     from ..engines.carry import check_target
-    from .numbers import numbers
+    from .options import numbers
 
     # What can be refused is refused before minutes of building.
     signer = None
@@ -78,8 +78,8 @@ def build(
 
 def _build(bundle: Bundle, request: BuildRequest, verify: bool) -> tuple[tuple[BuildOutcome, ...], list[Verified]]:
     """Both engines, and with `verify` what ONNX Runtime says of each."""
-    from ..engines.build import build_bundle
-    from ..engines.cache import default_cache
+    from ..engines.build.build import build_bundle
+    from ..engines.cache.cache import default_cache
     from ..engines.verify import check_verifiable, verify_bundle
 
     if verify:
@@ -93,7 +93,7 @@ def _build(bundle: Bundle, request: BuildRequest, verify: bool) -> tuple[tuple[B
 def _flavour(name: str) -> Flavour:
     """Raises what `load_flavour` raises; where the other library is there, with the option that takes it."""
     from ..core.errors import MissingExtraError
-    from ..engines.installed import installed_flavours, load_flavour
+    from ..engines.library.installed import installed_flavours, load_flavour
 
     try:
         return load_flavour(name)
@@ -155,7 +155,7 @@ def _verify(seen: Verified | None) -> list[dict[str, Any]] | None:
 
 
 def _write(out: Path, outcomes: tuple[BuildOutcome, ...], signer: Signer | None) -> None:
-    from ..engines.cache import default_cache
+    from ..engines.cache.cache import default_cache
     from ..engines.carry import write_folder
 
     write_folder(out, [outcome.record for outcome in outcomes], default_cache(), signer)
@@ -166,7 +166,7 @@ def _write(out: Path, outcomes: tuple[BuildOutcome, ...], signer: Signer | None)
 
 def _signer() -> Signer | None:
     from ..core.errors import MissingExtraError
-    from ..engines.signing import Signer
+    from ..engines.cache.signing import Signer
 
     try:
         return Signer.own()

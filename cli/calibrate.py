@@ -13,9 +13,9 @@ from .console import ConsoleProgress, coloured, printable, table
 from .options import Json, Threads
 
 if TYPE_CHECKING:
-    from ..calibration.attempts import Attempt
-    from ..calibration.calibrate import CalibrationOptions, CalibrationResult
-    from ..calibration.refitting import Refitter
+    from ..calibration.acceptance.attempts import Attempt
+    from ..calibration.int8.calibrate import CalibrationOptions, CalibrationResult
+    from ..calibration.int8.refitting import Refitter
 
 
 _Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="An fp32 bundle; the variant is added to it.")]
@@ -65,9 +65,9 @@ def calibrate(
 
     for module in ("torch", "onnx", "sklearn"):
         require(module, "train")
-    from ..calibration.calibrate import CalibrationOptions
-    from ..calibration.calibrate import calibrate as run_calibration
-    from ..calibration.measuring import installed
+    from ..calibration.acceptance.measuring import installed
+    from ..calibration.int8.calibrate import CalibrationOptions
+    from ..calibration.int8.calibrate import calibrate as run_calibration
     from ..core.files import cache_folder
     from ..runtime.threads import resolve_threads
 
@@ -88,10 +88,10 @@ def calibrate(
 
 def _check_choices(method: str, weight_bits: int, plot: Path | None) -> None:
     """Raises UsageError for one that there is not, minutes before it would be missed."""
-    from ..calibration.methods import check_method
-    from ..calibration.qdq import WEIGHT_BITS
+    from ..calibration.int8.methods import check_method
+    from ..calibration.int8.qdq import WEIGHT_BITS
     from ..core.errors import UsageError
-    from .picture import check_picture
+    from .options import check_picture
 
     check_method(method)
     if weight_bits not in WEIGHT_BITS:
@@ -102,8 +102,8 @@ def _check_choices(method: str, weight_bits: int, plot: Path | None) -> None:
 
 def _refitter(bundle: Path, run: Path | None) -> Refitter:
     """Raises UsageError without a run, CheckpointError and BundleError for one that is not the bundle's."""
-    from ..calibration.refit import RefitConfig
-    from ..calibration.refitting import Refitter, teacher_of
+    from ..calibration.int8.refit import RefitConfig
+    from ..calibration.int8.refitting import Refitter, teacher_of
     from ..core.bundle import Bundle
     from ..core.errors import UsageError
     from ..core.files import cache_folder
@@ -115,7 +115,7 @@ def _refitter(bundle: Path, run: Path | None) -> Refitter:
 
 
 def _draw(path: Path, result: CalibrationResult) -> None:
-    from ..calibration.picture import sensitivity_picture
+    from ..calibration.int8.picture import sensitivity_picture
 
     last = result.attempts[-1]
     sensitivity_picture(path, result.sensitivities, last.float_layers, result.fp32_ms, result.int8_ms)

@@ -10,8 +10,8 @@ from .options import Json
 
 if TYPE_CHECKING:
     from ..runtime.backends.base import Availability
-    from ..runtime.doctor import Health, Nvidia
-    from ..runtime.doctoring.needs import Need
+    from ..runtime.doctor.needs import Need
+    from ..runtime.doctor.report import Health, Nvidia
 
 _BACKENDS = {  # title to whether auto ever takes them
     "backends, in the order of auto, which takes only what the bundle was measured on": True,
@@ -27,7 +27,7 @@ def doctor(json: Json = False) -> int:
     """
     import json as json_module
 
-    from ..runtime.doctor import examine
+    from ..runtime.doctor.report import examine
 
     health = examine()
     if json:
@@ -95,7 +95,7 @@ def _need(need: Need) -> tuple[str, ...]:
 
 def _commands(nvidia: Nvidia) -> Iterator[tuple[str, ...]]:
     """One command a thing for the kind of this machine; for all kinds where it is not known."""
-    from ..runtime.doctoring.commands import KINDS
+    from ..runtime.doctor.commands import KINDS
 
     for need in nvidia.needs:
         if nvidia.kind:

@@ -11,7 +11,7 @@ import typer
 from .console import ConsoleProgress, coloured, printable, size, table
 
 if TYPE_CHECKING:
-    from ..engines.cache import CachedEngine
+    from ..engines.cache.cache import CachedEngine
 
 _ACTIONS = ("list", "prune", "verify", "add")
 _OWNERS = {"--max-size": "prune", "--key": "add", "--unsigned": "add"}
@@ -56,7 +56,7 @@ def _check_usage(action: str, folder: Path | None, given: dict[str, bool]) -> No
 def _list(verify: bool, json: bool) -> int:
     import json as json_module
 
-    from ..engines.cache import default_cache
+    from ..engines.cache.cache import default_cache
 
     cache = default_cache()
     found = cache.verify() if verify else cache.engines()
@@ -77,8 +77,8 @@ _HEADER = ("engine", "graph", "precision", "batch", "for", "with", "size", "stat
 
 def _misfits(engines: list[CachedEngine]) -> dict[str, str]:
     """Digest to why a whole engine can't be run on this machine, for those that can't."""
-    from ..engines.build import usable_here
-    from ..engines.installed import installed_flavours
+    from ..engines.build.build import usable_here
+    from ..engines.library.installed import installed_flavours
 
     flavours = installed_flavours() if engines else []  # importing them takes a second
     whole = [(engine.digest, engine.record) for engine in engines if engine.record and not engine.problem]
@@ -122,7 +122,7 @@ def _prune(max_size: float | None, json: bool) -> int:
     from dataclasses import asdict
 
     from ..core.errors import UsageError
-    from ..engines.cache import default_cache
+    from ..engines.cache.cache import default_cache
 
     cache = default_cache()
     if max_size is not None and not 0 <= max_size < _MOST_GIB:
@@ -139,9 +139,9 @@ def _prune(max_size: float | None, json: bool) -> int:
 def _add(folder: Path, key: str, unsigned: bool, json: bool) -> int:
     import json as json_module
 
-    from ..engines.cache import default_cache
+    from ..engines.cache.cache import default_cache
+    from ..engines.cache.signing import check_public_key, trust, trusted_keys
     from ..engines.carry import add_engines, read_folder
-    from ..engines.signing import check_public_key, trust, trusted_keys
 
     cache = default_cache()
     keys = trusted_keys()

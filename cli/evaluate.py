@@ -11,8 +11,8 @@ import typer
 
 from .console import ConsoleProgress, printable
 from .evaluate_precisions import evaluate_precisions
+from .evaluation_images import choose, tell_failures, trained_bundle
 from .evaluation_text import evaluation_text
-from .judged import choose, tell_failures, trained_bundle
 from .options import Backend, Device, Json
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.figures import figure
 from .console import ConsoleProgress, printable, table
-from .evaluation_text import figure
-from .judged import choose, tell_failures, trained_bundle
+from .evaluation_images import choose, tell_failures, trained_bundle
 
 if TYPE_CHECKING:
     from ..core.bundle import Bundle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..core.figures import figure, percent
 from .console import coloured, printable, table
 
 if TYPE_CHECKING:
@@ -18,11 +19,6 @@ def evaluation_text(result: Evaluation) -> str:
     parts = [f"{coloured(title, 'bold')}\n{table(rows)}" for title, rows in sections]
     why = [f"not measured: {printable(result.not_measured)}"] if result.missing else []
     return "\n\n".join([*parts, _per_class(result), *why])
-
-
-def figure(value: float | None, form: str = ".4f") -> str:
-    """A figure in that format, or that it was not measured."""
-    return "not measured" if value is None else format(value, form)
 
 
 def _closed(result: Evaluation) -> list[tuple[str, ...]]:
@@ -78,8 +74,3 @@ def _per_class(result: Evaluation) -> str:
         recall = figure(closed.recall[name], ".3f")
         rows.append((printable(name), figure(closed.per_class_auc[name]), recall, taken))
     return table(rows)
-
-
-def percent(share: float | None, form: str = ".1f") -> str:
-    """A share in percent, or that it was not measured."""
-    return "not measured" if share is None else f"{100 * share:{form}} %"

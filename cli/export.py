@@ -13,7 +13,7 @@ from .console import ConsoleProgress, coloured, printable, size, table
 from .options import Json
 
 if TYPE_CHECKING:
-    from ..calibration.fp16_variant import HalfAttempt, HalfResult
+    from ..calibration.fp16.variant import HalfAttempt, HalfResult
     from ..core.bundle import Bundle
     from ..export.exporter import Exported
 
@@ -92,8 +92,8 @@ def _add_fp16(bundle: Path, data: Path, replace: bool, threads: int, json: bool)
 
     for module in ("torch", "onnx", "sklearn", "packaging"):
         require(module, "train")
-    from ..calibration.fp16_variant import HalfOptions, add_fp16
-    from ..calibration.measuring import installed
+    from ..calibration.acceptance.measuring import installed
+    from ..calibration.fp16.variant import HalfOptions, add_fp16
     from ..core.bundle import Bundle
     from ..runtime.loaded import weights_of
     from ..runtime.threads import resolve_threads
@@ -178,7 +178,7 @@ def _to_json(exported: Exported, bundle: Bundle) -> dict[str, object]:
 
 
 def _rows(exported: Exported) -> list[tuple[str, ...]]:
-    from .evaluation_text import figure, percent
+    from ..core.figures import figure, percent
 
     parity, decision, closed = exported.parity, exported.validation.decision, exported.validation.closed
     verdicts = f"{parity.same_verdicts} of {parity.images} verdicts the same"

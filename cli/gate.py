@@ -12,7 +12,7 @@ from .console import ConsoleProgress, coloured, printable, table
 from .options import Device, Json, Threads
 
 if TYPE_CHECKING:
-    from ..calibration.later_gate import LaterGate
+    from ..calibration.acceptance.on_backend import LaterGate
 
 
 def gate(
@@ -36,7 +36,7 @@ def gate(
 
     for module in ("torch", "onnx", "sklearn"):
         require(module, "train")
-    from ..calibration.later_gate import GateRequest, gate_later
+    from ..calibration.acceptance.on_backend import GateRequest, gate_later
     from ..runtime.threads import resolve_threads
 
     request = GateRequest(precision, backend, device, resolve_threads(threads))

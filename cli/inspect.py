@@ -50,7 +50,7 @@ def _bundle(path: Path, json: bool) -> None:
 def _engine(path: Path, json: bool) -> None:
     import json as json_module
 
-    from ..engines.cache import default_cache
+    from ..engines.cache.cache import default_cache
     from ..engines.inspect import inspect_engine
 
     report = inspect_engine(path, default_cache())

@@ -44,8 +44,7 @@ def profile(
 
     from ..runtime.profiling.picture import write_picture
     from ..runtime.profiling.profile import Options, profile_bundle
-    from .numbers import numbers
-    from .picture import check_picture
+    from .options import check_picture, numbers
 
     options = Options(
         backend, precision, numbers(batch, "--batch", "1,4,16"), streams, seconds, threads, image, cold_starts, device

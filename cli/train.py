@@ -102,7 +102,7 @@ def _template(
     real_class: str, timesteps: str, schedule: str, image_size: int, draws: int, embedding_dim: int, prototypes: int
 ) -> ModelSpec:
     from ..core.spec import ModelSpec
-    from .numbers import numbers
+    from .options import numbers
 
     return ModelSpec(
         class_names=(real_class, f"not {real_class}"),  # the data's classes take their place

@@ -17,13 +17,13 @@ from pathlib import Path
 from ..core.errors import EngineError, StorageError
 from ..core.files import atomic_folder, read_bounded, sha256_bytes
 from ..core.progress import Progress
-from .build import usable_here
-from .cache import EngineCache
-from .index import engine_locks
-from .installed import installed_flavours
-from .key import ENGINE_STEM
-from .record import ENGINE_LIMIT, RECORD_LIMIT, EngineRecord
-from .signing import PUBLIC_KEY, Signer, check_signature
+from .build.build import usable_here
+from .cache.cache import EngineCache
+from .cache.index import engine_locks
+from .cache.key import ENGINE_STEM
+from .cache.record import ENGINE_LIMIT, RECORD_LIMIT, EngineRecord
+from .cache.signing import PUBLIC_KEY, Signer, check_signature
+from .library.installed import installed_flavours
 
 MANIFEST, SIGNATURE = "engines.json", "engines.sig"
 _FORMAT = 1

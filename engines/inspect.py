@@ -9,16 +9,16 @@ from typing import Any
 
 from ..core.errors import EngineError, LeakRTError
 from ..core.files import read_bounded
-from .cache import EngineCache
-from .device import list_devices, use_device
-from .flavour import Flavour
-from .index import read_index
-from .inspector import FusedLayer, InspectedEngine, count_precisions, parse_inspection
-from .installed import load_flavour
-from .key import device_misfit
-from .logger import Messages, explain, listening
-from .names import EngineInspector, ICudaEngine
-from .record import ENGINE_LIMIT, RECORD_LIMIT, EngineRecord
+from .cache.cache import EngineCache
+from .cache.index import read_index
+from .cache.key import device_misfit
+from .cache.record import ENGINE_LIMIT, RECORD_LIMIT, EngineRecord
+from .library.device import list_devices, use_device
+from .library.flavour import Flavour
+from .library.installed import load_flavour
+from .library.layers import FusedLayer, InspectedEngine, count_precisions, parse_inspection
+from .library.logger import Messages, explain, listening
+from .library.names import EngineInspector, ICudaEngine
 
 _PARSED = {"HALF": "float16", "FLOAT": "float32", "BF16": "bfloat16", "FP8": "float8"}  # a network's own words
 

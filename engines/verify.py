@@ -16,17 +16,17 @@ from ..core.bundle import Bundle
 from ..core.errors import BackendError, EngineError, LeakRTError, UsageError, require
 from ..core.graphs import GraphSpec
 from ..core.progress import Progress, silent
-from .bisect import BadLayer, first_bad_layer
-from .build import BuildOutcome, BuildRequest, bundle_graphs
-from .builder import BuildJob, build_engine
-from .cache import EngineCache
-from .derive import derive_graph, exact_graph
-from .device import find_device, use_device
-from .flavour import Flavour
+from .build.bisect import BadLayer, first_bad_layer
+from .build.build import BuildOutcome, BuildRequest, bundle_graphs
+from .build.builder import BuildJob, build_engine
+from .build.derive import derive_graph, exact_graph
+from .build.parity import can_judge_int8, golden_inputs, open_session, relative_error
+from .cache.cache import EngineCache
+from .cache.record import EngineRecord
 from .inspect import open_engine
-from .parity import can_judge_int8, golden_inputs, open_session, relative_error
-from .record import EngineRecord
-from .rtx import CURRENT, PORTABLE
+from .library.device import find_device, use_device
+from .library.flavour import Flavour
+from .library.rtx import CURRENT, PORTABLE
 
 LIMITS = {"fp32": 1e-3, "fp16": 0.02, "int8": 0.1}  # of the spread of an output; int8 rounds to other steps at edges
 _OLD_ONNXRUNTIME = "ONNX Runtime before 1.32 runs float16 around int8 wrongly, so no first bad layer is looked for"

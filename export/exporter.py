@@ -14,8 +14,8 @@ import numpy.typing as npt
 from .. import _core
 from ..core.bounds import Bounds, observe
 from ..core.bundle import TRAINING_NAME, Golden, density_name, graph_name, write_bundle
-from ..core.changing import changing
 from ..core.errors import DataError, ImageError, StorageError
+from ..core.exclusive import changing
 from ..core.files import make_folder
 from ..core.graphs import leak_encoder_graph, vae_encoder_graph
 from ..core.images import read_image

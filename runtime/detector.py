@@ -22,7 +22,7 @@ from ..core.verdict import Verdict
 from .backends.base import Description
 from .faces import FaceFinder
 from .finite import Counters, GuardedVariant, Outcome
-from .given import Frame, Image, refuse_single
+from .inputs import Frame, Image, refuse_single
 from .loaded import LoadedVariant, quickest
 from .precision import choose, safer_precision
 from .prepare import Crop, Prepared, Preparer, unreadable

@@ -14,9 +14,9 @@ from ..core.images import MIN_SIDE, DecodedImage, convert_image, read_image
 from ..core.verdict import Face
 from .faces import FaceFinder
 from .forked import ForkLock
-from .given import Frame as Frame
-from .given import Image as Image
-from .given import checked_frame, is_pil, path_of, refuse
+from .inputs import Frame as Frame
+from .inputs import Image as Image
+from .inputs import checked_frame, is_pil, path_of, refuse
 from .pipeline import Input
 
 if TYPE_CHECKING:

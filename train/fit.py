@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from ..core.changing import rewriting
 from ..core.decision import Decision
 from ..core.errors import BundleError, CheckpointError
+from ..core.exclusive import rewriting
 from ..core.files import atomic_write, sha256_bytes, sha256_file
 from ..core.judging import Judge
 from ..core.outputs import LeakOutputs

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import auc, confusion_matrix, roc_curve
 
-from ..core.changing import rewriting
 from ..core.errors import require
+from ..core.exclusive import rewriting
 from ..core.files import atomic_write, storage_error
 from .evaluation import ClosedResults, OpenResults
 from .metrics import ECE_BINS, calibration_bins

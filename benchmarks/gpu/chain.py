@@ -25,8 +25,8 @@ from leakrt.core.bundle import Bundle
 from leakrt.core.errors import UsageError
 from leakrt.core.outputs import LeakOutputs
 from leakrt.core.verdict import Verdict
-from leakrt.engines.device import find_device, find_driver
-from leakrt.engines.installed import load_flavour
+from leakrt.engines.library.device import find_device, find_driver
+from leakrt.engines.library.installed import load_flavour
 from leakrt.runtime.backends import registry
 from leakrt.runtime.loaded import LoadedVariant
 from leakrt.runtime.machine import host_memory

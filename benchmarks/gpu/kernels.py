@@ -18,8 +18,8 @@ from place import Guarded, Place
 from leakrt import _core
 from leakrt.core.density import log_density_reference
 from leakrt.core.preprocess import preprocess_reference
-from leakrt.runtime.gpu.device import Frame, FrameAt
-from leakrt.runtime.gpu.laying import frames_size, lay_frames, place_frames
+from leakrt.runtime.backends.device_memory import Frame, FrameAt
+from leakrt.runtime.backends.staging import frames_size, lay_frames, place_frames
 
 _TYPES = ("float32", "float16")
 _DENSITY_ERROR = 1e-11

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from part import Part, one_line
 
@@ -11,20 +13,22 @@ from leakrt.core.bundle import Bundle
 from leakrt.core.errors import LeakRTError
 from leakrt.core.images import MAX_PIXELS
 from leakrt.core.progress import silent
-from leakrt.engines.build import BuildOutcome, BuildRequest, build_bundle, bundle_graphs
-from leakrt.engines.builder import BuildOptions
-from leakrt.engines.cache import default_cache
-from leakrt.engines.installed import load_flavour
-from leakrt.engines.rtx import CURRENT, PORTABLE
+from leakrt.engines.build.build import BuildOutcome, BuildRequest, build_bundle, bundle_graphs
+from leakrt.engines.build.builder import BuildOptions
+from leakrt.engines.cache.cache import default_cache
+from leakrt.engines.library.installed import load_flavour
+from leakrt.engines.library.rtx import CURRENT, PORTABLE
+from leakrt.runtime.backends.tensorrt.backend import GpuBackend
+from leakrt.runtime.backends.tensorrt.runner import GpuRunner, RunnerOptions
+from leakrt.runtime.backends.tensorrt.slot import Engines
 from leakrt.runtime.detector import Detector
 from leakrt.runtime.finite import GuardedVariant
-from leakrt.runtime.gpu.backend import GpuBackend
-from leakrt.runtime.gpu.host_device import HostDevice
-from leakrt.runtime.gpu.host_engine import HostEngine
-from leakrt.runtime.gpu.runner import GpuRunner, RunnerOptions
-from leakrt.runtime.gpu.slot import Engines
 from leakrt.runtime.loaded import LoadedVariant
 from leakrt.runtime.threads import resolve_threads
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tests" / "support"))
+from host_device import HostDevice
+from host_engine import HostEngine
 
 FLAVOURS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}  # backends that run engines
 

@@ -56,7 +56,7 @@ def onnx_of(network: Network, graph: GraphSpec) -> bytes:
 
 def half_of(model: bytes, stem: str) -> bytes:
     """The graph in float16, but for what sums many values or magnifies a rounding in the leak encoder's head."""
-    from leakrt.export.fp16 import convert
+    from leakrt.calibration.fp16.convert import convert
 
     parsed = parse_graph(model, stem)
     islands = [n.name for n in parsed.graph.node if stem == "leak_encoder" and n.op_type != "Conv"]

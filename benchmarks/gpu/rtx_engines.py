@@ -14,14 +14,14 @@ from part import NO_GPU, Part, one_line
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import LeakRTError, MissingExtraError
 from leakrt.core.progress import silent
-from leakrt.engines.build import BuildOutcome, BuildRequest, build_bundle
-from leakrt.engines.builder import BuildOptions
-from leakrt.engines.cache import EngineCache
-from leakrt.engines.device import find_driver, use_device
-from leakrt.engines.flavour import Flavour
-from leakrt.engines.installed import load_flavour
-from leakrt.engines.logger import Messages, explain, listening
-from leakrt.engines.rtx import CURRENT, PORTABLE
+from leakrt.engines.build.build import BuildOutcome, BuildRequest, build_bundle
+from leakrt.engines.build.builder import BuildOptions
+from leakrt.engines.cache.cache import EngineCache
+from leakrt.engines.library.device import find_driver, use_device
+from leakrt.engines.library.flavour import Flavour
+from leakrt.engines.library.installed import load_flavour
+from leakrt.engines.library.logger import Messages, explain, listening
+from leakrt.engines.library.rtx import CURRENT, PORTABLE
 
 _PRECISION = "fp16"
 

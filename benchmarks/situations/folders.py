@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from leakrt.calibration.stream import choose_images
+from leakrt.calibration.images import choose_images
 from leakrt.core.errors import DataError
 from leakrt.core.images import search_images
 from leakrt.core.progress import silent

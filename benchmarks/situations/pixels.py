@@ -25,7 +25,7 @@ from leakrt.core.errors import ImageError
 from leakrt.core.images import decode_image
 from situations.row import Inputs, Row
 
-sys.path.append(str(Path(__file__).parents[2] / "tests"))
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 from image_files import GREY, PALETTE, RGB, RGBA, chunk, encoded, on_white, png, scaled
 
 Pixels = npt.NDArray[np.float64]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import Availability, Backend, BackendKind, Variant
-from .tensorrt import load_engines, probe_flavour
+from .tensorrt.kind import load_engines, probe_flavour
 
 NAME = "tensorrt_rtx"
 _FLAVOUR = "tensorrt-rtx"

@@ -6,6 +6,7 @@ from bundles import Graph
 
 onnx = pytest.importorskip("onnx")
 
+from leakrt.calibration.int8.qdq import observed_tensors, quantise
 from leakrt.calibration.layers import (
     Layer,
     find_layers,
@@ -15,7 +16,6 @@ from leakrt.calibration.layers import (
     rectified,
     residual_adds,
 )
-from leakrt.calibration.qdq import observed_tensors, quantise
 from leakrt.core.errors import ModelError
 
 

@@ -24,7 +24,7 @@ def own_folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_gpu():
-    from leakrt.engines.device import list_devices
+    from leakrt.engines.library.device import list_devices
 
     if list_devices():
         pytest.skip("this machine has a GPU")
@@ -232,8 +232,9 @@ def stand_in(monkeypatch):
     """Engines are built as always; running one is left to ONNX Runtime, on its ONNX after `change`."""
     require_rtx()
     pytest.importorskip("polygraphy", reason="the comparison is Polygraphy's (extra rtx)")
-    from leakrt.engines import build, builder, verify
-    from leakrt.engines.device import Device
+    from leakrt.engines import verify
+    from leakrt.engines.build import build, builder
+    from leakrt.engines.library.device import Device
 
     models: dict[bytes, bytes] = {}
     real = builder.build_engine
@@ -246,7 +247,7 @@ def stand_in(monkeypatch):
     def install(change):
         for module in (build, verify):
             monkeypatch.setattr(module, "build_engine", building)
-        for module in (verify, __import__("leakrt.engines.device", fromlist=["x"])):
+        for module in (verify, __import__("leakrt.engines.library.device", fromlist=["x"])):
             monkeypatch.setattr(module, "find_device", lambda index: Device("NVIDIA A", "8.6"))
         monkeypatch.setattr(verify, "use_device", lambda index: nullcontext())
         monkeypatch.setattr(
@@ -280,7 +281,7 @@ def test_where_onnx_runtime_is_too_old_for_float16_around_int8_verify_takes_the_
     leakrt, stand_in, monkeypatch
 ):
     """As on JetPack 6, whose Python has no newer one."""
-    from leakrt.engines import parity
+    from leakrt.engines.build import parity
 
     stand_in(lambda model: model)
     monkeypatch.setattr(parity, "_JUDGED_FROM", (99, 0))

@@ -316,7 +316,7 @@ def test_a_killed_calibration_leaves_the_bundle_and_goes_on_where_it_was(
 def test_a_calibration_killed_in_its_refit_encodes_no_training_image_again(
     leakrt, start_leakrt, exported, bundle, any_speed, tmp_path, monkeypatch
 ):
-    from leakrt.calibration.graph_latents import GraphVae
+    from leakrt.calibration.int8.graph_latents import GraphVae
 
     options = ("--run", tiny_run() / "run", *FAST, "--max-drop", 1)
     before, latents = files_of(bundle), tmp_path / "cache" / "leakrt" / "latents"

@@ -18,7 +18,7 @@ from leakrt.core.bundle import Bundle
 # A graph of a few kilobytes need not be faster in int8, so that rule is set aside. All begin when all are ready.
 _COMMAND = """
 import sys
-from leakrt.calibration import calibrate, refitting
+from leakrt.calibration.int8 import calibrate, refitting
 from leakrt.cli.main import run
 from leakrt.core import gates
 gates.MIN_INT8_SPEEDUP = 0.0

@@ -10,7 +10,7 @@ from machines import BARE, ORIN, RTX_PC
 from stand_in_driver import leakrt_with_driver
 
 from leakrt import _core
-from leakrt.runtime import doctor as examination
+from leakrt.runtime.doctor import report as examination
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from engine_records import KEY, record_of
 
-from leakrt.engines.cache import EngineCache
+from leakrt.engines.cache.cache import EngineCache
 
 ANYWHERE = replace(KEY, flavour="tensorrt-rtx", version="1.0", device=replace(KEY.device, name="", capability="",
                    multiprocessors=0, driver=""), targets=("8.6", "12.0"))  # fmt: skip
@@ -17,9 +17,10 @@ ANYWHERE = replace(KEY, flavour="tensorrt-rtx", version="1.0", device=replace(KE
 @pytest.fixture(autouse=True)
 def machine(tmp_path, monkeypatch):
     """Makes this a machine with folders and libraries of its own: flavour to the version that is installed."""
-    from leakrt.engines import carry, installed
-    from leakrt.engines.rtx import TensorRTRTX
-    from leakrt.engines.tensorrt10 import TensorRT10
+    from leakrt.engines import carry
+    from leakrt.engines.library import installed
+    from leakrt.engines.library.rtx import TensorRTRTX
+    from leakrt.engines.library.tensorrt10 import TensorRT10
 
     dialects = {"tensorrt": TensorRT10, "tensorrt_rtx": TensorRTRTX}
 
@@ -79,8 +80,8 @@ def test_engines_of_another_major_version_say_so_and_are_no_damage(leakrt, engin
 
 
 def test_engines_for_another_gpu_say_so(leakrt, engines, machine, monkeypatch):
-    from leakrt.engines import build
-    from leakrt.engines.device import Device
+    from leakrt.engines.build import build
+    from leakrt.engines.library.device import Device
 
     machine("here", tensorrt="10.3.0")
     monkeypatch.setattr(build, "list_devices", lambda: [Device("NVIDIA B", "9.0", 132, "580.1")])
@@ -174,8 +175,8 @@ def test_an_index_that_others_may_write_is_refused(leakrt, engines, root):
 def carried(tmp_path, machine):
     """A folder with one engine for 8.6 and 12.0, signed on a server, and the server's public key."""
     pytest.importorskip("cryptography", reason="signatures need cryptography (extra rtx)")
+    from leakrt.engines.cache.signing import Signer
     from leakrt.engines.carry import write_folder
-    from leakrt.engines.signing import Signer
 
     server = machine("server", tensorrt_rtx="1.0")
     cache, signer = EngineCache(server / "cache" / "leakrt" / "engines", 8 << 30), Signer.own()
@@ -225,8 +226,8 @@ def test_an_engine_of_another_version_is_refused_before_it_is_taken(leakrt, carr
 
 
 def test_an_engine_for_other_gpus_is_refused_before_it_is_taken(leakrt, carried, monkeypatch):
-    from leakrt.engines import build
-    from leakrt.engines.device import Device
+    from leakrt.engines.build import build
+    from leakrt.engines.library.device import Device
 
     folder, key = carried
     monkeypatch.setattr(build, "list_devices", lambda: [Device("NVIDIA T4", "7.5", 40, "580.1")])
@@ -239,9 +240,9 @@ def test_an_engine_for_later_gpus_is_told_on_one_that_its_library_does_not_run_o
     """One that names no capability is for 8.0 and later, but TensorRT-RTX itself runs on no 9.0."""
     from dataclasses import replace
 
-    from leakrt.engines import build
-    from leakrt.engines.device import NO_DEVICE, Device
-    from leakrt.engines.rtx import TensorRTRTX
+    from leakrt.engines.build import build
+    from leakrt.engines.library.device import NO_DEVICE, Device
+    from leakrt.engines.library.rtx import TensorRTRTX
 
     key = replace(KEY, flavour="tensorrt-rtx", version="1.7.1", device=NO_DEVICE, targets=("default",))
     record = record_of(b"engine", key)

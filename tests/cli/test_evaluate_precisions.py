@@ -17,8 +17,8 @@ from leakrt.core.bundle import Bundle, write_bundle
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The tiny run's bundle with an fp16 variant; not to be written to."""
-    from leakrt.calibration.fp16_variant import HalfOptions, add_fp16
-    from leakrt.calibration.measuring import onnxruntime_only
+    from leakrt.calibration.acceptance.measuring import onnxruntime_only
+    from leakrt.calibration.fp16.variant import HalfOptions, add_fp16
     from leakrt.core.progress import silent
     from leakrt.export.exporter import export_run
     from leakrt.train.run import Run

@@ -76,7 +76,9 @@ def files_of(bundle):
 def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle, monkeypatch):
     from leakrt.core.gates import Speedup
 
-    monkeypatch.setattr("leakrt.calibration.measuring.measure_speedup", lambda *given: Speedup(0.66, 0.64, 0.7, 30))
+    monkeypatch.setattr(
+        "leakrt.calibration.acceptance.measuring.measure_speedup", lambda *given: Speedup(0.66, 0.64, 0.7, 30)
+    )
     done = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--threads", 1)
     assert (
         "onnxruntime: 0.66 x as fast as fp32 (0.64 to 0.70); so `auto` does not take it there, "
@@ -102,7 +104,7 @@ def test_a_gate_that_does_not_hold_is_exit_code_1_and_the_bundle_stays(leakrt, b
     from leakrt.core.gates import Limits
 
     impossible = Limits(max_drop=-1.0)
-    monkeypatch.setattr("leakrt.calibration.fp16_variant.HalfOptions.__init__.__defaults__", (impossible, 1, False))
+    monkeypatch.setattr("leakrt.calibration.fp16.variant.HalfOptions.__init__.__defaults__", (impossible, 1, False))
     before = files_of(bundle)
     done = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data")
     assert done.code == 1

@@ -11,7 +11,7 @@ pytest.importorskip("onnx", reason="the stand-in for TensorRT needs onnx")
 from engine_records import GPU
 from host_chain import VERSION
 
-from leakrt.engines.cache import default_cache
+from leakrt.engines.cache.cache import default_cache
 
 ON_GPU = ("--backend", "tensorrt", "--precision", "fp32")
 BUILD = "build them with: leakrt build {bundle} --precision fp32"

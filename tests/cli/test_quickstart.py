@@ -1,6 +1,7 @@
 """The whole way in small: every stage runs, and what it leaves is whole."""
 
 import re
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ from leakrt.cli.quickstart import quickstart
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import StorageError
 from leakrt.core.images import find_images, read_image
-from leakrt.train.synthetic import SyntheticPlan, make_data_set
+from leakrt.core.progress import silent
+from leakrt.demo import dataset, run
+from leakrt.demo.dataset import SyntheticPlan, make_data_set
+from leakrt.demo.run import DemoSizes
 
 
 @pytest.mark.slow
@@ -40,30 +44,26 @@ def test_the_whole_way_ends_in_a_bundle_and_a_report_that_fetches_nothing(tmp_pa
     assert len(find_images(out / "data")) == len(pictures)
 
 
-def test_a_restart_trusts_nothing_that_stands_there(tmp_path, monkeypatch):
-    from leakrt.cli import quickstart as verb
-    from leakrt.core.progress import silent
-
+def test_a_restart_trusts_nothing_that_stands_there(tmp_path):
     plan = SyntheticPlan(64, 3, 2, 2, 2, seed=7)
-    assert verb._make_data(tmp_path, plan, silent)
+    sizes = DemoSizes(plan=plan)
+    assert run._make_data(tmp_path, plan, silent)
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae.json").write_text("[12, 800, 7]")
-    assert not verb._make_vae(tmp_path / "data", tmp_path / "vae", 800, 7, silent)
+    assert not run._make_vae(tmp_path / "data", tmp_path / "vae", sizes, silent)
     asked = []
 
-    def stop(number, name, work):
-        """The first two stages, without their work; what they would make is asked of the stamps alone."""
+    @contextmanager
+    def stop(name):
+        """Stop before the first stage; whether its work would be done depends on the stamps alone."""
         asked.append((name, (tmp_path / "pictures.json").exists(), (tmp_path / "vae.json").exists()))
-        if number == 2:
-            raise KeyboardInterrupt
-        return False
+        raise KeyboardInterrupt
+        yield
 
-    monkeypatch.setattr(verb, "_stage", stop)
     for restart in (False, True):
         with pytest.raises(KeyboardInterrupt):
-            quickstart(tmp_path, seed=7, fast=True, restart=restart)
-    assert asked == [("make pictures", True, True), ("train a small VAE", True, True),
-                     ("make pictures", False, False), ("train a small VAE", False, False)]  # fmt: skip
+            run.run_demo(tmp_path, sizes, restart=restart, stage=stop)
+    assert asked == [("make pictures", True, True), ("make pictures", False, False)]
 
 
 def test_a_second_one_in_the_folder_is_told_so_at_once_and_touches_nothing(tmp_path):
@@ -80,39 +80,33 @@ def test_a_second_one_in_the_folder_is_told_so_at_once_and_touches_nothing(tmp_p
 
 
 def test_what_a_killed_one_left_half_written_goes_when_the_next_begins(tmp_path, monkeypatch):
-    from leakrt.cli import quickstart as verb
-
     (tmp_path / ".vae.x1.part").mkdir()
     for name in (".vae.json.7.part", ".pictures.json.7.part", ".report.html.7.part"):
         (tmp_path / name).write_text("half")
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verb, "_run", stop)
+    monkeypatch.setattr(run, "run_demo", stop)
     with pytest.raises(KeyboardInterrupt):
         quickstart(tmp_path, seed=7, fast=True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_are_made_again_where_making_others_was_cut_short(tmp_path, monkeypatch):
-    from leakrt.cli.quickstart import _make_data
-    from leakrt.core.progress import silent
-    from leakrt.train import synthetic
-
     first, second = (SyntheticPlan(64, 3, 2, 2, 2, seed=seed) for seed in (7, 8))
-    assert _make_data(tmp_path, first, silent)
-    assert not _make_data(tmp_path, first, silent)
+    assert run._make_data(tmp_path, first, silent)
+    assert not run._make_data(tmp_path, first, silent)
     before = [p.read_bytes() for p in find_images(tmp_path)]
 
     def cut_short(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(synthetic, "train_generators", cut_short)
+        patch.setattr(dataset, "train_generators", cut_short)
         with pytest.raises(KeyboardInterrupt):
-            _make_data(tmp_path, second, silent)
-    assert _make_data(tmp_path, first, silent)
+            run._make_data(tmp_path, second, silent)
+    assert run._make_data(tmp_path, first, silent)
     assert [p.read_bytes() for p in find_images(tmp_path)] == before
 
 

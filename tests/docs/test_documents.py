@@ -91,7 +91,7 @@ def test_the_index_names_every_document():
 
 
 def test_the_page_on_jetsons_knows_the_jetpacks_that_the_doctor_knows():
-    from leakrt.runtime.doctoring.jetson import Jetson
+    from leakrt.runtime.doctor.jetson import Jetson
 
     rows = re.findall(
         r"^\| ([\d., ]+) \| ([\d., ]+) \| .*? \| [\d.]+, ([\d.]+) \|", (ROOT / "docs/jetson.md").read_text(), re.M

@@ -19,7 +19,7 @@ def own_folders(tmp_path, monkeypatch):
 @pytest.fixture
 def cache(tmp_path):
     """An empty engine cache."""
-    from leakrt.engines.cache import EngineCache
+    from leakrt.engines.cache.cache import EngineCache
 
     return EngineCache(tmp_path / "cache" / "leakrt" / "engines", 8 << 30)
 
@@ -28,7 +28,7 @@ def cache(tmp_path):
 def rtx():
     """TensorRT-RTX, which builds on any CPU."""
     require_rtx()
-    from leakrt.engines.installed import load_flavour
+    from leakrt.engines.library.installed import load_flavour
 
     return load_flavour("tensorrt-rtx")
 
@@ -43,7 +43,7 @@ def variants() -> Path:
 @pytest.fixture
 def no_gpu():
     """Skips where there is a GPU: what a machine without one is told."""
-    from leakrt.engines.device import list_devices
+    from leakrt.engines.library.device import list_devices
 
     if list_devices():
         pytest.skip("this machine has a GPU")

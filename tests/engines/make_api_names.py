@@ -21,8 +21,8 @@ BASES = ("IProgressMonitor", "IExecutionContext", "IRuntimeCache", "Dims", "ITen
 
 
 def classes() -> list[str]:
-    """Those that engines/names.py names, and the enumerations and base classes beside them."""
-    lines = (HERE.parents[1] / "engines" / "names.py").read_text().splitlines()
+    """Those that engines/library/names.py names, and the enumerations and base classes beside them."""
+    lines = (HERE.parents[1] / "engines" / "library" / "names.py").read_text().splitlines()
     named = [line.split(":")[0] for line in lines if ": TypeAlias" in line]
     return sorted({*named, *ENUMERATIONS, *BASES} - {"Trt"})
 

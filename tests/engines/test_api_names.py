@@ -22,7 +22,6 @@ DIALECTS = {
     "tensorrt8.py": OLD,
     "tensorrt10.py": TENS | ELEVEN | RTX,
     "rtx.py": RTX,
-    "weak_typing.py": OLD | TENS,
 }
 _MEMBERS = {member for members in CLASSES.values() for member in members}
 _DISTINCT = {name for name in _MEMBERS if "_" in name.strip("_") and name.islower()}
@@ -38,7 +37,7 @@ class Usage:
 
 
 class Reader(ast.NodeVisitor):
-    """Follows annotations with names of engines/names.py, the module `trt`, and plain aliases of its classes."""
+    """Follows annotations that engines/library/names.py defines, the module `trt`, and plain aliases of its classes."""
 
     def __init__(self) -> None:
         self.usage = Usage()
@@ -129,8 +128,8 @@ def missing(usage: Usage, versions: set[str]) -> Iterator[str]:
             yield f"line {line}: {kind or 'tensorrt'}.{member} is not in {version}"
 
 
-SOURCES = [*STAGE.glob("*.py"), *(STAGE.parent / "runtime").rglob("*.py")]
-_IMPORTS = ("from .names import", "engines.names import")
+SOURCES = [*STAGE.rglob("*.py"), *(STAGE.parent / "runtime").rglob("*.py")]
+_IMPORTS = ("from .names import", "library.names import")
 FILES = sorted(path for path in SOURCES if any(words in path.read_text() for words in _IMPORTS))
 
 

@@ -16,7 +16,7 @@ NOBODY = frozenset[str]()
 
 @pytest.fixture
 def signer():
-    from leakrt.engines.signing import Signer
+    from leakrt.engines.cache.signing import Signer
 
     return Signer.own()
 
@@ -27,10 +27,10 @@ def portable():
     from dataclasses import replace
 
     from leakrt.core.files import sha256_bytes
-    from leakrt.engines.derive import RECIPE
-    from leakrt.engines.device import NO_DEVICE
-    from leakrt.engines.key import EngineKey
-    from leakrt.engines.record import EngineRecord
+    from leakrt.engines.build.derive import RECIPE
+    from leakrt.engines.cache.key import EngineKey
+    from leakrt.engines.cache.record import EngineRecord
+    from leakrt.engines.library.device import NO_DEVICE
 
     key = EngineKey(
         graph="vae_encoder", precision="fp16", source="a" * 64, onnx="b" * 64, tensors=(), batches=(1,),
@@ -49,7 +49,7 @@ def portable():
 
 
 def _installed() -> str:
-    from leakrt.engines.installed import installed_flavours
+    from leakrt.engines.library.installed import installed_flavours
 
     return next((f.version for f in installed_flavours() if f.name == "tensorrt-rtx"), "1.7.1")
 
@@ -70,7 +70,7 @@ def write(path, cache, portable, signer):
 
 
 def elsewhere(tmp_path):
-    from leakrt.engines.cache import EngineCache
+    from leakrt.engines.cache.cache import EngineCache
 
     return EngineCache(tmp_path / "elsewhere", 1 << 30)
 

@@ -14,8 +14,8 @@ from leakrt.core.progress import silent
 @pytest.fixture
 def engine(variants, cache, rtx):
     """A built VAE encoder."""
-    from leakrt.engines.build import BuildRequest, build_bundle
-    from leakrt.engines.builder import BuildOptions
+    from leakrt.engines.build.build import BuildRequest, build_bundle
+    from leakrt.engines.build.builder import BuildOptions
 
     return build_bundle(Bundle(variants), BuildRequest("fp16", rtx, BuildOptions(targets=("8.6",))), cache, silent)[0]
 

@@ -51,9 +51,9 @@ def half_share(model: bytes) -> float:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_rtx_builds_every_variant_for_every_common_capability(trained, cache, rtx, precision):
-    from leakrt.engines.build import BuildRequest, build_bundle
-    from leakrt.engines.builder import BuildOptions
-    from leakrt.engines.parity import can_judge_int8
+    from leakrt.engines.build.build import BuildRequest, build_bundle
+    from leakrt.engines.build.builder import BuildOptions
+    from leakrt.engines.build.parity import can_judge_int8
 
     outcomes = build_bundle(trained, BuildRequest(precision, rtx, BuildOptions(targets=TARGETS)), cache, silent)
     for outcome in outcomes:
@@ -72,9 +72,9 @@ def test_rtx_builds_every_variant_for_every_common_capability(trained, cache, rt
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_onnx_runtime_runs_the_bundles_graphs_and_every_copy_derived_from_them(trained, precision):
-    from leakrt.engines.build import bundle_graphs
-    from leakrt.engines.derive import derive_graph
-    from leakrt.engines.parity import golden_inputs, run_graph
+    from leakrt.engines.build.build import bundle_graphs
+    from leakrt.engines.build.derive import derive_graph
+    from leakrt.engines.build.parity import golden_inputs, run_graph
 
     golden = golden_inputs(trained, precision)
     for graph in bundle_graphs(trained):

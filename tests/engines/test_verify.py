@@ -45,8 +45,8 @@ def test_a_runner_that_fails_is_one_line():
 
 
 def test_without_a_gpu_an_engine_can_not_be_verified(variants, cache, rtx, no_gpu):
-    from leakrt.engines.build import BuildRequest, build_bundle
-    from leakrt.engines.builder import BuildOptions
+    from leakrt.engines.build.build import BuildRequest, build_bundle
+    from leakrt.engines.build.builder import BuildOptions
     from leakrt.engines.verify import verify_bundle
 
     request = BuildRequest("fp32", rtx, BuildOptions(targets=("8.6",)))
@@ -57,7 +57,7 @@ def test_without_a_gpu_an_engine_can_not_be_verified(variants, cache, rtx, no_gp
 
 REFUSED = """
 import numpy as np
-from leakrt.engines.installed import load_flavour
+from leakrt.engines.library.installed import load_flavour
 from leakrt.engines.verify import engine_runner, run_side_by_side
 
 runner = engine_runner(load_flavour("tensorrt-rtx"), b"no engine at all" * 99, 0)

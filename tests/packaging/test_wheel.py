@@ -69,6 +69,10 @@ def test_the_wheel_holds_no_tests_benchmarks_or_sources(contents):
     assert not [name for name in contents if name.startswith(("tests/", "benchmarks/", "leakrt/tests/", "scripts/"))]
 
 
+def test_the_wheel_holds_no_host_twin_of_the_cuda_kernels(contents):
+    assert not [name for name in contents if name.startswith("leakrt/_grid")]
+
+
 def test_the_wheel_carries_its_licence_and_its_command(contents):
     info = [name for name in contents if ".dist-info/" in name]
     assert any(name.endswith("LICENSE") for name in info)

@@ -200,7 +200,14 @@ print("done")
 
 @needs_own_mounts
 def test_on_a_full_disk_there_is_one_line_nothing_is_lost_and_the_next_fill_goes_on(tmp_path, vae):
-    arguments = [sys.executable, "-c", _ON_A_FULL_DISK, tmp_path / "disk", tmp_path, Path(__file__).parents[1]]
+    arguments = [
+        sys.executable,
+        "-c",
+        _ON_A_FULL_DISK,
+        tmp_path / "disk",
+        tmp_path,
+        Path(__file__).parents[1] / "support",
+    ]
     done = run_on_small_disk(tmp_path / "disk", 56, arguments, tmp_path / "before", tmp_path / "after")
     assert done.stderr == ""
     line = rf"no space left while writing {tmp_path / 'disk'}/"

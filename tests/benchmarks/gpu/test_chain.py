@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("onnx", reason="engines are derived with onnx")
 
 from leakrt.core.bundle import Bundle
-from leakrt.engines.device import find_driver
+from leakrt.engines.library.device import find_driver
 
 
 def test_frames_go_through_the_chain_of_engines_on_host_memory(tiny, run_script):

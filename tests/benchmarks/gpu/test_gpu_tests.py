@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from leakrt.engines.device import find_driver
+from leakrt.engines.library.device import find_driver
 
 
 @pytest.mark.slow

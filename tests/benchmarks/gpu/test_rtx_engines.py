@@ -7,7 +7,7 @@ import shutil
 import pytest
 from variants import require_rtx, shared_variants
 
-from leakrt.engines.device import find_driver
+from leakrt.engines.library.device import find_driver
 
 
 @pytest.mark.skipif(find_driver().library is not None, reason="there is a GPU here")

@@ -17,7 +17,7 @@ from reused_buffers import distinct_frames, wrong_scores
 from leakrt import Detector
 from leakrt.core.errors import EngineError
 from leakrt.core.images import find_images
-from leakrt.engines.device import NO_DEVICE
+from leakrt.engines.library.device import NO_DEVICE
 from leakrt.runtime.backends import tensorrt_rtx
 
 VERSION = VERSIONS[-1]

@@ -1,0 +1,124 @@
+"""One variant measured on validation images, on every backend that is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...core.bundle import Bundle
+from ...core.errors import LeakRTError
+from ...core.gates import Comparison, Limits, Speedup, gate_to_json, share_failures, speed_failures
+from ...core.outputs import LeakOutputs
+from ...core.progress import Progress
+from ...core.variants import NAMED_ONLY
+from ..images import images, preprocess_file
+from .measure import compare, judge_all
+from .measuring import Backends, Runner, load_variant, run_images, whole_way
+from .variant_files import NewVariant
+
+_REFERENCE = "onnxruntime"
+
+Array = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class OnBackend:
+    """What one backend made of a variant."""
+
+    gate: Comparison
+    speedup: Speedup  # from preprocessed image to outputs, on this backend
+    score_difference: float  # largest |difference| from ONNX Runtime's scores of the same variant
+
+    def to_json(self, limits: Limits) -> dict[str, Any]:
+        """What the manifest tells of it."""
+        return {**gate_to_json(self.gate, limits, self.speedup), "score_difference": self.score_difference}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One set of int8 layers, fitted and measured."""
+
+    share: float  # of the VAE's multiplications in int8
+    float_layers: tuple[str, ...]  # of the VAE, back in floating point
+    leak_int8: bool
+    backends: dict[str, OnBackend]
+    failures: tuple[str, ...]  # on ONNX Runtime; empty: the gate holds
+
+
+class Examiner:
+    """Runs variants over the validation images, beside fp32 on ONNX Runtime, which is run once.
+
+    Attributes: `exact`, what that gave.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        paths: Sequence[Path],
+        labels: Labels,
+        backends: Backends,
+        threads: int,
+        progress: Progress,
+    ) -> None:
+        """`labels` int64 [N] of the N images at `paths`. Raises what running fp32 on ONNX Runtime does."""
+        self._bundle, self._spec, self._paths, self._labels = bundle, bundle.spec, paths, labels
+        self._backends, self._progress = backends, progress
+        self._graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
+        self.exact = self.run(load_variant(self._spec, *self._graphs, threads), "fp32")[1]
+        self._reference = judge_all(self.exact, labels, self._spec, bundle.decisions["fp32"], bundle.support("fp32"))
+
+    def run(self, runner: Runner, what: str) -> tuple[Array, LeakOutputs]:
+        """Latents and outputs of every validation image; `what` runs, for progress. Raises ModelError, ImageError."""
+        stream, task = (x[0] for x in images(self._paths, self._spec.image_size)), f"{what} on validation images"
+        return run_images(runner, self._spec, stream, task, len(self._paths), self._progress)
+
+    def compare(self, variant: NewVariant, outputs: LeakOutputs) -> Comparison:
+        """What the variant gave on every validation image, judged by its own decision, beside fp32. Raises DataError
+        for outputs that are not finite, or a class without an image."""
+        judged = judge_all(outputs, self._labels, self._spec, variant.decision, variant.support)
+        return compare(self._reference, judged, self._spec, variant.decision)
+
+    def measure(self, variant: NewVariant, outputs: LeakOutputs) -> dict[str, OnBackend]:
+        """The variant on each backend that can run it; `outputs` are ONNX Runtime's. Raises what that one does."""
+        found = {}
+        way = whole_way(self._spec, preprocess_file(self._paths[0], self._spec.image_size))
+        for name, loader in self._backends.loaders.items():
+            precision, graphs = variant.precision, (variant.vae_encoder, variant.leak_encoder)
+            try:
+                runner = loader(self._spec, precision, *graphs)
+                got = outputs if name == _REFERENCE else self.run(runner, f"{precision}, {name}")[1]
+                gate = self.compare(variant, got)
+                times = self._backends.speedup(name, self._spec, self._graphs, precision, graphs, way)
+                found[name] = OnBackend(gate, times, float(np.abs(got.scores - outputs.scores).max()))
+            except LeakRTError:
+                if name == _REFERENCE:
+                    raise
+        return found
+
+    def fp32_tolerance(self) -> dict[str, float]:
+        """What fp32 may differ by on the other backends: where it keeps to ONNX Runtime's tolerance, that one."""
+        allowed = self._bundle.decisions["fp32"].tolerance.get(_REFERENCE, 0.0)
+        found = {}
+        for name, loader in self._backends.loaders.items():
+            if name == _REFERENCE:
+                continue
+            try:
+                got = self.run(loader(self._spec, "fp32", *self._graphs), f"fp32, {name}")[1]
+            except LeakRTError:
+                continue
+            if float(np.abs(got.scores - self.exact.scores).max()) <= allowed:
+                found[name] = allowed
+        return found
+
+
+def failures(found: dict[str, OnBackend], share: float, limits: Limits) -> tuple[str, ...]:
+    """Why an attempt is refused; empty when its gate holds on ONNX Runtime, most of it is int8 and it is faster
+    somewhere. `share` of the VAE's multiplications in int8."""
+    counted = [backend.speedup for name, backend in found.items() if name not in NAMED_ONLY]
+    return (*found[_REFERENCE].gate.failures(limits), *share_failures(share), *speed_failures(counted))

@@ -1,0 +1,86 @@
+"""The gate: what a variant does to the verdict, measured on validation images, before it may be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import roc_auc_score
+
+from ...core.decision import Decision, probabilities
+from ...core.errors import DataError
+from ...core.gates import Comparison
+from ...core.judging import Judge, Origin, Subject
+from ...core.outputs import LeakOutputs
+from ...core.spec import ModelSpec
+from ...core.support import Support
+from ...train.density import support_log_density
+from ...train.thresholds import alarm_interval, allowed_alarms
+
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One precision on N labelled images, with the decision that belongs to it."""
+
+    outputs: LeakOutputs  # averaged over draws
+    labels: Labels  # [N]
+    kinds: tuple[str, ...]  # [N] of the verdicts
+    probabilities: npt.NDArray[np.float64]  # [N, K]
+
+    @property
+    def predicted(self) -> Labels:
+        """[N] the likeliest class."""
+        return np.asarray(self.probabilities.argmax(axis=1), np.int64)
+
+    @property
+    def macro_auc(self) -> float:
+        """Mean over classes of the one-vs-rest area under the ROC curve."""
+        classes = range(self.probabilities.shape[1])
+        return float(np.mean([roc_auc_score(self.labels == k, self.probabilities[:, k]) for k in classes]))
+
+
+def judge_all(outputs: LeakOutputs, labels: Labels, spec: ModelSpec, decision: Decision, support: Support) -> Judged:
+    """Verdicts on every row, by the decision path that the runtime takes."""
+    density = support_log_density(support, outputs.embedding)
+    judge = Judge(spec, decision, support, Origin("", "", ""))
+    kinds = [str(judge.verdict(Subject(""), outputs, i, float(density[i])).verdict) for i in range(len(labels))]
+    return Judged(outputs, labels, tuple(kinds), probabilities(outputs.scores, decision.temperature))
+
+
+def compare(reference: Judged, variant: Judged, spec: ModelSpec, decision: Decision) -> Comparison:
+    """A variant against fp32. Raises DataError for outputs that are not finite, or a class without an image."""
+    if not np.isfinite(variant.probabilities).all():
+        raise DataError("the variant gave values that are not finite; keep more of its layers in floating point")
+    _check_labels(reference.labels, spec)
+    same = reference.predicted == variant.predicted
+    confident = margins(reference) > np.median(margins(reference))
+    real = variant.labels == spec.real_index
+    alarms = np.isin(np.array(variant.kinds), ("generator", "unknown")) & real
+    allowed = allowed_alarms(decision.false_alarm_rate, decision.validation_real, spec.real_class)
+    return Comparison(
+        images=len(same),
+        macro_auc=variant.macro_auc,
+        macro_auc_drop=reference.macro_auc - variant.macro_auc,
+        agreement=float(same.mean()),
+        agreement_confident=float(same[confident].mean()),
+        verdict_agreement=float(np.mean(np.array(reference.kinds) == np.array(variant.kinds))),
+        false_alarms=int(alarms.sum()),
+        real_faces=int(real.sum()),
+        interval=alarm_interval(allowed, decision.validation_real, int(real.sum())),
+    )
+
+
+def margins(judged: Judged) -> npt.NDArray[np.float64]:
+    """[N] by how much the likeliest class's probability exceeds the next one's."""
+    ordered = np.sort(judged.probabilities, axis=1)
+    return np.asarray(ordered[:, -1] - ordered[:, -2])
+
+
+def _check_labels(labels: Sequence[int] | Labels, spec: ModelSpec) -> None:
+    missing = [name for k, name in enumerate(spec.class_names) if k not in set(np.asarray(labels).tolist())]
+    if missing:
+        raise DataError(f"no validation image of {', '.join(missing)}; the gate needs images of every class")

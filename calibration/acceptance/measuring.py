@@ -1,0 +1,131 @@
+"""A variant run over images on whatever backend: the way of one frame, without the decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ...core.gates import Speedup
+from ...core.graphs import leak_encoder_graph, vae_encoder_graph
+from ...core.noising import Noising
+from ...core.outputs import LeakOutputs
+from ...core.progress import Progress, silent
+from ...core.spec import ModelSpec
+from ...export.sessions import GraphRunner, Variant
+from ...runtime.backends import registry
+from ...runtime.backends.base import BackendKind
+from ...runtime.backends.base import Variant as GraphPair
+from ...train.predict import concatenate
+from .speed import ON_CPU, clock_of, measure_speedup
+
+_REFERENCE = registry.REFERENCE
+
+Array = npt.NDArray[np.float32]
+
+
+class Runner(Protocol):
+    """A loaded variant: what every backend of the runtime is, too."""
+
+    def vae_encoder(self, image: Array) -> Array:
+        """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled."""
+
+    def leak_encoder(self, noised: Array) -> LeakOutputs:
+        """noised float32 [B, T, 4, S/8, S/8] to the four outputs."""
+
+
+Weights = Callable[[], bytes]
+Loader = Callable[[ModelSpec, str, bytes, bytes], Runner]  # spec, precision, VAE encoder, leak encoder
+Graphs = tuple[bytes, bytes]  # VAE encoder, leak encoder
+
+
+@dataclass(frozen=True)
+class Backends:
+    """Where variants are measured; ONNX Runtime is always among them, and comes first."""
+
+    loaders: Mapping[str, Loader]
+    timed: Mapping[str, Loader]  # the same, on one thread where that computes
+
+    def speedup(
+        self, name: str, spec: ModelSpec, exact: Graphs, precision: str, graphs: Graphs, run: Callable[[Runner], object]
+    ) -> Speedup:
+        """`run` at fp32 beside `run` of the variant on the backend `name`. Raises what loading there raises."""
+        load = self.timed[name]
+        return measure_speedup(load(spec, "fp32", *exact), load(spec, precision, *graphs), run, clock_of(name))
+
+
+def load_variant(spec: ModelSpec, vae_encoder: bytes, leak_encoder: bytes, threads: int) -> Variant:
+    """Both graphs in ONNX Runtime, an image at a time. Raises ModelError."""
+    vae = GraphRunner(vae_encoder_graph(spec), vae_encoder, threads)
+    return Variant(vae, GraphRunner(leak_encoder_graph(spec), leak_encoder, threads))
+
+
+def onnxruntime_only(threads: int) -> Backends:
+    """The backend that is always there."""
+    return Backends({_REFERENCE: partial(_load_reference, threads)}, {_REFERENCE: partial(_load_reference, 1)})
+
+
+def installed(threads: int, weights: Weights | None = None) -> Backends:
+    """ONNX Runtime, and whatever else of the runtime's CPU backends is installed.
+
+    With a bundle's `weights` (see `runtime.loaded.weights_of`) and a GPU also torch, which runs fp16 there only.
+    """
+    reference = onnxruntime_only(threads)
+    loaders, timed = dict(reference.loaders), dict(reference.timed)
+    for name in (*ON_CPU, *(["torch"] if weights is not None and _torch_sees_gpu() else [])):
+        kind = registry.kind(name)
+        if name not in loaders and kind.probe().runs:
+            loaders[name], timed[name] = (partial(load_on, kind, count, weights) for count in (threads, 1))
+    return Backends(loaders, timed)
+
+
+def load_on(
+    kind: BackendKind, threads: int, weights: Weights | None, spec: ModelSpec, precision: str, vae: bytes, leak: bytes
+) -> Runner:
+    """A variant on one of the runtime's backends. Raises what loading there raises."""
+    return kind.load(GraphPair(spec, precision, vae, leak, weights), threads)
+
+
+def _load_reference(threads: int, spec: ModelSpec, precision: str, vae: bytes, leak: bytes) -> Runner:
+    del precision  # ONNX Runtime reads it from the graphs
+    return load_variant(spec, vae, leak, threads)
+
+
+def _torch_sees_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def run_images(
+    runner: Runner,
+    spec: ModelSpec,
+    images: Iterable[Array],
+    task: str = "measure",
+    total: int = 0,
+    progress: Progress = silent,
+) -> tuple[Array, LeakOutputs]:
+    """Latents [N, 4, S/8, S/8] and outputs averaged over draws, of images float32 [3, S, S] each. Raises ModelError."""
+    latents = []
+    for done, image in enumerate(images, 1):
+        latents.append(runner.vae_encoder(image[None]))
+        progress(task, done, total)
+    stacked = np.concatenate(latents) if latents else np.empty((0, *spec.latent_shape), np.float32)
+    return stacked, run_latents(runner, spec, stacked)
+
+
+def run_latents(runner: Runner, spec: ModelSpec, latents: Array) -> LeakOutputs:
+    """Outputs averaged over draws of latents float32 [N, 4, S/8, S/8]. Raises ModelError."""
+    noising = Noising(spec)
+    rows = [runner.leak_encoder(noising(latents[i : i + 1])).average_draws(spec.draws) for i in range(len(latents))]
+    return concatenate(rows, spec)
+
+
+def whole_way(spec: ModelSpec, image: Array) -> Callable[[Runner], LeakOutputs]:
+    """What takes a runner from a preprocessed image float32 [3, S, S] to its outputs, the noise made beforehand."""
+    noising = Noising(spec)
+    return lambda runner: runner.leak_encoder(noising(runner.vae_encoder(image[None])))

@@ -1,0 +1,171 @@
+"""The gate of a variant that a bundle has, on one more backend: an engine, or a library that was not there before."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.bundle import Bundle, write_bundle
+from ...core.decision import Decision
+from ...core.errors import DataError, LeakRTError
+from ...core.exclusive import changing
+from ...core.gates import LIMITS, UNCHANGED, Speedup
+from ...core.outputs import LeakOutputs
+from ...core.progress import Progress
+from ...core.variants import VARIANTS
+from ...core.weights import WEIGHTS_NAME
+from ...runtime.backends import registry
+from ...runtime.backends.base import Backend
+from ...runtime.backends.base import Variant as GraphPair
+from ..images import images, preprocess_file
+from ..validation_images import labelled, labels_of, paths_of
+from .attempts import OnBackend
+from .measure import Judged, compare, judge_all
+from .measuring import Runner, load_variant, run_images, whole_way
+from .speed import ON_CPU, clock_of, measure_speedup
+
+_REFERENCE = registry.REFERENCE
+
+
+@dataclass(frozen=True)
+class LaterGate:
+    """What a backend made of a precision on the validation images."""
+
+    precision: str
+    backend: str
+    found: OnBackend  # `speedup` is over fp32 there, or over ONNX Runtime's where fp32 can't be loaded there
+    failures: tuple[str, ...]  # empty: the gate holds
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object, as the manifest holds it for a backend."""
+        return self.found.to_json(LIMITS[self.precision])
+
+
+@dataclass(frozen=True)
+class GateRequest:
+    """What to measure, and where."""
+
+    precision: str
+    backend: str
+    device: int = 0  # number of the GPU, for a backend that runs on one
+    threads: int = 0
+
+
+def gate_later(path: Path, data: Path, request: GateRequest, progress: Progress) -> LaterGate:
+    """Judge the run's validation images on the backend and beside fp32 on ONNX Runtime; the bundle keeps the answer.
+
+    Whether it holds or not stands in the manifest then, and where it holds also the tolerance of the golden image.
+    `auto` takes the precision there from then on. Raises BundleError, UsageError, BackendError, EngineError,
+    DataError, ModelError, StorageError; the bundle is as it was then.
+    """
+    with changing(path, progress):
+        bundle = Bundle(path)
+        for precision in ("fp32", request.precision):
+            bundle.require_precision(precision)
+        runner = _load(bundle, request.precision, request)
+        try:
+            result = _Measurement(bundle, data, request, progress).on(runner)
+        finally:
+            _close(runner)
+        _write(bundle, result)
+    return result
+
+
+class _Measurement:
+    """The validation images, and what ONNX Runtime made of them."""
+
+    def __init__(self, bundle: Bundle, data: Path, request: GateRequest, progress: Progress) -> None:
+        self._bundle, self._spec, self._request, self._progress = bundle, bundle.spec, request, progress
+        listing = labelled(data, bundle)
+        self._paths, self._labels = paths_of(listing, "val"), labels_of(listing, "val")
+        if not self._paths:
+            raise DataError(f"{data} has no validation images, which a gate is measured on")
+        self._exact = self._reference_runner("fp32")
+
+    def on(self, runner: Runner) -> LaterGate:
+        """The gate on a loaded backend."""
+        request, precision = self._request, self._request.precision
+        exact = self._run(self._exact, f"fp32 on {_REFERENCE}")
+        same = exact if precision == "fp32" else self._run(
+            self._reference_runner(precision), f"{precision} on {_REFERENCE}"
+        )  # fmt: skip
+        got = self._run(runner, f"{precision} on {request.backend}")
+        reference, decision = self._judged(exact, "fp32"), self._decision(precision)
+        gate = compare(reference, self._judged(got, precision), self._spec, decision)
+        if precision == "fp32":  # its thresholds are not new: no more than it raises on ONNX Runtime is asked
+            alarms = compare(reference, reference, self._spec, decision).false_alarms
+            gate = replace(gate, interval=(gate.interval[0], max(gate.interval[1], alarms)))
+        difference = float(np.abs(got.scores - same.scores).max())
+        found = OnBackend(gate, self._speedup(runner), difference)
+        return LaterGate(precision, request.backend, found, gate.failures(LIMITS[precision]))
+
+    def _speedup(self, runner: Runner) -> Speedup:
+        request = self._request
+        if request.precision == "fp32":
+            return UNCHANGED
+        image = preprocess_file(self._paths[0], self._spec.image_size)
+        with ExitStack() as opened:
+            if request.backend in ON_CPU:  # timed on one thread
+                request = replace(request, threads=1)
+                runner = _load(self._bundle, request.precision, request)
+                opened.callback(_close, runner)
+            exact: Runner = self._exact
+            with suppress(LeakRTError):  # such as an engine that was never built
+                exact = _load(self._bundle, "fp32", request)
+                opened.callback(_close, exact)
+            return measure_speedup(exact, runner, whole_way(self._spec, image), clock_of(request.backend))
+
+    def _run(self, runner: Runner, task: str) -> LeakOutputs:
+        stream = (x[0] for x in images(self._paths, self._spec.image_size))
+        return run_images(runner, self._spec, stream, task, len(self._paths), self._progress)[1]
+
+    def _judged(self, outputs: LeakOutputs, precision: str) -> Judged:
+        support = self._bundle.support(precision)
+        return judge_all(outputs, self._labels, self._spec, self._decision(precision), support)
+
+    def _decision(self, precision: str) -> Decision:
+        return self._bundle.decisions[precision]
+
+    def _reference_runner(self, precision: str) -> Runner:
+        return load_variant(self._spec, *_graphs(self._bundle, precision), self._request.threads)
+
+
+def _graphs(bundle: Bundle, precision: str) -> tuple[bytes, bytes]:
+    return bundle.graph("vae_encoder", precision), bundle.graph("leak_encoder", precision)
+
+
+def _load(bundle: Bundle, precision: str, request: GateRequest) -> Backend:
+    weights = (lambda: bundle.read(WEIGHTS_NAME)) if bundle.has(WEIGHTS_NAME) else None
+    pair = GraphPair(bundle.spec, precision, *_graphs(bundle, precision), weights, str(bundle.path))
+    return registry.load(request.backend, pair, request.threads, request.device)
+
+
+def _close(runner: Runner) -> None:
+    close = getattr(runner, "close", None)  # backends that hold a GPU's memory have one
+    if close is not None:
+        close()
+
+
+def _write(bundle: Bundle, result: LaterGate) -> None:
+    """The bundle anew, in one step, with this answer beside those of other backends."""
+    precision, provenance, decisions = result.precision, dict(bundle.provenance), dict(bundle.decisions)
+    if not result.failures:
+        decision = decisions[precision]
+        allowed = max(decision.tolerance.get(_REFERENCE, 0.0), result.found.score_difference)
+        decisions[precision] = replace(decision, tolerance={**decision.tolerance, result.backend: allowed})
+    if precision != "fp32":  # which has no gate to pass, but a tolerance to keep to
+        variants = dict(provenance.get(VARIANTS, {}))
+        told = dict(variants.get(precision, {}))
+        told["gate"] = {**told.get("gate", {}), result.backend: result.to_json()}
+        provenance[VARIANTS] = {**variants, precision: told}
+    elif result.failures:
+        return
+    files = {name: bundle.read(name) for name in bundle.file_sizes}
+    blocks = {name: decision.to_json() for name, decision in decisions.items()}
+    files["decision.json"] = json.dumps(blocks, indent=2, sort_keys=True).encode()
+    write_bundle(bundle.path, bundle.spec, files, provenance)

@@ -1,0 +1,80 @@
+"""Adding a variant to a bundle: its files, its block of decision.json, its golden outputs, what was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ... import _core
+from ...core.bundle import Bundle, Golden, density_name, graph_name, write_bundle
+from ...core.decision import Decision
+from ...core.errors import BundleError
+from ...core.outputs import LeakOutputs
+from ...core.support import Support
+from ...core.variants import VARIANTS
+from .measuring import Runner, run_images
+
+_TOLERANCE = {"fp16": 2e-2, "int8": 8e-2}  # of the largest score: other CPUs sum and round in other orders
+_FALLBACK_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class NewVariant:
+    """A variant that passed its gate, ready to be written."""
+
+    precision: str
+    vae_encoder: bytes
+    leak_encoder: bytes
+    support: Support
+    decision: Decision
+    report: Mapping[str, Any]  # JSON: gate for each backend, int8 share, calibration
+    fp32_tolerance: Mapping[str, float] = field(default_factory=dict)  # of fp32 on other backends, measured by the way
+
+
+def add_variant(bundle: Bundle, variant: NewVariant, runner: Runner) -> Path:
+    """Write the bundle anew with the variant, in one step; on any failure it is as it was.
+
+    Raises BundleError, StorageError.
+    """
+    precision = variant.precision
+    golden, outputs = _golden(bundle, precision, runner)
+    decision = replace(variant.decision, tolerance=_tolerance(variant, outputs))
+    exact = bundle.decisions["fp32"]
+    decisions = {**bundle.decisions, precision: decision}
+    decisions["fp32"] = replace(exact, tolerance={**variant.fp32_tolerance, **exact.tolerance})
+    blocks = {p: d.to_json() for p, d in decisions.items()}
+    files = {name: bundle.read(name) for name in bundle.file_sizes}
+    files |= {
+        graph_name("vae_encoder", precision): variant.vae_encoder,
+        graph_name("leak_encoder", precision): variant.leak_encoder,
+        density_name(precision): variant.support.to_bytes(),
+        "decision.json": json.dumps(blocks, indent=2, sort_keys=True).encode(),
+        "golden.npz": golden.to_bytes(),
+    }
+    told = {**bundle.provenance.get(VARIANTS, {}), precision: dict(variant.report)}
+    write_bundle(bundle.path, bundle.spec, files, {**bundle.provenance, VARIANTS: told})
+    return bundle.path
+
+
+def _golden(bundle: Bundle, precision: str, runner: Runner) -> tuple[Golden, LeakOutputs]:
+    golden, size = bundle.golden(), bundle.spec.image_size
+    image = np.empty((3, size, size), np.float32)
+    _core.preprocess(golden.image, image)
+    outputs = run_images(runner, bundle.spec, [image])[1]
+    if not np.isfinite(outputs.scores).all():
+        raise BundleError(f"{bundle.path}: the {precision} variant gives no finite scores on the golden image")
+    scores = {**golden.scores, precision: outputs.scores[0]}
+    return replace(golden, scores=scores, embedding={**golden.embedding, precision: outputs.embedding[0]}), outputs
+
+
+def _tolerance(variant: NewVariant, outputs: LeakOutputs) -> dict[str, float]:
+    """For each backend: a share of the largest score, or what it was seen to differ by where that is more."""
+    largest = max(1.0, float(np.abs(outputs.scores).max()))
+    allowed = _TOLERANCE.get(variant.precision, _FALLBACK_TOLERANCE) * largest
+    gates = variant.report.get("gate", {})
+    return {name: max(allowed, float(gate.get("score_difference", 0.0))) for name, gate in gates.items()}

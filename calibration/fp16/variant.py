@@ -1,0 +1,186 @@
+"""`leakrt export BUNDLE --precision fp16`: from an fp32 bundle and its data to an FP16 variant that passed its gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...core.bounds import observe
+from ...core.bundle import Bundle
+from ...core.errors import BackendError, BundleError, DataError
+from ...core.exclusive import changing
+from ...core.gates import FP16_LIMITS, Comparison, Limits, Speedup
+from ...core.outputs import LeakOutputs
+from ...core.progress import Progress
+from ...core.variants import runs_half
+from ...train.density import fit_bandwidth, support_log_density
+from ...train.thresholds import ValidationOutputs, fit_decision
+from ..acceptance.attempts import Examiner, OnBackend
+from ..acceptance.measuring import Backends, load_variant
+from ..acceptance.variant_files import NewVariant, add_variant
+from ..images import preprocess_file
+from ..validation_images import labelled, labels_of, paths_of
+from .convert import convert
+from .rounding import rounded
+from .search import IslandSearch, Step, score_margins, search_images
+
+PRECISION = "fp16"
+ROUNDED = "rounded"  # beside the backends: every value that is held in float16 rounded to it, as a GPU does
+_REFERENCE = "onnxruntime"
+_CAUTION = 0.25  # share of the disagreement that the gate allows which may be expected of a candidate
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class HalfOptions:
+    """What may be chosen."""
+
+    limits: Limits = FP16_LIMITS
+    threads: int = 2
+    replace: bool = False  # an fp16 variant that is there already
+
+
+@dataclass(frozen=True)
+class HalfAttempt:
+    """One set of islands, measured on all validation images."""
+
+    step: Step
+    gates: dict[str, Comparison]  # backend, or ROUNDED, to what was measured
+    failures: tuple[str, ...]  # on ONNX Runtime or rounded; empty: the gate holds
+    speedups: Mapping[str, Speedup] = field(default_factory=dict)  # of each backend
+
+
+@dataclass(frozen=True)
+class HalfResult:
+    """What was tried, and what was written (None: nothing, since no attempt passed)."""
+
+    steps: tuple[Step, ...]
+    attempts: tuple[HalfAttempt, ...]
+    written: Path | None
+
+
+def add_fp16(path: Path, data: Path, options: HalfOptions, backends: Backends, progress: Progress) -> HalfResult:
+    """Search islands, fit temperature, thresholds and bandwidth, gate, and write.
+
+    The bundle is untouched unless an attempt passes its gate. Raises BackendError (an ONNX Runtime that FP16 is not
+    judged on), DataError, BundleError, ModelError, StorageError.
+    """
+    _require_judge()
+    with changing(path, progress):
+        bundle = Bundle(path)
+        if PRECISION in bundle.precisions and not options.replace:
+            raise BundleError(f"{path} has an fp16 variant already; give --replace to make it anew")
+        bundle.require_precision("fp32")
+        return _HalfExport(bundle, data, options, backends, progress).run()
+
+
+class _HalfExport:
+    """One export."""
+
+    def __init__(
+        self, bundle: Bundle, data: Path, options: HalfOptions, backends: Backends, progress: Progress
+    ) -> None:
+        self._bundle, self._spec, self._options = bundle, bundle.spec, options
+        listing = labelled(data, bundle)
+        self._val, self._labels = paths_of(listing, "val"), labels_of(listing, "val")
+        if not self._val:
+            raise DataError(f"{data} has no validation images; the gate of an fp16 variant is measured on them")
+        graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
+        shown = self._spread(search_images(graphs[0], "vae_encoder"))
+        self._search = IslandSearch(self._spec, *graphs, shown, options.threads, progress)
+        self._examiner = Examiner(bundle, self._val, self._labels, backends, options.threads, progress)
+
+    def run(self) -> HalfResult:
+        expected = _CAUTION * (1.0 - self._options.limits.min_agreement)
+        steps: list[Step] = []
+        attempts: list[HalfAttempt] = []
+        for step in self._search.steps(score_margins(self._examiner.exact.scores)):
+            steps.append(step)
+            if step.error.disagreement <= expected:
+                written = self._attempt(step, steps, attempts)
+                if written is not None:
+                    return HalfResult(tuple(steps), tuple(attempts), written)
+        if not attempts or attempts[-1].step is not steps[-1]:  # cautious no more: the gate itself decides
+            written = self._attempt(steps[-1], steps, attempts)
+            return HalfResult(tuple(steps), tuple(attempts), written)
+        return HalfResult(tuple(steps), tuple(attempts), None)
+
+    def _attempt(self, step: Step, steps: Sequence[Step], attempts: list[HalfAttempt]) -> Path | None:
+        """Measure one set of islands on all validation images; the bundle's path when it passed and was written."""
+        if not np.isfinite(step.error.relative):
+            attempts.append(HalfAttempt(step, {}, ("the rounded graphs give values that are not finite",)))
+            return None
+        graphs = [convert(m, stem, _of(step, stem)) for stem, m in self._search.models.items()]
+        runner = load_variant(self._spec, graphs[0], graphs[1], self._options.threads)
+        latents, outputs = self._examiner.run(runner, PRECISION)
+        variant = self._fit(graphs[0], graphs[1], latents, outputs)
+        gates = {ROUNDED: self._examiner.compare(variant, self._rounded(step))}
+        gates[_REFERENCE] = self._examiner.compare(variant, outputs)
+        held = tuple(f"{name}: {why}" for name, gate in gates.items() for why in gate.failures(self._options.limits))
+        if held:
+            attempts.append(HalfAttempt(step, gates, held))
+            return None
+        backends = self._examiner.measure(variant, outputs)
+        gates |= {name: found.gate for name, found in backends.items()}
+        attempts.append(HalfAttempt(step, gates, (), {name: found.speedup for name, found in backends.items()}))
+        told = replace(variant, report=self._report(attempts[-1], backends, steps))
+        return add_variant(self._bundle, told, runner)
+
+    def _rounded(self, step: Step) -> LeakOutputs:
+        graphs = [rounded(model, _of(step, stem)) for stem, model in self._search.models.items()]
+        runner = load_variant(self._spec, graphs[0], graphs[1], self._options.threads)
+        return self._examiner.run(runner, "every value rounded")[1]
+
+    def _fit(self, vae: bytes, leak: bytes, latents: Array, outputs: LeakOutputs) -> NewVariant:
+        """Bandwidth, temperature and thresholds on validation images; the support's points stay: training gave them."""
+        exact = self._bundle.support("fp32")
+        support = replace(exact, bandwidth=fit_bandwidth(exact.points, exact.project(outputs.embedding)))
+        rate = self._bundle.decisions["fp32"].false_alarm_rate
+        density = support_log_density(support, outputs.embedding)
+        decision = fit_decision(ValidationOutputs(outputs.scores, density, self._labels), self._spec, rate)
+        bounded = replace(decision, bounds=observe(latents, outputs))
+        return NewVariant(PRECISION, vae, leak, support, bounded, {})
+
+    def _spread(self, count: int) -> list[Array]:
+        """Validation images spread evenly over the classes: they are sorted by class."""
+        chosen = np.unique(np.linspace(0, len(self._val) - 1, min(count, len(self._val))).round().astype(int))
+        return [preprocess_file(self._val[i], self._spec.image_size) for i in chosen]
+
+    def _report(self, attempt: HalfAttempt, backends: Mapping[str, OnBackend], steps: Sequence[Step]) -> dict[str, Any]:
+        """What the manifest tells of the variant."""
+        return {
+            "gate": {name: found.to_json(self._options.limits) for name, found in backends.items()},
+            ROUNDED: attempt.gates[ROUNDED].to_json(),
+            "half_share": attempt.step.half_share,
+            "islands": {stem: sorted(_of(attempt.step, stem)) for stem in self._search.models},
+            "search": [
+                {
+                    "island": s.region,
+                    "score_error": s.error.relative if np.isfinite(s.error.relative) else None,
+                    "expected_disagreement": s.error.disagreement,
+                }
+                for s in steps
+            ],
+        }
+
+
+def _of(step: Step, stem: str) -> set[str]:
+    """The islands of one graph."""
+    return {node for graph, node in step.islands if graph == stem}
+
+
+def _require_judge() -> None:
+    import onnxruntime
+
+    version = str(onnxruntime.__version__)
+    if not runs_half(version):
+        raise BackendError(
+            f"FP16 variants are judged on ONNX Runtime 1.32 or newer, and this is {version}; "
+            "pip install -U onnxruntime (it needs Python 3.11)"
+        )

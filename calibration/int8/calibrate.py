@@ -1,0 +1,281 @@
+"""`leakrt calibrate`: from an fp32 bundle and its data to an int8 variant that passed the gate, or to none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...core.bounds import observe
+from ...core.bundle import Bundle
+from ...core.errors import BundleError, DataError, UsageError
+from ...core.exclusive import changing
+from ...core.files import sha256_bytes
+from ...core.gates import Limits
+from ...core.noising import Noising
+from ...core.outputs import LeakOutputs
+from ...core.progress import Progress
+from ...export.graph_io import parse_graph
+from ...export.sessions import Variant
+from ...train.density import fit_support, support_log_density
+from ...train.thresholds import ValidationOutputs, fit_decision
+from ..acceptance.attempts import Attempt, Examiner, failures
+from ..acceptance.measuring import Backends, load_variant
+from ..acceptance.variant_files import NewVariant, add_variant
+from ..images import CalibrationImages, choose_images, images, plain_folder
+from ..layers import find_layers, int8_layers, int8_share, multiplications
+from ..validation_images import labelled, labels_of, paths_of
+from .correction import IMAGES as CORRECTION_IMAGES
+from .correction import correct
+from .layer_times import layer_times
+from .methods import check_method
+from .packed import pack_weights
+from .qdq import WEIGHT_BITS, observed_tensors, quantise, rectified_ranges
+from .ranges import RangeSource, collect_histograms, collect_ranges
+from .refitting import Refitter
+from .sensitivity import LayerSensitivity, measure_layers, rungs
+from .shift import MAX_SHIFT, REFERENCE_IMAGES, Shift, shift_of
+
+_SENSITIVITY_IMAGES = 24
+
+Array = npt.NDArray[np.float32]
+Stream = Callable[[Sequence[Path], int], Iterator[Array]]  # image files and S to what a graph is given of each
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """What the user may choose. Raises UsageError for a limit that nothing could keep to, or that limits nothing."""
+
+    images: int = 256
+    method: str = "percentile"
+    limits: Limits = field(default_factory=Limits)
+    weight_bits: int = WEIGHT_BITS[0]
+    threads: int = 2
+    range_images: Path | None = None  # take ranges from here instead of the training images
+    replace: bool = False  # an int8 variant that is there already
+    max_shift: float = MAX_SHIFT  # see `shift`
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.limits.max_drop):
+            raise UsageError(f"a macro AUC drop of {self.limits.max_drop} is no limit; give a number such as 0.002")
+        if not 0.0 <= self.max_shift <= 1.0:
+            raise UsageError(f"a shift of {self.max_shift} is no share of a layer's values; give one from 0 to 1")
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """What was tried, and what was written (None: nothing, since no attempt passed)."""
+
+    attempts: tuple[Attempt, ...]
+    sensitivities: tuple[LayerSensitivity, ...]
+    written: Path | None
+    shift: Shift  # of the images that ranges were taken from
+    fp32_ms: Mapping[str, float]  # layer of the VAE encoder to its time on ONNX Runtime
+    int8_ms: Mapping[str, float]  # the same in the last attempt
+
+
+def calibrate(
+    path: Path,
+    data: Path,
+    options: CalibrationOptions,
+    refitter: Refitter | None,
+    backends: Backends,
+    cache: Path,
+    progress: Progress,
+) -> CalibrationResult:
+    """Calibrate, refit (None: the fp32 leak encoder is kept), search and write.
+
+    The bundle is untouched unless an attempt passes its gate; who else changes it waits. Raises UsageError, DataError
+    (too few images, or such as the detector does not see), BundleError, ModelError, StorageError.
+    """
+    check_method(options.method)
+    with changing(path, progress):
+        bundle = Bundle(path)
+        if "int8" in bundle.precisions and not options.replace:
+            raise BundleError(f"{path} has an int8 variant already; give --replace to calibrate it anew")
+        result = _Calibration(bundle, data, options, refitter, backends, cache, progress).run()
+        if refitter is not None:
+            refitter.done()
+    return result
+
+
+@dataclass
+class _Calibration:
+    """One calibration, of what `calibrate` is given. Everything that attempts share is computed once."""
+
+    _bundle: Bundle
+    _data: Path
+    _options: CalibrationOptions
+    _refitter: Refitter | None
+    _backends: Backends
+    _cache: Path
+    _progress: Progress
+
+    def __post_init__(self) -> None:
+        self._spec = self._bundle.spec
+        self._vae, self._leak = (self._bundle.graph(stem, "fp32") for stem in ("vae_encoder", "leak_encoder"))
+        parsed = parse_graph(self._vae, "vae_encoder")
+        self._layers, self._total = find_layers(parsed, "vae_encoder"), sum(multiplications(parsed).values())
+        if self._refitter is None:  # else a student takes its place; what can't be treated is told before the work
+            find_layers(parse_graph(self._leak, "leak_encoder"), "leak_encoder")
+        self._listing = labelled(self._data, self._bundle)
+        self._val, self._labels = paths_of(self._listing, "val"), labels_of(self._listing, "val")
+        if not self._val:
+            raise DataError(f"{self._data} has no validation images; the gate of an int8 variant is measured on them")
+        self._chosen = self._choose()
+        self._shift = self._shifted()
+
+    def run(self) -> CalibrationResult:
+        ranges = self._ranges(self._vae, "vae_encoder", images, self._chosen.fingerprint)
+        sensitivities = self._sensitivities(ranges)
+        examiner = Examiner(
+            self._bundle, self._val, self._labels, self._backends, self._options.threads, self._progress
+        )
+        attempts: list[Attempt] = []
+        vae = self._vae
+        for layers in rungs(sensitivities, self._total):
+            vae = self._quantised(self._vae, "vae_encoder", layers, ranges, self._correction_images())
+            for leak, is_int8, train in self._leak_encoders(vae):
+                variant, outputs = self._fit(vae, leak, train, examiner)
+                measured = examiner.measure(variant, outputs)
+                int8 = int8_layers(parse_graph(vae, "vae_encoder"))
+                kept = tuple(layer.name for layer in self._layers if layer.name not in int8)
+                share = int8_share(self._layers, int8, self._total)
+                held = failures(measured, share, self._options.limits)
+                attempts.append(Attempt(share, kept, is_int8, measured, held))
+                if not held:
+                    told = self._reported(variant, attempts[-1], sensitivities, examiner)
+                    result = self._result(attempts, sensitivities, vae)
+                    return replace(result, written=add_variant(self._bundle, told, self._loaded(vae, leak)))
+        return self._result(attempts, sensitivities, vae)
+
+    def _result(
+        self, attempts: Sequence[Attempt], sensitivities: tuple[LayerSensitivity, ...], vae: bytes
+    ) -> CalibrationResult:
+        """With the times of each layer; nothing is written yet."""
+        image = next(images(self._chosen.paths[:1], self._spec.image_size))
+        times = [
+            layer_times(graph, "vae_encoder", self._layers, image, self._options.threads) for graph in (self._vae, vae)
+        ]
+        return CalibrationResult(tuple(attempts), sensitivities, None, self._shift, *times)
+
+    def _choose(self) -> CalibrationImages:
+        folder = self._options.range_images
+        candidates = paths_of(self._listing, "train") if folder is None else plain_folder(folder)
+        return choose_images(candidates, self._options.images, self._spec, self._progress)
+
+    def _shifted(self) -> Shift:
+        """How far the chosen images lie from validation images. Raises DataError when that is too far."""
+        folder, limit = self._options.range_images, self._options.max_shift
+        reference = choose_images(self._val, REFERENCE_IMAGES, self._spec, self._progress, least=1)
+        found, expected = (
+            collect_histograms(
+                self._source(self._vae, "vae_encoder", images, chosen, chosen.fingerprint),
+                self._cache,
+                self._options.threads,
+                self._progress,
+            )
+            for chosen in (self._chosen, reference)
+        )
+        advice = "look at the data's train and val folders, which should hold faces of one kind"
+        if folder is not None:
+            advice = f"put faces of that kind into {folder}, or leave out --range-images"
+        shift = shift_of(found, expected, len(reference.paths))
+        shift.require(limit, advice)
+        return shift
+
+    def _ranges(self, model: bytes, stem: str, stream: Stream, fingerprint: str) -> dict[str, float]:
+        """Of every tensor that `quantise` asks for; `stream` gives what the graph is given of the chosen images."""
+        source, options = self._source(model, stem, stream, self._chosen, fingerprint), self._options
+        found = collect_ranges(source, options.method, self._cache, options.threads, self._progress)
+        return rectified_ranges(parse_graph(model, stem), found)
+
+    def _source(
+        self, model: bytes, stem: str, stream: Stream, chosen: CalibrationImages, fingerprint: str
+    ) -> RangeSource:
+        parsed = parse_graph(model, stem)
+        return RangeSource(
+            model,
+            stem,
+            observed_tensors(parsed, find_layers(parsed, stem)),
+            lambda first: stream(chosen.paths[first:], self._spec.image_size),
+            len(chosen.paths),
+            fingerprint,
+        )
+
+    def _correction_images(self) -> list[Array]:
+        return list(images(self._chosen.paths[:CORRECTION_IMAGES], self._spec.image_size))
+
+    def _quantised(
+        self, model: bytes, stem: str, layers: Sequence[str], ranges: dict[str, float], inputs: Sequence[Array]
+    ) -> bytes:
+        options = self._options
+        rounded = quantise(model, stem, layers, ranges, options.weight_bits)
+        return pack_weights(correct(model, rounded, stem, inputs, options.threads, self._progress), stem)
+
+    def _sensitivities(self, ranges: dict[str, float]) -> tuple[LayerSensitivity, ...]:
+        shown = [x[0] for x in images(self._chosen.paths[:_SENSITIVITY_IMAGES], self._spec.image_size)]
+        bits, threads = self._options.weight_bits, self._options.threads
+        return measure_layers(
+            self._vae, self._leak, self._spec, self._layers, ranges, shown, bits, threads, self._progress
+        )
+
+    def _leak_encoders(self, vae: bytes) -> Iterator[tuple[bytes, bool, LeakOutputs | None]]:
+        """Leak encoders behind a quantised VAE encoder, in int8 and then in floating point, each with whether it is
+        int8 and what the refitted one gives for the training images (None without a refit)."""
+        leak, train = self._leak, None
+        if self._refitter is not None:
+            leak, train = self._refitter.refit(
+                self._spec, self._listing, self._vae, vae, self._options.threads, self._progress
+            )
+        runner, noising = self._loaded(vae, leak), Noising(self._spec)
+
+        def noised(paths: Sequence[Path], size: int) -> Iterator[Array]:
+            return (noising(runner.vae_encoder(x)) for x in images(paths, size))
+
+        ranges = self._ranges(leak, "leak_encoder", noised, f"{self._chosen.fingerprint} {sha256_bytes(vae)}")
+        names = [layer.name for layer in find_layers(parse_graph(leak, "leak_encoder"), "leak_encoder")]
+        given = list(noised(self._chosen.paths[:CORRECTION_IMAGES], self._spec.image_size))
+        yield self._quantised(leak, "leak_encoder", names, ranges, given), True, train
+        yield leak, False, train
+
+    def _loaded(self, vae: bytes, leak: bytes) -> Variant:
+        return load_variant(self._spec, vae, leak, self._options.threads)
+
+    def _fit(
+        self, vae: bytes, leak: bytes, train: LeakOutputs | None, examiner: Examiner
+    ) -> tuple[NewVariant, LeakOutputs]:
+        """Density, temperature and thresholds for these graphs, on validation images."""
+        runner = self._loaded(vae, leak)
+        latents, outputs = examiner.run(runner, "int8")
+        support = self._bundle.support("fp32")
+        if train is not None and self._refitter is not None:
+            support = fit_support(train.embedding, outputs.embedding, self._refitter.prototypes)
+        rate = self._bundle.decisions["fp32"].false_alarm_rate
+        density = support_log_density(support, outputs.embedding)
+        decision = fit_decision(ValidationOutputs(outputs.scores, density, self._labels), self._spec, rate)
+        decision = replace(decision, bounds=observe(latents, outputs))
+        return NewVariant("int8", vae, leak, support, decision, {}), outputs
+
+    def _reported(
+        self, variant: NewVariant, attempt: Attempt, sensitivities: Sequence[LayerSensitivity], examiner: Examiner
+    ) -> NewVariant:
+        options = self._options
+        report = {
+            "gate": {name: found.to_json(options.limits) for name, found in attempt.backends.items()},
+            "int8_share": attempt.share,
+            "float_layers": list(attempt.float_layers),
+            "leak_encoder_int8": attempt.leak_int8,
+            "refitted": self._refitter is not None,
+            "method": options.method,
+            "weight_bits": options.weight_bits,
+            "images": len(self._chosen.paths),
+            "images_fingerprint": self._chosen.fingerprint,
+            "images_shift": self._shift.to_json(options.max_shift),
+            "sensitivity": {s.layer.name: round(s.score_error, 6) for s in sensitivities},
+        }
+        return replace(variant, report=report, fp32_tolerance=examiner.fp32_tolerance())

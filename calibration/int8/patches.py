@@ -1,0 +1,74 @@
+"""A convolution as a matrix product: the patches of its input that its outputs are sums over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...core.errors import ModelError, require
+
+if TYPE_CHECKING:
+    import onnx
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a convolution of two dimensions walks over its input, which is whole (one group)."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int, int, int] | None  # top, left, bottom, right; None: by `upper`
+    upper: bool  # the odd column of automatic padding lies at the end
+
+
+def window_of(node: onnx.NodeProto, kernel: tuple[int, ...]) -> Window | None:
+    """The window of a Conv node; None for one in groups or not of two dimensions."""
+    onnx = require("onnx", "train")
+    given: dict[str, Any] = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    if len(kernel) != 2 or given.get("group", 1) != 1:
+        return None
+    auto = bytes(given.get("auto_pad", b"NOTSET"))
+    pads = None if auto.startswith(b"SAME") else tuple(given.get("pads", (0, 0, 0, 0)))
+    return Window(
+        (kernel[0], kernel[1]),
+        tuple(given.get("strides", (1, 1))),
+        tuple(given.get("dilations", (1, 1))),
+        (0, 0, 0, 0) if auto == b"VALID" else pads,
+        auto == b"SAME_UPPER",
+    )
+
+
+def patches(value: Array, window: Window, places: npt.NDArray[np.int64]) -> Array:
+    """Patches float32 [P, C x kh x kw] of an input [B, C, H, W], in the order of a weight's inner dimensions.
+
+    `places` [P] index the outputs, flat over [B, H', W']. Raises ModelError when one lies outside.
+    """
+    padded = np.pad(value, _padding(value.shape[2:], window))
+    extent = [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True)]
+    views = np.lib.stride_tricks.sliding_window_view(padded, extent, axis=(2, 3))
+    views = views[:, :, :: window.strides[0], :: window.strides[1], :: window.dilations[0], :: window.dilations[1]]
+    batch, (height, width) = len(views), views.shape[2:4]
+    if len(places) and int(places.max()) >= batch * height * width:
+        raise ModelError("a convolution gives more outputs than its window has places for; report this graph")
+    b, rest = np.divmod(places, height * width)
+    y, x = np.divmod(rest, width)
+    return np.ascontiguousarray(views[b, :, y, x]).reshape(len(places), -1)
+
+
+def _padding(size: tuple[int, ...], window: Window) -> list[tuple[int, int]]:
+    """For numpy.pad. Automatic padding gives ceil(n / stride) outputs (ONNX, Conv, auto_pad)."""
+    if window.pads is not None:
+        top, left, bottom, right = window.pads
+        return [(0, 0), (0, 0), (top, bottom), (left, right)]
+    found = [(0, 0), (0, 0)]
+    for n, kernel, stride, dilation in zip(size, window.kernel, window.strides, window.dilations, strict=True):
+        total = max(0, (-(-n // stride) - 1) * stride + (kernel - 1) * dilation + 1 - n)
+        less, more = total // 2, total - total // 2
+        found.append((less, more) if window.upper else (more, less))
+    return found

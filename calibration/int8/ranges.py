@@ -1,0 +1,123 @@
+"""Ranges of a graph's tensors: collected once, kept as JSON, taken up again after a kill.
+
+Two files in the cache, both written aside and renamed: `HASH.histograms.json`, keyed by graph, images and version,
+grows every few images and is complete when all are counted; `HASH.METHOD.json` holds the ranges that a method took
+from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...core.files import atomic_write, make_folder, recover, sha256_bytes
+from ...core.locks import held
+from ...core.progress import Progress
+from ...export.graph_io import parse_graph
+from .histogram import BINS, MagnitudeHistogram
+from .methods import check_method, symmetric_range
+from .observe import Observer
+
+VERSION = 1  # of what is counted: part of the key
+SAVE_EVERY = 32  # images
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RangeSource:
+    """What ranges are taken from."""
+
+    model: bytes  # the fp32 graph
+    name: str  # its stem, for messages and progress
+    tensors: tuple[str, ...]
+    inputs: Callable[[int], Iterator[Array]]  # the stream from an image on: one array [B, ...] an image
+    count: int  # images
+    images: str  # fingerprint of the images, and of whatever else made the inputs
+
+    @property
+    def key(self) -> str:
+        """Hash over graph, tensors, images and version."""
+        text = f"{VERSION} {BINS} {sha256_bytes(self.model)} {self.images} {self.count} {' '.join(self.tensors)}"
+        return sha256_bytes(text.encode())[:32]
+
+
+def collect_ranges(source: RangeSource, method: str, cache: Path, threads: int, progress: Progress) -> dict[str, float]:
+    """Tensor name to r, so that int8 spans [-r, r]. Taken from `cache` where it lies there.
+
+    Raises UsageError for a method that doesn't exist (before anything runs), ModelError, DataError, StorageError.
+    """
+    check_method(method)
+    path = cache / f"{source.key}.{method}.json"
+    found = _read_ranges(path, source.tensors)
+    if found is None:
+        histograms = collect_histograms(source, cache, threads, progress)
+        found = {name: symmetric_range(histograms[name], method) for name in source.tensors}
+        _write(path, {"method": method, "ranges": found})
+    return found
+
+
+def collect_histograms(
+    source: RangeSource, cache: Path, threads: int, progress: Progress
+) -> dict[str, MagnitudeHistogram]:
+    """Histograms of every tensor over the whole stream, from where a killed run left off.
+
+    Waits while another process collects the same. Raises ModelError, DataError, StorageError.
+    """
+    path = cache / f"{source.key}.histograms.json"
+    done, histograms = _read_histograms(path, source.tensors)
+    if done >= source.count:
+        return histograms
+    make_folder(cache)
+    with held(cache / f"{source.key}.lock", progress, "wait for another process that collects these ranges"):
+        recover(path)
+        return _count(source, path, threads, progress)
+
+
+def _count(source: RangeSource, path: Path, threads: int, progress: Progress) -> dict[str, MagnitudeHistogram]:
+    done, histograms = _read_histograms(path, source.tensors)  # again: another process may have gone on with them
+    if done >= source.count:
+        return histograms
+    task = f"ranges of {source.name}"
+    observer = Observer(parse_graph(source.model, source.name), source.tensors, threads)
+    progress(task, done, source.count)
+    for value in source.inputs(done):
+        observer.add(value, histograms)
+        done += 1
+        if done % SAVE_EVERY == 0 or done == source.count:
+            _write(path, _state(done, histograms))
+        progress(task, done, source.count)
+    return histograms
+
+
+def _state(done: int, histograms: Mapping[str, MagnitudeHistogram]) -> dict[str, object]:
+    return {"done": done, "histograms": {name: h.to_json() for name, h in histograms.items()}}
+
+
+def _write(path: Path, data: object) -> None:
+    make_folder(path.parent)
+    atomic_write(path, json.dumps(data, allow_nan=False).encode())
+
+
+def _read_histograms(path: Path, tensors: Sequence[str]) -> tuple[int, dict[str, MagnitudeHistogram]]:
+    """What is stored; nothing where the file is missing or damaged, since it can be made again."""
+    try:
+        data = json.loads(path.read_bytes())
+        stored = {name: MagnitudeHistogram.from_json(data["histograms"][name]) for name in tensors}
+        return int(data["done"]), stored
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 0, {name: MagnitudeHistogram() for name in tensors}
+
+
+def _read_ranges(path: Path, tensors: Sequence[str]) -> dict[str, float] | None:
+    try:
+        ranges = json.loads(path.read_bytes())["ranges"]
+        found = {name: float(ranges[name]) for name in tensors}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return found if all(np.isfinite(r) and r > 0 for r in found.values()) else None

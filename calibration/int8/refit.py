@@ -1,0 +1,133 @@
+"""Refit: the leak encoder is taught to say on int8 latents what it said on fp32 ones.
+
+Rounding in the VAE moves every latent a little, and at t = 0 alpha / sigma is 34: a leak encoder that never saw such
+latents reads the rounding as a trace. So the fp32 leak encoder goes on as the teacher of its own copy: for the same
+image and noise the student sees the int8 latent and learns the teacher's class distribution and embedding
+(distillation: Hinton et al., 2015). It starts where the teacher stands, so it runs as at inference, with the teacher's
+batch statistics and nothing left out, and one pass over the images does.
+
+Chosen on LeakBench's validation images (one seed, float leak encoder, behind a corrected int8 VAE encoder):
+
+| refit                                      | macro AUC lost | labels as fp32 |
+| none                                       | 0.0011         | 96.3 %         |
+| one pass                                   | 0.0007         | 97.9 %         |
+| two passes                                 | 0.0008         | 97.9 %         |
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from ... import _core
+from ...core.progress import Progress
+from ...core.schedule import step_coefficients
+from ...core.spec import ModelSpec
+from ...train.config import TrainConfig
+from ...train.leak_encoder import LeakEncoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NOISE_SALT = 0x5EED1A7E  # keeps the refit's noise apart from training's and from inference's
+_MASK = 2**64 - 1
+_PART = 8  # images whose activations are held at once; their gradients add up to those of the batch
+
+
+Array = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RefitConfig:
+    """The refit's recipe. Batch size, weight decay, gradient clip and seed are the training run's own."""
+
+    epochs: int = 1
+    learning_rate: float = 5e-4  # peak of the one-cycle schedule
+    warmup_share: float = 0.15
+    images: int = 3000  # at most so many training images, as many as the density keeps
+
+
+class Latents(Protocol):
+    """Latents of N images, wherever they lie."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: Rows) -> Array:
+        """float32 [B, 4, S/8, S/8] of rows int64 [B]. Raises StorageError."""
+
+
+@dataclass(frozen=True)
+class LatentPairs:
+    """The same N training images before and behind the quantised VAE encoder."""
+
+    fp32: Latents
+    int8: Latents
+
+
+def refit(
+    teacher: LeakEncoder,
+    pairs: LatentPairs,
+    spec: ModelSpec,
+    config: TrainConfig,
+    recipe: RefitConfig,
+    progress: Progress,
+) -> LeakEncoder:
+    """The student, in evaluation mode. Seeded: the same pairs give the same weights on one machine."""
+    teacher.eval().requires_grad_(False)
+    student = copy.deepcopy(teacher).requires_grad_(True)
+    batch = min(config.batch_size, len(pairs.fp32))
+    steps = recipe.epochs * (len(pairs.fp32) // batch)
+    optimiser = torch.optim.AdamW(student.parameters(), recipe.learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.learning_rate, total_steps=max(steps, 2), pct_start=recipe.warmup_share
+    )
+    for done, parts in enumerate(_batches(pairs, spec, config, recipe.epochs, batch), 1):
+        optimiser.zero_grad()
+        for clean, rounded in parts:
+            loss = _loss(teacher, student, clean, rounded) * (len(clean) / batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(student.parameters(), config.gradient_clip)
+        optimiser.step()
+        schedule.step()
+        progress("refit", done, steps)
+    return student.requires_grad_(False)
+
+
+def _loss(teacher: LeakEncoder, student: LeakEncoder, clean: Tensor, rounded: Tensor) -> Tensor:
+    """Divergence of the class distributions, and squared error of the embeddings over the teacher's variance."""
+    with torch.no_grad():
+        wanted, embedding, _, _ = teacher(clean)
+    scores, found, _, _ = student(rounded)
+    distilled = functional.kl_div(scores.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
+    near = functional.mse_loss(found, embedding) / embedding.var().clamp_min(1e-12)
+    return distilled + near  # type: ignore[no-any-return]
+
+
+def _batches(
+    pairs: LatentPairs, spec: ModelSpec, config: TrainConfig, epochs: int, size: int
+) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    """Batches in parts: noised fp32 latents, and noised int8 latents under the same noise."""
+    coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
+    count = len(pairs.fp32)
+    for epoch in range(epochs):
+        order = np.random.default_rng([config.seed, epoch, _NOISE_SALT]).permutation(count)
+        seed = (((config.seed + 1) * 0x9E3779B97F4A7C15) ^ (_NOISE_SALT + epoch)) & _MASK
+
+        for start in range(0, count - size + 1, size):
+            parts = np.split(order[start : start + size], range(_PART, size, _PART))
+            yield (
+                (_noised(pairs.fp32, rows, coefficients, seed), _noised(pairs.int8, rows, coefficients, seed))
+                for rows in parts
+            )
+
+
+def _noised(latents: Latents, rows: Rows, coefficients: Array, seed: int) -> Tensor:
+    return torch.from_numpy(_core.noise_steps_fresh(latents.read(rows), coefficients, seed, rows.astype(np.uint32)))

@@ -1,0 +1,108 @@
+"""The refit of a calibration: where teacher and training images come from, and the student as a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...core.bundle import Bundle
+from ...core.errors import BundleError, CheckpointError
+from ...core.outputs import LeakOutputs
+from ...core.progress import Progress
+from ...core.spec import ModelSpec
+from ...export.leak_graph import export_leak_encoder
+from ...train.config import TrainConfig
+from ...train.data import Listing
+from ...train.leak_encoder import LeakEncoder, PrototypeHead
+from ...train.predict import concatenate, predict
+from ...train.run import Run
+from ..validation_images import paths_of
+from .graph_latents import GraphLatents, Rows
+from .refit import LatentPairs, RefitConfig, refit
+
+_CHUNK = 8  # images whose activations are held at once, as in the refit
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The fp32 leak encoder with the recipe it was trained by."""
+
+    encoder: LeakEncoder
+    config: TrainConfig
+
+
+class Refitter:
+    """Refits the leak encoder for one VAE encoder after another."""
+
+    def __init__(self, teacher: Teacher, recipe: RefitConfig, cache: Path, bundle: Path) -> None:
+        """`cache` keeps the latents of training images, so that a killed calibration of `bundle` goes on."""
+        self._teacher, self._recipe, self._cache = teacher, recipe, cache
+        self._bundle = str(bundle.resolve())
+        self._latents: GraphLatents | None = None  # of the training images, the same for every attempt
+        self.prototypes = teacher.encoder.prototypes.detach().numpy()  # [K, M, D], of the last refit
+
+    def refit(
+        self, spec: ModelSpec, listing: Listing, fp32: bytes, int8: bytes, threads: int, progress: Progress
+    ) -> tuple[bytes, LeakOutputs]:
+        """The student as a float32 graph, and what it gives for the int8 latents of the training images.
+
+        Of more than `RefitConfig.images` training images that many are taken, at random and seeded. Raises ModelError,
+        ImageError, DataError for an image that changes meanwhile, StorageError.
+        """
+        if self._latents is None:
+            self._latents = GraphLatents(self._cache, self._thinned(paths_of(listing, "train")))
+        exact = self._latents.of(spec, fp32, threads, "fp32 latents of training images", progress)
+        rounded = self._latents.of(spec, int8, threads, "int8 latents of training images", progress, self._bundle)
+        pairs = LatentPairs(exact, rounded)
+        with _one_thread():
+            student = refit(self._teacher.encoder, pairs, spec, self._teacher.config, self._recipe, progress)
+            parts = [predict(student, spec, rounded.read(rows)) for rows in _chunks(len(rounded))]
+        self.prototypes = student.prototypes.detach().numpy()
+        return export_leak_encoder(student, spec), concatenate(parts, spec)
+
+    def done(self) -> None:
+        """Give back the room of what no later calibration needs."""
+        if self._latents is not None:
+            self._latents.done()
+
+    def _thinned(self, paths: Sequence[Path]) -> list[Path]:
+        order = np.random.default_rng(self._teacher.config.seed).permutation(len(paths))
+        return [paths[i] for i in np.sort(order[: self._recipe.images])]
+
+
+def teacher_of(run: Run, bundle: Bundle) -> Teacher:
+    """The leak encoder of the run that a bundle was exported from. Raises CheckpointError, BundleError."""
+    run.require_finished()
+    if run.spec != bundle.spec:
+        raise BundleError(
+            f"{bundle.path} was not exported from {run.path}: their specs differ; name its own run (--run)"
+        )
+    encoder = run.encoder()
+    if not isinstance(encoder.head, PrototypeHead):
+        raise CheckpointError(f"{run.path} has a linear head: an ablation can't be exported or refitted")
+    stored = bundle.support("fp32").prototypes
+    if not np.allclose(stored, encoder.prototypes.detach().numpy(), atol=1e-6):
+        raise BundleError(
+            f"{bundle.path} holds other weights than {run.path}; name the run it was exported from (--run)"
+        )
+    return Teacher(encoder, run.info.config)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: on parts of few images two wait for each other, and sums would come in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _chunks(count: int) -> list[Rows]:
+    return [np.arange(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]

@@ -1,0 +1,273 @@
+"""From a bundle to two engines in the cache: derive, check, look up, build once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ...core.bundle import Bundle
+from ...core.errors import BackendError, EngineError, UsageError
+from ...core.files import sha256_bytes
+from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
+from ...core.progress import Progress
+from .builder import BuildJob, BuildOptions, BuiltEngine, build_engine, flag_names, graph_batches
+from ..cache.cache import EngineCache
+from .derive import RECIPE, DerivedGraph, boundary_types, derive_graph
+from ..library.device import NO_DEVICE, Device, find_device, find_driver, list_devices
+from ..library.flavour import DEFAULT_LEVEL, NO_DLA, Flavour
+from ..cache.index import engine_locks
+from ..cache.key import EngineKey, canonical, device_misfit
+from .parity import GoldenInputs, can_judge_int8, check_parity, golden_inputs
+from ..cache.record import EngineRecord, Parity
+from ..library.rtx import CURRENT, PORTABLE, capability_order
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build and how."""
+
+    precision: str
+    flavour: Flavour
+    options: BuildOptions
+    device: int = 0  # number of the GPU to build on
+
+
+@dataclass(frozen=True)
+class BuildOutcome:
+    """One engine, ready in the cache."""
+
+    record: EngineRecord
+    path: Path
+    built: bool  # False: the cache had it
+    notes: tuple[str, ...]  # what people should know: a damaged engine replaced, others evicted
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One graph on its way."""
+
+    bundle: Bundle
+    graph: GraphSpec
+    request: BuildRequest
+    derived: DerivedGraph
+    key: EngineKey
+
+
+def build_bundle(
+    bundle: Bundle, request: BuildRequest, cache: EngineCache, progress: Progress
+) -> tuple[BuildOutcome, BuildOutcome]:
+    """Build the VAE encoder and the leak encoder of one precision, or take them from the cache.
+
+    Raises BundleError (no such variant), UsageError (an option), ModelError, ParityError, EngineError, BackendError,
+    StorageError, MissingExtraError.
+    """
+    bundle.require_precision(request.precision)
+    request = _settled(request)
+    device = _device(request)
+    golden = _LateGolden(bundle, request.precision)
+    steps = tuple(_step(bundle, graph, request, device) for graph in bundle_graphs(bundle))
+    notes: tuple[list[str], ...] = tuple([] for _ in steps)
+    found = [_cached(step, cache, told) for step, told in zip(steps, notes, strict=True)]
+    if None in found:
+        names = {step.key.digest: step.graph.stem for step in steps}
+        with engine_locks(cache.root, names, progress):
+            found = [
+                _ensure(step, cache, frozenset(names), golden, told, progress)
+                for step, told in zip(steps, notes, strict=True)
+            ]
+    vae, leak = (outcome for outcome in found if outcome is not None)
+    return vae, leak
+
+
+def bundle_graphs(bundle: Bundle) -> tuple[GraphSpec, GraphSpec]:
+    """Both graphs, in the order in which they run."""
+    return vae_encoder_graph(bundle.spec), leak_encoder_graph(bundle.spec)
+
+
+class _LateGolden:
+    """The golden image's way through the bundle's graphs, taken only when something is built."""
+
+    def __init__(self, bundle: Bundle, precision: str) -> None:
+        self._bundle, self._precision = bundle, precision
+        self._inputs: list[GoldenInputs] = []
+
+    def __call__(self) -> GoldenInputs:
+        if not self._inputs:
+            self._inputs.append(golden_inputs(self._bundle, self._precision))
+        return self._inputs[0]
+
+
+def _settled(request: BuildRequest) -> BuildRequest:
+    """The request with its targets chosen. Raises UsageError for what this flavour can't do."""
+    flavour, options = request.flavour, request.options
+    flavour.check_targets(options.targets)
+    if flavour.targets and not options.targets:
+        options = replace(options, targets=(PORTABLE,))
+    if not flavour.has_levels and options.level != DEFAULT_LEVEL:
+        raise UsageError(f"--opt-level: {flavour} takes one, but it has no effect there; leave it away")
+    if options.dla:
+        problem = flavour.dla_problem(request.precision)
+        if problem:
+            raise UsageError(f"--dla: {problem}")
+        if len(options.batches) > 1:
+            raise UsageError("--dla: a DLA engine has one batch size; name one --batch")
+    return replace(request, options=replace(options, targets=tuple(sorted(set(options.targets), key=capability_order))))
+
+
+def _device(request: BuildRequest) -> Device:
+    """The device an engine is bound to, empty where it is for a list of capabilities. Raises BackendError, UsageError
+    for a GPU on which the engine would not run."""
+    if not _needs_gpu(request):
+        return NO_DEVICE
+    try:
+        device = find_device(request.device)
+    except BackendError as error:
+        if find_driver().library is not None:
+            raise
+        elsewhere = "or build for other machines with --flavour tensorrt-rtx --target 8.6,8.9"
+        raise BackendError(f"{error}, {elsewhere}") from error
+    problem = request.flavour.gpu_problem(device.capability)
+    if problem:
+        raise UsageError(f"--target: {problem}")
+    return device
+
+
+def _needs_gpu(request: BuildRequest) -> bool:
+    return not request.flavour.targets or request.options.targets == (CURRENT,)
+
+
+def _step(bundle: Bundle, graph: GraphSpec, request: BuildRequest, device: Device) -> _Step:
+    options = request.options
+    if graph.input.name != "image":
+        options = replace(options, dla_core=NO_DLA)  # attention over steps is not what a DLA is for
+        request = replace(request, options=options)
+    source = bundle.graph(graph.stem, request.precision)
+    derived = derive_graph(source, graph, request.precision, request.flavour)
+    # An engine for "current" is one for that capability, whether it has a name or not.
+    targets = (device.capability,) if options.targets == (CURRENT,) else options.targets
+    key = EngineKey(
+        graph=graph.stem,
+        precision=request.precision,
+        source=sha256_bytes(source),
+        onnx=derived.sha256,
+        tensors=_tensors(graph, request.precision),
+        batches=graph_batches(options.batches, _samples(bundle, graph)),
+        flavour=request.flavour.name,
+        version=request.flavour.version,
+        flags=flag_names(request.flavour, request.precision, options),
+        level=options.level,
+        workspace=options.workspace,
+        dla_core=options.dla_core,
+        device=NO_DEVICE if targets else device,
+        targets=targets,
+        recipe=RECIPE,
+    )
+    return _Step(bundle, graph, request, derived, key)
+
+
+def _ensure(
+    step: _Step,
+    cache: EngineCache,
+    together: frozenset[str],
+    golden: _LateGolden,
+    notes: list[str],
+    progress: Progress,
+) -> BuildOutcome:
+    """The engine, built where the cache has none. The caller holds the locks of all `together`."""
+    found = _cached(step, cache, [])  # another process may have built it meanwhile
+    if found is not None:
+        return replace(found, notes=tuple(notes))
+    progress(f"check {step.graph.stem}", 0, 100)
+    parity = _parity(step, golden(), notes)
+    progress(f"check {step.graph.stem}", 100, 100)
+    timing = _timing_name(step.key) if step.request.flavour.has_timing_cache else ""
+    job = BuildJob(
+        name=step.graph.stem,
+        model=step.derived.model,
+        precision=step.request.precision,
+        batches=step.key.batches,
+        options=step.request.options,
+        device=step.request.device,
+        timing=cache.timing(timing) if timing else b"",
+    )
+    built = build_engine(step.request.flavour, job, _needs_gpu(step.request), progress)
+    record = _record(step, built, parity)
+    notes += [f"evicted from the cache: {name}" for name in cache.store(record, built.data, together)]
+    if timing and built.timing:
+        cache.store_timing(timing, built.timing)
+    return BuildOutcome(record, cache.path(record), True, tuple(notes))
+
+
+def _cached(step: _Step, cache: EngineCache, notes: list[str]) -> BuildOutcome | None:
+    """The engine of this key, its bytes verified; one that is broken is told and built again."""
+    try:
+        record = cache.get(step.key)
+        if record is None:
+            return None
+        cache.read(record)
+    except EngineError as error:
+        notes.append(f"{error}; building it again")
+        return None
+    return BuildOutcome(record, cache.path(record), False, tuple(notes))
+
+
+def _parity(step: _Step, golden: GoldenInputs, notes: list[str]) -> tuple[Parity, ...]:
+    if step.request.precision == "int8" and step.derived.changed and not can_judge_int8():
+        notes.append(f"{step.graph.stem}: parity of the int8 graph is not judged; that needs ONNX Runtime 1.32")
+    return check_parity(step.bundle, step.graph, step.request.precision, step.derived, golden)
+
+
+def _record(step: _Step, built: BuiltEngine, parity: tuple[Parity, ...]) -> EngineRecord:
+    from ... import __version__
+
+    return EngineRecord(
+        key=step.key,
+        sha256=sha256_bytes(built.data),
+        size=len(built.data),
+        created=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        seconds=round(built.seconds, 3),
+        leakrt=__version__,
+        bundle=step.bundle.identity,
+        memory=built.memory,
+        layers=built.layers,
+        compiled=built.compiled,
+        warnings=built.warnings,
+        parity=parity,
+    )
+
+
+def _tensors(graph: GraphSpec, precision: str) -> tuple[str, ...]:
+    shapes = {t.name: t for t in (graph.input, *graph.outputs)}
+    return tuple(f"{dtype} {shapes[name]}" for name, dtype in boundary_types(graph, precision))
+
+
+def _samples(bundle: Bundle, graph: GraphSpec) -> int:
+    """Samples of a graph for one image: the leak encoder sees every draw as one."""
+    return 1 if graph.input.name == "image" else bundle.spec.draws
+
+
+def _timing_name(key: EngineKey) -> str:
+    """One timing cache a library and device: what it holds is true of nothing else."""
+    place = {"flavour": key.flavour, "version": key.version, **key.to_json()["device"]}
+    return f"{sha256_bytes(canonical(place))[:32]}.timing"
+
+
+def usable_here(record: EngineRecord, flavours: list[Flavour]) -> Iterator[str]:
+    """Why an engine can't be run on this machine; nothing when it can, as far as can be seen."""
+    key = record.key
+    here = [flavour for flavour in flavours if flavour.name == key.flavour]
+    if here and key.version not in [flavour.version for flavour in here]:
+        yield f"it was built with {key.flavour} {key.version}, and {here[0].version} is installed"
+    misfits = [_misfit(key, device, here) for device in list_devices()]
+    if misfits and all(misfits):
+        yield misfits[0]
+    if key.recipe != RECIPE:
+        yield f"it was built by LeakRT {record.leakrt}, which makes other graphs of a bundle than this version"
+
+
+def _misfit(key: EngineKey, device: Device, flavours: list[Flavour]) -> str:
+    """Why it can't run on a device: it was made for others, or its library does not run there at all."""
+    problems = (flavour.gpu_problem(device.capability) for flavour in flavours)
+    return device_misfit(key, device) or next(filter(None, problems), "")

@@ -1,0 +1,1 @@
+"""Engines on disk: their keys, records, index and signatures."""

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: the differences between versions, and what they log."""

@@ -1,0 +1,82 @@
+"""TensorRT-RTX: built on any CPU for a list of compute capabilities, finished on the GPU that runs the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...core.errors import UsageError
+from .names import IBuilderConfig, ICudaEngine, IExecutionContext, IRuntimeConfig
+from .tensorrt10 import TensorRT10
+
+PORTABLE = "default"  # what the library takes when nothing is named: 8.0, 8.6, 8.9, 12.0 and later
+CURRENT = "current"  # the GPU of this machine, whether it can be named or not
+
+
+class TensorRTRTX(TensorRT10):
+    """The dialect of TensorRT-RTX 1."""
+
+    name = "tensorrt-rtx"
+    has_levels = False  # it accepts them and builds the same bytes
+    has_timing_cache = False  # it has no effect, and reading a stored one makes the library look for a GPU
+    targets = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+
+    def configure(self, config: IBuilderConfig, level: int, targets: Sequence[str]) -> None:
+        named = [target for target in targets if target != PORTABLE]
+        config.num_compute_capabilities = len(named)
+        for index, target in enumerate(named):
+            config.set_compute_capability(self._capability(target), index)
+
+    def new_context(self, engine: ICudaEngine) -> IExecutionContext:
+        config: IRuntimeConfig = engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(self.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        # Kernels for a shape are compiled at its first run, and not later: a CUDA graph keeps those that it captured.
+        config.dynamic_shapes_kernel_specialization_strategy = self.trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        return engine.create_execution_context(config)
+
+    def dla_problem(self, precision: str) -> str:
+        return f"{self} does not run on a DLA; use --flavour tensorrt on a Jetson"
+
+    def gpu_problem(self, capability: str) -> str:
+        """It builds for such a GPU, and refuses to read what it built: seen with 1.7.1 on compute capability 9.0."""
+        if not capability or capability in self.targets or capability_order(capability) > capability_order("12.0"):
+            return ""
+        return f"{self} does not run on compute capability {capability}{_elsewhere(capability)}"
+
+    def check_targets(self, targets: Sequence[str]) -> None:
+        for target in targets:
+            if target in (PORTABLE, CURRENT):
+                if len(targets) > 1:
+                    raise UsageError(f"--target {target} stands alone; name compute capabilities, or {target}")
+            elif target not in self.targets:
+                raise UsageError(
+                    f"--target: {self} can't build for compute capability {target}; it knows: "
+                    f"{', '.join(self.targets)}{_elsewhere(target)}"
+                )
+        if "7.5" in targets and len(targets) > 1:
+            raise UsageError("--target: an engine for 7.5 slows the other GPUs down; build it by itself: --target 7.5")
+
+    def _capability(self, target: str) -> object:
+        known = self.trt.ComputeCapability
+        return {
+            "7.5": known.SM75,
+            "8.0": known.SM80,
+            "8.6": known.SM86,
+            "8.9": known.SM89,
+            "12.0": known.SM120,
+            "12.1": known.SM121,
+            CURRENT: known.CURRENT,
+        }[target]
+
+
+def capability_order(capability: str) -> tuple[int, ...]:
+    """What sorts compute capabilities; words before numbers."""
+    parts = capability.split(".")
+    return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()
+
+
+def _elsewhere(target: str) -> str:
+    """What to do for the GPUs people ask for most."""
+    boards = {"7.2": "Xavier", "8.7": "Orin", "9.0": "H100 and H200", "10.0": "B200", "11.0": "Thor"}
+    if target not in boards:
+        return ""
+    return f"; for {target} ({boards[target]}) build on that machine with --flavour tensorrt"

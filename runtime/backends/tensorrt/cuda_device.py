@@ -1,0 +1,245 @@
+"""An NVIDIA GPU as the chain's `Device`: PyCUDA holds context, streams and memory, `leakrt._cuda` the rest.
+
+The context is the primary one, which TensorRT, torch and LeakRT's kernels share. Neither PyCUDA nor the kernels are
+imported before a device is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ....core.errors import BackendError, one_line, require
+from ....engines.library.device import current_context, find_device, pop_context
+from ..device_memory import Event, Graph, HostMemory, Kernels, Memory, OutOfMemoryError, Stream
+
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no order with the default stream, which a capture could not stand
+REBUILD = "install LeakRT where a CUDA toolkit's nvcc is on PATH: pip install --no-binary leakrt leakrt"
+
+
+def load_kernels() -> ModuleType:
+    """`leakrt._cuda`. Raises BackendError where LeakRT was built without it."""
+    try:
+        from .... import _cuda
+    except ImportError as error:
+        raise BackendError(f"LeakRT was built without its CUDA kernels ({error}); {REBUILD}") from error
+    return _cuda
+
+
+class CudaDevice:
+    """A `Device`: GPU number `index`, current in the thread that made this until `close`."""
+
+    def __init__(self, index: int = 0) -> None:
+        """Raises BackendError (no driver, no such GPU, no kernels), MissingExtraError (PyCUDA)."""
+        # The driver's own words, before PyCUDA fails for want of it.
+        found = find_device(index)
+        self._cuda = load_kernels()
+        self._driver = require("pycuda.driver", "tensorrt")
+        self.name, self._held = found.name, 0
+        self._before = current_context()
+        self.kernels: Kernels = self._cuda
+        with _translated(self._driver, f"opening GPU {index}"):
+            self._driver.init()
+            device = self._driver.Device(index)
+            self.mapped = bool(device.get_attribute(self._driver.device_attribute.INTEGRATED))
+            self._context = device.retain_primary_context()
+            self._context.push()
+            try:
+                # Streams here do not wait for the default one, so what clears memory is waited for on its own.
+                self._clearing = self._driver.Stream(_NON_BLOCKING)
+            except BaseException:
+                self._leave()
+                raise
+
+    def stream(self) -> Stream:
+        """A new stream that does not wait for the default one."""
+        with _translated(self._driver, "making a stream"):
+            return CudaStream(self._driver, self._driver.Stream(_NON_BLOCKING))
+
+    def event(self) -> Event:
+        """A new event that keeps a time."""
+        return CudaEvent(self._cuda)
+
+    def allocate(self, size: int, what: str) -> Memory:
+        """Device memory, cleared. Raises OutOfMemoryError."""
+        try:
+            memory = CudaMemory(self._driver, self._driver.mem_alloc(size), size, self._account)
+        except self._driver.MemoryError as error:
+            raise OutOfMemoryError(size, what, self._free()) from error
+        try:
+            with _translated(self._driver, f"clearing memory for {what}"):
+                self._driver.memset_d8_async(memory.address, 0, size, self._clearing)
+                self._clearing.synchronize()
+        except BaseException:
+            memory.free()
+            raise
+        return memory
+
+    def allocate_host(self, size: int, what: str) -> HostMemory:
+        """Page-locked memory, mapped where the GPU shares the host's. Raises OutOfMemoryError."""
+        flags = self._driver.host_alloc_flags.DEVICEMAP if self.mapped else 0
+        try:
+            array = self._driver.pagelocked_empty(size, np.uint8, mem_flags=flags)
+        except self._driver.MemoryError as error:
+            raise OutOfMemoryError(size, f"{what} (page-locked, on the host)") from error
+        return PageLocked(self._driver, array, int(array.base.get_device_pointer()) if self.mapped else 0)
+
+    def copy_in(self, to: int, source: npt.NDArray[Any], stream: Stream) -> None:
+        """Asynchronous: the array is page-locked, and left alone until the stream has passed."""
+        with _translated(self._driver, "copying to the GPU"):
+            self._driver.memcpy_htod_async(to, source, _raw(stream))
+
+    def copy_out(self, to: npt.NDArray[Any], source: int, stream: Stream) -> None:
+        """Asynchronous, as above."""
+        with _translated(self._driver, "copying from the GPU"):
+            self._driver.memcpy_dtoh_async(to, source, _raw(stream))
+
+    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
+        """Capture by the runtime's functions: PyCUDA has none. Raises BackendError."""
+        self._cuda.begin_capture(stream.handle)
+        try:
+            work()
+            return CudaGraph(self._cuda, self._cuda.end_capture(stream.handle))
+        except BaseException:
+            self._cuda.abandon_capture(stream.handle)
+            raise
+
+    def held(self) -> int:
+        """Bytes allocated here; TensorRT's weights and the context itself are not among them."""
+        return self._held
+
+    def close(self) -> None:
+        """Leave the primary context; it ends with its last user."""
+        self._clearing = None
+        self._leave()
+
+    def _leave(self) -> None:
+        with suppress(self._driver.Error):
+            self._context.pop()
+        with suppress(self._driver.Error):
+            self._context.detach()  # PyCUDA 2026.1 makes a primary context current for this, and leaves it so
+        if current_context() != self._before:
+            pop_context()
+
+    def _account(self, size: int) -> None:
+        self._held += size
+
+    def _free(self) -> int | None:
+        with suppress(self._driver.Error):
+            return int(self._driver.mem_get_info()[0])
+        return None
+
+
+class CudaMemory:
+    """A `Memory`."""
+
+    def __init__(self, driver: ModuleType, allocation: Any, size: int, account: Callable[[int], None]) -> None:
+        self._driver, self._allocation, self._account = driver, allocation, account
+        self.address, self.size = int(allocation), size
+        account(size)
+
+    def free(self) -> None:
+        """Give it back; a second time is nothing."""
+        if self._allocation is not None:
+            allocation, self._allocation = self._allocation, None
+            self._account(-self.size)
+            with suppress(self._driver.Error):  # a device that failed: what else it holds is freed all the same
+                allocation.free()
+
+
+class PageLocked:
+    """A `HostMemory`."""
+
+    def __init__(self, driver: ModuleType, array: npt.NDArray[np.uint8], address: int) -> None:
+        self._driver, self.array, self.address = driver, array, address
+        self._allocation: Any = array.base
+
+    def free(self) -> None:
+        """Give it back; a second time is nothing."""
+        if self._allocation is not None:
+            allocation, self._allocation = self._allocation, None
+            self.array = np.empty(0, np.uint8)
+            with suppress(self._driver.Error):  # as above
+                allocation.free()
+
+
+class CudaStream:
+    """A `Stream`."""
+
+    def __init__(self, driver: ModuleType, raw: Any) -> None:
+        self._driver, self.raw = driver, raw
+        self.handle = int(raw.handle)
+
+    def synchronize(self) -> None:
+        """Wait for all of it."""
+        with _translated(self._driver, "waiting for the GPU"):
+            self.raw.synchronize()
+
+    def free(self) -> None:
+        """PyCUDA destroys it with its last reference."""
+        self.raw = None
+
+
+class CudaEvent:
+    """An `Event`, of the runtime: PyCUDA does not give the handles of its own, which a graph needs."""
+
+    def __init__(self, cuda: ModuleType) -> None:
+        self._cuda, self._handle = cuda, int(cuda.create_event())
+
+    def record(self, stream: Stream) -> None:
+        """Also inside a capture, where it keeps its time at every launch."""
+        self._cuda.record_event(self._handle, stream.handle)
+
+    def synchronize(self) -> None:
+        """Wait without the GIL."""
+        self._cuda.synchronize_event(self._handle)
+
+    def milliseconds_since(self, other: Event) -> float:
+        """The time between two moments that have passed."""
+        assert isinstance(other, CudaEvent)
+        return float(self._cuda.event_milliseconds(other._handle, self._handle))
+
+    def free(self) -> None:
+        """Give it back; a second time is nothing."""
+        if self._handle:
+            handle, self._handle = self._handle, 0
+            with suppress(BackendError):  # as above
+                self._cuda.destroy_event(handle)
+
+
+class CudaGraph:
+    """A `Graph`."""
+
+    def __init__(self, cuda: ModuleType, handle: int) -> None:
+        self._cuda, self._handle = cuda, handle
+        self.nodes = int(cuda.graph_nodes(handle))
+
+    def launch(self, stream: Stream) -> None:
+        """Put it on a stream."""
+        self._cuda.launch_graph(self._handle, stream.handle)
+
+    def free(self) -> None:
+        """Give it back; a second time is nothing."""
+        if self._handle:
+            handle, self._handle = self._handle, 0
+            with suppress(BackendError):  # as above
+                self._cuda.destroy_graph(handle)
+
+
+def _raw(stream: Stream) -> Any:
+    assert isinstance(stream, CudaStream)
+    return stream.raw
+
+
+@contextmanager
+def _translated(driver: ModuleType, doing: str) -> Iterator[None]:
+    """PyCUDA's errors as BackendError, in one line."""
+    try:
+        yield
+    except driver.Error as error:
+        raise BackendError(f"{doing} failed ({one_line(error)}); `nvidia-smi` shows the state of the GPU") from error

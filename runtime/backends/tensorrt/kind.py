@@ -1,0 +1,126 @@
+"""tensorrt: engines that `leakrt build` made, on one stream of an NVIDIA GPU from the frame to the outputs.
+
+This module imports neither TensorRT nor PyCUDA: `auto` and the doctor may ask about a backend that is not installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from ....core.errors import LeakRTError
+from ..base import Availability, Backend, BackendKind, Variant
+
+if TYPE_CHECKING:
+    from ....engines.library.flavour import Flavour
+    from ....engines.lookup import StoredEngines
+    from ..device_memory import Device
+    from .slot import Engines
+
+NAME = "tensorrt"
+_DOCTOR = "`leakrt doctor` names what to do"
+_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+
+
+def load(variant: Variant, threads: int, device: int = 0) -> Backend:
+    """Load the variant's engines from the cache on GPU number `device`.
+
+    Raises EngineError with the command that builds them, MissingExtraError, BackendError, ModelError.
+    """
+    return load_engines(NAME, "tensorrt", variant, threads, device)
+
+
+def probe() -> Availability:
+    """Whether TensorRT, PyCUDA, LeakRT's kernels and a driver are there; see `probe_flavour`."""
+    return probe_flavour(NAME, "tensorrt")
+
+
+def load_engines(name: str, flavour_name: str, variant: Variant, threads: int, number: int) -> Backend:
+    """`load`, for either library."""
+    from ....core.errors import EngineError
+    from ....core.files import sha256_bytes
+    from ....engines.cache.cache import default_cache
+    from ....engines.library.device import find_device
+    from ....engines.library.installed import load_flavour
+    from ....engines.lookup import WantedEngines, find_engines
+    from .backend import GpuBackend
+    from .cuda_device import CudaDevice
+    from .runner import GpuRunner, RunnerOptions
+
+    device, flavour = find_device(number), load_flavour(flavour_name)
+    problem = flavour.gpu_problem(device.capability)
+    if problem:
+        raise EngineError(problem)
+    sources = sha256_bytes(variant.vae_encoder), sha256_bytes(variant.leak_encoder)
+    draws = variant.spec.draws
+    wanted = WantedEngines(variant.precision, sources, draws, flavour, device, number, variant.bundle)
+    stored = find_engines(default_cache(), wanted)
+
+    def open_engines(_: Device) -> Engines:
+        return deserialize(variant, flavour, stored)
+
+    options = RunnerOptions(batches=stored.batches)
+    runner = GpuRunner(variant.spec, lambda: CudaDevice(number), open_engines, options)
+    return GpuBackend(name, flavour.version, variant.precision, threads, runner, draws)
+
+
+def deserialize(variant: Variant, flavour: Flavour, stored: StoredEngines) -> Engines:
+    """Both engines, in the thread of their device.
+
+    Raises EngineError, ModelError, OutOfMemoryError; nothing is held then.
+    """
+    from ....core.graphs import leak_encoder_graph, vae_encoder_graph
+    from .slot import Engines
+    from .tensorrt_engine import TensorRTEngine
+
+    spec = variant.spec
+    vae, leak = (
+        TensorRTEngine(flavour, graph, engine.data, engine.record.key.dla_core)
+        for graph, engine in ((vae_encoder_graph(spec), stored.vae), (leak_encoder_graph(spec), stored.leak))
+    )
+    return Engines(vae, leak)
+
+
+def probe_flavour(name: str, flavour: str) -> Availability:
+    """What is missing, the cheapest to see first; the driver is started only when everything else is there."""
+    from ....engines.library.installed import load_flavour
+
+    module = _MODULES[flavour]
+    if importlib.util.find_spec(module) is None:
+        return Availability(name, False, "", f"{module} is not installed", _DOCTOR)
+    version, reason = "", _missing()
+    if not reason:  # only now is the library imported, which takes a while and may find its own libraries missing
+        try:
+            version = load_flavour(flavour).version
+        except LeakRTError as error:
+            reason = str(error)
+    return Availability(name, not reason, version or _version(module), reason, _DOCTOR if reason else "")
+
+
+def _missing() -> str:
+    """Why no GPU can be used from here; empty when one can."""
+    from ....engines.library.device import find_driver
+    from ...doctor.toolkit import driver_too_old, find_kernels
+
+    if importlib.util.find_spec("pycuda") is None:
+        return "PyCUDA is not installed"
+    kernels = find_kernels()
+    if kernels.problem:
+        return kernels.problem
+    driver = find_driver()
+    if driver.library is None:
+        return driver.problem
+    if driver_too_old(driver.cuda, kernels.toolkit):
+        return f"the driver supports CUDA up to {driver.cuda}, and LeakRT's kernels were built with {kernels.toolkit}"
+    return ""
+
+
+def _version(module: str) -> str:
+    try:
+        return metadata.version(module)
+    except metadata.PackageNotFoundError:
+        return "another build"
+
+
+KIND = BackendKind(NAME, probe, load)

@@ -1,0 +1,50 @@
+"""torch: the reference, and for GPUs without TensorRT. It runs the bundle's `weights.safetensors`, not its graphs.
+
+This module imports no torch: `auto` and the doctor may ask about a backend that is not installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib import metadata
+
+from ....core import weights
+from ....core.errors import BackendError, require
+from ..base import Availability, Backend, BackendKind, Variant
+
+NAME = "torch"
+_INSTALL = "pip install 'leakrt[train]'"
+_PRECISIONS = ("fp32", "fp16")
+
+
+def load(variant: Variant, threads: int, device: int = 0) -> Backend:
+    """Load the variant, on GPU number `device` where torch sees GPUs. Raises UsageError for a GPU that is not there,
+    MissingExtraError, BackendError without weights or for int8, BundleError, ModelError."""
+    require("torch", "train")
+    if variant.precision not in _PRECISIONS:
+        raise BackendError(f"torch runs {' and '.join(_PRECISIONS)}, not {variant.precision}; name another backend")
+    if variant.weights is None:
+        raise BackendError(
+            f"the bundle holds no {weights.WEIGHTS_NAME}, which torch needs; export it again, or name another backend"
+        )
+    networks = weights.from_bytes(variant.weights())
+    from .backend import load_torch
+
+    return load_torch(variant, networks, threads, device)
+
+
+def probe() -> Availability:
+    """Whether torch is installed, found without importing it, which takes seconds."""
+    if importlib.util.find_spec("torch") is None:
+        return Availability(NAME, False, "", "torch is not installed", _INSTALL)
+    return Availability(NAME, True, _version(), "", "")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return "another build"
+
+
+KIND = BackendKind(NAME, probe, load)

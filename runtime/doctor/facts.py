@@ -1,0 +1,91 @@
+"""Everything that decides whether an NVIDIA GPU can be used, gathered once."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...core.errors import LeakRTError
+from ...engines.library.device import Gpu, driver_version, find_driver, list_gpus
+from .cached import CacheState, look_at_cache
+from .jetson import Jetson, read_jetson
+from .libraries import Library, find_libraries, pycuda_version, system_bindings
+from .toolkit import Kernels, Toolkit, find_kernels, find_toolkit
+
+_VERSION = re.compile(r'^(ID|VERSION_ID)="?([\w.]+)"?$', re.MULTILINE)
+_CONTAINER_MARKS = (".dockerenv", "run/.containerenv")
+HIDING = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
+class DriverFacts:
+    """The NVIDIA driver. All empty but `problem` where there is none."""
+
+    version: str  # "580.95.05"; empty where the kernel does not tell
+    cuda: str  # highest CUDA version it supports: "13.0"
+    problem: str  # why it can't be used
+    code: int  # CUDA's error, where its start failed
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was found. `needs.judge` says what it means."""
+
+    python: str  # major and minor version: "3.11"
+    distribution: str  # as NVIDIA's package repositories call it: "ubuntu2404"; empty for others
+    architecture: str  # "x86_64", "aarch64"
+    container: bool
+    hidden: str  # $CUDA_VISIBLE_DEVICES
+    jetson: Jetson | None
+    driver: DriverFacts
+    gpus: tuple[Gpu, ...]
+    toolkit: Toolkit
+    kernels: Kernels
+    libraries: tuple[Library, ...]
+    bindings: tuple[str, ...]  # Pythons that system packages brought TensorRT's bindings for
+    pycuda: str
+    cache: CacheState
+
+
+def gather(root: Path = Path("/")) -> Facts:
+    """Look at this machine; files of the system are read below `root`. Raises nothing."""
+    libraries, usable = find_libraries()
+    driver, gpus = _driver()
+    return Facts(
+        python=".".join(platform.python_version_tuple()[:2]),
+        distribution=read_distribution(root),
+        architecture=platform.machine(),
+        container=any((root / mark).exists() for mark in _CONTAINER_MARKS),
+        hidden=os.environ.get(HIDING, ""),
+        jetson=read_jetson(root),
+        driver=driver,
+        gpus=gpus,
+        toolkit=find_toolkit(),
+        kernels=find_kernels(),
+        libraries=libraries,
+        bindings=system_bindings(root),
+        pycuda=pycuda_version(),
+        cache=look_at_cache(usable),
+    )
+
+
+def read_distribution(root: Path) -> str:
+    """ "ubuntu2404", "debian12", from etc/os-release; empty for what has no apt repository of NVIDIA's."""
+    try:
+        found = dict(_VERSION.findall((root / "etc/os-release").read_text(errors="replace")))
+    except OSError:
+        return ""
+    name, version = found.get("ID", ""), found.get("VERSION_ID", "")
+    return f"{name}{version.replace('.', '')}" if name in ("ubuntu", "debian") and version else ""
+
+
+def _driver() -> tuple[DriverFacts, tuple[Gpu, ...]]:
+    found = find_driver()
+    version = driver_version()
+    try:
+        return DriverFacts(version, found.cuda, found.problem, found.code), tuple(list_gpus())
+    except LeakRTError as error:
+        return DriverFacts(version, found.cuda, str(error), 0), ()

@@ -1,0 +1,164 @@
+"""What running on an NVIDIA GPU takes, and which of it is there: facts judged, nothing looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...engines.library.flavour import version_numbers
+from . import commands
+from .commands import DATACENTER, JETSON, Commands
+from .facts import HIDING, Facts
+from .libraries import Library
+from .toolkit import driver_too_old, kernels_misfit, listed
+
+READY, MISSING, UNFIT, SPARE = "ready", "missing", "unfit", "not needed"
+_SHUT_OUT, _MIXED = 100, 803  # CUDA's errors: no device; driver and library of two versions
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing: whether it is there and fits, and how to get it where it is not."""
+
+    name: str
+    state: str  # READY, MISSING, UNFIT (it is there and can't be used) or SPARE (not needed on this machine)
+    detail: str  # its version, or what is wrong with it
+    commands: Commands = field(default_factory=dict)  # kind of machine to the one command; empty where none is needed
+
+
+def judge(facts: Facts) -> tuple[Need, ...]:
+    """Every need, in the order in which to see to them."""
+    return (
+        _driver(facts),
+        _toolkit(facts),
+        _kernels(facts),
+        _pycuda(facts),
+        *(_library(facts, library) for library in facts.libraries),
+        _engines(facts),
+    )
+
+
+def _driver(facts: Facts) -> Need:
+    driver = facts.driver
+    if not driver.problem:
+        version = f"{driver.version}, " if driver.version else ""
+        return Need("driver", READY, f"{version}for CUDA up to {driver.cuda}")
+    if driver.code == _SHUT_OUT and facts.hidden:
+        told = f"{driver.problem}, and ${HIDING} is {facts.hidden!r}"
+        return Need("driver", UNFIT, told, commands.everywhere(f"unset {HIDING}"))
+    if driver.code == _MIXED:
+        told = f"{driver.problem}: it was updated and not loaded anew"
+        return Need("driver", UNFIT, told, commands.everywhere("sudo reboot"))
+    if facts.container and not driver.cuda:
+        return Need("driver", MISSING, f"{driver.problem}, in this container", commands.enter_container())
+    if driver.cuda:
+        return Need("driver", UNFIT, driver.problem, commands.everywhere("nvidia-smi"))
+    return Need("driver", MISSING, driver.problem, commands.get_driver())
+
+
+def _toolkit(facts: Facts) -> Need:
+    toolkit, cuda = facts.toolkit, facts.driver.cuda
+    if not toolkit.path:
+        if facts.kernels.toolkit and facts.pycuda:
+            return Need("CUDA toolkit", SPARE, "no nvcc; what it compiles is there")
+        get = commands.get_toolkit(facts.distribution, facts.architecture, _major(cuda))
+        return Need("CUDA toolkit", MISSING, "no nvcc; it compiles LeakRT's kernels and PyCUDA", get)
+    told = f"{toolkit.version or 'nvcc does not run'}, {toolkit.path}{'' if toolkit.on_path else ' (not on PATH)'}"
+    if driver_too_old(cuda, toolkit.version):
+        told = f"{told}: the driver supports CUDA up to {cuda}, so nothing that this toolkit compiles runs"
+        return Need("CUDA toolkit", UNFIT, told, _newer_driver(facts))
+    return Need("CUDA toolkit", READY if toolkit.version else UNFIT, told)
+
+
+def _kernels(facts: Facts) -> Need:
+    kernels, cuda = facts.kernels, facts.driver.cuda
+    build = commands.build_kernels(facts.toolkit)
+    if kernels.problem:
+        return Need("kernels", MISSING, kernels.problem, build)
+    told = f"leakrt._cuda, built with CUDA {kernels.toolkit} for {listed(kernels)}"
+    for gpu in facts.gpus:
+        misfit = kernels_misfit(kernels, cuda, gpu.device.capability)
+        if misfit:
+            get = _newer_driver(facts) if driver_too_old(cuda, kernels.toolkit) else build
+            return Need("kernels", UNFIT, f"{gpu.device.name}: {misfit}", {**get, JETSON: build[JETSON]})
+    return Need("kernels", READY, told)
+
+
+def _pycuda(facts: Facts) -> Need:
+    if facts.pycuda:
+        return Need("PyCUDA", READY, facts.pycuda)
+    return Need(
+        "PyCUDA", MISSING, "not installed; it holds the GPU's memory and streams", commands.build_pycuda(facts.toolkit)
+    )
+
+
+def _library(facts: Facts, library: Library) -> Need:
+    return _tensorrt(facts, library) if library.flavour == "tensorrt" else _rtx(facts, library)
+
+
+def _tensorrt(facts: Facts, library: Library) -> Need:
+    get = commands.get_tensorrt(_major(facts.driver.cuda))
+    if facts.jetson and facts.jetson.too_old:
+        told = (
+            f"JetPack {facts.jetson.jetpack}'s TensorRT is for its Python {facts.jetson.python}, and LeakRT needs 3.10 "
+            "or newer: flash JetPack 6 or 7, as docs/jetson.md says; Xavier has none, and runs on its CPU"
+        )
+        return Need("TensorRT", UNFIT, told)
+    if library.usable:
+        return _checked(facts, "TensorRT", library, get)
+    unseen = _unseen_bindings(facts)
+    if unseen and not library.problem:
+        return Need("TensorRT", UNFIT, unseen, commands.see_tensorrt(facts.bindings[-1]))
+    if library.problem:
+        return Need("TensorRT", UNFIT, library.problem, get)
+    return Need("TensorRT", MISSING, "not installed", get)
+
+
+def _unseen_bindings(facts: Facts) -> str:
+    """What keeps this Python from TensorRT's bindings that the system has; empty where it has none."""
+    if not facts.bindings:
+        return ""
+    theirs = ", ".join(facts.bindings)
+    if facts.python in facts.bindings or facts.bindings == ("3",):
+        return "the system has it, and this environment does not see it: it was made without --system-site-packages"
+    return f"the system has it for Python {theirs}, and this is {facts.python}"
+
+
+def _rtx(facts: Facts, library: Library) -> Need:
+    kind = commands.machine_kind(facts.jetson, facts.gpus)
+    if library.usable:
+        return _checked(facts, "TensorRT-RTX", library, commands.get_rtx())
+    if kind in (JETSON, DATACENTER):
+        return Need("TensorRT-RTX", SPARE, "it is for RTX GPUs")
+    state, told = (UNFIT, library.problem) if library.problem else (MISSING, "not installed")
+    return Need("TensorRT-RTX", state, told, commands.get_rtx())
+
+
+def _checked(facts: Facts, name: str, library: Library, get: Commands) -> Need:
+    """A library that imports: it may still be for a newer CUDA than the driver's."""
+    cuda = facts.driver.cuda
+    if cuda and library.cuda > _major(cuda):
+        told = f"{library.version} is for CUDA {library.cuda}, and the driver supports CUDA up to {cuda}"
+        return Need(name, UNFIT, told, {**_newer_driver(facts), JETSON: get[JETSON]})
+    return Need(name, READY, library.version)
+
+
+def _engines(facts: Facts) -> Need:
+    cache = facts.cache
+    if cache.problem:
+        return Need("engine cache", UNFIT, cache.problem)
+    if cache.broken:
+        told = f"{cache.broken} of {cache.engines} engines are broken, and are never loaded"
+        return Need("engine cache", UNFIT, told, commands.everywhere("leakrt engines prune"))
+    if cache.elsewhere:
+        told = f"{cache.elsewhere} of {cache.engines} engines can't run here: {cache.reason}"
+        return Need("engine cache", UNFIT, told, commands.everywhere("leakrt build BUNDLE"))
+    return Need("engine cache", READY, f"{cache.engines} engines")
+
+
+def _newer_driver(facts: Facts) -> Commands:
+    """A Jetson's driver stays what its JetPack brought: there the toolkit that fits comes with that JetPack."""
+    return {**commands.get_driver(), JETSON: "sudo apt install nvidia-jetpack"}
+
+
+def _major(version: str) -> int:
+    return next(iter(version_numbers(version)), 0)

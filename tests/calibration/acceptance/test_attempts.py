@@ -1,0 +1,51 @@
+"""Why an attempt at int8 is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+from leakrt.calibration.acceptance.attempts import OnBackend, failures
+from leakrt.core.gates import MIN_INT8_SHARE, MIN_INT8_SPEEDUP, Comparison, Limits, Speedup
+
+HELD = Comparison(100, 0.96, 0.001, 0.95, 0.995, 0.95, 3, 40, (0, 6))
+
+
+def times(low):
+    return Speedup(1.1 * low, low, 1.2 * low, 30)
+
+
+def attempt(**speedups):
+    return {name: OnBackend(HELD, times(low), 0.01) for name, low in speedups.items()}
+
+
+def test_a_gate_that_holds_and_a_speedup_on_some_backend_is_enough():
+    assert failures(attempt(onnxruntime=0.9, openvino=MIN_INT8_SPEEDUP), 0.95, Limits()) == ()
+
+
+def test_no_backend_on_which_it_is_surely_faster_is_told_with_the_best():
+    assert failures(attempt(onnxruntime=0.9, openvino=1.2), 0.95, Limits()) == (
+        "int8 is at best 1.32 x as fast as fp32 (1.20 to 1.44), where the lower figure must be 1.3",
+    )
+
+
+def test_a_speedup_that_bfloat16_brings_is_none_of_int8():
+    assert len(failures(attempt(onnxruntime=0.9, openvino_bf16=3.0), 0.95, Limits())) == 1
+
+
+def test_less_than_four_fifths_in_int8_is_no_int8_variant():
+    fast = attempt(onnxruntime=2.0)
+    assert failures(fast, MIN_INT8_SHARE, Limits()) == ()
+    assert failures(fast, MIN_INT8_SHARE - 0.001, Limits()) == (
+        "79.9% of the VAE's multiplications are in int8, under 80%",
+    )
+
+
+def test_what_other_backends_gate_says_does_not_count_and_all_reasons_are_told():
+    lost = replace(HELD, macro_auc_drop=0.01)
+    found = {"onnxruntime": OnBackend(HELD, times(2.0), 0.0), "openvino": OnBackend(lost, times(2.0), 0.0)}
+    assert failures(found, 0.9, Limits()) == ()
+    assert len(failures({"onnxruntime": OnBackend(lost, times(1.0), 0.0)}, 0.5, Limits())) == 3

@@ -1,0 +1,115 @@
+"""A gate on a backend that was not there when the variant was made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+pytest.importorskip("openvino", reason="openvino is not installed")
+from bundles import TINY_SPEC, labelled_noise, random_bundle
+
+from leakrt.calibration.acceptance import on_backend as later_gate
+from leakrt.calibration.acceptance.measuring import onnxruntime_only
+from leakrt.calibration.acceptance.on_backend import GateRequest, gate_later
+from leakrt.calibration.fp16.variant import HalfOptions, add_fp16
+from leakrt.core.bundle import Bundle
+from leakrt.core.errors import BackendError, BundleError, DataError, UsageError
+from leakrt.core.gates import Limits
+from leakrt.core.progress import silent
+from leakrt.core.variants import gated_backends, measured_backends
+from leakrt.runtime.detector import Detector
+
+SPEC = replace(TINY_SPEC, class_names=("blocky", "real", "smooth"))
+EASY = Limits(max_drop=0.05, min_agreement=0.9, confident_only=False)
+IMPOSSIBLE = Limits(max_drop=-1.0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return labelled_noise(tmp_path_factory.mktemp("data"), SPEC.class_names, {"train": 2, "val": 24})
+
+
+@pytest.fixture
+def bundle(data, tmp_path):
+    """With an fp16 variant that was measured on ONNX Runtime alone."""
+    path = random_bundle(tmp_path / "bundle", SPEC)
+    add_fp16(path, data, HalfOptions(EASY, 1), onnxruntime_only(1), silent)
+    return path
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    return lambda found: monkeypatch.setattr(later_gate, "LIMITS", dict.fromkeys(("fp32", "fp16", "int8"), found))
+
+
+def measure(bundle, data, precision="fp16", backend="openvino"):
+    return gate_later(bundle, data, GateRequest(precision, backend, threads=1), silent)
+
+
+def test_a_variant_that_holds_there_can_be_used_there(bundle, data, limits):
+    limits(EASY)
+    with pytest.raises(BundleError, match=r"measure it: leakrt gate BUNDLE DATA --backend openvino --precision fp16"):
+        Detector.load(bundle, "openvino", "fp16", threads=1)
+    result = measure(bundle, data)
+    assert (result.failures, result.found.gate.images) == ((), 72)
+    assert 0 < result.found.speedup.low <= result.found.speedup.median
+    assert gated_backends(Bundle(bundle).provenance, "fp16") == ("onnxruntime", "openvino")
+    assert Detector.load(bundle, "openvino", "fp16", threads=1).describe().precision == "fp16"
+    told = Bundle(bundle).provenance["variants"]["fp16"]["gate"]
+    assert told["openvino"] == result.to_json()
+    assert told["onnxruntime"]["passed"] is True
+
+
+def test_one_that_does_not_is_told_and_stays_refused(bundle, data, limits):
+    limits(IMPOSSIBLE)
+    before = Bundle(bundle)
+    result = measure(bundle, data)
+    assert "macro AUC falls" in result.failures[0]
+    after = Bundle(bundle)
+    assert measured_backends(after.provenance, "fp16") == ("onnxruntime", "openvino")
+    assert gated_backends(after.provenance, "fp16") == ("onnxruntime",)
+    assert after.decisions == before.decisions
+    with pytest.raises(BundleError, match="never passed its gate on openvino"):
+        Detector.load(bundle, "openvino", "fp16", threads=1)
+
+
+def test_it_adds_to_the_manifest_and_the_tolerances_and_changes_nothing_else(bundle, data, limits):
+    limits(EASY)
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    result = measure(bundle, data)
+    after = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"manifest.json", "decision.json"}
+    tolerance = Bundle(bundle).decisions["fp16"].tolerance
+    assert tolerance["openvino"] == max(tolerance["onnxruntime"], result.found.score_difference)
+
+
+def test_fp32_gets_a_tolerance_so_that_auto_knows_the_backend(bundle, data, limits):
+    limits(EASY)
+    assert "openvino" not in Bundle(bundle).decisions["fp32"].tolerance
+    assert measure(bundle, data, "fp32").failures == ()
+    assert "openvino" in Bundle(bundle).decisions["fp32"].tolerance
+    assert Detector.load(bundle, precision="fp32", threads=1).describe().backend == "openvino"
+
+
+@pytest.mark.parametrize(
+    ("precision", "backend", "error", "words"),
+    [
+        ("int8", "openvino", BundleError, "int8"),
+        ("fp16", "abacus", UsageError, "no backend named 'abacus'"),
+        ("fp16", "tensorrt", BackendError, "tensorrt can't run"),
+    ],
+)
+def test_what_can_not_be_measured_is_one_error_and_changes_nothing(bundle, data, precision, backend, error, words):
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    with pytest.raises(error, match=words):
+        measure(bundle, data, precision, backend)
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+
+
+def test_data_of_other_classes_is_refused(bundle, tmp_path):
+    (tmp_path / "other" / "train" / "x").mkdir(parents=True)
+    with pytest.raises(DataError):
+        measure(bundle, tmp_path / "other")

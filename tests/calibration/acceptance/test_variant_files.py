@@ -1,0 +1,137 @@
+"""A variant joins a bundle in one step: its files, its decision, its golden outputs, what was measured; or nothing."""
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import TINY_SPEC, leak_encoder, random_bundle
+from gate_figures import gates_with_figures
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from leakrt.calibration.acceptance.measuring import load_variant
+from leakrt.calibration.acceptance.variant_files import NewVariant, add_variant
+from leakrt.core.bundle import Bundle
+from leakrt.core.errors import BundleError, StorageError
+from leakrt.core.outputs import LeakOutputs
+from leakrt.core.variants import gated_backends
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return Bundle(random_bundle(tmp_path / "bundle"))
+
+
+def variant_of(bundle, **changes):
+    """An int8 variant that is the fp32 graphs with another leak encoder, support and temperature."""
+    support = bundle.support("fp32")
+    other = replace(support, bandwidth=2 * support.bandwidth)
+    gates = {
+        "onnxruntime": {"passed": True, "score_difference": 0.0},
+        "openvino": {"passed": False, "score_difference": 50.0},
+    }
+    report = {"int8_share": 0.9, "gate": gates_with_figures("int8", gates)}
+    leak = leak_encoder(TINY_SPEC, support.prototypes, seed=5)
+    decision = replace(bundle.decisions["fp32"], temperature=1.75)
+    made = NewVariant("int8", bundle.graph("vae_encoder", "fp32"), leak, other, decision, report, {"openvino": 0.5})
+    return replace(made, **changes)
+
+
+def runner_of(variant):
+    return load_variant(TINY_SPEC, variant.vae_encoder, variant.leak_encoder, 1)
+
+
+def files_of(bundle):
+    return {path.name: path.read_bytes() for path in bundle.path.iterdir()}
+
+
+def added(bundle):
+    variant = variant_of(bundle)
+    return Bundle(add_variant(bundle, variant, runner_of(variant))), variant
+
+
+def test_graphs_support_and_decision_are_the_variants_own_and_those_of_fp32_stay(bundle):
+    before = files_of(bundle)
+    found, variant = added(bundle)
+    assert found.precisions == ("fp32", "int8")
+    assert found.graph("leak_encoder", "int8") == variant.leak_encoder
+    assert found.support("int8").bandwidth == variant.support.bandwidth
+    assert found.decisions["int8"].temperature == 1.75
+    assert found.decisions["fp32"].temperature == 1.0
+    after = files_of(found)
+    assert all(after[name] == data for name, data in before.items() if ".fp32." in name)
+
+
+def test_golden_outputs_are_what_the_variant_gives_for_the_golden_image(bundle):
+    exact = bundle.golden()
+    golden = added(bundle)[0].golden()
+    np.testing.assert_array_equal(golden.image, exact.image)
+    np.testing.assert_array_equal(golden.scores["fp32"], exact.scores["fp32"])
+    assert np.abs(golden.scores["int8"] - exact.scores["fp32"]).max() > 1e-3  # another leak encoder
+    assert golden.embedding["int8"].shape == exact.embedding["fp32"].shape
+
+
+def test_the_manifest_tells_what_was_measured(bundle):
+    found, variant = added(bundle)
+    assert found.provenance["variants"]["int8"] == variant.report
+    assert found.provenance["trained_on"] == bundle.provenance["trained_on"]
+    assert gated_backends(found.provenance, "int8") == ("onnxruntime",)
+
+
+def test_the_tolerance_is_a_share_of_the_largest_score_or_what_was_seen(bundle):
+    found = added(bundle)[0]
+    largest = max(1.0, float(np.abs(found.golden().scores["int8"]).max()))
+    assert found.decisions["int8"].tolerance == {"onnxruntime": pytest.approx(8e-2 * largest), "openvino": 50.0}
+
+
+def test_what_fp32_may_differ_by_elsewhere_is_added_and_nothing_is_overwritten(bundle):
+    known = bundle.decisions["fp32"].tolerance["onnxruntime"]
+    found = Bundle(_add(bundle, fp32_tolerance={"openvino": 0.5, "onnxruntime": 99.0}))
+    assert found.decisions["fp32"].tolerance == {"onnxruntime": known, "openvino": 0.5}
+
+
+def _add(bundle, **changes) -> Path:
+    variant = variant_of(bundle, **changes)
+    return add_variant(bundle, variant, runner_of(variant))
+
+
+class NotFinite:
+    """A variant that overflows."""
+
+    def __init__(self, runner) -> None:
+        self._runner = runner
+
+    def vae_encoder(self, image):
+        return self._runner.vae_encoder(image)
+
+    def leak_encoder(self, noised):
+        outputs = self._runner.leak_encoder(noised)
+        return LeakOutputs(outputs.scores * np.float32(np.nan), outputs.embedding, outputs.gates, outputs.step_weights)
+
+
+def test_scores_that_are_not_finite_on_the_golden_image_leave_the_bundle(bundle):
+    before, variant = files_of(bundle), variant_of(bundle)
+    with pytest.raises(BundleError, match="the int8 variant gives no finite scores on the golden image"):
+        add_variant(bundle, variant, NotFinite(runner_of(variant)))
+    assert files_of(bundle) == before
+
+
+@pytest.mark.parametrize("last", ["golden.npz", "manifest.json", "vae_encoder.int8.onnx"])
+def test_a_disk_that_fills_up_at_any_file_leaves_the_bundle(bundle, monkeypatch, last):
+    before, whole = files_of(bundle), Path.write_bytes
+
+    def write(path, content):
+        if path.name == last:
+            whole(path, content[:10])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    with pytest.raises(StorageError, match="no space left"):
+        _add(bundle)
+    monkeypatch.undo()
+    assert files_of(bundle) == before
+    assert [path.name for path in bundle.path.parent.iterdir()] == ["bundle"]

@@ -1,0 +1,137 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bundles import TINY_SPEC, labelled_noise, noise_image, random_bundle
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+from PIL import Image
+
+from leakrt.calibration.acceptance.measuring import onnxruntime_only
+from leakrt.calibration.int8.calibrate import CalibrationOptions, calibrate
+from leakrt.calibration.int8.methods import METHODS
+from leakrt.calibration.int8.shift import MAX_SHIFT
+from leakrt.core.bundle import Bundle
+from leakrt.core.errors import BundleError, DataError, UsageError
+from leakrt.core.gates import Limits
+from leakrt.core.progress import silent
+from leakrt.core.variants import passed_gate
+from leakrt.runtime.detector import Detector
+
+SPEC = replace(TINY_SPEC, class_names=("blocky", "real", "smooth"))
+EASY = Limits(max_drop=0.5, min_agreement=0.5)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return labelled_noise(tmp_path_factory.mktemp("data"), SPEC.class_names, {"train": 14, "val": 24})
+
+
+def options(**changes):
+    return CalibrationOptions(**{"images": 40, "limits": EASY, "threads": 1, **changes})
+
+
+def run(bundle, data, cache, **changes):
+    return calibrate(bundle, data, options(**changes), None, onnxruntime_only(1), cache, silent)
+
+
+def files_of(bundle):
+    return {path.name: path.read_bytes() for path in bundle.iterdir()}
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return random_bundle(tmp_path / "bundle", SPEC)
+
+
+@pytest.fixture
+def any_speed(monkeypatch):
+    monkeypatch.setattr("leakrt.core.gates.MIN_INT8_SPEEDUP", 0.0)
+
+
+def test_a_variant_that_passes_its_gate_loads_and_is_told_of_in_the_manifest(bundle, data, tmp_path, any_speed):
+    result = run(bundle, data, tmp_path / "cache")
+    assert result.written == bundle
+    opened = Bundle(bundle)
+    assert opened.precisions == ("fp32", "int8")
+    assert passed_gate(opened.provenance, "int8", "onnxruntime")
+    assert not passed_gate(opened.provenance, "int8", "openvino")
+    assert opened.provenance["variants"]["int8"]["int8_share"] >= 0.8
+    assert 0 < opened.decisions["int8"].bounds.latent < 1e3
+    verdict = Detector.load(bundle, precision="int8", threads=1).check(noise_image(5))
+    assert verdict.precision == "int8"
+    assert verdict.verdict is not None
+
+
+def test_a_variant_that_fails_its_gate_is_not_written(bundle, data, tmp_path, any_speed):
+    before = files_of(bundle)
+    result = run(bundle, data, tmp_path / "cache", limits=Limits(max_drop=-1.0))
+    assert result.written is None
+    assert all("macro AUC" in attempt.failures[0] for attempt in result.attempts)
+    assert files_of(bundle) == before
+
+
+def test_a_variant_that_is_no_faster_is_refused(bundle, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("leakrt.core.gates.MIN_INT8_SPEEDUP", 1e9)
+    before = files_of(bundle)
+    result = run(bundle, data, tmp_path / "cache")
+    assert result.written is None
+    assert all("as fast as fp32" in attempt.failures[-1] for attempt in result.attempts)
+    assert files_of(bundle) == before
+
+
+def test_a_variant_with_too_little_in_int8_is_refused(bundle, data, tmp_path, monkeypatch, any_speed):
+    monkeypatch.setattr("leakrt.core.gates.MIN_INT8_SHARE", 1.01)  # what another quantiser may fall short of
+    before = files_of(bundle)
+    result = run(bundle, data, tmp_path / "cache")
+    assert result.written is None
+    assert all("of the VAE's multiplications are in int8" in attempt.failures[0] for attempt in result.attempts)
+    assert files_of(bundle) == before
+
+
+def test_an_int8_bundle_is_calibrated_anew_only_when_told(bundle, data, tmp_path, any_speed):
+    run(bundle, data, tmp_path / "cache")
+    before = files_of(bundle)
+    with pytest.raises(BundleError, match="already"):
+        run(bundle, data, tmp_path / "cache")
+    assert files_of(bundle) == before
+    assert run(bundle, data, tmp_path / "cache", replace=True).written == bundle
+
+
+def test_too_few_images_and_a_flat_colour_are_refused_with_the_number_wanted(bundle, data, tmp_path):
+    with pytest.raises(DataError, match="at least 32"):
+        run(bundle, data, tmp_path / "cache", images=31)
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i in range(40):
+        Image.new("RGB", (64, 64), (i, 90, 20)).save(flat / f"{i}.png")
+    with pytest.raises(DataError, match=r"0 usable images \(40 are of one flat colour\)"):
+        run(bundle, data, tmp_path / "cache", range_images=flat)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_images_of_the_run_are_of_its_kind_by_every_method_and_the_manifest_tells(
+    bundle, data, tmp_path, any_speed, method
+):
+    result = run(bundle, data, tmp_path / "cache", method=method, images=32)
+    assert result.shift.share < MAX_SHIFT
+    assert result.shift.images == 64
+    told = Bundle(bundle).provenance["variants"]["int8"]["images_shift"]
+    assert told == {"share": result.shift.share, "limit": MAX_SHIFT, "tensor": result.shift.tensor, "images": 64}
+
+
+def test_training_images_of_another_kind_than_the_validation_images_are_refused(bundle, tmp_path):
+    data = labelled_noise(tmp_path / "data", SPEC.class_names, {"train": 14, "val": 24})
+    for path in (data / "train").rglob("*.png"):
+        Image.fromarray(np.asarray(Image.open(path)) // 8).save(path)
+    before = files_of(bundle)
+    with pytest.raises(DataError, match="look at the data's train and val folders"):
+        run(bundle, data, tmp_path / "cache")
+    assert files_of(bundle) == before
+
+
+def test_a_method_that_does_not_exist_is_refused_before_anything_runs(bundle, data, tmp_path):
+    with pytest.raises(UsageError, match="'best'"):
+        run(bundle, data, tmp_path / "cache", method="best")
+    assert not (tmp_path / "cache").exists()

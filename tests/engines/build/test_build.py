@@ -1,0 +1,212 @@
+"""From a bundle to engines in the cache, really built with TensorRT-RTX."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from leakrt.core.bundle import Bundle
+from leakrt.core.errors import BackendError, BundleError, EngineError, UsageError
+from leakrt.core.progress import silent
+
+
+@pytest.fixture
+def request_of(rtx):
+    """A BuildRequest for RTX."""
+    from leakrt.engines.build.build import BuildRequest
+    from leakrt.engines.build.builder import BuildOptions
+
+    def make(precision="fp32", **options):
+        return BuildRequest(precision, rtx, BuildOptions(**{"targets": ("8.6",), **options}))
+
+    return make
+
+
+@pytest.fixture
+def build(variants, cache, request_of):
+    """Builds the bundle of variants."""
+    from leakrt.engines.build.build import build_bundle
+
+    def call(*args, progress=silent, **options):
+        return build_bundle(Bundle(variants), request_of(*args, **options), cache, progress)
+
+    return call
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_every_variant_builds_for_every_common_capability(build, cache, precision):
+    for outcome in build(precision, targets=("8.9", "8.0", "12.0", "8.6")):
+        assert outcome.built
+        assert outcome.record.key.targets == ("8.0", "8.6", "8.9", "12.0")
+        assert cache.read(outcome.record) == outcome.path.read_bytes()
+
+
+def test_the_second_build_comes_from_the_cache(build):
+    first, second = build(), build()
+    assert [o.built for o in first] == [True, True]
+    assert [o.built for o in second] == [False, False]
+    assert [o.record for o in first] == [o.record for o in second]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"batches": (1, 3)}, {"targets": ("8.9",)}, {"workspace": 64}, {"targets": ()}],
+    ids=["batch", "target", "workspace", "no target"],
+)
+def test_another_option_is_another_engine(build, options):
+    assert {o.record.key.digest for o in build()}.isdisjoint(o.record.key.digest for o in build(**options))
+
+
+def test_the_leak_encoder_has_a_profile_for_every_draw(build, variants):
+    vae, leak = build(batches=(1, 3))
+    assert vae.record.key.batches == (1, 3)
+    assert leak.record.key.batches == tuple(b * Bundle(variants).spec.draws for b in (1, 3))
+
+
+def test_fp16_and_int8_take_and_give_float16_between_kernels_and_float32_at_the_end(build):
+    for precision in ("fp16", "int8"):
+        vae, leak = build(precision)
+        assert [t.split()[:2] for t in vae.record.key.tensors] == [["float16", "image"], ["float16", "latent"]]
+        assert leak.record.key.tensors[0].startswith("float16 noised")
+        assert all(t.startswith("float32") for t in leak.record.key.tensors[1:])
+        assert all(p.error <= p.limit for p in (*vae.record.parity, *leak.record.parity))
+
+
+def test_an_int8_engine_is_parsed_with_int8_and_float16(build):
+    vae, _ = build("int8")
+    kinds, types = ({getattr(layer, f) for layer in vae.record.layers} for f in ("kind", "dtype"))
+    assert {"QUANTIZE", "DEQUANTIZE", "CONVOLUTION"} <= kinds
+    assert {"INT8", "HALF"} <= types
+
+
+def test_a_damaged_engine_is_built_again_and_that_is_said(build, cache):
+    vae, _ = build()
+    whole = vae.path.read_bytes()
+    vae.path.write_bytes(whole[: len(whole) // 2])
+    again, _ = build()
+    assert again.built
+    assert "building it again" in again.notes[0]
+    assert again.path.read_bytes() == whole
+
+
+def test_a_changed_byte_is_noticed_though_the_size_is_right(build):
+    vae, _ = build()
+    data = bytearray(vae.path.read_bytes())
+    data[100] ^= 1
+    vae.path.write_bytes(data)
+    assert "SHA-256 differs" in build()[0].notes[0]
+
+
+def test_progress_comes_up_to_its_end_and_never_steps_back(build):
+    seen = []
+    build(progress=lambda task, done, total: seen.append((task, done, total)))
+    for stem in ("vae_encoder", "leak_encoder"):
+        steps = [done for task, done, _ in seen if task == f"build {stem}"]
+        assert steps == sorted(steps)
+        assert steps[-1] == 100
+
+
+def test_what_can_not_be_built_is_refused_by_name(build, tiny, cache, request_of):
+    from leakrt.engines.build.build import build_bundle
+
+    with pytest.raises(BundleError, match="has no int8 variant; it has: fp32"):
+        build_bundle(Bundle(tiny), request_of("int8"), cache, silent)
+    for target, words in (("8.7", "Orin"), ("9.0", "H100"), ("7", "can't build for compute capability 7")):
+        with pytest.raises(UsageError, match=words):
+            build(targets=(target,))
+    with pytest.raises(UsageError, match=r"build it by itself: --target 7.5"):
+        build(targets=("7.5", "8.6"))
+    with pytest.raises(UsageError, match=r"--opt-level: TensorRT-RTX .* no effect"):
+        build(level=5)
+    with pytest.raises(UsageError, match="does not run on a DLA"):
+        build("fp16", dla_core=0)
+
+
+def test_turing_is_built_for_in_fp16_alone(build):
+    assert [o.record.key.targets for o in build("fp16", targets=("7.5",))] == [("7.5",)] * 2
+    with pytest.raises(EngineError, match=r"can.t multiply float32 .* 7\.5; build --precision fp16"):
+        build("fp32", targets=("7.5",))
+
+
+def test_without_a_gpu_the_current_one_can_not_be_built_for(build, no_gpu):
+    with pytest.raises(BackendError, match="no NVIDIA driver here"):
+        build(targets=("current",))
+
+
+_BUILD = """
+import sys
+from pathlib import Path
+from leakrt.core.bundle import Bundle
+from leakrt.engines.build.build import BuildRequest, build_bundle
+from leakrt.engines.build.builder import BuildOptions
+from leakrt.engines.cache.cache import default_cache
+from leakrt.engines.library.installed import load_flavour
+def progress(task, done, total):
+    if task == "build leak_encoder":
+        print("building", flush=True)
+request = BuildRequest("fp32", load_flavour("tensorrt-rtx"), BuildOptions(targets=("8.6",)))
+for o in build_bundle(Bundle(sys.argv[1]), request, default_cache(), progress):
+    print("built" if o.built else "found", flush=True)
+"""
+
+
+def _start(variants):
+    return subprocess.Popen([sys.executable, "-c", _BUILD, str(variants)], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_kill_in_the_middle_of_a_build_leaves_the_next_start_clean(build, cache, variants):
+    process = _start(variants)
+    assert process.stdout.readline() == "building\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    vae, leak = build()
+    assert (vae.built, leak.built) == (False, True)
+    assert not [engine for engine in cache.verify() if engine.problem]
+    assert cache.prune(cache.limit).leftovers == 0
+
+
+def test_two_processes_build_an_engine_once(variants, rtx, own_folders):
+    processes = [_start(variants), _start(variants)]
+    lines = [line for p in processes for line in p.communicate()[0].splitlines() if line != "building"]
+    assert sorted(lines) == ["built", "built", "found", "found"]
+    assert all(p.returncode == 0 for p in processes)
+
+
+def test_a_prune_to_nothing_in_the_middle_of_a_build_takes_nothing_of_it(build, cache):
+    pruned = []
+
+    def progress(task, done, total):
+        if task == "check leak_encoder" and not done:
+            pruned.append(cache.prune(0))
+
+    outcomes = build(progress=progress)
+    assert [(p.engines, p.leftovers, p.busy) for p in pruned] == [(0, 0, 1)]
+    assert all(cache.read(outcome.record) for outcome in outcomes)
+
+
+def test_a_build_waits_for_the_process_that_has_the_lock_and_says_so(build, cache):
+    import threading
+
+    from leakrt.engines.cache.index import engine_lock
+
+    vae, _ = build()
+    cache.discard(vae.record.key.digest)
+    said, held = [], threading.Event()
+
+    def hold():
+        with engine_lock(cache.root, vae.record.key.digest, silent, ""):
+            held.set()
+            while not said:
+                time.sleep(0.05)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    build(progress=lambda task, done, total: said.append(task) if "wait for another" in task else None)
+    holder.join()
+    assert said[0] == "wait for another process that builds vae_encoder"

@@ -1,0 +1,147 @@
+"""Building one graph: options checked, failures in one line, Ctrl-C heard, what is learned kept."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from recording_tensorrt import RecordingTensorRT
+
+from leakrt.core.bundle import Bundle
+from leakrt.core.errors import BackendError, EngineError, UsageError
+from leakrt.core.progress import silent
+from leakrt.engines.build.builder import BuildJob, BuildOptions, build_engine, graph_batches
+from leakrt.engines.library.tensorrt10 import TensorRT10
+
+NEW = "10.13.3.9"
+JOB = BuildJob("vae_encoder", b"onnx", "fp16", (1,), BuildOptions(), 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batches": ()}, "--batch: 0 sizes"),
+        ({"batches": tuple(range(1, 18))}, "--batch: 17 sizes; between 1 and 16"),
+        ({"batches": (0,)}, "--batch: sizes between 1 and 4096"),
+        ({"batches": (4097,)}, "--batch: sizes between 1 and 4096"),
+        ({"batches": (2, 2)}, "each once"),
+        ({"level": -1}, "--opt-level -1: it lies between 0 and 5"),
+        ({"level": 6}, "--opt-level 6"),
+        ({"workspace": -1}, "--workspace -1"),
+        ({"dla_core": -2}, "--dla -2"),
+    ],
+)
+def test_options_that_can_not_be_meant_are_refused_by_name(options, words):
+    with pytest.raises(UsageError, match=words):
+        BuildOptions(**options)
+
+
+@pytest.mark.parametrize(("samples", "batches"), [(1, (1, 4)), (3, (3, 12))])
+def test_a_graph_that_sees_every_draw_as_a_sample_has_larger_batches(samples, batches):
+    assert graph_batches((1, 4), samples) == batches
+
+
+class Slow(RecordingTensorRT):
+    """A library whose builder takes its time, and asks after each step whether to go on."""
+
+    def __init__(self, stops: bool) -> None:
+        super().__init__(NEW)
+        self.stops, self.stopped = stops, threading.Event()
+
+
+def slow(trt: Slow) -> TensorRT10:
+    """A flavour whose builds last until they are cancelled."""
+
+    class Flavour(TensorRT10):
+        def watch(self, config, monitor):
+            for step in range(1000):
+                if not monitor.step("build", step):
+                    trt.stopped.set()
+                    return
+                time.sleep(0.01)
+
+    return Flavour(trt, NEW)
+
+
+def test_ctrl_c_ends_the_build_and_not_the_wait_for_it():
+    trt, seen = Slow(True), []
+
+    def progress(task, done, total):
+        seen.append(done)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(slow(trt), JOB, False, progress)
+    assert trt.stopped.is_set()
+    assert time.monotonic() - begin < 5
+
+
+def test_ctrl_c_does_not_wait_for_a_builder_that_never_asks():
+    class Deaf(TensorRT10):
+        def watch(self, config, monitor):
+            time.sleep(3)
+
+    def progress(task, done, total):
+        raise KeyboardInterrupt
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(Deaf(RecordingTensorRT(NEW), NEW), JOB, False, progress)
+    assert time.monotonic() - begin < 2
+
+
+def test_a_builder_that_gives_nothing_is_explained_from_what_it_said():
+    trt = RecordingTensorRT(NEW, fails="Error Code 2: OutOfMemory (Requested size was 2147483648 bytes.)")
+    words = "vae_encoder: TensorRT 10.13.3.9 did not build it: out of GPU memory: 2048 MiB were wanted; use a smaller"
+    with pytest.raises(EngineError, match=words):
+        build_engine(TensorRT10(trt, NEW), JOB, False, silent)
+
+
+def test_a_library_that_does_not_start_says_why(no_gpu):
+    class Broken(RecordingTensorRT):
+        def __getattr__(self, name):
+            if name != "Builder":
+                return super().__getattr__(name)
+
+            def builder(logger):
+                logger.log(2, "CUDA initialization failure with error: 35")
+                raise TypeError("factory function returned nullptr")
+
+            return builder
+
+    with pytest.raises(EngineError, match=r"TensorRT 10.13.3.9 does not start: no NVIDIA driver here"):
+        build_engine(TensorRT10(Broken(NEW), NEW), JOB, False, silent)
+
+
+def test_a_dla_that_this_machine_lacks_is_refused_with_the_machines_that_have_one():
+    job = BuildJob("vae_encoder", b"onnx", "fp16", (1,), BuildOptions(dla_core=1), 0)
+    for cores, words in ((0, "has no DLA .AGX Orin"), (1, "has 1 DLA cores")):
+        with pytest.raises(EngineError, match=f"--dla 1: this machine {words}"):
+            build_engine(TensorRT10(RecordingTensorRT("10.3.0", cores), "10.3.0"), job, False, silent)
+
+
+def test_without_a_gpu_a_build_that_needs_one_is_refused(no_gpu):
+    with pytest.raises(BackendError, match="no NVIDIA driver here"):
+        build_engine(TensorRT10(RecordingTensorRT(NEW), NEW), JOB, True, silent)
+
+
+def test_a_builder_that_fails_says_why(rtx, variants, no_gpu):
+    model = Bundle(variants).graph("vae_encoder", "fp32")
+    job = BuildJob("vae_encoder", model, "fp32", (1,), BuildOptions(targets=("current",)), 0)
+    with pytest.raises(EngineError, match="did not build it: no NVIDIA driver here"):
+        build_engine(rtx, job, False, silent)
+
+
+def test_memory_and_compiled_layers_come_from_what_the_builder_says(rtx, variants):
+    model = Bundle(variants).graph("vae_encoder", "fp32")
+    job = BuildJob("vae_encoder", model, "fp32", (2,), BuildOptions(targets=("8.6",)), 0)
+    built = build_engine(rtx, job, False, silent)
+    assert built.memory["weights"] > 0
+    assert built.memory["activations"] > 0
+    assert built.timing == b""
+    assert {node for layer in built.compiled for node in layer.nodes} >= {
+        layer.name for layer in built.layers if layer.kind == "CONVOLUTION"
+    }

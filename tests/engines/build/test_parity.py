@@ -1,0 +1,140 @@
+"""Derived graphs are judged against the bundle's, on the golden image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from bundles import TINY_SPEC
+from variants import Modern
+
+from leakrt.core.bundle import Bundle
+from leakrt.core.errors import ModelError, ParityError
+from leakrt.core.graphs import leak_encoder_graph, vae_encoder_graph
+
+onnx = pytest.importorskip("onnx", reason="derived graphs are made with onnx (extra rtx)")
+VAE, LEAK = vae_encoder_graph(TINY_SPEC), leak_encoder_graph(TINY_SPEC)
+
+
+def derived(variants, graph, precision):
+    from leakrt.engines.build.derive import derive_graph
+
+    return derive_graph(Bundle(variants).graph(graph.stem, precision), graph, precision, Modern())
+
+
+def test_derived_graphs_say_what_the_bundle_says(variants):
+    from leakrt.engines.build.parity import can_judge_int8, check_parity, golden_inputs
+
+    bundle = Bundle(variants)
+    for precision in ("fp16", "int8"):
+        golden = golden_inputs(bundle, precision)
+        for graph in (VAE, LEAK):
+            found = check_parity(bundle, graph, precision, derived(variants, graph, precision), golden)
+            judged = precision == "fp16" or can_judge_int8()
+            assert [p.output for p in found] == ([t.name for t in graph.outputs] if judged else [])
+
+
+def test_a_derived_graph_that_says_something_else_is_refused_with_its_error(variants):
+    from dataclasses import replace
+
+    from leakrt.engines.build.parity import check_parity, golden_inputs
+
+    model = onnx.load_model_from_string(derived(variants, VAE, "fp16").model)
+    weight = max(model.graph.initializer, key=lambda t: len(t.raw_data))
+    weight.raw_data = (np.frombuffer(weight.raw_data, np.float16) * np.float16(1.5)).tobytes()
+    wrong = replace(derived(variants, VAE, "fp16"), model=model.SerializeToString())
+    bundle = Bundle(variants)
+    with pytest.raises(ParityError, match=r"vae_encoder: latent of the fp16 graph .* where 0.02 is allowed"):
+        check_parity(bundle, VAE, "fp16", wrong, golden_inputs(bundle, "fp16"))
+
+
+def biased_convolution(bias: float) -> bytes:
+    """A float16 convolution with int8 around it, as `derive_graph` leaves one: 1e-2 and 1e-4 are its scales."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants = {
+        "x_scale": np.float16(1e-2), "w_scale": np.float16(1e-4), "y_scale": np.float16(0.25),
+        "zero": np.int8(0), "w": np.full((2, 3, 1, 1), 100, np.int8), "bias": np.full(2, bias, np.float16),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "x_scale", "zero"], ["x_int8"]),
+        helper.make_node("DequantizeLinear", ["x_int8", "x_scale", "zero"], ["x_float16"]),
+        helper.make_node("DequantizeLinear", ["w", "w_scale", "zero"], ["w_float16"]),
+        helper.make_node("Conv", ["x_float16", "w_float16", "bias"], ["c"]),
+        helper.make_node("QuantizeLinear", ["c", "y_scale", "zero"], ["y_int8"]),
+        helper.make_node("DequantizeLinear", ["y_int8", "y_scale", "zero"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT16, [1, c, 5, 7]) for n, c in (("x", 3), ("y", 2)))
+    weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "g", [x], [y], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9).SerializeToString()
+
+
+@pytest.mark.parametrize("bias", [-3.0, 0.5, 20.0])
+def test_a_bias_beside_int8_keeps_its_value_where_both_scales_are_small(bias):
+    """ONNX Runtime would make it int32 in steps of 1e-6, which float16 can't say."""
+    from leakrt.engines.build.parity import can_judge_int8, run_graph
+
+    if not can_judge_int8():
+        pytest.skip("this ONNX Runtime computes float16 around int8 wrongly, and is not asked about it")
+    (found,) = run_graph(biased_convolution(bias), np.full((1, 3, 5, 7), 0.5, np.float32), ("y",))
+    np.testing.assert_allclose(found, 3 * 0.5 * 100e-4 + bias, atol=0.13)
+
+
+def test_nan_is_no_parity():
+    from leakrt.engines.build.parity import relative_error
+
+    assert not relative_error(np.float32([np.nan, 1]), np.float32([0, 1])) <= 1.0
+
+
+def test_the_bundles_own_bytes_need_no_parity(variants):
+    from leakrt.engines.build.parity import check_parity, golden_inputs
+
+    bundle = Bundle(variants)
+    assert check_parity(bundle, VAE, "fp32", derived(variants, VAE, "fp32"), golden_inputs(bundle, "fp32")) == ()
+
+
+def test_the_golden_way_is_that_of_the_runtime(variants):
+    """Preprocess, VAE and noising as the pipeline does them, so that parity is judged on what really comes."""
+    from leakrt.engines.build.parity import golden_inputs
+    from leakrt.runtime.backends.base import Variant
+    from leakrt.runtime.backends.onnxruntime import OnnxRuntimeBackend
+    from leakrt.runtime.pipeline import Pipeline
+
+    bundle = Bundle(variants)
+    spec = bundle.spec
+    backend = OnnxRuntimeBackend(Variant(spec, "fp32", *(bundle.graph(g.stem, "fp32") for g in (VAE, LEAK))), 1)
+    pipeline = Pipeline(spec, bundle.support("fp32"), backend, 1)
+    buffer = pipeline.image_buffer()
+    pipeline.preprocess(bundle.golden().image, buffer)
+    golden = golden_inputs(bundle, "fp32")
+    assert golden.noised.shape == (spec.draws, len(spec.timesteps), *spec.latent_shape)
+    np.testing.assert_allclose(golden.image[0], np.asarray(buffer).reshape(golden.image[0].shape), atol=1e-3)
+    outputs = backend.leak_encoder(golden.noised)
+    wanted = pipeline.run([buffer]).outputs
+    np.testing.assert_allclose(np.mean(outputs.scores, axis=0), wanted.scores[0], rtol=1e-4, atol=1e-4)
+
+
+def test_an_error_is_relative_to_the_spread():
+    from leakrt.engines.build.parity import relative_error
+
+    wanted = np.float32([100, 102])  # mean 101, spread 1
+    assert relative_error(wanted + np.float32(0.5), wanted) == pytest.approx(0.5)
+    assert relative_error(np.float32([5, 5]), np.float32([4, 4])) == 1.0  # no spread: as it is
+
+
+def test_without_onnx_runtime_it_is_told_what_brings_it(monkeypatch):
+    import sys
+
+    from leakrt.core.errors import MissingExtraError
+    from leakrt.engines.build.parity import run_graph
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match=r"^onnxruntime is not installed .*pip install 'leakrt\[rtx\]'$"):
+        run_graph(b"", np.zeros((1, 3, 8, 8), np.float32), ("y",))
+
+
+def test_a_graph_that_does_not_run_is_one_line():
+    from leakrt.engines.build.parity import run_graph
+
+    with pytest.raises(ModelError, match=r"^ONNX Runtime can't run the graph \([^\n]*\)$"):
+        run_graph(b"nothing", np.zeros((1, 3), np.float32), ("latent",))

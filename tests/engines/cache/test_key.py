@@ -1,0 +1,101 @@
+"""The full key of an engine: everything that makes another one, and what fits where."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from engine_records import GPU, KEY
+
+from leakrt.core.errors import EngineError
+from leakrt.engines.build.derive import RECIPE
+from leakrt.engines.cache.key import EngineKey, Wanted, canonical, device_misfit, misfit
+from leakrt.engines.library.device import Device
+
+
+@pytest.mark.parametrize("name", [f.name for f in KEY.__dataclass_fields__.values()])
+def test_every_field_of_the_key_changes_the_folder(name):
+    other = {
+        "graph": "leak_encoder", "precision": "fp32", "flavour": "tensorrt-rtx", "level": 4, "workspace": 7,
+        "dla_core": 0, "recipe": RECIPE + 1, "batches": (1,), "tensors": (), "flags": (), "targets": ("8.6",),
+        "device": replace(GPU, driver="551"), "source": "c" * 64, "onnx": "c" * 64, "version": "10.3.1",
+    }[name]  # fmt: skip
+    assert replace(KEY, **{name: other}).digest != KEY.digest
+
+
+def wanted(**changes: object) -> Wanted:
+    base = Wanted("vae_encoder", "fp16", "a" * 64, "tensorrt", "10.3.0", GPU, (1,), RECIPE)
+    return replace(base, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"device": replace(GPU, name="NVIDIA B")}, "built on NVIDIA A"),
+        ({"device": replace(GPU, driver="551")}, "driver 550.1"),
+        ({"device": replace(GPU, multiprocessors=64)}, "128 multiprocessors"),
+        ({"version": "11.4.0"}, "built with tensorrt 10.3.0, and tensorrt 11.4.0 is installed"),
+        ({"source": "d" * 64}, "another graph"),
+        ({"batches": (1, 16)}, "no profile for batch 16"),
+        ({"recipe": RECIPE + 1}, "another version of LeakRT"),
+    ],
+)
+def test_an_engine_for_something_else_is_told_apart(changes, words):
+    assert misfit(KEY, wanted()) == ""
+    assert words in misfit(KEY, wanted(**changes))
+
+
+@pytest.mark.parametrize(
+    ("targets", "place"),
+    [((), "NVIDIA A"), (("8.6", "12.0"), "8.6, 12.0"), (("default",), "8.0, 8.6, 8.9, 12.0 and later")],
+)
+def test_people_are_told_what_an_engine_is_for(targets, place):
+    assert replace(KEY, targets=targets, device=Device() if targets else GPU).place == place
+
+
+@pytest.mark.parametrize(("capability", "fits"), [("7.5", False), ("8.0", True), ("8.7", True), ("12.1", True)])
+def test_a_portable_engine_runs_from_8_0_on(capability, fits):
+    key = replace(KEY, device=Device(), targets=("default",))
+    assert (misfit(key, wanted(device=replace(GPU, capability=capability))) == "") == fits
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("graph", "../x"),
+        ("precision", "fp8"),
+        ("flavour", "os"),
+        ("batches", "14"),
+        ("level", True),
+        ("level", 1.5),
+        ("batches", []),
+        ("batches", [0]),
+        ("batches", [4, -1]),
+    ],
+)
+def test_a_key_from_outside_with_a_wrong_field_is_refused(field, value):
+    with pytest.raises(EngineError, match="engine key"):
+        EngineKey.from_json({**KEY.to_json(), field: value})
+    with pytest.raises(EngineError, match="are needed, no others"):
+        EngineKey.from_json({**KEY.to_json(), "extra": 1})
+
+
+def test_a_key_from_outside_is_read_back_as_it_was_written():
+    assert EngineKey.from_json(KEY.to_json()) == KEY
+    assert EngineKey.from_json(KEY.to_json()).digest == KEY.digest
+
+
+def test_the_digest_does_not_depend_on_the_order_of_fields():
+    body = {name: KEY.to_json()[name] for name in reversed(list(KEY.to_json()))}
+    assert EngineKey.from_json(body).digest == KEY.digest
+    assert canonical({"b": 1, "a": [1, "\u00e9"]}) == b'{"a":[1,"\\u00e9"],"b":1}'
+
+
+def test_an_engine_for_a_list_of_capabilities_runs_on_those_alone():
+    key = replace(KEY, device=Device(), targets=("8.6", "12.0"))
+    assert device_misfit(key, replace(GPU, capability="12.0")) == ""
+    assert "it is for compute capability 8.6, 12.0, and NVIDIA A has 8.9" in device_misfit(key, GPU)
+
+
+def test_where_no_device_is_asked_about_nothing_is_refused():
+    assert device_misfit(KEY, Device()) == ""

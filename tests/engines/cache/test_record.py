@@ -1,0 +1,69 @@
+"""The JSON beside an engine comes from outside, too."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from engine_records import record_of
+
+from leakrt.core.errors import EngineError
+from leakrt.engines.cache.record import RECORD_LIMIT, EngineRecord
+from leakrt.engines.library.layers import FusedLayer
+from leakrt.engines.library.network import NetworkLayer
+
+FULL = replace(
+    record_of(b"engine"),
+    memory={"activations": 5, "weights": 7},
+    layers=(NetworkLayer("conv1", "CONVOLUTION", "HALF"),),
+    compiled=(FusedLayer("a", "kgen", ("float16 [1, 3]",), ("int8 [1, 4]",), "int8", ("conv1", "relu1"), "tactic"),),
+)
+
+
+def test_what_is_written_is_read_back():
+    assert EngineRecord.from_bytes(FULL.to_bytes(), "x.json") == FULL
+
+
+def test_its_files_are_named_after_graph_and_precision():
+    assert (FULL.file, FULL.json_file) == ("vae_encoder.fp16.engine", "vae_encoder.fp16.json")
+
+
+@pytest.mark.parametrize("data", [b"", b"engin", b"enginX", b"engine "])
+def test_other_bytes_than_its_own_are_refused(data):
+    FULL.check(b"engine")
+    with pytest.raises(EngineError, match=r"vae_encoder.fp16.engine was cut short, changed or damaged"):
+        FULL.check(data)
+
+
+def changed(**changes: object) -> bytes:
+    return json.dumps({**json.loads(FULL.to_bytes()), **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[]", "is not an engine's JSON of format 2"),
+        (changed(format=1), "is not an engine's JSON of format 2"),
+        (changed(more=1), "are needed, no others"),
+        (changed(size="6"), "size is not of type int"),
+        (changed(seconds=None), "seconds is not of type float"),
+        (changed(seconds=float("nan")), "seconds is not of type float"),
+        (changed(parity=[{"output": "latent", "error": float("inf"), "limit": 0.0}]), "error is not of type float"),
+        (changed(memory={"weights": 1.5}), "memory is not a number of bytes"),
+        (changed(memory=[]), "memory is not a number of bytes"),
+        (changed(warnings=[1]), "warnings is not of type"),
+        (changed(layers=[{"name": "a"}]), "name, kind, dtype are needed"),
+        (changed(compiled=[{"name": "a"}]), "are needed, no others"),
+        (changed(parity=[{"output": 1, "error": 0.0, "limit": 0.0}]), "output is not of type str"),
+        (changed(key={}), "x.json: engine key: the fields"),
+        (b" " * (RECORD_LIMIT + 1), "is too large"),
+    ],
+)
+def test_a_record_from_outside_that_is_off_is_refused_by_name(data, words):
+    with pytest.raises(EngineError, match=words) as caught:
+        EngineRecord.from_bytes(data, "x.json")
+    assert "\n" not in str(caught.value)

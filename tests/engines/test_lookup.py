@@ -1,0 +1,89 @@
+"""Which engines a runtime finds for a variant, and the command it is told where there are none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from engine_records import GPU, KEY, record_of
+
+from leakrt.core.errors import EngineError
+from leakrt.engines.build.derive import RECIPE
+from leakrt.engines.library.device import Device
+from leakrt.engines.library.rtx import TensorRTRTX
+from leakrt.engines.library.tensorrt10 import TensorRT10
+from leakrt.engines.lookup import WantedEngines, build_command, find_engines
+
+SOURCES = ("a" * 64, "c" * 64)
+WANTED = WantedEngines("fp16", SOURCES, 2, TensorRT10(None, "10.3.0"), GPU, 0, "my bundle")
+
+
+@pytest.fixture
+def store(cache):
+    """Puts an engine of one graph into the cache."""
+
+    def put(which: int, batches: tuple[int, ...], created: str = "2026-01-01", **changed) -> None:
+        graph = ("vae_encoder", "leak_encoder")[which]
+        key = replace(KEY, graph=graph, source=SOURCES[which], batches=batches, recipe=RECIPE, **changed)
+        data = repr(key).encode()
+        cache.store(record_of(data, key, created), data)
+
+    return put
+
+
+def test_the_newest_pair_is_found_with_the_batch_sizes_that_both_have(cache, store):
+    store(0, (1,), "2026-01-01")
+    store(0, (1, 4, 8), "2026-01-02")
+    store(1, (2, 8, 32))
+    found = find_engines(cache, WANTED)
+    assert found.batches == (1, 4)
+    assert found.vae.record.key.batches == (1, 4, 8)
+    assert found.leak.data == cache.read(found.leak.record)
+
+
+def test_without_a_batch_size_in_common_both_are_told(cache, store):
+    store(0, (1, 4))
+    store(1, (6,))
+    with pytest.raises(EngineError, match=r"vae_encoder is for batch 1, 4, leak_encoder for 6 samples, 2 an image"):
+        find_engines(cache, WANTED)
+
+
+def test_what_is_missing_is_told_for_each_graph(cache, store):
+    store(0, (1,))
+    with pytest.raises(EngineError, match=r"on NVIDIA A \(leak_encoder: none was built\); build them with: leakrt"):
+        find_engines(cache, WANTED)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "command"),
+    [
+        (WANTED, "leakrt build 'my bundle' --precision fp16"),
+        (replace(WANTED, number=1, bundle="b"), "leakrt build b --precision fp16 --device 1"),
+        (
+            replace(WANTED, bundle="b", flavour=TensorRTRTX(None, "1.7")),
+            "leakrt build b --precision fp16 --flavour tensorrt-rtx --target 8.9",
+        ),
+        (
+            replace(WANTED, bundle="b", flavour=TensorRTRTX(None, "1.7"), device=Device("H100", "9.0", 132, "1")),
+            "leakrt build b --precision fp16 --flavour tensorrt-rtx --target current",
+        ),
+    ],
+)
+def test_the_command_builds_for_this_library_and_gpu(wanted, command):
+    assert build_command(wanted) == command
+
+
+def test_engines_that_were_really_built_are_found_by_any_gpu_they_are_for(cache, rtx, variants):
+    from leakrt.core.bundle import Bundle, graph_name
+    from leakrt.core.progress import silent
+    from leakrt.engines.build.build import BuildRequest, build_bundle
+    from leakrt.engines.build.builder import BuildOptions
+
+    bundle = Bundle(variants)
+    build_bundle(bundle, BuildRequest("fp32", rtx, BuildOptions((1, 4), targets=("8.6",))), cache, silent)
+    sources = tuple(bundle.hashes[graph_name(stem, "fp32")] for stem in ("vae_encoder", "leak_encoder"))
+    gpu = Device("RTX", "8.6", 10, "1")
+    wanted = WantedEngines("fp32", sources, bundle.spec.draws, rtx, gpu, 0, str(variants))
+    assert find_engines(cache, wanted).batches == (1, 4)
+    with pytest.raises(EngineError, match=r"it is for compute capability 8.6, and other has 12.0"):
+        find_engines(cache, replace(wanted, device=Device("other", "12.0", 10, "1")))

@@ -1,0 +1,80 @@
+"""The GPU's chain on host memory: the tiny bundle on ONNX Runtime, LeakRT's kernels as they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from host_device import HostDevice
+from host_engine import HostEngine
+
+from leakrt.core.bundle import Bundle
+from leakrt.core.graphs import leak_encoder_graph, vae_encoder_graph
+from leakrt.runtime.backends.base import Variant
+from leakrt.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from leakrt.runtime.backends.tensorrt.runner import GpuRunner, RunnerOptions
+from leakrt.runtime.backends.tensorrt.slot import Engines
+from leakrt.runtime.pipeline import Pipeline
+
+HALF = frozenset({"image", "latent", "noised"})
+
+
+class Chain:
+    """A bundle with what a test opens of it."""
+
+    def __init__(self, path) -> None:
+        self.bundle = Bundle(path)
+        self.spec = self.bundle.spec
+        self.devices: list[HostDevice] = []
+
+    def engines(self, batches=(1,), half: bool = False) -> Engines:
+        """Both graphs on ONNX Runtime; `half` as `leakrt build` makes fp16 engines."""
+        spec, names = self.spec, HALF if half else frozenset()
+        vae, leak = (self.bundle.graph(stem, "fp32") for stem in ("vae_encoder", "leak_encoder"))
+        rows = tuple(batch * spec.draws for batch in batches)
+        return Engines(
+            HostEngine(vae_encoder_graph(spec), vae, tuple(batches), names),
+            HostEngine(leak_encoder_graph(spec), leak, rows, names),
+        )
+
+    def device(self, **options) -> HostDevice:
+        self.devices.append(HostDevice(**options))
+        return self.devices[-1]
+
+    def runner(self, half: bool = False, device: dict | None = None, **options) -> GpuRunner:
+        """A running GpuRunner; close it."""
+        chosen = RunnerOptions(**options)
+        return GpuRunner(
+            self.spec, lambda: self.device(**(device or {})), lambda _: self.engines(chosen.batches, half), chosen
+        )
+
+    def reference(self, frames):
+        """What the CPU's pipeline makes of the frames."""
+        graphs = [self.bundle.graph(stem, "fp32") for stem in ("vae_encoder", "leak_encoder")]
+        backend = OnnxRuntimeBackend(Variant(self.spec, "fp32", *graphs), 1)
+        pipeline = Pipeline(self.spec, self.bundle.support("fp32"), backend, 1)
+        images = [pipeline.image_buffer() for _ in frames]
+        for frame, image in zip(frames, images, strict=True):
+            pipeline.preprocess(frame, image)
+        return pipeline.run(images).outputs
+
+
+@pytest.fixture
+def chain(tiny):
+    """Its devices are closed with the test, which must have freed what it allocated."""
+    made = Chain(tiny)
+    yield made
+    for device in made.devices:
+        device.close()  # raises when memory is held; ends the streams' threads
+
+
+@pytest.fixture
+def frames():
+    """Makes `count` noise frames of different odd sizes, uint8 [H, W, 3]."""
+
+    def make(count: int, first: int = 0) -> list[np.ndarray]:
+        return [
+            np.random.default_rng(first + i).integers(0, 256, (41 + 7 * i % 29, 53 + 5 * i % 31, 3), dtype=np.uint8)
+            for i in range(count)
+        ]
+
+    return make

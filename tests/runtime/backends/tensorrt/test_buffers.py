@@ -1,0 +1,199 @@
+"""The memory of a slot: where parts and frames lie, how the room for frames grows, and that nothing is left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from host_device import HostDevice, view
+
+from leakrt.core.bundle import Bundle
+from leakrt.core.graphs import leak_encoder_graph, vae_encoder_graph
+from leakrt.core.preprocess import seen
+from leakrt.runtime.backends.device_memory import ALIGNMENT, OutOfMemoryError
+from leakrt.runtime.backends.staging import frames_size
+from leakrt.runtime.backends.tensorrt.buffers import (
+    Buffers,
+    block_size,
+    result_parts,
+    tensor_size,
+)
+
+FIRST_ROOM = 1 << 20  # bytes for frames before any has come
+NAMES = ("image", "latent", "noised", "scores", "embedding", "gates", "step_weights")
+FLOATS = dict.fromkeys(NAMES, "float32")
+HALVES = {**FLOATS, "image": "float16", "latent": "float16", "noised": "float16"}
+
+
+@pytest.fixture
+def spec(tiny):
+    return replace(Bundle(tiny).spec, draws=3)
+
+
+def frame(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def noted(monkeypatch, device) -> list[tuple[str, int, str]]:
+    """What is asked of a device: side, bytes and what for."""
+    asked = []
+    for side in ("allocate", "allocate_host"):
+
+        def allocate(size, what, side=side, real=getattr(device, side)):
+            asked.append((side, size, what))
+            return real(size, what)
+
+        monkeypatch.setattr(device, side, allocate)
+    return asked
+
+
+@pytest.mark.parametrize("types", [FLOATS, HALVES], ids=["float32", "float16"])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_results_lie_side_by_side_with_a_row_a_draw_and_none_in_another(spec, batch, types):
+    parts = result_parts(spec, batch, types)
+    steps, classes, width = len(spec.timesteps), len(spec.class_names), spec.embedding_dim
+    rows = batch * spec.draws
+    assert {name: part.shape for name, part in parts.items()} == {
+        "latent": (batch, *spec.latent_shape), "scores": (rows, classes), "embedding": (rows, width),
+        "gates": (rows, width), "step_weights": (rows, steps),
+    }  # fmt: skip
+    assert all(part.offset % ALIGNMENT == 0 for part in parts.values())
+    block = np.zeros(block_size(parts), np.uint8)
+    for number, part in enumerate(parts.values()):
+        part.of(block)[...] = number + 1
+    for number, (name, part) in enumerate(parts.items()):
+        assert part.of(block).dtype == np.dtype(types[name])
+        assert (part.of(block) == number + 1).all(), name
+
+
+def test_a_part_is_a_view_and_its_size_counts_its_type(spec):
+    part = result_parts(spec, 1, HALVES)["latent"]
+    assert part.size == 2 * int(np.prod(spec.latent_shape))
+    block = np.zeros(part.offset + part.size, np.uint8)
+    part.of(block)[...] = 1.5
+    assert block.any()
+
+
+def test_a_tensor_takes_rows_times_its_shape(spec):
+    image = vae_encoder_graph(spec).input
+    assert tensor_size(image, 7, "float16") == 2 * 7 * 3 * spec.image_size**2
+    assert tensor_size(leak_encoder_graph(spec).input, 0, "float32") == 0
+
+
+def test_each_buffer_is_named_with_its_size_and_all_is_given_back(spec, monkeypatch):
+    device = HostDevice()
+    asked = noted(monkeypatch, device)
+    buffers = Buffers(device, spec, 5, HALVES, 777)
+    rows, size = 15, block_size(result_parts(spec, 5, HALVES))
+    noised = 2 * rows * len(spec.timesteps) * int(np.prod(spec.latent_shape))
+    assert asked == [
+        ("allocate", 2 * 5 * 3 * spec.image_size**2, "the images of a batch of 5"),
+        ("allocate", noised, "the noised latents of a batch of 5"),
+        ("allocate", size, "the results of a batch of 5"),
+        ("allocate", 777, "the engines' work on a batch of 5"),
+        ("allocate_host", size, "the results of a batch of 5"),
+        ("allocate_host", FIRST_ROOM, "the room of a batch of 5"),
+        ("allocate", FIRST_ROOM, "the room of a batch of 5"),
+    ]
+    assert device.held() == sum(size for _, size, _ in asked)
+    buffers.close()
+    buffers.close()
+    device.close()  # raises when anything is left
+
+
+def test_no_buffer_is_of_no_bytes_since_a_gpu_gives_none_of_those(spec, monkeypatch):
+    device = HostDevice()
+    asked = noted(monkeypatch, device)
+    buffers = Buffers(device, spec, 1, FLOATS, 0)
+    assert min(size for _, size, _ in asked) == buffers.workspace.size == 1
+    buffers.close()
+    device.close()
+
+
+@pytest.mark.parametrize("room", range(7))
+def test_memory_that_ends_at_any_buffer_leaves_nothing_held(spec, monkeypatch, room):
+    """`room`: how many of the seven buffers fit."""
+    plenty = HostDevice()
+    asked = noted(monkeypatch, plenty)
+    Buffers(plenty, spec, 2, FLOATS, 4096).close()
+    device = HostDevice(limit=sum(size for _, size, _ in asked[: room + 1]) - 1)
+    with pytest.raises(OutOfMemoryError) as error:
+        Buffers(device, spec, 2, FLOATS, 4096)
+    assert (error.value.wanted, error.value.what) == asked[room][1:]
+    assert device.held() == 0
+    device.close()
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_staged_frames_are_where_the_kernel_is_told_to_look(spec, mapped):
+    device = HostDevice(mapped=mapped)
+    buffers = Buffers(device, spec, 2, FLOATS, 1)
+    stream, size = device.stream(), spec.image_size
+    frames = [frame(41, 53), frame(7, 300, 1), frame(900, 1300, 2)]  # the last is more than a piece
+    pieces, where = buffers.stage(frames)
+    count = 0
+    for address, piece in pieces:
+        device.copy_in(address, piece, stream)
+        stream.synchronize()
+        piece[:] = 0  # the kernel looks on the device, not here
+        count += 1
+    assert (count > 1) is not mapped  # a GPU in the host's memory is handed no copy
+    for given, (address, height, width, stride) in zip(frames, where, strict=True):
+        rows, columns = seen(height, width, size)
+        found = view(address + rows.start * stride + 3 * columns.start, (rows.stop - rows.start, stride), "uint8")
+        np.testing.assert_array_equal(found.ravel(), given[rows, columns].ravel())
+        assert (height, width) == given.shape[:2]
+    buffers.close()
+    device.close()
+
+
+def test_the_room_grows_with_what_comes_is_kept_and_moves_at_most_once_for_each_half_more(spec, monkeypatch):
+    device = HostDevice()
+    buffers = Buffers(device, spec, 1, FLOATS, 1)
+    asked = noted(monkeypatch, device)
+    first = frame(900, 900)  # 2.4 MB
+    buffers.stage([first])
+    (host, size, what), (side, same, _) = asked
+    assert (host, side, what) == ("allocate_host", "allocate", "the room of frames of 900 x 900")
+    assert same == size == frames_size([first], spec.image_size)  # more than twice what there was
+    held = device.held()
+    buffers.stage([frame(900, 850)])
+    buffers.stage([frame(3, 3)])
+    assert len(asked) == 2
+    assert device.held() == held
+    grown = frame(905, 905)
+    buffers.stage([grown])
+    buffers.stage([frame(1050, 1050)])  # within half as much again: no third time
+    assert [size for _, size, _ in asked[2:]] == [frames_size([grown], spec.image_size) * 3 // 2] * 2
+    buffers.close()
+    device.close()
+
+
+def test_frames_that_do_not_fit_leave_the_old_room_as_it_was(spec):
+    device = HostDevice(limit=5 << 20)
+    buffers = Buffers(device, spec, 1, FLOATS, 1)
+    held = device.held()
+    given = frame(41, 53)
+    _, before = buffers.stage([given])
+    for side in (900, 1200):  # there is room on one side alone, and on neither
+        with pytest.raises(OutOfMemoryError, match=f"the room of frames of {side} x {side}"):
+            buffers.stage([frame(side, side)])
+        assert device.held() == held
+    _, after = buffers.stage([given])
+    assert after == before
+    buffers.close()
+    device.close()
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_other_input_shares_the_room(spec, mapped):
+    device = HostDevice(mapped=mapped)
+    buffers = Buffers(device, spec, 1, FLOATS, 1)
+    before = device.held()
+    assert buffers.staging(1000).nbytes == 1000
+    assert device.held() == before
+    assert buffers.staging(2 * FIRST_ROOM).nbytes == 2 * FIRST_ROOM
+    assert device.held() > before
+    buffers.close()
+    device.close()

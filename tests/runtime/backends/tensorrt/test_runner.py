@@ -1,0 +1,293 @@
+"""The thread that owns the device: order, threads, back-pressure, memory, errors and every way to an end."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from host_chain import averaged
+
+from leakrt.core.errors import BackendError, ModelError
+from leakrt.core.outputs import LeakOutputs
+from leakrt.runtime.backends.device_memory import OutOfMemoryError
+from leakrt.runtime.backends.tensorrt.runner import GpuRunner, RunnerOptions
+
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+NAMES = tuple(LeakOutputs.__dataclass_fields__)
+
+
+def scores(results) -> np.ndarray:
+    return np.concatenate([averaged(result).scores for result in results])
+
+
+def gpu_threads() -> list[str]:
+    """The threads of runners and streams that are alive."""
+    return [t.name for t in threading.enumerate() if t.name.startswith(("leakrt-gpu", "host stream"))]
+
+
+def test_results_come_in_order_whatever_the_slots_and_batches(chain, frames):
+    given = frames(11)
+    expected = chain.reference(given).scores
+    for slots, batches in ((1, (1,)), (3, (2,)), (2, (1, 4))):
+        with chain.runner(slots=slots, batches=batches) as runner:
+            assert np.abs(scores(runner.run(given)) - expected).max() <= 1e-5
+    assert gpu_threads() == []
+
+
+def test_what_loads_the_engines_is_let_go_with_the_bytes_that_it_holds(chain, frames):
+    class Bytes:
+        pass
+
+    held = Bytes()
+    gone = weakref.ref(held)
+
+    def load(_, held=held):
+        return chain.engines()
+
+    with GpuRunner(chain.spec, chain.device, load, RunnerOptions()) as runner:
+        del load, held
+        gc.collect()
+        assert gone() is None
+        assert len(runner.run(frames(1))) == 1
+
+
+def test_many_threads_get_each_their_own_results(chain, frames):
+    given = frames(6)
+    expected = chain.reference(given).scores
+
+    def judge(seed: int) -> bool:
+        order = np.random.default_rng(seed).permutation(6)
+        found = scores(runner.run([given[i] for i in order]))
+        return bool(np.abs(found - expected[order]).max() <= 1e-5)
+
+    with chain.runner(slots=2, batches=(2,)) as runner, ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(judge, range(24)))
+
+
+def test_who_is_too_fast_is_held_back(chain, frames):
+    """With one slot and one place to wait, the fourth batch is not taken before the first is done."""
+    gate = threading.Event()
+    with chain.runner(slots=1, waiting=1) as runner:
+        device = chain.devices[-1]
+        device._streams[max(device._streams)].put(gate.wait)
+        taken, futures = threading.Semaphore(0), []
+
+        def submit():
+            for _ in range(4):
+                futures.append(runner.submit(frames(1)))
+                taken.release()
+
+        submitter = threading.Thread(target=submit)
+        submitter.start()
+        assert taken.acquire(timeout=10)
+        assert taken.acquire(timeout=10)
+        # One is on the slot, one waits; a third may have been taken only if the first had begun before it came.
+        time.sleep(0.2)
+        assert submitter.is_alive()
+        gate.set()
+        submitter.join(30)
+        assert not submitter.is_alive()
+        assert len([future.result(30) for future in futures]) == 4
+
+
+def test_the_smaller_batch_is_kept_when_memory_runs_out_and_it_is_said(chain, frames):
+    with chain.runner(batches=(1, 256), slots=2, device={"limit": 5 << 20}) as runner:
+        assert runner.ready.batches == (1,)
+        assert any("batch 256 does not fit" in note and "MiB were wanted" in note for note in runner.ready.notes)
+        assert np.abs(scores(runner.run(frames(5))) - chain.reference(frames(5)).scores).max() <= 1e-5
+    assert chain.devices[-1].held() == 0
+
+
+def test_without_room_for_one_image_the_error_names_what_was_wanted(chain):
+    with pytest.raises(OutOfMemoryError, match=r"MiB were wanted for .* of a batch of 1"):
+        chain.runner(device={"limit": 30_000})
+    assert chain.devices[-1].held() == 0
+    assert gpu_threads() == []
+
+
+def test_one_bad_batch_fails_alone(chain, frames):
+    with chain.runner(slots=2, device={"limit": 8 << 20}) as runner:
+        good = runner.submit(frames(1))
+        bad = runner.submit([np.zeros((1500, 1500, 3), np.uint8)])
+        after = runner.submit(frames(1))
+        with pytest.raises(OutOfMemoryError, match="1500 x 1500"):
+            bad.result(30)
+        np.testing.assert_array_equal(good.result(30).outputs.scores, after.result(30).outputs.scores)
+
+
+def test_a_device_that_fails_fails_every_batch_and_still_closes(chain, frames):
+    runner = chain.runner(slots=2)
+    for stream in list(chain.devices[-1]._streams.values())[1:]:
+        stream.put(lambda: 1 / 0)
+    for _ in range(3):
+        with pytest.raises(BackendError, match="division by zero"):
+            runner.submit(frames(1)).result(30)
+    runner.close()
+    assert chain.devices[-1].held() == 0
+    assert gpu_threads() == []
+
+
+@pytest.mark.parametrize("failing", ["device", "engines"])
+def test_a_start_that_fails_raises_in_the_caller_and_leaves_nothing(chain, failing):
+    def fail(*_):
+        raise ModelError("no such thing")
+
+    open_device = fail if failing == "device" else chain.device
+    with pytest.raises(ModelError, match="no such thing"):
+        GpuRunner(chain.spec, open_device, fail, RunnerOptions())
+    assert gpu_threads() == []
+
+
+def test_closing_ends_what_is_on_its_way(chain, frames):
+    runner = chain.runner(slots=2, waiting=8)
+    futures = [runner.submit(frames(1)) for _ in range(8)]
+    runner.close()
+    assert all(future.done() for future in futures)
+    expected = chain.reference(frames(1)).scores
+    assert all(np.abs(averaged(future.result()).scores - expected).max() <= 1e-5 for future in futures)
+
+
+def test_closing_twice_from_many_threads_is_one_close(chain):
+    runner = chain.runner()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: runner.close(), range(8)))
+    runner.close()
+    assert gpu_threads() == []
+
+
+def test_submitting_while_another_thread_closes_ends_in_a_result_or_an_error(chain, frames):
+    for _ in range(5):
+        runner, ended = chain.runner(slots=1, waiting=1), []
+
+        def submit(runner=runner, ended=ended):
+            for _ in range(6):
+                try:
+                    runner.submit(frames(1)).result(30)
+                    ended.append("result")
+                except BackendError as error:
+                    ended.append("error" if "is closed" in str(error) else str(error))
+
+        threads = [threading.Thread(target=submit) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        runner.close()
+        for thread in threads:
+            thread.join(30)
+        assert len(ended) == 24
+        assert set(ended) <= {"result", "error"}
+
+
+def test_a_closed_runner_says_so(chain, frames):
+    runner = chain.runner()
+    runner.close()
+    with pytest.raises(BackendError, match="the GPU runner is closed"):
+        runner.submit(frames(1))
+
+
+def test_a_runner_that_is_forgotten_closes(chain, frames):
+    runner = chain.runner()
+    runner.run(frames(2))
+    gone = weakref.ref(runner)
+    del runner
+    gc.collect()
+    assert gone() is None
+    assert gpu_threads() == []
+    assert chain.devices[-1].held() == 0
+
+
+def test_a_runner_that_is_collected_in_its_own_thread_ends_it(chain, frames):
+    runner = chain.runner()
+    gone, gate = weakref.ref(runner), threading.Event()
+    runner.itself = runner  # so that only the collector frees it
+
+    def collect(_):
+        gate.wait(30)
+        gc.collect()
+        return lambda: None
+
+    gc.disable()
+    try:
+        done = runner._put(collect)
+        del runner
+        assert gone() is not None
+        gate.set()
+        done.result(30)
+    finally:
+        gc.enable()
+    assert gone() is None
+    for _ in range(300):
+        if gpu_threads() == []:
+            break
+        time.sleep(0.1)
+    assert gpu_threads() == []
+    assert chain.devices[-1].held() == 0
+
+
+@pytest.mark.parametrize("interrupted", [KeyboardInterrupt, SystemExit])
+def test_who_is_interrupted_while_the_engines_load_leaves_no_thread_behind(chain, monkeypatch, interrupted):
+    """The thread once went on to wait for jobs, and who was interrupted for it, for ever."""
+    loading, gate = threading.Event(), threading.Event()
+
+    def load(_):
+        loading.set()
+        gate.wait(30)
+        return chain.engines()
+
+    def result(self, timeout=None):
+        loading.wait(30)
+        gate.set()
+        raise interrupted
+
+    monkeypatch.setattr(Future, "result", result)
+    with pytest.raises(interrupted):
+        GpuRunner(chain.spec, chain.device, load, RunnerOptions())
+    assert gpu_threads() == []
+    assert chain.devices[-1].held() == 0
+
+
+def test_a_cancelled_batch_is_not_run(chain, frames):
+    gate = threading.Event()
+    with chain.runner(slots=1, waiting=4) as runner:
+        device = chain.devices[-1]
+        device._streams[max(device._streams)].put(gate.wait)
+        first, second, third = (runner.submit(frames(1)) for _ in range(3))
+        assert second.cancel()
+        gate.set()
+        np.testing.assert_array_equal(first.result(30).outputs.scores, third.result(30).outputs.scores)
+    assert second.cancelled()
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_batch_that_no_engine_takes_is_refused(chain, frames, count):
+    with chain.runner(batches=(1, 2)) as runner, pytest.raises(BackendError, match=f"a batch of {count} frames; .* 2"):
+        runner.submit(frames(count))
+
+
+def test_many_batches_leave_no_more_memory_held_than_few(chain, frames):
+    with chain.runner(slots=2) as runner:
+        runner.run(frames(4))
+        before = chain.devices[-1].held()
+        for _ in range(10):
+            runner.run(frames(4))
+        assert chain.devices[-1].held() == before == runner.ready.held
+
+
+def test_the_interpreter_ends_though_a_runner_is_left_open(tiny):
+    script = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "from conftest import Chain\n"
+        "import numpy as np\n"
+        "runner = Chain(sys.argv[1]).runner(slots=2)\n"
+        "print(len(runner.run([np.zeros((50, 60, 3), np.uint8)] * 3)), flush=True)\n"
+    )
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[3] / "support")]
+    run = subprocess.run([sys.executable, "-c", script, str(tiny), *paths], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stdout.strip(), run.stderr.strip()) == (0, "3", "")

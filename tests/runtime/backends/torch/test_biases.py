@@ -1,0 +1,156 @@
+"""Biases go to the norms and sums after a convolution where that changes nothing, and stay elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch")
+
+from leakrt.core.weights import Network, Node
+from leakrt.runtime.backends.torch.biases import fuse_biases
+from leakrt.runtime.backends.torch.fusion import GROUP_NORM, SUM
+from leakrt.runtime.backends.torch.group_norm import TORCH, NormKernels
+from leakrt.runtime.backends.torch.network import Arithmetic, TorchNetwork
+
+RNG = np.random.default_rng(5)
+CHANNELS = 6
+EVEN, UNEVEN = (1, 1, 1, 1), (0, 0, 1, 1)
+
+
+def conv(x: str, y: str, pads=EVEN, stride: int = 1, name: str = "") -> Node:
+    name = name or y
+    return Node("Conv", (x, f"{name}.w", f"{name}.b"), (y,), {"pads": pads, "strides": (stride, stride), "group": 1})
+
+
+def norm(x: str, y: str) -> Node:
+    return Node(GROUP_NORM, (x, "shape", "scale", "offset"), (y,), {"groups": 3, "epsilon": 1e-5, "silu": 1})
+
+
+def network(*nodes: Node, outputs: tuple[str, ...] = ("y",)) -> Network:
+    """Of x [B, 6, H, W]; weights by the names that convolutions read."""
+    tensors = {"shape": np.array([0, CHANNELS, 0, 0], np.int64)}
+    tensors |= {name: RNG.standard_normal(CHANNELS, dtype=np.float32) for name in ("scale", "offset")}
+    for node in nodes:
+        if node.operator == "Conv":
+            shape = (CHANNELS, CHANNELS, 3, 3)
+            tensors[node.inputs[1]] = RNG.standard_normal(shape, dtype=np.float32) / 7
+            tensors[node.inputs[2]] = RNG.standard_normal(CHANNELS, dtype=np.float32)
+    return Network("x", outputs, nodes, tensors)
+
+
+def run(net: Network, kernels: NormKernels, dtype=torch.float32) -> list[np.ndarray]:
+    x = torch.from_numpy(np.random.default_rng(1).standard_normal((2, CHANNELS, 9, 7), np.float32)).to(dtype)
+    made = TorchNetwork(net, "g", Arithmetic(dtype), torch.device("cpu"), torch.channels_last, kernels)
+    with torch.inference_mode():
+        return [out.numpy() for out in made(x.contiguous(memory_format=torch.channels_last))]
+
+
+def biased(net: Network) -> int:
+    """Convolutions that add a bias themselves, after the rewrite."""
+    return sum(node.operator == "Conv" and len(node.inputs) == 3 for node in fuse_biases(net).nodes)
+
+
+def kinds(net: Network) -> Counter:
+    return Counter(node.operator for node in fuse_biases(net).nodes)
+
+
+def assert_unchanged(net: Network) -> None:
+    apart = NormKernels(biases=True)
+    for found, wanted in zip(run(net, apart), run(net, TORCH), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-5)
+
+
+RESNET = (
+    conv("x", "a"),
+    norm("a", "b"),
+    conv("b", "c"),
+    norm("c", "d"),
+    conv("d", "e"),
+    Node("Add", ("a", "e"), ("f",), {}),
+)
+
+
+def test_a_norm_takes_the_bias_of_the_convolution_before_it():
+    net = network(conv("x", "a"), norm("a", "y"))
+    assert (kinds(net), biased(net)) == ({"Conv": 1, GROUP_NORM: 1}, 0)
+    assert_unchanged(net)
+
+
+def test_a_sum_takes_the_bias_of_one_convolution_or_of_both():
+    one = network(conv("x", "a"), Node("Add", ("x", "a"), ("y",), {}))
+    both = network(conv("x", "a"), conv("x", "b"), Node("Add", ("a", "b"), ("y",), {}))
+    for net, convolutions in ((one, 1), (both, 2)):
+        assert (kinds(net), biased(net)) == ({"Conv": convolutions, SUM: 1}, 0)
+        assert_unchanged(net)
+
+
+def test_a_residual_block_is_convolutions_and_norms_and_nothing_else():
+    net = network(*RESNET, norm("f", "g"), conv("g", "y"), outputs=("y", "f"))
+    assert (kinds(net), biased(net)) == ({"Conv": 4, GROUP_NORM: 3}, 1)
+    assert_unchanged(net)
+
+
+def test_a_sum_that_another_reads_before_the_norm_is_there_for_it():
+    net = network(conv("x", "a"), conv("a", "b"), norm("a", "c"), Node("Add", ("b", "c"), ("y",), {}))
+    assert kinds(net)[SUM] == 1
+    assert_unchanged(net)
+
+
+def test_zeros_on_two_sides_are_written_with_the_sum():
+    net = network(*RESNET, conv("f", "y", UNEVEN, 2))
+    fused = fuse_biases(net)
+    (total,) = (node for node in fused.nodes if node.operator == SUM)
+    assert (total.attributes["below"], total.attributes["right"]) == (1, 1)
+    assert fused.nodes[-1].attributes["pads"] == (0, 0, 0, 0)
+    assert_unchanged(net)
+
+
+def test_zeros_stay_with_the_convolution_where_another_reads_the_sum():
+    net = network(*RESNET, conv("f", "y", UNEVEN, 2), outputs=("y", "f"))
+    assert fuse_biases(net).nodes[-1].attributes["pads"] == UNEVEN
+    assert_unchanged(net)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        (conv("x", "y"),),
+        (conv("x", "a"), Node("Relu", ("a",), ("y",), {})),
+        (conv("x", "a"), Node("Add", ("a", "a"), ("y",), {})),
+        (conv("x", "a"), Node("Add", ("a", "scale"), ("y",), {})),
+    ],
+    ids=["an output", "another operator", "itself", "a constant"],
+)
+def test_a_bias_stays_where_nothing_could_take_it(nodes):
+    net = network(*nodes)
+    net.tensors["scale"] = net.tensors["scale"][:1].copy()
+    assert biased(net) == 1
+    assert_unchanged(net)
+
+
+def test_an_output_keeps_its_bias_though_a_norm_reads_it():
+    net = network(conv("x", "a"), norm("a", "y"), outputs=("y", "a"))
+    assert biased(net) == 1
+    assert_unchanged(net)
+
+
+def test_a_bias_that_two_convolutions_share_is_taken_from_both():
+    nodes = (conv("x", "a", name="s"), norm("a", "b"), conv("b", "c", name="s"), Node("Add", ("x", "c"), ("y",), {}))
+    net = network(*nodes)
+    assert biased(net) == 0
+    assert_unchanged(net)
+
+
+def test_half_networks_are_as_near_as_with_biases_in_place():
+    net = network(*RESNET, norm("f", "g"), conv("g", "y"))
+    exact = run(net, TORCH)[0]
+    errors = [np.abs(run(net, k, torch.float16)[0] - exact).max() for k in (NormKernels(biases=True), TORCH)]
+    assert errors[0] < 2 * errors[1] + 1e-3
+
+
+def test_no_weight_is_left_that_nothing_reads():
+    net = network(conv("x", "a"), conv("x", "b"), Node("Add", ("a", "b"), ("y",), {}))
+    assert set(fuse_biases(net).tensors) == {"a.w", "b.w", "a.b + b.b"}

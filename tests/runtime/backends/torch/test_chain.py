@@ -1,0 +1,116 @@
+"""The chain as a CUDA graph will capture it, on tensors of the meta device: they have shapes and no values, as if the
+host could not look. Of a detector with Stable Diffusion's VAE at 256 px."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch")
+pytest.importorskip("onnx", reason="needs onnx")
+
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from leakrt.core.errors import ModelError
+from leakrt.runtime.backends.torch.chain import Placement, TorchChain
+from leakrt.runtime.backends.torch.group_norm import TORCH, torch_add, torch_norm, with_kernels
+
+BENCHMARKS = Path(__file__).parents[4] / "benchmarks" / "gpu" / "networks.py"
+META = torch.device("meta")
+
+
+class Watch(TorchDispatchMode):
+    """Notes every operation that takes numbers from the host's memory to the device.
+
+    A tensor without dimensions is no copy where it only takes part: CUDA gets it as an argument of the kernel.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor) and t.device.type == "cpu"]
+        made = any(isinstance(t, torch.Tensor) and t.device == META for t in tree_leaves(result))
+        if made and any(t.dim() or "copy" in str(function) for t in given):
+            self.copies.append(str(function))
+        return result
+
+
+@pytest.fixture(scope="module")
+def detector():
+    """Spec and networks."""
+    if not BENCHMARKS.exists():
+        pytest.skip("needs benchmarks/gpu")
+    spec = importlib.util.spec_from_file_location("sd_networks", BENCHMARKS)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["sd_networks"] = module
+    spec.loader.exec_module(module)
+    model, described, _ = module.read()
+    return model, {stem: module.draw(described[stem], 0) for stem in described}
+
+
+def chain_of(detector, dtype=torch.float16, memory_format=torch.channels_last, kernels=TORCH):
+    return TorchChain(*detector, Placement(META, dtype, memory_format, kernels), 1)
+
+
+def run(chain):
+    """What two images give, and the copies on the way."""
+    with torch.inference_mode(), Watch() as watch:
+        return chain(torch.empty((2, 3, 256, 256), device=META)), watch.copies
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_a_run_reads_no_number_off_the_device_and_copies_none_to_it(detector, dtype, memory_format):
+    """Either would end a capture."""
+    outputs, copies = run(chain_of(detector, dtype, memory_format))
+    assert copies == []
+    assert [tuple(t.shape) for t in outputs] == [(2, 4, 32, 32), (2, 10), (2, 128), (2, 128), (2, 8)]
+    assert {(t.device, t.dtype) for t in outputs} == {(META, torch.float32)}
+
+
+def test_a_number_that_is_read_off_the_device_is_found(detector):
+    chain = chain_of(detector)
+    noise = chain._noise
+    chain._noise = lambda latent: noise(latent * float(latent.sum()))
+    with pytest.raises(RuntimeError, match="item"):
+        run(chain)
+
+
+def test_a_weight_that_stayed_on_the_host_is_found(detector):
+    chain = chain_of(detector)
+    bias = next(name for name, tensor in chain._leak._weights.items() if tensor.dim() == 1)
+    chain._leak._weights[bias] = torch.zeros(tuple(chain._leak._weights[bias].shape))
+    try:
+        _, copies = run(chain)
+    except ModelError:  # some operators refuse a mixture themselves
+        return
+    assert copies
+
+
+def test_every_group_norm_of_a_channels_last_chain_is_left_to_the_kernels(detector):
+    """On tensors without values that keep the memory format, which those of the meta device don't."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    kernels = pytest.importorskip("leakrt.runtime.backends.torch.norm_kernels", reason="needs triton")
+    taken = []
+
+    def counted(x, *rest):
+        taken.append(tuple(x.shape[1:]))
+        return torch_norm(x, *rest)
+
+    norms = with_kernels(kernels.takes, counted, torch_add)
+    place = Placement(torch.device("cpu"), torch.float16, torch.channels_last, norms)
+    chain, fake = TorchChain(*detector, place, 1), FakeTensorMode(allow_non_fake_inputs=True)
+    chain._vae._weights = {name: fake.from_tensor(tensor) for name, tensor in chain._vae._weights.items()}
+    chain._vae(fake.from_tensor(torch.empty((2, 3, 256, 256), dtype=torch.float16)).contiguous(
+        memory_format=torch.channels_last
+    ))  # fmt: skip
+    assert len(taken) == 22
+    assert (512, 1024, 1) in taken  # the attention's

@@ -1,0 +1,62 @@
+"""The state of an installation, examined as it is and with one thing taken away."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from machines import BARE, ORIN
+
+from leakrt import __version__, _core
+from leakrt.runtime.backends.base import Availability
+from leakrt.runtime.doctor import report as doctor
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "leakrt"
+
+
+def test_a_whole_installation_has_no_problems_with_a_gpu_or_without(monkeypatch):
+    assert doctor.examine().problems == ()
+    monkeypatch.setattr(doctor, "gather", lambda: BARE)
+    health = doctor.examine()
+    assert (health.problems, health.nvidia.kind) == ((), "")
+    assert health.leakrt == __version__
+    assert health.simd == _core.simd()
+
+
+def test_every_package_that_the_metadata_asks_for_is_listed_once_for_each_extra():
+    listed = [(p.name, p.extra) for p in doctor.examine().packages]
+    assert len(set(listed)) == len(listed)
+    extras = {extra for _, extra in listed}
+    assert extras >= {"", "train", "openvino", "tensorrt", "rtx"}
+    assert "dev" not in extras
+    assert ("tensorrt-rtx", "rtx") in listed
+
+
+def test_an_extra_lists_what_it_lacks(monkeypatch):
+    installed = doctor._installed
+    monkeypatch.setattr(doctor, "_installed", lambda name: "" if name == "pycuda" else installed(name))
+    assert "pycuda" in doctor.examine().missing_extras()["tensorrt"]
+
+
+def test_the_cache_is_tried_by_writing_and_left_as_it_was(cache):
+    doctor.examine()
+    assert list(cache.iterdir()) == []
+
+
+def test_without_a_backend_nothing_can_be_checked(monkeypatch):
+    missing = Availability("onnxruntime", False, "", "onnxruntime is not installed", "pip install onnxruntime")
+    monkeypatch.setattr(doctor, "probe_all", lambda: [missing])
+    assert doctor.examine().problems == ("no backend can run; see above",)
+
+
+def test_a_health_becomes_json_with_facts_and_needs(monkeypatch):
+    monkeypatch.setattr(doctor, "gather", lambda: ORIN)
+    nvidia = json.loads(json.dumps(doctor.examine().to_json()))["nvidia"]
+    assert nvidia["kind"] == "jetson"
+    assert nvidia["facts"]["jetson"]["linux"] == "36.4.3"
+    assert nvidia["facts"]["gpus"][0]["device"]["capability"] == "8.7"
+    assert nvidia["needs"][0]["name"] == "driver"
