@@ -75,14 +75,16 @@ def main() -> None:
 def idle_backend(bundle: Bundle, busy_ms: float = 0.0) -> Iterator[tuple[GpuBackend, IdleDevice]]:
     """The backend on a device that needs no time, or about so many milliseconds."""
     spec, device = bundle.spec, IdleDevice(results(bundle), busy_ms)
-    runner = GpuRunner(spec, lambda: device, lambda _: idle_engines(spec), RunnerOptions())
+    runner = GpuRunner(spec, lambda: device, lambda _: idle_engines(spec), options=RunnerOptions())
     with runner:
-        yield GpuBackend("tensorrt", "none", "fp32", 1, runner, spec.draws), device
+        yield GpuBackend("tensorrt", "none", "fp32", threads=1, runner=runner, draws=spec.draws), device
 
 
 def detector_on(bundle: Bundle, backend: GpuBackend) -> Detector:
     """A detector of it alone."""
-    return Detector(bundle, GuardedVariant(LoadedVariant(bundle, backend, 1), lambda: None), None, MAX_PIXELS)
+    return Detector(
+        bundle, GuardedVariant(LoadedVariant(bundle, backend, 1), lambda: None), None, max_pixels=MAX_PIXELS
+    )
 
 
 def measure(bundle: Bundle, frame: Frame, rounds: int) -> dict[str, dict[str, float]]:
@@ -133,7 +135,7 @@ def _percentiles(ms: Sequence[float]) -> dict[str, float]:
 def results(bundle: Bundle) -> Block:
     """The block of results that a chain leaves for the golden image, computed on this CPU."""
     spec = bundle.spec
-    loaded = LoadedVariant.load(bundle, "fp32", "onnxruntime", 1)
+    loaded = LoadedVariant.load(bundle, "fp32", "onnxruntime", threads=1)
     image = loaded.pipeline.prepare(bundle.golden().image)
     latent = loaded.backend.vae_encoder(np.asarray(image, np.float32)[None])
     outputs = loaded.pipeline.run([image]).outputs

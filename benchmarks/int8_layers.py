@@ -73,7 +73,7 @@ def golden_runs(bundle: Bundle, threads: int) -> Runs:
     found: Runs = {}
     for name in PROFILERS:
         for precision in PRECISIONS:
-            pipeline = LoadedVariant.load(bundle, precision, name, threads).pipeline
+            pipeline = LoadedVariant.load(bundle, precision, name, threads=threads).pipeline
             image = golden_image(bundle)
             found[f"{name} {precision}"] = lambda pipeline=pipeline, image=image: pipeline.run([image])
     return found

@@ -30,7 +30,7 @@ class Cost:
 
 def on_onnxruntime(model: bytes, value: Array, threads: int) -> list[Cost]:
     """Kernels of a graph whose one input is `value`, as ONNX Runtime optimises it."""
-    runs = profile_kernels("graph", model, value, threads, WARM + RUNS)
+    runs = profile_kernels("graph", model, value, threads=threads, runs=WARM + RUNS)
     return _medians((kernel.name, kernel.operator, "", kernel.milliseconds) for run in runs for kernel in run)
 
 

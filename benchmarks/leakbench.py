@@ -63,22 +63,30 @@ def _measure(run: Run, data: Path) -> dict[str, Any]:
     with ConsoleProgress() as progress:
         fitted = fit_run(run, progress=progress)
         test, unseen = labelled_images(data, "test"), open_images(data / "open").paths
-        verdicts = judge_images(fitted, [*test.paths, *unseen], progress)
+        verdicts = judge_images(fitted, [*test.paths, *unseen], progress=progress)
     count = len(test.paths)
-    result = evaluate(verdicts[:count], test.labels, verdicts[count:], run.spec, fitted.judge.decision)
+    result = evaluate(verdicts[:count], test.labels, verdicts[count:], spec=run.spec, decision=fitted.judge.decision)
     return result.to_json()
 
 
 def _train(args: argparse.Namespace, seed: int, ablation: bool) -> Run:
     config = TrainConfig(epochs=args.epochs, seed=seed, threads=1)
-    spec = ModelSpec(("real", "not real"), "real")
+    spec = ModelSpec(class_names=("real", "not real"), real_class="real")
     if ablation:
         config, spec = replace(config, head="linear"), replace(spec, timesteps=(0,))
     out = args.work / (f"linear{seed}" if ablation else f"seed{seed}")
     print(f"{out}: {'one-step linear ablation' if ablation else 'four steps, gates, prototypes'}", file=sys.stderr)
-    request = TrainRequest(args.data, out, f"onnx:{args.encoder}", cache_folder() / "latents", config, spec, SCALE)
+    request = TrainRequest(
+        data=args.data,
+        out=out,
+        vae=f"onnx:{args.encoder}",
+        cache=cache_folder() / "latents",
+        config=config,
+        spec=spec,
+        vae_scale=SCALE,
+    )
     with ConsoleProgress() as progress:
-        return train(request, progress)
+        return train(request, progress=progress)
 
 
 def _test_shares(run: Run) -> tuple[np.ndarray, np.ndarray]:

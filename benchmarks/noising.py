@@ -31,7 +31,7 @@ class Contenders:
     def __init__(self, batch: int, threads: int) -> None:
         self.threads = threads
         self.latents = np.random.default_rng(0).normal(size=(batch, *SHAPE)).astype(np.float32)
-        self.bank = noise.normals(SEED, 0, 1, len(TIMESTEPS), SHAPE)
+        self.bank = noise.normals(SEED, 0, 1, steps=len(TIMESTEPS), shape=SHAPE)
         self.coefficients = step_coefficients("scaled_linear", TIMESTEPS, True)
         self.samples = np.arange(batch, dtype=np.uint32)
         self.out = np.empty((batch, len(TIMESTEPS), *SHAPE), np.float32)
@@ -94,7 +94,7 @@ def deviations(contenders: Contenders) -> None:
     against_torch = float(np.abs(contenders.native_kept() - contenders.torch_kept().numpy()).max())
     normals = np.empty((1, 8, 131_075), np.float32)
     _core.fill_normals(SEED, 3, normals)
-    normal = float(np.abs(normals - noise.normals(SEED, 3, 1, 8, (131_075,))).max())
+    normal = float(np.abs(normals - noise.normals(SEED, 3, 1, steps=8, shape=(131_075,))).max())
     print(f"largest deviation: kept noise {kept:.2g} from the reference, {against_torch:.2g} from torch;")
     print(f"                   normals {normal:.2g} from the reference over {normals.size} (bound 2e-6)")
 

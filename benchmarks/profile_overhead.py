@@ -54,7 +54,7 @@ def _round(
 ) -> tuple[float, float]:
     """p50 of both in milliseconds: plain, profiled."""
     plain = _plain(detector, frame, block) if plain_first else 0.0
-    profiled = measure([detector], [frame], block, progress).end_to_end.p50
+    profiled = measure([detector], [frame], block, progress=progress).end_to_end.p50
     return plain or _plain(detector, frame, block), profiled
 
 

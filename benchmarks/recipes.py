@@ -24,7 +24,7 @@ from leakrt.train.config import TrainConfig
 from leakrt.train.metrics_log import EpochMetrics
 from leakrt.train.session import TrainRequest, train
 
-_SPEC = ModelSpec(("real", "not real"), "real")
+_SPEC = ModelSpec(class_names=("real", "not real"), real_class="real")
 # Name to what differs: fields of TrainConfig, and of ModelSpec.
 RECIPES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "shipped": ({}, {}),
@@ -63,9 +63,17 @@ def _best(args: argparse.Namespace, name: str, seed: int) -> EpochMetrics:
     out = args.work / f"{name.replace(' ', '-')}-{seed}"
     print(f"{name}, seed {seed}: {out}", file=sys.stderr)
     recipe, template = replace(TrainConfig(seed=seed, threads=1), **config), replace(_SPEC, **spec)
-    request = TrainRequest(args.data, out, f"onnx:{args.encoder}", cache_folder() / "latents", recipe, template, SCALE)
+    request = TrainRequest(
+        data=args.data,
+        out=out,
+        vae=f"onnx:{args.encoder}",
+        cache=cache_folder() / "latents",
+        config=recipe,
+        spec=template,
+        vae_scale=SCALE,
+    )
     with ConsoleProgress() as progress:
-        return train(request, progress).best()
+        return train(request, progress=progress).best()
 
 
 def _row(entry: tuple[str, list[EpochMetrics]]) -> tuple[str, ...]:

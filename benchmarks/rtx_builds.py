@@ -103,7 +103,7 @@ def _run_in_onnxruntime(bundle: Bundle, precision: str, flavour: Flavour) -> Ite
     golden = golden_inputs(bundle, precision)
     for graph in bundle_graphs(bundle):
         source = bundle.graph(graph.stem, precision)
-        derived = derive_graph(source, graph, precision, flavour)
+        derived = derive_graph(source, graph, precision, flavour=flavour)
         names = tuple(tensor.name for tensor in graph.outputs)
         for of, model in (("bundle", source), ("builder", derived.model)):
             finite = all(bool(np.isfinite(output).all()) for output in run_graph(model, golden.of(graph), names))
@@ -115,8 +115,8 @@ def _run_in_onnxruntime(bundle: Bundle, precision: str, flavour: Flavour) -> Ite
 def _build(
     bundle: Bundle, precision: str, flavour: Flavour, targets: tuple[str, ...], cache: EngineCache
 ) -> list[Built]:
-    request = BuildRequest(precision, flavour, BuildOptions(targets=targets))
-    return [_figures(outcome.record) for outcome in build_bundle(bundle, request, cache, silent)]
+    request = BuildRequest(precision=precision, flavour=flavour, options=BuildOptions(targets=targets))
+    return [_figures(outcome.record) for outcome in build_bundle(bundle, request, cache, progress=silent)]
 
 
 def _figures(record: EngineRecord) -> Built:

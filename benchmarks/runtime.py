@@ -30,7 +30,7 @@ import sys, time
 from pathlib import Path
 begin = time.perf_counter()
 from leakrt import Detector
-Detector.load(sys.argv[1], "onnxruntime", "fp32").check(sys.argv[2])
+Detector.load(sys.argv[1], backend="onnxruntime", precision="fp32").check(sys.argv[2])
 seconds = time.perf_counter() - begin
 # not ru_maxrss, which in a child starts at its parent's peak
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
@@ -58,7 +58,7 @@ def _overhead(bundle: Path, image: Path, rounds: int) -> list[tuple[str, str, st
     Twenty calls of each in turn, after five that are not counted: the threads of a default session spin on for a while
     after its last call and would take the other's cores.
     """
-    frame, detector = read_image(image).pixels, Detector.load(bundle, "onnxruntime", "fp32")
+    frame, detector = read_image(image).pixels, Detector.load(bundle, backend="onnxruntime", precision="fp32")
     rows = []
     for kind, stop in (("bare sessions", False), ("bare sessions that stop spinning as its own do", True)):
         laps = {"ours": partial(detector.check, frame), "theirs": _bare(bundle, stop)}
@@ -105,9 +105,9 @@ def _determinism(bundle: Path, images: list[Path]) -> tuple[str, str, str]:
     """The largest difference of any score over runs, batches of 1, 2, 3 and 8, and 1 to 3 threads."""
     reference, largest, kinds = None, 0.0, set()
     for threads in (1, 2, 3):
-        detector = Detector.load(bundle, "onnxruntime", "fp32", threads)
+        detector = Detector.load(bundle, backend="onnxruntime", precision="fp32", threads=threads)
         for batch in (1, 2, 3, 8):
-            verdicts = list(detector.check_stream(images, batch))
+            verdicts = list(detector.check_stream(images, batch=batch))
             scores = np.array([list(v.scores.values()) for v in verdicts])
             reference = scores if reference is None else reference
             largest = max(largest, float(np.abs(scores - reference).max()))

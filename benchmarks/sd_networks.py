@@ -61,12 +61,26 @@ def write(path: Path, networks: Networks, frame: np.ndarray[Any, Any]) -> Path:
     graphs = export_module(vae, vae_encoder_graph(spec)), export_leak_encoder(leak, spec)
     identity = np.eye(spec.embedding_dim, dtype=np.float32)
     prototypes = np.asarray(leak.prototypes.detach().numpy(), np.float32)
-    support = Support(np.zeros(spec.embedding_dim, np.float32), identity, identity, 1.0, prototypes)
-    pipeline = Pipeline(spec, support, OnnxRuntimeBackend(Variant(spec, "fp32", *graphs), 0), 0)
+    support = Support(
+        mean=np.zeros(spec.embedding_dim, np.float32),
+        projection=identity,
+        points=identity,
+        bandwidth=1.0,
+        prototypes=prototypes,
+    )
+    pipeline = Pipeline(spec, support, OnnxRuntimeBackend(Variant(spec, "fp32", *graphs), 0), threads=0)
     image = pipeline.image_buffer()
     pipeline.preprocess(frame, image)
     outputs = pipeline.run([image]).outputs
-    decision = Decision(1.0, 0.9, 0.5, -1e9, 0.05, 100, 5)
+    decision = Decision(
+        temperature=1.0,
+        alarm_threshold=0.9,
+        real_threshold=0.5,
+        density_threshold=-1e9,
+        false_alarm_rate=0.05,
+        validation_real=100,
+        validation_alarms=5,
+    )
     files = {
         graph_name("vae_encoder", "fp32"): graphs[0],
         graph_name("leak_encoder", "fp32"): graphs[1],
@@ -74,7 +88,7 @@ def write(path: Path, networks: Networks, frame: np.ndarray[Any, Any]) -> Path:
         "decision.json": json.dumps({"fp32": decision.to_json()}).encode(),
         "golden.npz": Golden(frame, {"fp32": outputs.scores[0]}, {"fp32": outputs.embedding[0]}).to_bytes(),
     }
-    write_bundle(path, spec, files, {"trained_on": "nothing: random weights"})
+    write_bundle(path, spec, files, provenance={"trained_on": "nothing: random weights"})
     return path
 
 
@@ -82,7 +96,9 @@ def eager(networks: Networks) -> Callable[[], Any]:
     """The same networks as they are trained, on the same noise."""
     spec, vae, leak = networks.spec, networks.vae, networks.leak
     picture = torch.zeros(1, 3, spec.image_size, spec.image_size)
-    bank = torch.from_numpy(noise.normals(spec.noise_seed, 0, spec.draws, len(spec.timesteps), spec.latent_shape))
+    bank = torch.from_numpy(
+        noise.normals(spec.noise_seed, 0, spec.draws, steps=len(spec.timesteps), shape=spec.latent_shape)
+    )
     steps = torch.from_numpy(step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize))
     a, s = (steps[None, :, i, None, None, None] for i in (0, 1))
 

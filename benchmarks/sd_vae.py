@@ -36,7 +36,9 @@ def main() -> None:
     networks = Networks.random()
     frame = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        detector = Detector.load(write(Path(folder) / "bundle", networks, frame), "onnxruntime", threads=threads)
+        detector = Detector.load(
+            write(Path(folder) / "bundle", networks, frame), backend="onnxruntime", threads=threads
+        )
     taken = in_turn({"ours": lambda: detector.check(frame), "theirs": eager(networks)}, args.rounds)
     ours, theirs = (np.median(taken[name]) for name in ("ours", "theirs"))
     measured = f"{ours / theirs:.2f}  ({ours:.0f} / {theirs:.0f} ms, {threads} threads)"

@@ -45,6 +45,7 @@ from leakrt.core.progress import Progress
 from leakrt.demo.dataset import SyntheticPlan, take_photographs
 from leakrt.engines.build.build import bundle_graphs
 from leakrt.export.graph_io import parse_graph
+from leakrt.runtime.backends.base import Variant as GraphPair
 from leakrt.runtime.detector import Detector
 from leakrt.runtime.finite import GuardedVariant
 from leakrt.runtime.loaded import LoadedVariant
@@ -93,11 +94,11 @@ def calibrate(path: Path, networks: Networks, count: int, threads: int, progress
     """Write the fp32 bundle and add the int8 variant to it."""
     folder = path.parent / "photographs"
     folder.mkdir(exist_ok=True)
-    photographs = take_photographs(SyntheticPlan(size=256, train=count, val=0, test=0), progress)[0]
+    photographs = take_photographs(SyntheticPlan(size=256, train=count, val=0, test=0), progress=progress)[0]
     for index, pixels in enumerate(photographs):
         cv2.imwrite(str(folder / f"{index:04d}.png"), pixels[..., ::-1])
     spec, bundle = networks.spec, Bundle(write(path, networks, np.ascontiguousarray(photographs[0][..., ::-1])))
-    chosen = choose_images(sorted(folder.iterdir()), count, spec, progress)
+    chosen = choose_images(sorted(folder.iterdir()), count, spec, progress=progress)
     vae, leak = (bundle.graph(stem, "fp32") for stem in ("vae_encoder", "leak_encoder"))
     cache = path.parent / "ranges"
 
@@ -105,7 +106,7 @@ def calibrate(path: Path, networks: Networks, count: int, threads: int, progress
         return images(chosen.paths[first:], spec.image_size)
 
     vae_int8 = quantised(vae, "vae_encoder", shown, chosen, cache, threads, progress)
-    runner, noising = load_variant(spec, vae_int8, leak, threads), Noising(spec)
+    runner, noising = load_variant(spec, vae_int8, leak, threads=threads), Noising(spec)
 
     def noised(first: int) -> Iterator[Array]:
         return (noising(runner.vae_encoder(image)) for image in shown(first))
@@ -113,8 +114,15 @@ def calibrate(path: Path, networks: Networks, count: int, threads: int, progress
     leak_int8 = quantised(leak, "leak_encoder", noised, chosen, cache, threads, progress)
     image = next(shown(0))[0]
     report = {"gate": _differences(installed(threads), networks, (vae_int8, leak_int8), image)}
-    variant = NewVariant("int8", vae_int8, leak_int8, bundle.support("fp32"), bundle.decisions["fp32"], report)
-    add_variant(bundle, variant, load_variant(spec, vae_int8, leak_int8, threads))
+    variant = NewVariant(
+        precision="int8",
+        vae_encoder=vae_int8,
+        leak_encoder=leak_int8,
+        support=bundle.support("fp32"),
+        decision=bundle.decisions["fp32"],
+        report=report,
+    )
+    add_variant(bundle, variant, load_variant(spec, vae_int8, leak_int8, threads=threads))
 
 
 def quantised(
@@ -130,15 +138,22 @@ def quantised(
     parsed = parse_graph(model, stem)
     layers = find_layers(parsed, stem)
     fingerprint = f"{chosen.fingerprint} {sha256_bytes(model)}"
-    source = RangeSource(model, stem, observed_tensors(parsed, layers), inputs, len(chosen.paths), fingerprint)
-    ranges = rectified_ranges(parsed, collect_ranges(source, METHOD, cache, threads, progress))
-    return pack_weights(quantise(model, stem, [layer.name for layer in layers], ranges), stem)
+    source = RangeSource(
+        model=model,
+        name=stem,
+        tensors=observed_tensors(parsed, layers),
+        inputs=inputs,
+        count=len(chosen.paths),
+        images=fingerprint,
+    )
+    ranges = rectified_ranges(parsed, collect_ranges(source, METHOD, cache, threads=threads, progress=progress))
+    return pack_weights(quantise(model, stem, [layer.name for layer in layers], ranges=ranges), stem)
 
 
 def _differences(backends: Backends, networks: Networks, graphs: tuple[bytes, bytes], image: Array) -> dict[str, Any]:
     """No gate was passed, since there is none for random weights; by how much backends differ is needed to load."""
     scores = {
-        name: run_images(loader(networks.spec, "int8", *graphs), networks.spec, [image])[1].scores
+        name: run_images(loader(GraphPair(networks.spec, "int8", *graphs)), networks.spec, [image])[1].scores
         for name, loader in backends.loaders.items()
     }
     reference = next(iter(scores.values()))
@@ -147,8 +162,8 @@ def _differences(backends: Backends, networks: Networks, graphs: tuple[bytes, by
 
 def load(bundle: Bundle, precision: str, backend: str, threads: int) -> Detector:
     """A Detector on a variant that no gate has seen: Detector.load refuses it."""
-    loaded = LoadedVariant.load(bundle, precision, backend, threads)
-    return Detector(bundle, GuardedVariant(loaded, lambda: None), None, MAX_PIXELS)
+    loaded = LoadedVariant.load(bundle, precision, backend, threads=threads)
+    return Detector(bundle, GuardedVariant(loaded, lambda: None), None, max_pixels=MAX_PIXELS)
 
 
 def print_race(taken: dict[str, list[float]]) -> None:

@@ -35,7 +35,7 @@ class CalibrationImages:
 
 
 def choose_images(
-    candidates: Sequence[Path], count: int, spec: ModelSpec, progress: Progress, least: int = MIN_IMAGES
+    candidates: Sequence[Path], count: int, spec: ModelSpec, *, progress: Progress, least: int = MIN_IMAGES
 ) -> CalibrationImages:
     """At most `count` of the candidates, drawn by the hash of their names, so that folders are mixed evenly.
 

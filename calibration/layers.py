@@ -19,7 +19,7 @@ _FLOAT16 = 10  # onnx.TensorProto
 _TRAIN = "train through its float32 version"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layer:
     """One convolution with constant weights."""
 
@@ -52,7 +52,9 @@ def find_layers(model: onnx.ModelProto, name: str) -> tuple[Layer, ...]:
         if len(out) < 3 or not all(isinstance(n, int) and n > 0 for n in out[1:]):
             raise ModelError(f"{name}: the convolution {node.name} has no static size; export the bundle again")
         each = math.prod(kernels[node.input[1]][1:])
-        layers.append(Layer(node.name, node.input[0], node.output[0], math.prod(out[1:]) * each))
+        layers.append(
+            Layer(name=node.name, input=node.input[0], output=node.output[0], multiplications=math.prod(out[1:]) * each)
+        )
     if not layers:
         raise ModelError(f"{name}: the graph holds no convolution, so nothing of it can be int8")
     return tuple(layers)

@@ -66,7 +66,9 @@ def _find_verb(verb: str) -> Callable[..., int | None] | None:
 
 
 def _root(
-    ctx: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False
+    ctx: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
     from .. import __version__
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 def build(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, a folder or a zip.")],
+    *,
     precision: Annotated[str, typer.Option(help="fp16, int8 or fp32, as the bundle has it.")] = "fp16",
     flavour: Annotated[
         str, typer.Option(help="tensorrt builds for the GPU of this machine; tensorrt-rtx on any CPU, for RTX GPUs.")
@@ -62,10 +63,16 @@ def build(
     if out is not None:
         check_target(out)
         signer = _signer()
-    options = BuildOptions(numbers(batch, "--batch", "1,4,8"), opt_level, workspace, dla, _words(target))
+    options = BuildOptions(
+        batches=numbers(batch, "--batch", "1,4,8"),
+        level=opt_level,
+        workspace=workspace,
+        dla_core=dla,
+        targets=_words(target),
+    )
     opened = Bundle(bundle)
     opened.require_precision(precision)
-    request = BuildRequest(precision, _flavour(flavour), options, device)
+    request = BuildRequest(precision=precision, flavour=_flavour(flavour), options=options, device=device)
     outcomes, verified = _build(opened, request, verify)
     for outcome in outcomes:
         for note in outcome.notes:
@@ -86,8 +93,8 @@ def _build(bundle: Bundle, request: BuildRequest, verify: bool) -> tuple[tuple[B
         check_verifiable(request)
     cache = default_cache()
     with ConsoleProgress("%") as progress:
-        outcomes = build_bundle(bundle, request, cache, progress)
-        return outcomes, verify_bundle(bundle, request, outcomes, cache, progress) if verify else []
+        outcomes = build_bundle(bundle, request, cache, progress=progress)
+        return outcomes, verify_bundle(bundle, request, outcomes, cache=cache, progress=progress) if verify else []
 
 
 def _flavour(name: str) -> Flavour:
@@ -158,7 +165,7 @@ def _write(out: Path, outcomes: tuple[BuildOutcome, ...], signer: Signer | None)
     from ..engines.cache.cache import default_cache
     from ..engines.carry import write_folder
 
-    write_folder(out, [outcome.record for outcome in outcomes], default_cache(), signer)
+    write_folder(out, [outcome.record for outcome in outcomes], default_cache(), signer=signer)
     if signer:
         command = f"leakrt engines add {shlex.quote(str(out))} --key {signer.public_key}"
         print(f"leakrt: {printable(str(out))} is signed; there: {printable(command)}", file=sys.stderr)
@@ -180,7 +187,11 @@ def _report(verified: list[Verified]) -> int:
     for one in verified:
         for c in one.comparisons:
             wrong += not c.agrees
-            mark = coloured("agrees", "green", sys.stderr) if c.agrees else coloured("differs", "red", sys.stderr)
+            mark = (
+                coloured("agrees", "green", stream=sys.stderr)
+                if c.agrees
+                else coloured("differs", "red", stream=sys.stderr)
+            )
             where = f"{c.graph} {c.output}, batch {c.batch}"
             print(f"leakrt: {where}: {mark}, {c.error:.2e} of its spread (limit {c.limit:.2e})", file=sys.stderr)
         if one.note:

@@ -87,11 +87,11 @@ def _provenance(told: Mapping[str, Any]) -> Rows:
         rows.append(("images", ", ".join(f"{split} {_total(by_class)}" for split, by_class in counts.items())))
     if isinstance(metrics, Mapping):
         kept = {k: v for k, v in metrics.items() if v is not None and k not in _METRICS_LONG}
-        rows += _flat(kept, "metrics.")
+        rows += _flat(kept, prefix="metrics.")
     rows += _flat(rest)
     for precision, variant in variants.items() if isinstance(variants, Mapping) else ():
         if isinstance(variant, Mapping):
-            rows += _flat({k: v for k, v in variant.items() if k not in _VARIANT_LONG}, f"{precision}.")
+            rows += _flat({k: v for k, v in variant.items() if k not in _VARIANT_LONG}, prefix=f"{precision}.")
     return rows
 
 
@@ -100,12 +100,12 @@ def _total(by_class: object) -> str:
     return f"{sum(n for n in counts if isinstance(n, int)):,} of {len(counts)} classes"
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> Rows:
+def _flat(data: Mapping[str, Any], *, prefix: str = "") -> Rows:
     """Nested objects as rows with dotted names."""
     rows: Rows = []
     for name, value in data.items():
         if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{name}.")
+            rows += _flat(value, prefix=f"{prefix}{name}.")
         else:
             rows.append((f"{prefix}{name}", _text(value)))
     return rows

@@ -43,6 +43,7 @@ _Plot = Annotated[
 def calibrate(
     bundle: _Bundle,
     data: _Data,
+    *,
     images: _Images = 256,
     method: _Method = "percentile",
     run: _Run = None,
@@ -74,13 +75,22 @@ def calibrate(
     _check_choices(method, weight_bits, plot)
     threads = resolve_threads(threads)
     options = CalibrationOptions(
-        images, method, Limits(max_drop), weight_bits, threads, range_images, replace, max_shift
+        images=images,
+        method=method,
+        limits=Limits(max_drop=max_drop),
+        weight_bits=weight_bits,
+        threads=threads,
+        range_images=range_images,
+        replace=replace,
+        max_shift=max_shift,
     )
     refitter = _refitter(bundle, run) if refit else None
     cache = cache_folder() / "ranges"
     with ConsoleProgress() as progress:
-        result = run_calibration(bundle, data, options, refitter, installed(threads), cache, progress)
-    code = _tell(result, options, data, json)
+        result = run_calibration(
+            bundle, data, options, refitter=refitter, backends=installed(threads), cache=cache, progress=progress
+        )
+    code = _tell(result, options, data, json=json)
     if plot is not None:
         _draw(plot, result)
     return code
@@ -111,17 +121,17 @@ def _refitter(bundle: Path, run: Path | None) -> Refitter:
 
     if run is None:
         raise UsageError("the refit needs the run that the bundle was exported from: give --run RUN, or --no-refit")
-    return Refitter(teacher_of(Run.open(run), Bundle(bundle)), RefitConfig(), cache_folder() / "latents", bundle)
+    return Refitter(teacher_of(Run.open(run), Bundle(bundle)), RefitConfig(), cache_folder() / "latents", bundle=bundle)
 
 
 def _draw(path: Path, result: CalibrationResult) -> None:
     from ..calibration.int8.picture import sensitivity_picture
 
     last = result.attempts[-1]
-    sensitivity_picture(path, result.sensitivities, last.float_layers, result.fp32_ms, result.int8_ms)
+    sensitivity_picture(path, result.sensitivities, last.float_layers, fp32_ms=result.fp32_ms, int8_ms=result.int8_ms)
 
 
-def _tell(result: CalibrationResult, options: CalibrationOptions, data: Path, json: bool) -> int:
+def _tell(result: CalibrationResult, options: CalibrationOptions, data: Path, *, json: bool) -> int:
     """Print what came of it; the exit code."""
     import json as json_module
 

@@ -25,6 +25,7 @@ _KIND_WIDTH = max(map(len, _COLOURS))
 def check(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, a folder or a zip.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER", help="Images, or folders of them.")],
+    *,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     batch: Annotated[int, typer.Option(help="Images taken at once.")] = 8,
     backend: Backend = "auto",
@@ -54,8 +55,16 @@ def check(
     if rest:
         print(f"leakrt: note: {printable(rest)}", file=sys.stderr)
     begin = time.perf_counter()
-    detector = Detector.load(bundle, backend, precision, threads, faces or "", max_pixels, device)
-    verdicts = explain_stream(detector, paths, explain) if explain else detector.check_stream(paths, batch)
+    detector = Detector.load(
+        bundle,
+        backend=backend,
+        precision=precision,
+        threads=threads,
+        faces=faces or "",
+        max_pixels=max_pixels,
+        device=device,
+    )
+    verdicts = explain_stream(detector, paths, explain) if explain else detector.check_stream(paths, batch=batch)
     counts, width = Counter[str](), max(map(len, detector.spec.class_names)) + 2
     for verdict in _with_progress(verdicts, len(paths), json):
         counts["error" if verdict.verdict is None else verdict.verdict] += 1

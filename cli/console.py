@@ -32,7 +32,7 @@ class ConsoleProgress:
     Use it as a context manager; leaving it clears the bar. It shows what is done, the rate and the time left.
     """
 
-    def __init__(self, unit: str = "", stream: TextIO | None = None) -> None:
+    def __init__(self, unit: str = "", *, stream: TextIO | None = None) -> None:
         """`unit` names what is counted, such as "images"; `stream` is sys.stderr when not given."""
         self._stream = sys.stderr if stream is None else stream
         self._display: _Bar | _Lines = _Bar(unit) if _is_terminal(self._stream) else _Lines(unit, self._stream)
@@ -156,7 +156,7 @@ def printable(text: str) -> str:
     )
 
 
-def coloured(text: str, colour: str, stream: Any = None) -> str:
+def coloured(text: str, colour: str, *, stream: Any = None) -> str:
     """`text` in a colour (or dim, bold) where `stream` (stdout when not given) is a terminal, or colours are forced."""
     stream = sys.stdout if stream is None else stream
     forced = bool(os.environ.get("FORCE_COLOR")) and not _plain()
@@ -172,7 +172,7 @@ def _plain() -> bool:
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
 
 
-def table(rows: Sequence[tuple[str, ...]], indent: str = "  ") -> str:
+def table(rows: Sequence[tuple[str, ...]], *, indent: str = "  ") -> str:
     """Rows of text with their columns aligned to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

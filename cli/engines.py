@@ -20,6 +20,7 @@ _MOST_GIB = 1 << 20
 
 def engines(
     action: Annotated[str, typer.Argument(metavar="list|prune|verify|add", help="What to do.")],
+    *,
     folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="For add: what build --out wrote.")] = None,
     max_size: Annotated[
         float | None, typer.Option(metavar="GIB", help="For prune: how much to keep; the least recently used go first.")
@@ -35,7 +36,7 @@ def engines(
     """
     _check_usage(action, folder, {"--max-size": max_size is not None, "--key": bool(key), "--unsigned": unsigned})
     if action == "add" and folder is not None:
-        return _add(folder, key, unsigned, json)
+        return _add(folder, key, unsigned, json=json)
     if action == "prune":
         return _prune(max_size, json)
     return _list(action == "verify", json)
@@ -136,7 +137,7 @@ def _prune(max_size: float | None, json: bool) -> int:
     return 0
 
 
-def _add(folder: Path, key: str, unsigned: bool, json: bool) -> int:
+def _add(folder: Path, key: str, unsigned: bool, *, json: bool) -> int:
     import json as json_module
 
     from ..engines.cache.cache import default_cache

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A finished run, or a bundle.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Labelled images: one folder for each class.")],
+    *,
     split: Annotated[str, typer.Option(help="test, val, train, or all: DATA holds the classes directly.")] = "test",
     open_set: Annotated[
         Path | None, typer.Option("--open", metavar="FOLDER", help="Images of makers that training never saw.")
@@ -50,18 +51,18 @@ def evaluate(
     if precision == "all":
         if (model / "run.json").is_file() or plots is not None:
             raise UsageError("--precision all compares the variants of a bundle, and draws no plots")
-        return evaluate_precisions(model, data, split, open_set, backend, device, json)
+        return evaluate_precisions(model, data, split, open_set=open_set, backend=backend, device=device, json=json)
     from ..train.evaluation import closed_results, open_results
     from ..train.evaluation import evaluate as measure
 
-    opened = _open(model, precision, backend, device)
-    chosen = choose(opened.spec, opened.trained, data, split, open_set, opened.cache)
+    opened = _open(model, precision, backend, device=device)
+    chosen = choose(opened.spec, opened.trained, data, split=split, open_set=open_set, cache=opened.cache)
     with ConsoleProgress("images") as progress:
         verdicts = opened.judge(chosen.paths, progress)
     labels = chosen.closed.labels
     closed, others = verdicts[: len(labels)], verdicts[len(labels) :]
     tell_failures(verdicts)
-    result = measure(closed, labels, others, opened.spec, opened.decision)
+    result = measure(closed, labels, others, spec=opened.spec, decision=opened.decision)
     figures = {**result.to_json(), **chosen.examined.to_json()}
     print(json_module.dumps(figures, ensure_ascii=False) if json else evaluation_text(result))
     if plots is not None:
@@ -72,9 +73,9 @@ def evaluate(
     return 1 if result.failed else 0
 
 
-def _open(model: Path, precision: str, backend: str, device: int) -> _OpenedRun | _OpenedBundle:
+def _open(model: Path, precision: str, backend: str, *, device: int) -> _OpenedRun | _OpenedBundle:
     if not (model / "run.json").is_file():
-        return _OpenedBundle(model, precision, backend, device)
+        return _OpenedBundle(model, precision, backend, device=device)
     from ..core.errors import UsageError, require
 
     if device or (precision, backend) not in (("auto", "auto"), ("fp32", "torch")):
@@ -92,7 +93,7 @@ class _OpenedRun:
         from ..train.run import Run
 
         with ConsoleProgress("images") as progress:
-            self._fitted = open_fitted(Run.open(path), progress)
+            self._fitted = open_fitted(Run.open(path), progress=progress)
         self.spec: ModelSpec = self._fitted.judge.spec
         self.decision: Decision = self._fitted.judge.decision
         self.trained: Trained = TrainedOn.of_run(self._fitted.run)
@@ -102,17 +103,17 @@ class _OpenedRun:
         """A verdict for each image."""
         from ..train.judge_images import judge_images
 
-        return judge_images(self._fitted, paths, progress)
+        return judge_images(self._fitted, paths, progress=progress)
 
 
 class _OpenedBundle:
     """A bundle on a backend."""
 
-    def __init__(self, path: Path, precision: str, backend: str, device: int) -> None:
+    def __init__(self, path: Path, precision: str, backend: str, *, device: int) -> None:
         from ..core.files import cache_folder
         from ..runtime.detector import Detector
 
-        self._detector = Detector.load(path, backend, precision, device=device)
+        self._detector = Detector.load(path, backend=backend, precision=precision, device=device)
         self.spec: ModelSpec = self._detector.spec
         bundle = self._detector.bundle
         self.decision: Decision = bundle.decisions[self._detector.describe().precision]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_precisions(
-    path: Path, data: Path, split: str, open_set: Path | None, backend: str, device: int, json: bool
+    path: Path, data: Path, split: str, *, open_set: Path | None, backend: str, device: int, json: bool
 ) -> int:
     """Judge the same images at each precision that may be used, image by image in turn, and print what each gives."""
     import json as json_module
@@ -31,10 +31,15 @@ def evaluate_precisions(
     bundle = Bundle(path)
     bundle.require_precision("fp32")
     detectors, refused = _load(bundle, backend, device)
-    chosen = choose(bundle.spec, trained_bundle(bundle), data, split, open_set, cache_folder() / "latents")
+    chosen = choose(
+        bundle.spec, trained_bundle(bundle), data, split=split, open_set=open_set, cache=cache_folder() / "latents"
+    )
     verdicts = _judge(detectors, chosen.paths)
     tell_failures(verdicts["fp32"])
-    results = [_result(bundle, d, verdicts, precision, chosen.closed.labels) for precision, d in detectors.items()]
+    results = [
+        _result(bundle, d, verdicts, precision=precision, labels=chosen.closed.labels)
+        for precision, d in detectors.items()
+    ]
     if json:
         measured = {r.precision: r.to_json() for r in results}
         found = {"precisions": measured, "refused": refused, **chosen.examined.to_json()}
@@ -54,7 +59,7 @@ def _load(bundle: Bundle, backend: str, device: int) -> tuple[dict[str, Detector
     detectors, refused = {}, {}
     for precision in bundle.precisions:
         try:
-            detectors[precision] = Detector.load(bundle.path, backend, precision, device=device)
+            detectors[precision] = Detector.load(bundle.path, backend=backend, precision=precision, device=device)
         except (BackendError, BundleError, EngineError) as error:
             if precision == "fp32":
                 raise
@@ -75,7 +80,7 @@ def _judge(detectors: dict[str, Detector], paths: Sequence[Path]) -> dict[str, l
 
 
 def _result(
-    bundle: Bundle, detector: Detector, verdicts: dict[str, list[Verdict]], precision: str, labels: Sequence[str]
+    bundle: Bundle, detector: Detector, verdicts: dict[str, list[Verdict]], *, precision: str, labels: Sequence[str]
 ) -> PrecisionResult:
     from ..train.comparison import PrecisionResult, agreement, latency
     from ..train.evaluation import evaluate
@@ -85,7 +90,9 @@ def _result(
         precision=precision,
         backend=detector.describe().backend,
         megabytes=bundle.variant_size(precision) / 1e6,
-        evaluation=evaluate(found[:closed], labels, found[closed:], bundle.spec, bundle.decisions[precision]),
+        evaluation=evaluate(
+            found[:closed], labels, found[closed:], spec=bundle.spec, decision=bundle.decisions[precision]
+        ),
         agreement=agreement(verdicts["fp32"][:closed], found[:closed]),
         latency=latency(found),
         caught=detector.counters.caught,
@@ -99,7 +106,9 @@ def precisions_table(results: Sequence[PrecisionResult]) -> str:
     rows.append(("size", *(f"{r.megabytes:.2f} MB" for r in results)))
     closed = [r.evaluation.closed for r in results]
     rows.append(("macro AUC", *(figure(c.macro_auc) for c in closed)))
-    rows.append(("less than fp32", *(figure(_difference(closed[0].macro_auc, c.macro_auc), "+.5f") for c in closed)))
+    rows.append(
+        ("less than fp32", *(figure(_difference(closed[0].macro_auc, c.macro_auc), form="+.5f") for c in closed))
+    )
     rows.append(("balanced accuracy", *(figure(c.balanced_accuracy) for c in closed)))
     decided = [r.evaluation.decision for r in results]
     rows.append(("false alarms", *(f"{d.false_alarm_count} of {d.real_faces}" for d in decided)))

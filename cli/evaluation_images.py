@@ -34,7 +34,7 @@ class Chosen:
         return (*self.closed.paths, *self.unseen.paths)
 
 
-def choose(spec: ModelSpec, trained: Trained, data: Path, split: str, open_set: Path | None, cache: Path) -> Chosen:
+def choose(spec: ModelSpec, trained: Trained, data: Path, *, split: str, open_set: Path | None, cache: Path) -> Chosen:
     """The images that an evaluation takes; notes on them are printed to stderr. Raises DataError, UsageError."""
     from ..runtime.threads import resolve_threads
     from ..train.contents import ContentCache
@@ -42,11 +42,17 @@ def choose(spec: ModelSpec, trained: Trained, data: Path, split: str, open_set: 
     from ..train.labelled import labelled_images, open_images
     from ..train.leakage import examine
 
-    closed, unseen = labelled_images(data, split), open_images(open_set, spec.class_names)
+    closed, unseen = labelled_images(data, split), open_images(open_set, known=spec.class_names)
     check_classes(closed.labels, spec)
     with ConsoleProgress("images") as progress:
         examined = examine(
-            closed, unseen, trained, ContentCache(cache), split=split, threads=resolve_threads(0), progress=progress
+            closed,
+            unseen,
+            trained,
+            cache=ContentCache(cache),
+            split=split,
+            threads=resolve_threads(0),
+            progress=progress,
         )
     for note in examined.notes:
         print(f"leakrt: note: {printable(note)}", file=sys.stderr)

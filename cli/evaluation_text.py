@@ -71,6 +71,6 @@ def _per_class(result: Evaluation) -> str:
         row = closed.confusion[k]
         others = [(count, other) for other, count in enumerate(row) if other != k and count]
         taken = f"{printable(names[max(others)[1]])} ({max(others)[0]})" if others else ""
-        recall = figure(closed.recall[name], ".3f")
+        recall = figure(closed.recall[name], form=".3f")
         rows.append((printable(name), figure(closed.per_class_auc[name]), recall, taken))
     return table(rows)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def export(
     source: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A finished run; for fp16 an fp32 bundle.")],
+    *,
     out: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Where a run's bundle goes; a zip if it ends in .zip.")
     ] = None,
@@ -50,7 +51,7 @@ def export(
     if precision == "fp32":
         if out is None:
             raise UsageError("where does the bundle go? Give --out BUNDLE")
-        return _export_run(source, out, false_alarm_rate, exemplars, json)
+        return _export_run(source, out, false_alarm_rate, exemplars=exemplars, json=json)
     if precision == "fp16":
         if (source / "run.json").is_file():
             raise UsageError(f"{source} is a run; export it first, then add fp16 to its bundle")
@@ -58,12 +59,12 @@ def export(
             raise UsageError("--precision fp16 adds a variant to BUNDLE itself; leave --out away, and copy it first")
         if data is None:
             raise UsageError("--precision fp16 needs the run's labelled images for its gate; give --data DATA")
-        return _add_fp16(source, data, replace, threads, json)
+        return _add_fp16(source, data, replace, threads=threads, json=json)
     made = "leakrt calibrate makes it" if precision == "int8" else "choose fp32 or fp16"
     raise UsageError(f"--precision {precision} is not exported; {made}")
 
 
-def _export_run(run: Path, out: Path, false_alarm_rate: float, exemplars: bool, json: bool) -> int:
+def _export_run(run: Path, out: Path, false_alarm_rate: float, *, exemplars: bool, json: bool) -> int:
     import json as json_module
 
     from ..core.errors import require
@@ -75,7 +76,7 @@ def _export_run(run: Path, out: Path, false_alarm_rate: float, exemplars: bool, 
     from ..train.run import Run
 
     with ConsoleProgress("images") as progress:
-        exported = export_run(Run.open(run), out, false_alarm_rate, exemplars, progress)
+        exported = export_run(Run.open(run), out, rate=false_alarm_rate, exemplars=exemplars, progress=progress)
     bundle = Bundle(out)  # read back: what was written is what loads
     if json:
         print(json_module.dumps(_to_json(exported, bundle), ensure_ascii=False))
@@ -85,7 +86,7 @@ def _export_run(run: Path, out: Path, false_alarm_rate: float, exemplars: bool, 
     return 0
 
 
-def _add_fp16(bundle: Path, data: Path, replace: bool, threads: int, json: bool) -> int:
+def _add_fp16(bundle: Path, data: Path, replace: bool, *, threads: int, json: bool) -> int:
     import json as json_module
 
     from ..core.errors import require
@@ -100,9 +101,9 @@ def _add_fp16(bundle: Path, data: Path, replace: bool, threads: int, json: bool)
 
     threads = resolve_threads(threads)
     options = HalfOptions(threads=threads, replace=replace)
-    backends = installed(threads, weights_of(Bundle(bundle)))
+    backends = installed(threads, weights=weights_of(Bundle(bundle)))
     with ConsoleProgress("images") as progress:
-        result = add_fp16(bundle, data, options, backends, progress)
+        result = add_fp16(bundle, data, options, backends=backends, progress=progress)
     if json:
         from ..train.data import left_out_of
 

@@ -19,6 +19,7 @@ def gate(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle; it keeps the answer.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="The run's labelled images.")],
     backend: Annotated[str, typer.Option(help="What to measure on, such as tensorrt or openvino.")],
+    *,
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as the bundle has it.")],
     device: Device = 0,
     threads: Threads = 0,
@@ -39,9 +40,9 @@ def gate(
     from ..calibration.acceptance.on_backend import GateRequest, gate_later
     from ..runtime.threads import resolve_threads
 
-    request = GateRequest(precision, backend, device, resolve_threads(threads))
+    request = GateRequest(precision=precision, backend=backend, device=device, threads=resolve_threads(threads))
     with ConsoleProgress("images") as progress:
-        result = gate_later(bundle, data, request, progress)
+        result = gate_later(bundle, data, request, progress=progress)
     if json:
         from ..train.data import left_out_of
 

@@ -20,6 +20,7 @@ _MOST_NODES = 4  # of a fused group, for people; --json has all
 
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A bundle, folder or zip, or a file *.engine.")],
+    *,
     json: Json = False,
 ) -> None:
     """Verify a bundle or an engine, and show what it holds.

@@ -21,6 +21,7 @@ _COLUMNS = ("p50", "p90", "p95", "p99", "max", "jitter", "std")
 
 def profile(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, a folder or a zip.")],
+    *,
     backend: Backend = "auto",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as the bundle has it.")] = "auto",
     batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes, one after another.")] = "1,4,16",
@@ -47,12 +48,20 @@ def profile(
     from .options import check_picture, numbers
 
     options = Options(
-        backend, precision, numbers(batch, "--batch", "1,4,16"), streams, seconds, threads, image, cold_starts, device
+        backend=backend,
+        precision=precision,
+        batches=numbers(batch, "--batch", "1,4,16"),
+        streams=streams,
+        seconds=seconds,
+        threads=threads,
+        image=image,
+        cold_starts=cold_starts,
+        device=device,
     )
     if plot is not None:
         check_picture(plot, "--plot", "profile.png")
     with ConsoleProgress() as progress:
-        found = profile_bundle(bundle, options, progress)
+        found = profile_bundle(bundle, options, progress=progress)
     print(json_module.dumps(found.to_json(), ensure_ascii=False, allow_nan=False) if json else _text(found))
     for note in found.notes():
         print(f"leakrt: {printable(note)}", file=sys.stderr)

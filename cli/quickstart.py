@@ -26,6 +26,7 @@ def quickstart(
     out: Annotated[Path, typer.Option(help="Folder for the results; complete ones are used again.")] = Path(
         "quickstart"
     ),
+    *,
     seed: Annotated[int, typer.Option(help="Seed of the pictures and of all training.")] = 0,
     fast: Annotated[bool, typer.Option("--fast", help="Few pictures and steps, to see that everything runs.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Discard earlier results in OUT.")] = False,
@@ -63,7 +64,7 @@ def _stage(name: str) -> Iterator[Progress]:
 
     begin = time.perf_counter()
     heading = f"[{STAGES.index(name) + 1}/{len(STAGES)}] {name}"
-    print(coloured(heading, "bold", sys.stderr), file=sys.stderr)
+    print(coloured(heading, "bold", stream=sys.stderr), file=sys.stderr)
     with ConsoleProgress() as progress:
         yield progress
     print(f"      {time.perf_counter() - begin:.1f} s", file=sys.stderr)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 def train(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="One folder a class, or train/ val/ test/ of them.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Where the run is kept; an unfinished one is gone on with.")],
+    *,
     vae: Annotated[str, typer.Option(help="sd:ID_OR_FOLDER, onnx:FILE or builtin.")] = "builtin",
     vae_output: Annotated[
         str | None, typer.Option(help="Output of onnx:FILE that is the posterior mean, if it has several.")
@@ -81,10 +82,29 @@ def train(
         seed=seed,
         threads=resolve_threads(threads),
     )
-    spec = _template(real_class, timesteps, schedule, image_size, draws, embedding_dim, prototypes)
+    spec = _template(
+        real_class,
+        timesteps,
+        schedule,
+        image_size=image_size,
+        draws=draws,
+        embedding_dim=embedding_dim,
+        prototypes=prototypes,
+    )
     folder = cache or cache_folder() / "latents"
     left_out: list[LeftOut] = []
-    request = TrainRequest(data, out, vae, folder, config, spec, vae_scale, restart, skip_bad, vae_output)
+    request = TrainRequest(
+        data=data,
+        out=out,
+        vae=vae,
+        cache=folder,
+        config=config,
+        spec=spec,
+        vae_scale=vae_scale,
+        restart=restart,
+        skip_bad=skip_bad,
+        vae_output=vae_output,
+    )
     run = _train(request, left_out)
     result = _result(run, time.perf_counter() - begin, left_out)
     print(json.dumps(result) if as_json else _summary(run))
@@ -99,7 +119,7 @@ def _require_extras() -> None:
 
 
 def _template(
-    real_class: str, timesteps: str, schedule: str, image_size: int, draws: int, embedding_dim: int, prototypes: int
+    real_class: str, timesteps: str, schedule: str, *, image_size: int, draws: int, embedding_dim: int, prototypes: int
 ) -> ModelSpec:
     from ..core.spec import ModelSpec
     from .options import numbers
@@ -120,7 +140,9 @@ def _train(request: TrainRequest, left_out: list[LeftOut]) -> Run:
     from ..train.session import train as train_run
 
     with ConsoleProgress() as progress:
-        return train_run(request, progress, _report_epoch, _note, _accept, left_out.extend)
+        return train_run(
+            request, progress=progress, report=_report_epoch, note=_note, accept=_accept, left_out=left_out.extend
+        )
 
 
 def _accept(vae: VaeEncoder, spec: ModelSpec) -> None:

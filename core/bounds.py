@@ -24,7 +24,7 @@ EDGE_FLOOR = 0.1  # share of a latent's values at its two extremes that is never
 Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bounds:
     """What one image may give. A latent is float32 [4, S/8, S/8], scaled.
 

@@ -175,7 +175,7 @@ class Bundle:
             raise BundleError(f"{self.path} has no {precision} variant; it has: {', '.join(self.precisions)}")
 
 
-def write_bundle(path: Path, spec: ModelSpec, files: Mapping[str, bytes], provenance: Mapping[str, Any]) -> None:
+def write_bundle(path: Path, spec: ModelSpec, files: Mapping[str, bytes], *, provenance: Mapping[str, Any]) -> None:
     """Write a bundle in one step (a zip when `path` ends in .zip), replacing what stood there only when whole.
 
     `files` maps names of the format to bytes. Raises BundleError for a foreign name, StorageError.

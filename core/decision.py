@@ -20,7 +20,7 @@ _MOST_FACES = 2**31 - 1  # JSON holds integers of any length
 KINDS: tuple[Kind, ...] = ("real", "generator", "unknown", "abstain")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decision:
     """One precision's block of `decision.json`; all of it is fitted on validation images only.
 
@@ -72,7 +72,7 @@ class Decision:
         return cls(**{**data, "bounds": Bounds.from_json(data.get("bounds"))})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Judgement:
     """What was decided for one face, and why."""
 
@@ -91,14 +91,18 @@ def probabilities(scores: npt.NDArray[np.float32], temperature: float) -> npt.ND
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
-def judge(probability: npt.NDArray[np.float64], log_density: float, spec: ModelSpec, decision: Decision) -> Judgement:
+def judge(
+    probability: npt.NDArray[np.float64], log_density: float, spec: ModelSpec, *, decision: Decision
+) -> Judgement:
     """Decide on one face from its class probabilities float64 [K] and the log-density of its embedding.
 
     Anything that is not finite is never a verdict: it abstains and says so. The density is asked first, since
     class probabilities mean nothing far from everything seen in training.
     """
     if not (np.isfinite(probability).all() and math.isfinite(log_density)):
-        return Judgement("abstain", "abstain", 0.0, ("the network gave a value that is not finite",))
+        return Judgement(
+            kind="abstain", label="abstain", probability=0.0, reasons=("the network gave a value that is not finite",)
+        )
     real = spec.real_index
     generated = float(1.0 - probability[real])
     top = float(probability.max())
@@ -107,17 +111,19 @@ def judge(probability: npt.NDArray[np.float64], log_density: float, spec: ModelS
             f"log-density {log_density:.2f} is under {decision.density_threshold:.2f}: "
             "unlike every class seen in training"
         )
-        return Judgement("unknown", "unknown", top, (why,))
+        return Judgement(kind="unknown", label="unknown", probability=top, reasons=(why,))
     if generated >= decision.alarm_threshold:
         others = np.where(np.arange(len(probability)) == real, -1.0, probability)
         best = int(others.argmax())
         why = f"P(generated) {generated:.3f} is at or over {decision.alarm_threshold:.3f}"
-        return Judgement("generator", spec.class_names[best], float(probability[best]), (why,))
+        return Judgement(
+            kind="generator", label=spec.class_names[best], probability=float(probability[best]), reasons=(why,)
+        )
     if generated <= decision.real_threshold:
         why = f"P(generated) {generated:.3f} is at or under {decision.real_threshold:.3f}"
-        return Judgement("real", spec.real_class, float(probability[real]), (why,))
+        return Judgement(kind="real", label=spec.real_class, probability=float(probability[real]), reasons=(why,))
     why = (
         f"P(generated) {generated:.3f} lies between {decision.real_threshold:.3f} (real) "
         f"and {decision.alarm_threshold:.3f} (generator)"
     )
-    return Judgement("abstain", "abstain", top, (why,))
+    return Judgement(kind="abstain", label="abstain", probability=top, reasons=(why,))

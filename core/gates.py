@@ -18,7 +18,7 @@ MIN_INT8_SPEEDUP = 1.3  # over fp32 on some backend, or it is no int8 variant
 AUTO_SPEEDUP = 0.9  # over fp32, that `auto` asks of a variant: what is left under 1 is what timing scatters by
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """What a precision may lose."""
 
@@ -29,11 +29,11 @@ class Limits:
 
 
 # One near tie among 900 validation images is 99.89 %, and says nothing against 99.9 %.
-FP16_LIMITS = Limits(MAX_DROP_FP16, MIN_AGREEMENT_FP16, confident_only=False, spare=1)
+FP16_LIMITS = Limits(max_drop=MAX_DROP_FP16, min_agreement=MIN_AGREEMENT_FP16, confident_only=False, spare=1)
 LIMITS: Mapping[str, Limits] = {"fp32": FP16_LIMITS, "fp16": FP16_LIMITS, "int8": Limits()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """A variant beside fp32 on the same images."""
 

@@ -23,7 +23,7 @@ class Origin:
     bundle: str  # Bundle.identity; empty for a training run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """What was judged."""
 
@@ -36,18 +36,18 @@ class Subject:
 class Judge:
     """Spec, decision and support of one precision, ready to give verdicts."""
 
-    def __init__(self, spec: ModelSpec, decision: Decision, support: Support, origin: Origin) -> None:
+    def __init__(self, spec: ModelSpec, decision: Decision, support: Support, *, origin: Origin) -> None:
         self.spec, self.decision, self.support, self.origin = spec, decision, support, origin
 
     def verdict(
-        self, subject: Subject, outputs: LeakOutputs, row: int, log_density: float, faults: tuple[str, ...] = ()
+        self, subject: Subject, outputs: LeakOutputs, row: int, *, log_density: float, faults: tuple[str, ...] = ()
     ) -> Verdict:
         """The verdict on row `row` of outputs averaged over draws; `faults` make it abstain and are its reasons."""
         spec = self.spec
         shares = probabilities(outputs.scores[row], self.decision.temperature)
-        judgement = judge(shares, log_density, spec, self.decision)
+        judgement = judge(shares, log_density, spec, decision=self.decision)
         if faults:
-            judgement = Judgement("abstain", "abstain", 0.0, faults)
+            judgement = Judgement(kind="abstain", label="abstain", probability=0.0, reasons=faults)
         weights = outputs.step_weights[row]
         return Verdict(
             path=subject.path,

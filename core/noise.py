@@ -42,7 +42,7 @@ def box_muller(words: Words) -> Normals:
     return pairs.reshape(words.shape).astype(np.float32)
 
 
-def normals(seed: int, sample: int, draws: int, steps: int, shape: tuple[int, ...]) -> Normals:
+def normals(seed: int, sample: int, draws: int, *, steps: int, shape: tuple[int, ...]) -> Normals:
     """The noise of one sample: float32 [draws, steps, *shape], standard normal.
 
     `shape` is one latent, such as (4, S/8, S/8). The size need not be a multiple of four: the last counter's

@@ -20,7 +20,7 @@ class Noising:
     [T, 4, S/8, S/8]; `bank` float32 [draws, T, 4, S/8, S/8]; `coefficients` float32 [T, 2].
     """
 
-    def __init__(self, spec: ModelSpec, threads: int = 0) -> None:
+    def __init__(self, spec: ModelSpec, *, threads: int = 0) -> None:
         """Draw the noise; `threads` at most work, 0: one a core."""
         self.row = (len(spec.timesteps), *spec.latent_shape)
         self._threads = threads

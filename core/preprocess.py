@@ -35,10 +35,10 @@ def seen(height: int, width: int, size: int) -> tuple[slice, slice]:
     """
     tall, wide = resized_shape(height, width, size)
     top, left = crop_origin(tall, wide, size)
-    return _seen(height, tall, top, size), _seen(width, wide, left, size)
+    return _seen(height, tall, top, size=size), _seen(width, wide, left, size=size)
 
 
-def _seen(length: int, resized: int, origin: int, size: int) -> slice:
+def _seen(length: int, resized: int, origin: int, *, size: int) -> slice:
     """From the first pixel under the triangle of output `origin` to the last under that of the `size`-th from there.
 
     Output i has the centre c = (i + 1/2) n / m and the half width h = max(1, n / m); pixel k, a square from k to k + 1,
@@ -49,7 +49,7 @@ def _seen(length: int, resized: int, origin: int, size: int) -> slice:
     return slice(max(0, (first - half + resized) // unit), min(length, (last + half + resized) // unit))
 
 
-def _weights(length: int, resized: int, origin: int, size: int) -> npt.NDArray[np.float64]:
+def _weights(length: int, resized: int, origin: int, *, size: int) -> npt.NDArray[np.float64]:
     """float64 [size, length]: what outputs origin ... origin + size - 1 of `resized` take from `length` pixels."""
     scale = length / resized
     half = max(1.0, scale)
@@ -69,5 +69,5 @@ def preprocess_reference(frame: npt.NDArray[np.uint8], size: int) -> npt.NDArray
     tall, wide = resized_shape(height, width, size)
     top, left = crop_origin(tall, wide, size)
     rgb = frame[..., ::-1].transpose(2, 0, 1).astype(np.float64)
-    image = _weights(height, tall, top, size) @ rgb @ _weights(width, wide, left, size).T
+    image = _weights(height, tall, top, size=size) @ rgb @ _weights(width, wide, left, size=size).T
     return (image / 127.5 - 1.0).astype(np.float32)

@@ -15,7 +15,7 @@ ENCODERS = ("conv",)
 _MAX_CLASSES = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """The shape and arithmetic of one detector. Checked on creation; raises UsageError."""
 

@@ -15,7 +15,7 @@ Array = npt.NDArray[np.float32]
 _FIELDS = ("mean", "projection", "points", "bandwidth", "prototypes")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Support:
     """What a kernel density and a nearest prototype need, float32.
 
@@ -81,9 +81,9 @@ class Support:
         if tensors["bandwidth"].shape != (1,):
             raise BundleError("the density support's bandwidth is not one number; export the bundle again")
         return cls(
-            tensors["mean"],
-            tensors["projection"],
-            tensors["points"],
-            float(tensors["bandwidth"][0]),
-            tensors["prototypes"],
+            mean=tensors["mean"],
+            projection=tensors["projection"],
+            points=tensors["points"],
+            bandwidth=float(tensors["bandwidth"][0]),
+            prototypes=tensors["prototypes"],
         )

@@ -43,7 +43,7 @@ class Verdict:
         return json.dumps(_finite(asdict(self)), ensure_ascii=False, allow_nan=False)
 
     @classmethod
-    def failed(cls, path: str, error: str, backend: str, precision: str, bundle: str) -> Verdict:
+    def failed(cls, path: str, error: str, backend: str, *, precision: str, bundle: str) -> Verdict:
         """The line for an image that could not be judged."""
         return cls(path, None, "", 0.0, math.nan, {}, {}, "", (), backend, precision, bundle, error=error)
 

@@ -35,7 +35,7 @@ _MAX_NODES = 20_000
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Node:
     """One operator of a network."""
 
@@ -45,7 +45,7 @@ class Node:
     attributes: Mapping[str, Attribute]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Network:
     """A graph that can be run node by node. Checked on creation; raises BundleError."""
 
@@ -110,10 +110,15 @@ def _from_json(data: Mapping[str, Any], stem: str, tensors: Mapping[str, npt.NDA
     prefix = f"{stem}/"
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     nodes = tuple(
-        Node(_text(operator), _texts(inputs), _texts(outputs), {_text(k): _attribute(v) for k, v in attributes.items()})
+        Node(
+            operator=_text(operator),
+            inputs=_texts(inputs),
+            outputs=_texts(outputs),
+            attributes={_text(k): _attribute(v) for k, v in attributes.items()},
+        )
         for operator, inputs, outputs, attributes in data["nodes"]
     )
-    return Network(_text(data["input"]), _texts(data["outputs"]), nodes, own)
+    return Network(input=_text(data["input"]), outputs=_texts(data["outputs"]), nodes=nodes, tensors=own)
 
 
 def _attribute(value: object) -> Attribute:

@@ -16,7 +16,7 @@ _WHITE = 4095.0  # 12-bit sensor
 _SATURATION = np.array([[1.52, -0.40, -0.12], [-0.20, 1.36, -0.16], [-0.06, -0.46, 1.52]], np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Exposure:
     """The settings of one shot."""
 

@@ -23,7 +23,7 @@ REAL = "real"
 _BATCH = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SyntheticPlan:
     """How much is made. Scenes are counted before generators copy them."""
 
@@ -40,10 +40,10 @@ class SyntheticPlan:
         return self.train + self.val + self.test
 
 
-def make_data_set(folder: Path, plan: SyntheticPlan, progress: Progress = silent) -> None:
+def make_data_set(folder: Path, plan: SyntheticPlan, *, progress: Progress = silent) -> None:
     """Write the data set below `folder`; the same plan gives the same bytes on one machine. Raises StorageError."""
-    photographs, compressions = take_photographs(plan, progress)
-    generators = train_generators(photographs[: plan.train], plan.generator_steps, plan.seed, progress)
+    photographs, compressions = take_photographs(plan, progress=progress)
+    generators = train_generators(photographs[: plan.train], plan.generator_steps, plan.seed, progress=progress)
     bounds = {"train": (0, plan.train), "val": (plan.train, plan.train + plan.val), "test": (-plan.test, None)}
     for split, (start, end) in bounds.items():
         chosen = slice(start, end)
@@ -55,7 +55,7 @@ def make_data_set(folder: Path, plan: SyntheticPlan, progress: Progress = silent
     )
 
 
-def take_photographs(plan: SyntheticPlan, progress: Progress = silent) -> tuple[Pictures, list[Compression]]:
+def take_photographs(plan: SyntheticPlan, *, progress: Progress = silent) -> tuple[Pictures, list[Compression]]:
     """Photographs uint8 RGB [N, S, S, 3] of all scenes, and the JPEG setting of each."""
     photographs = np.empty((plan.scenes, plan.size, plan.size, 3), np.uint8)
     compressions = []

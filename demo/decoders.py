@@ -107,7 +107,7 @@ class Generators:
         return np.asarray(pixels.to(torch.uint8).numpy(), np.uint8)
 
 
-def train_generators(photographs: Pictures, steps: int, seed: int, progress: Progress) -> Generators:
+def train_generators(photographs: Pictures, steps: int, seed: int, *, progress: Progress) -> Generators:
     """Train all generators together on random crops of the photographs; the same seed gives the same ones."""
     torch.manual_seed(seed)
     encoder = _Encoder()

@@ -76,11 +76,11 @@ def write_report(out: Path, result: DemoResult) -> Path:
 def _cards(figures: Evaluation) -> str:
     decision, unseen = figures.decision, figures.open
     values = [
-        ("macro AUC", figure(figures.closed.macro_auc, ".3f")),
-        ("balanced accuracy", figure(figures.closed.balanced_accuracy, ".3f")),
+        ("macro AUC", figure(figures.closed.macro_auc, form=".3f")),
+        ("balanced accuracy", figure(figures.closed.balanced_accuracy, form=".3f")),
         ("false alarms", f"{decision.false_alarm_count} of {decision.real_faces}"),
         ("coverage", f"{100 * decision.coverage:.0f} %"),
-        ("generated caught", percent(decision.generated_called_generated, ".0f")),
+        ("generated caught", percent(decision.generated_called_generated, form=".0f")),
         ("unseen caught", f"{100 * unseen.called_generated:.0f} %" if unseen else "-"),
     ]
     cards = "".join(f'<div class="card">{name}<b>{value}</b></div>' for name, value in values)

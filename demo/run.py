@@ -96,12 +96,16 @@ def run_demo(out: Path, sizes: DemoSizes, *, restart: bool, stage: Stage) -> Dem
     with stage(STAGES[0]) as progress:
         made = _make_data(out, plan, progress)
     with stage(STAGES[1]) as progress:
-        made |= _make_vae(data, vae, sizes, progress)
+        made |= _make_vae(data, vae, sizes, progress=progress)
     config = TrainConfig(epochs=sizes.epochs, seed=plan.seed, threads=resolve_threads(0), widths=(32, 64, 128))
-    spec = ModelSpec((REAL, "not real"), REAL, image_size=plan.size, embedding_dim=64, prototypes_per_class=4)
-    request = TrainRequest(data, out / "run", f"sd:{vae}", out / "latents", config, spec, restart=made)
+    spec = ModelSpec(
+        class_names=(REAL, "not real"), real_class=REAL, image_size=plan.size, embedding_dim=64, prototypes_per_class=4
+    )
+    request = TrainRequest(
+        data=data, out=out / "run", vae=f"sd:{vae}", cache=out / "latents", config=config, spec=spec, restart=made
+    )
     with stage(STAGES[2]) as progress:
-        run = train(request, progress)
+        run = train(request, progress=progress)
     with stage(STAGES[3]) as progress:
         exported = export_run(run, out / "bundle", progress=progress)
     test, unseen = labelled_images(data, "test"), open_images(out / "open").paths
@@ -112,7 +116,7 @@ def run_demo(out: Path, sizes: DemoSizes, *, restart: bool, stage: Stage) -> Dem
     with stage(STAGES[5]) as progress:
         latency = _latency(detector, test.paths[0], progress)
     return DemoResult(
-        evaluation=evaluate(closed, test.labels, opened, detector.spec, exported.judge.decision),
+        evaluation=evaluate(closed, test.labels, opened, spec=detector.spec, decision=exported.judge.decision),
         closed=tuple(closed),
         labels=test.labels,
         unseen=tuple(opened),
@@ -127,18 +131,18 @@ def _make_data(out: Path, plan: SyntheticPlan, progress: Progress) -> bool:
     if stamp.is_file() and stamp.read_bytes() == wanted:
         return False
     stamp.unlink(missing_ok=True)  # after a kill the pictures may be a mixture of two plans
-    make_data_set(out, plan, progress)
+    make_data_set(out, plan, progress=progress)
     atomic_write(stamp, wanted)
     return True
 
 
-def _make_vae(data: Path, vae: Path, sizes: DemoSizes, progress: Progress) -> bool:
+def _make_vae(data: Path, vae: Path, sizes: DemoSizes, *, progress: Progress) -> bool:
     """Train the VAE on the training pictures, or keep the one of the same settings; whether it was trained."""
     images = find_images(data / "train")
     stamp, wanted = vae.parent / _VAE, json.dumps([len(images), sizes.vae_steps, sizes.plan.seed]).encode()
     if stamp.is_file() and stamp.read_bytes() == wanted and vae.is_dir():
         return False
-    train_vae(images, vae, sizes.vae_steps, sizes.plan.seed, progress)
+    train_vae(images, vae, sizes.vae_steps, seed=sizes.plan.seed, progress=progress)
     atomic_write(stamp, wanted)
     return True
 

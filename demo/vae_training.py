@@ -34,7 +34,7 @@ _SCALE_SAMPLE = 128  # pictures
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def train_vae(images: Sequence[Path], out: Path, steps: int, seed: int, progress: Progress = silent) -> None:
+def train_vae(images: Sequence[Path], out: Path, steps: int, *, seed: int, progress: Progress = silent) -> None:
     """Train on the image files (all of one size, at least 64 pixels) and write the folder `out` in one step.
 
     Its `scaling_factor` brings the latents of these images to unit variance. Raises ImageError, StorageError.

@@ -41,7 +41,7 @@ class Carried:
     data: bytes
 
 
-def write_folder(out: Path, records: Sequence[EngineRecord], cache: EngineCache, signer: Signer | None) -> None:
+def write_folder(out: Path, records: Sequence[EngineRecord], cache: EngineCache, *, signer: Signer | None) -> None:
     """Write engines from the cache to a folder, which must be new, empty or of this kind. Raises StorageError."""
     check_target(out)
     with atomic_folder(out) as folder:
@@ -71,7 +71,7 @@ def read_folder(path: Path, trusted: frozenset[str], allow_unsigned: bool) -> li
                 f"{path} is signed by {signer}, which is not trusted here; if it is your builder's key, "
                 f"run: leakrt engines add {shlex.quote(str(path))} --key {signer}"
             )
-        check_signature(signer, _read(path / SIGNATURE, 64, path), raw, str(path))
+        check_signature(signer, _read(path / SIGNATURE, 64, path), raw, what=str(path))
     elif not allow_unsigned:
         raise EngineError(f"{path} is not signed, and engines are machine code; add --unsigned to take it all the same")
     return [_carried(path, name, files) for name in sorted(files) if name.endswith(".engine")]
@@ -91,7 +91,7 @@ def add_engines(carried: Sequence[Carried], cache: EngineCache, progress: Progre
     with engine_locks(cache.root, together, progress):
         for done, item in enumerate(carried):
             progress("add engines", done, len(carried))
-            evicted += cache.store(item.record, item.data, together)
+            evicted += cache.store(item.record, item.data, together=together)
     progress("add engines", len(carried), len(carried))
     return evicted
 
@@ -100,9 +100,9 @@ def _carried(path: Path, name: str, files: dict[str, str]) -> Carried:
     described = name.removesuffix(".engine") + ".json"
     if described not in files:
         raise EngineError(f"{path}: {name} has no {described} beside it; copy the folder again")
-    raw = _hashed(path / described, RECORD_LIMIT, files[described], path)
+    raw = _hashed(path / described, RECORD_LIMIT, files[described], folder=path)
     record = EngineRecord.from_bytes(raw, f"{path}: {described}")
-    data = _hashed(path / name, ENGINE_LIMIT, files[name], path)
+    data = _hashed(path / name, ENGINE_LIMIT, files[name], folder=path)
     if record.file != name:
         raise EngineError(f"{path}: {described} describes {record.file}; build the folder again")
     try:
@@ -130,7 +130,7 @@ def _parse(raw: bytes, path: Path) -> tuple[str, dict[str, str]]:
     return str(signer), named
 
 
-def _hashed(file: Path, limit: int, digest: str, folder: Path) -> bytes:
+def _hashed(file: Path, limit: int, digest: str, *, folder: Path) -> bytes:
     data = _read(file, limit, folder)
     if sha256_bytes(data) != digest:
         raise EngineError(f"{folder}: {file.name} was changed or cut short (SHA-256 differs); copy the folder again")

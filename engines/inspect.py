@@ -23,7 +23,7 @@ from .library.names import EngineInspector, ICudaEngine
 _PARSED = {"HALF": "float16", "FLOAT": "float32", "BF16": "bfloat16", "FP8": "float8"}  # a network's own words
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineReport:
     """An engine in numbers and names.
 
@@ -89,12 +89,26 @@ def inspect_engine(path: Path, cache: EngineCache) -> EngineReport:
         inspected, memory = _open(flavour, data, _device_of(record))
     except EngineError as error:
         return _unopened(path, record, str(error))
-    return EngineReport(str(path), record, inspected.layers, inspected.tensors, memory, "")
+    return EngineReport(
+        path=str(path),
+        record=record,
+        layers=inspected.layers,
+        tensors=inspected.tensors,
+        context_memory=memory,
+        closed="",
+    )
 
 
 def _unopened(path: Path, record: EngineRecord, closed: str) -> EngineReport:
     """What the JSON beside an engine tells: the layers its builder logged, and the memory it stated."""
-    return EngineReport(str(path), record, record.compiled, record.key.tensors, 0, closed)
+    return EngineReport(
+        path=str(path),
+        record=record,
+        layers=record.compiled,
+        tensors=record.key.tensors,
+        context_memory=0,
+        closed=closed,
+    )
 
 
 def _read_record(path: Path) -> EngineRecord:

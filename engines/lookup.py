@@ -32,7 +32,7 @@ class StoredEngines:
     batches: tuple[int, ...]  # images
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WantedEngines:
     """A variant on a library and a GPU."""
 
@@ -53,7 +53,7 @@ def find_engines(cache: EngineCache, wanted: WantedEngines) -> StoredEngines:
     found, reasons = [], []
     for graph, source in zip(GRAPHS, wanted.sources, strict=True):
         try:
-            found.append(_find(cache, wanted, graph, source))
+            found.append(_find(cache, wanted, graph, source=source))
         except EngineError as error:
             reasons.append(f"{graph}: {error}")
     if reasons:
@@ -80,10 +80,19 @@ def build_command(wanted: WantedEngines) -> str:
     return " ".join(parts)
 
 
-def _find(cache: EngineCache, wanted: WantedEngines, graph: str, source: str) -> StoredEngine:
+def _find(cache: EngineCache, wanted: WantedEngines, graph: str, *, source: str) -> StoredEngine:
     """Raises EngineError that says why there is none."""
     flavour = wanted.flavour
-    asked = Wanted(graph, wanted.precision, source, flavour.name, flavour.version, wanted.device, (), RECIPE)
+    asked = Wanted(
+        graph=graph,
+        precision=wanted.precision,
+        source=source,
+        flavour=flavour.name,
+        version=flavour.version,
+        device=wanted.device,
+        batches=(),
+        recipe=RECIPE,
+    )
     record, reasons = cache.find(asked)
     if record is None:
         raise EngineError("; ".join(reasons) or "none was built")

@@ -34,7 +34,7 @@ _RTX_VARIABLE = "POLYGRAPHY_USE_TENSORRT_RTX"
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """One output of one engine against ONNX Runtime on the ONNX that it was built from."""
 
@@ -80,6 +80,7 @@ def verify_bundle(
     bundle: Bundle,
     request: BuildRequest,
     outcomes: tuple[BuildOutcome, ...],
+    *,
     cache: EngineCache,
     progress: Progress,
 ) -> list[Verified]:
@@ -90,10 +91,19 @@ def verify_bundle(
     results = []
     for graph, outcome in zip(bundle_graphs(bundle), outcomes, strict=True):
         source = bundle.graph(graph.stem, request.precision)
-        derived = derive_graph(source, graph, request.precision, request.flavour)
+        derived = derive_graph(source, graph, request.precision, flavour=request.flavour)
         exact = _exact(source, graph, request)
         sample = golden.of(graph)[:1]
-        one = _verify_one(graph, outcome.record, exact or derived.model, sample, request, cache, progress, not exact)
+        one = _verify_one(
+            graph,
+            outcome.record,
+            exact or derived.model,
+            sample=sample,
+            request=request,
+            cache=cache,
+            progress=progress,
+            bisect=not exact,
+        )
         results.append(one)
     return results
 
@@ -147,6 +157,7 @@ def _verify_one(
     graph: GraphSpec,
     record: EngineRecord,
     model: bytes,
+    *,
     sample: Array,
     request: BuildRequest,
     cache: EngineCache,
@@ -158,8 +169,11 @@ def _verify_one(
     comparisons = []
     for profile, batch in enumerate(record.key.batches):
         progress(f"verify {graph.stem}", profile, len(record.key.batches))
-        errors = _errors(model, data, _feed(graph, record, sample, batch), request, profile)
-        comparisons += [Comparison(graph.stem, name, batch, error, limit) for name, error in errors.items()]
+        errors = _errors(model, data, _feed(graph, record, sample, batch=batch), request=request, profile=profile)
+        comparisons += [
+            Comparison(graph=graph.stem, output=name, batch=batch, error=error, limit=limit)
+            for name, error in errors.items()
+        ]
     progress(f"verify {graph.stem}", len(record.key.batches), len(record.key.batches))
     note = "" if bisect else f"{graph.stem}: compared with the bundle's own graph; {_OLD_ONNXRUNTIME}"
     if not bisect or all(c.agrees for c in comparisons):
@@ -167,11 +181,18 @@ def _verify_one(
 
     def compare(part: bytes, output: str) -> float:
         batch = record.key.batches[0]
-        job = BuildJob(graph.stem, part, request.precision, (batch,), request.options, request.device)
-        built = build_engine(request.flavour, job, True, silent)
-        return _errors(part, built.data, _feed(graph, record, sample, batch), request, 0)[output]
+        job = BuildJob(
+            name=graph.stem,
+            model=part,
+            precision=request.precision,
+            batches=(batch,),
+            options=request.options,
+            device=request.device,
+        )
+        built = build_engine(request.flavour, job, True, progress=silent)
+        return _errors(part, built.data, _feed(graph, record, sample, batch=batch), request=request, profile=0)[output]
 
-    return Verified(tuple(comparisons), first_bad_layer(model, compare, limit, progress))
+    return Verified(tuple(comparisons), first_bad_layer(model, compare, limit, progress=progress))
 
 
 def _exact(source: bytes, graph: GraphSpec, request: BuildRequest) -> bytes:
@@ -181,7 +202,7 @@ def _exact(source: bytes, graph: GraphSpec, request: BuildRequest) -> bytes:
 
 
 def _errors(
-    model: bytes, engine: bytes, feed: Mapping[str, Array], request: BuildRequest, profile: int
+    model: bytes, engine: bytes, feed: Mapping[str, Array], *, request: BuildRequest, profile: int
 ) -> dict[str, float]:
     candidate = engine_runner(request.flavour, engine, profile)
     with use_device(request.device):
@@ -189,7 +210,7 @@ def _errors(
     return compare_outputs(reference, found)
 
 
-def _feed(graph: GraphSpec, record: EngineRecord, sample: Array, batch: int) -> dict[str, Array]:
+def _feed(graph: GraphSpec, record: EngineRecord, sample: Array, *, batch: int) -> dict[str, Array]:
     """`batch` samples that differ, so that a mix-up between them shows."""
     half = record.key.tensors[0].startswith("float16")
     scales = np.linspace(1.0, 0.5, batch, dtype=np.float32).reshape(-1, *[1] * (sample.ndim - 1))

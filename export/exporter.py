@@ -45,7 +45,7 @@ _GOLDEN_SIDE = 1024  # a golden image with a longer short side is cropped to it:
 _PACKAGES = ("leakrt", "torch", "onnx", "onnxruntime", "onnxslim", "numpy")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Exported:
     """A bundle that was written, and what was measured on the way."""
 
@@ -58,6 +58,7 @@ class Exported:
 def export_run(
     run: Run,
     out: Path,
+    *,
     rate: float = FALSE_ALARM_RATE,
     exemplars: bool = True,
     progress: Progress = silent,
@@ -73,11 +74,11 @@ def export_run(
     run.require_finished()
     check_target(out)
     vae = run.vae()
-    fitted = fit_run(run, rate, progress)
-    files = export_graphs(vae, fitted, progress)
+    fitted = fit_run(run, rate=rate, progress=progress)
+    files = export_graphs(vae, fitted, progress=progress)
     graphs = load_graphs(files, run)
     source = Source(vae, fitted.encoder)
-    parity = measure(source, graphs, fitted.judge, _parity_images(run, progress), progress)
+    parity = measure(source, graphs, fitted.judge, images=_parity_images(run, progress), progress=progress)
     validation, golden_item, bounds = _validate(fitted, progress)
     golden = _make_golden(graphs, run.spec, _golden_image(golden_item) if exemplars else drawn_image(run.spec))
     decision = replace(fitted.judge.decision, tolerance={_BACKEND: parity.tolerance}, bounds=bounds)
@@ -93,8 +94,8 @@ def export_run(
         files["exemplars.npz"] = _exemplars(fitted, progress)
     make_folder(out.resolve().parent)
     with changing(out, progress):
-        write_bundle(out, run.spec, files, provenance(run, parity, validation))
-    return Exported(out, parity, validation, fitted.judge)
+        write_bundle(out, run.spec, files, provenance=provenance(run, parity, validation))
+    return Exported(path=out, parity=parity, validation=validation, judge=fitted.judge)
 
 
 def check_target(out: Path) -> None:
@@ -107,7 +108,7 @@ def check_target(out: Path) -> None:
         raise StorageError(f"{out} is there and is not a bundle; choose another place for --out")
 
 
-def export_graphs(vae: VaeEncoder, fitted: FittedRun, progress: Progress = silent) -> dict[str, bytes]:
+def export_graphs(vae: VaeEncoder, fitted: FittedRun, *, progress: Progress = silent) -> dict[str, bytes]:
     """Both graphs, by their names in the bundle. Raises ModelError."""
     progress("export graphs", 0, 2)
     vae_encoder = export_vae(vae, fitted.run.spec)
@@ -164,12 +165,12 @@ def _parity_images(run: Run, progress: Progress) -> list[Array]:
 def _validate(fitted: FittedRun, progress: Progress) -> tuple[Evaluation, RunItem, Bounds]:
     """The run on its validation images, the one whose class it is surest of (the golden image), and their bounds."""
     run, judge = fitted.run, fitted.judge
-    items, outputs = run.of("val"), fitted.predict("val", progress)
+    items, outputs = run.of("val"), fitted.predict("val", progress=progress)
     found = verdicts(judge, [item.path for item in items], outputs)
     labels = [run.spec.class_names[item.label] for item in items]
     shares = [verdict.scores[label] for verdict, label in zip(found, labels, strict=True)]
-    bounds = observe(run.latents("val", progress), outputs)
-    return evaluate(found, labels, [], run.spec, judge.decision), items[int(np.argmax(shares))], bounds
+    bounds = observe(run.latents("val", progress=progress), outputs)
+    return evaluate(found, labels, [], spec=run.spec, decision=judge.decision), items[int(np.argmax(shares))], bounds
 
 
 def _golden_image(item: RunItem) -> npt.NDArray[np.uint8]:
@@ -192,7 +193,7 @@ def _make_golden(graphs: Graphs, spec: ModelSpec, image: npt.NDArray[np.uint8]) 
 
 def _exemplars(fitted: FittedRun, progress: Progress) -> bytes:
     run = fitted.run
-    outputs: LeakOutputs = fitted.predict("train", progress)
+    outputs: LeakOutputs = fitted.predict("train", progress=progress)
     nearest = nearest_images(fitted.judge.support, outputs, run.labels("train").tolist())
     paths: Sequence[str] = [item.path for item in run.of("train")]
     try:

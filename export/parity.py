@@ -25,7 +25,7 @@ _HEADROOM = 4.0  # of the tolerance stated for a device over what was allowed he
 _BATCH = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Parity:
     """How far the graphs are from their source. Scores are compared before temperature."""
 
@@ -73,7 +73,7 @@ def run_graphs(graphs: Graphs, spec: ModelSpec, images: Array) -> tuple[Array, L
 
 
 def measure(
-    source: Source, graphs: Graphs, judge: Judge, images: Sequence[Array], progress: Progress = silent
+    source: Source, graphs: Graphs, judge: Judge, *, images: Sequence[Array], progress: Progress = silent
 ) -> Parity:
     """Compare on preprocessed images, each float32 [3, S, S].
 
@@ -89,10 +89,10 @@ def measure(
         wanted.append(outputs)
         found.append(exported)
         progress("parity", min(start + _BATCH, len(images)), len(images))
-    return _compare(judge, concatenate(wanted, spec), concatenate(found, spec), latent_difference)
+    return _compare(judge, concatenate(wanted, spec), concatenate(found, spec), latent_difference=latent_difference)
 
 
-def _compare(judge: Judge, wanted: LeakOutputs, found: LeakOutputs, latent_difference: float) -> Parity:
+def _compare(judge: Judge, wanted: LeakOutputs, found: LeakOutputs, *, latent_difference: float) -> Parity:
     names = [str(i) for i in range(len(wanted.scores))]
     pairs = zip(verdicts(judge, names, wanted), verdicts(judge, names, found), strict=True)
     same = sum((a.verdict, a.label) == (b.verdict, b.label) for a, b in pairs)

@@ -32,7 +32,7 @@ class Kernel:
     milliseconds: float
 
 
-def open_session(name: str, model: bytes, threads: int, optimised: bool = True, profile: str = "") -> Any:
+def open_session(name: str, model: bytes, threads: int, *, optimised: bool = True, profile: str = "") -> Any:
     """A session on the CPU, as the runtime opens it; `profile`: how the name of its profile begins, empty for none.
 
     Raises ModelError naming `name`.
@@ -55,7 +55,7 @@ def open_session(name: str, model: bytes, threads: int, optimised: bool = True, 
         raise ModelError(f"{name}: ONNX Runtime can't load it ({one_line(error)})") from error
 
 
-def run_session(name: str, session: Any, outputs: Sequence[str], feed: dict[str, Array]) -> list[Array]:
+def run_session(name: str, session: Any, outputs: Sequence[str], *, feed: dict[str, Array]) -> list[Array]:
     """The named outputs. Raises ModelError naming `name`."""
     try:
         return list(session.run(list(outputs), feed))
@@ -63,7 +63,7 @@ def run_session(name: str, session: Any, outputs: Sequence[str], feed: dict[str,
         raise ModelError(f"{name}: ONNX Runtime can't run it ({one_line(error)})") from error
 
 
-def profile_kernels(name: str, model: bytes, value: Array, threads: int, runs: int) -> list[list[Kernel]]:
+def profile_kernels(name: str, model: bytes, value: Array, *, threads: int, runs: int) -> list[list[Kernel]]:
     """What ONNX Runtime's own profiler says of each of so many runs of a graph whose one input is `value`.
 
     Raises ModelError naming `name`.
@@ -72,7 +72,7 @@ def profile_kernels(name: str, model: bytes, value: Array, threads: int, runs: i
         session = open_session(name, model, threads, profile=str(Path(folder) / "profile"))
         (output, *_), (given,) = session.get_outputs(), session.get_inputs()
         for _ in range(runs):
-            run_session(name, session, [output.name], {given.name: value})
+            run_session(name, session, [output.name], feed={given.name: value})
         events = json.loads(Path(session.end_profiling()).read_bytes())
     return _by_run(events)
 
@@ -92,15 +92,15 @@ def _by_run(events: Sequence[dict[str, Any]]) -> list[list[Kernel]]:
 class GraphRunner:
     """One graph of a variant, an input row at a time, so that a result never depends on its batch."""
 
-    def __init__(self, graph: GraphSpec, model: bytes, threads: int, optimised: bool = True) -> None:
+    def __init__(self, graph: GraphSpec, model: bytes, threads: int, *, optimised: bool = True) -> None:
         self._graph = graph
-        self._session = open_session(graph.stem, model, threads, optimised)
+        self._session = open_session(graph.stem, model, threads, optimised=optimised)
 
     def run(self, value: Array) -> list[Array]:
         """Every output of the graph, in the order of its spec, for a batch. Raises ModelError."""
         names = [tensor.name for tensor in self._graph.outputs]
         rows = [
-            run_session(self._graph.stem, self._session, names, {self._graph.input.name: value[i : i + 1]})
+            run_session(self._graph.stem, self._session, names, feed={self._graph.input.name: value[i : i + 1]})
             for i in range(len(value))
         ]
         return [np.concatenate(column) for column in zip(*rows, strict=True)]

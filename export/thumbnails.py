@@ -19,7 +19,7 @@ _QUALITY = 85
 
 
 def nearest_images(
-    support: Support, outputs: LeakOutputs, labels: Sequence[int], count: int = PER_PROTOTYPE
+    support: Support, outputs: LeakOutputs, labels: Sequence[int], *, count: int = PER_PROTOTYPE
 ) -> dict[tuple[int, int], list[int]]:
     """For each prototype (k, m) the positions of the `count` images of class k nearest by gated distance."""
     distances = np.stack(

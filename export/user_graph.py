@@ -23,7 +23,7 @@ def separate_names(model: onnx.ModelProto, given: Mapping[str, str], reserved: C
     Every optional output that is left out in the middle gets a name: what runs the graph by names needs one.
     """
     taken = set(reserved) | {name for graph in every_graph(model) for name in names_defined(graph)}
-    _separate(model.graph, dict(given), {}, set(reserved), taken)
+    _separate(model.graph, dict(given), {}, reserved=set(reserved), taken=taken)
 
 
 def append_scale(model: onnx.ModelProto, graph: GraphSpec, scale: float) -> None:
@@ -36,7 +36,7 @@ def append_scale(model: onnx.ModelProto, graph: GraphSpec, scale: float) -> None
 
 
 def _separate(
-    graph: onnx.GraphProto, given: dict[str, str], outer: Mapping[str, str], reserved: set[str], taken: set[str]
+    graph: onnx.GraphProto, given: dict[str, str], outer: Mapping[str, str], *, reserved: set[str], taken: set[str]
 ) -> None:
     """`outer`: the new names of tensors that the graph can read from around it."""
     names = dict(given)
@@ -52,7 +52,7 @@ def _separate(
     del graph.value_info[:], graph.quantization_annotation[:]
     for node in graph.node:
         for inner in subgraphs(node):
-            _separate(inner, {}, visible, reserved, taken)
+            _separate(inner, {}, visible, reserved=reserved, taken=taken)
         node.input[:] = [visible.get(name, name) for name in node.input]
         last = max((i for i, name in enumerate(node.output) if name), default=-1)
         kept = list(node.output)[: last + 1]

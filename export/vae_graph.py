@@ -70,11 +70,11 @@ def _from_onnx(vae: OnnxVae, spec: ModelSpec) -> bytes:
         network_of(finished, name)
     except LeakRTError as error:
         raise ModelError(f"{name} can't be kept in a bundle ({error}); export it again with plain tensors") from error
-    _check_latents(finished, graph, name, vae)
+    _check_latents(finished, graph, name, vae=vae)
     return finished
 
 
-def _check_latents(model: bytes, graph: GraphSpec, name: str, vae: OnnxVae) -> None:
+def _check_latents(model: bytes, graph: GraphSpec, name: str, *, vae: OnnxVae) -> None:
     """Compare the graph with the file, and latents of a batch with those of its images one by one.
 
     Raises ModelError with what differs: NaN, a fixed batch, latents that depend on the batch or on chance.
@@ -86,7 +86,7 @@ def _check_latents(model: bytes, graph: GraphSpec, name: str, vae: OnnxVae) -> N
 
     def run(part: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         what = name if len(part) == 1 else f"{len(part)} images at once"
-        return run_session(what, session, outputs, {graph.input.name: part})[0]
+        return run_session(what, session, outputs, feed={graph.input.name: part})[0]
 
     alone, expected = np.concatenate([run(image[None]) for image in batch]), vae.encode(batch)
     check_finite(name, alone)

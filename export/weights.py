@@ -37,11 +37,20 @@ def network_of(model: bytes, stem: str) -> Network:
         if node.op_type == "Constant":
             tensors[node.output[0]] = _constant(node, stem)
         else:
-            nodes.append(Node(node.op_type, tuple(node.input), _outputs(node), _attributes(node, stem)))
+            nodes.append(
+                Node(
+                    operator=node.op_type,
+                    inputs=tuple(node.input),
+                    outputs=_outputs(node),
+                    attributes=_attributes(node, stem),
+                )
+            )
     inputs = [value.name for value in graph.input if value.name not in tensors]
     if len(inputs) != 1:
         raise ModelError(f"{stem}: the graph has the inputs {inputs}, where one is needed")
-    return Network(inputs[0], tuple(value.name for value in graph.output), tuple(nodes), tensors)
+    return Network(
+        input=inputs[0], outputs=tuple(value.name for value in graph.output), nodes=tuple(nodes), tensors=tensors
+    )
 
 
 def _outputs(node: onnx.NodeProto) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ class FileReport:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GateReport:
     """What a precision's gate gave on a backend."""
 
@@ -37,7 +37,7 @@ class GateReport:
     figures: Comparison | None  # beside fp32 on validation images; None where the manifest does not tell them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GraphReport:
     """One ONNX graph. Opset, nodes and parameters are None where the onnx package, which counts them, is missing."""
 
@@ -50,7 +50,7 @@ class GraphReport:
     parameters: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BundleReport:
     """A verified bundle in numbers and names."""
 
@@ -90,7 +90,14 @@ def _gates(bundle: Bundle) -> Iterator[GateReport]:
         for backend in measured_backends(told, precision):
             times, auto = speedup(told, precision, backend), worth_taking(told, precision, backend)
             figures = comparison(told, precision, backend)
-            yield GateReport(precision, backend, backend in passed, times, auto, figures)
+            yield GateReport(
+                precision=precision,
+                backend=backend,
+                passed=backend in passed,
+                speedup=times,
+                auto=auto,
+                figures=figures,
+            )
 
 
 def _graphs(bundle: Bundle) -> Iterator[GraphReport]:
@@ -129,7 +136,15 @@ def _with_onnxruntime(name: str, model: bytes) -> GraphReport:
 
     loaded = session(name, model, 1)
     inputs, outputs = (tuple(map(_declared, nodes)) for nodes in (loaded.get_inputs(), loaded.get_outputs()))
-    return GraphReport(name, loaded.get_modelmeta().producer_name, inputs, outputs, None, None, None)
+    return GraphReport(
+        name=name,
+        producer=loaded.get_modelmeta().producer_name,
+        inputs=inputs,
+        outputs=outputs,
+        opset=None,
+        nodes=None,
+        parameters=None,
+    )
 
 
 def _declared(node: Any) -> str:

@@ -54,7 +54,7 @@ class Detector:
     Methods may be called from several threads: on a GPU their batches overlap, else one image at a time is computed.
     """
 
-    def __init__(self, bundle: Bundle, variant: GuardedVariant, faces: FaceFinder | None, max_pixels: int) -> None:
+    def __init__(self, bundle: Bundle, variant: GuardedVariant, faces: FaceFinder | None, *, max_pixels: int) -> None:
         """See `load`."""
         self.spec, self.bundle = bundle.spec, bundle
         self.support = variant.variant.support
@@ -67,6 +67,7 @@ class Detector:
     def load(
         cls,
         path: str | Path,
+        *,
         backend: str = "auto",
         precision: str = "auto",
         threads: int = 0,
@@ -88,16 +89,18 @@ class Detector:
         threads = resolve_threads(threads)
         bundle = Bundle(path)
         choices = {choice.backend: choice for choice in choose(bundle, backend, precision)}
-        entrants = [LoadedVariant.load(bundle, c.precision, c.backend, threads, device) for c in choices.values()]
+        entrants = [
+            LoadedVariant.load(bundle, c.precision, c.backend, threads=threads, device=device) for c in choices.values()
+        ]
         taken = quickest(bundle, entrants)
         name = taken.backend.name
         safer = safer_precision(bundle, choices[name])
 
         def load_safer() -> LoadedVariant | None:
-            return LoadedVariant.load(bundle, safer, name, threads, device) if safer else None
+            return LoadedVariant.load(bundle, safer, name, threads=threads, device=device) if safer else None
 
         variant = GuardedVariant(taken, load_safer)
-        return cls(bundle, variant, FaceFinder(faces) if faces else None, max_pixels)
+        return cls(bundle, variant, FaceFinder(faces) if faces else None, max_pixels=max_pixels)
 
     @property
     def counters(self) -> Counters:
@@ -135,7 +138,7 @@ class Detector:
         """One verdict for each face of an image, the largest first. Raises like `check`."""
         return self._begin([self._preparer.preprocess(crop, own=False) for crop in self._preparer.crops(image)])()
 
-    def check_stream(self, images: Iterable[Image], batch: int = 8) -> Iterator[Verdict]:
+    def check_stream(self, images: Iterable[Image], *, batch: int = 8) -> Iterator[Verdict]:
         """Verdicts in the order of the images, one for each face. One that can't be judged gives an `error`.
 
         A thread of its own reads, crops and preprocesses the images one after another, at most 2 x `batch` ahead. A
@@ -209,7 +212,9 @@ class Detector:
         origin = self._guarded.variant.judge.origin
         where = (origin.backend, origin.precision, origin.bundle)
         if prepared.error is not None:
-            return Verdict.failed(prepared.path, prepared.error, *where)
+            return Verdict.failed(
+                prepared.path, prepared.error, origin.backend, precision=origin.precision, bundle=origin.bundle
+            )
         return Verdict(
             prepared.path, "abstain", "abstain", 0.0, math.nan, {}, {}, "", prepared.notes, *where, prepared.latency_ms
         )
@@ -217,9 +222,13 @@ class Detector:
     def _verdict(self, prepared: Prepared, outcome: Outcome) -> Verdict:
         begin = time.perf_counter()
         stages = {**prepared.latency_ms, **outcome.latency_ms}
-        subject = Subject(prepared.path, prepared.face, (*outcome.notes, *prepared.notes), stages)
+        subject = Subject(
+            path=prepared.path, face=prepared.face, notes=(*outcome.notes, *prepared.notes), latency_ms=stages
+        )
         result, row = outcome.result, outcome.row
         density = float(result.log_density[row])
-        verdict = outcome.variant.judge.verdict(subject, result.outputs, row, density, outcome.faults)
+        verdict = outcome.variant.judge.verdict(
+            subject, result.outputs, row, log_density=density, faults=outcome.faults
+        )
         stages["decision"] += 1e3 * (time.perf_counter() - begin)
         return verdict

@@ -30,7 +30,7 @@ class GateEvidence:
     evidence: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Explanation:
     """Everything the picture shows."""
 

@@ -26,10 +26,10 @@ def explain_stream(detector: Detector, images: Sequence[Path], out: Path) -> Ite
         (out.parent if single else out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(out, error) from error
-    return _explain_all(detector, images, out, single)
+    return _explain_all(detector, images, out, single=single)
 
 
-def _explain_all(detector: Detector, images: Sequence[Path], out: Path, single: bool) -> Iterator[Verdict]:
+def _explain_all(detector: Detector, images: Sequence[Path], out: Path, *, single: bool) -> Iterator[Verdict]:
     for number, image in enumerate(images):
         for index, analysis in enumerate(detector.analyse(image)):
             if analysis.evidence is not None:

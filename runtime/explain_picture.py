@@ -29,11 +29,11 @@ def draw_png(explanation: Explanation) -> bytes:
     """The PNG file of an explanation, 1240 x 860 pixels."""
     page = _Page()
     left, middle = 24, 440
-    _judged(page.card(left, 24, 392, 468), explanation)
-    _probabilities(page.card(middle, 24, 776, 468), explanation)
-    _steps(page.card(left, 516, 392, 320), explanation)
-    _gates(page.card(middle, 516, 376, 320), explanation)
-    _exemplars(page.card(840, 516, 376, 320), explanation)
+    _judged(page.card(left, 24, 392, height=468), explanation)
+    _probabilities(page.card(middle, 24, 776, height=468), explanation)
+    _steps(page.card(left, 516, 392, height=320), explanation)
+    _gates(page.card(middle, 516, 376, height=320), explanation)
+    _exemplars(page.card(840, 516, 376, height=320), explanation)
     buffer = io.BytesIO()
     page.image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -46,20 +46,20 @@ class _Page:
         self.image = Image.new("RGB", (WIDTH, HEIGHT), _PAGE)
         self.pen = ImageDraw.Draw(self.image)
 
-    def card(self, x: int, y: int, width: int, height: int) -> _Card:
+    def card(self, x: int, y: int, width: int, *, height: int) -> _Card:
         self.pen.rounded_rectangle((x, y, x + width, y + height), _RADIUS, _CARD, (222, 227, 233))
-        return _Card(self, x + _PAD, y + _PAD, width - 2 * _PAD, height - 2 * _PAD)
+        return _Card(self, x + _PAD, y + _PAD, width=width - 2 * _PAD, height=height - 2 * _PAD)
 
 
 class _Card:
     """The inside of one white card, in its own coordinates."""
 
-    def __init__(self, page: _Page, x: int, y: int, width: int, height: int) -> None:
+    def __init__(self, page: _Page, x: int, y: int, *, width: int, height: int) -> None:
         self._page, self._x, self._y = page, x, y
         self.width, self.height = width, height
 
     def text(
-        self, x: float, y: float, text: str, size: int, colour: Colour = _INK, anchor: str = "la", room: float = 0
+        self, x: float, y: float, text: str, *, size: int, colour: Colour = _INK, anchor: str = "la", room: float = 0
     ) -> None:
         """Text at (x, y), cut to `room` pixels (0: the card's width)."""
         font = _font(size)
@@ -68,10 +68,10 @@ class _Card:
 
     def title(self, text: str, note: str) -> None:
         """The head of the card with a line below it that says how to read it."""
-        self.text(0, 0, text, 19)
-        self.text(0, 27, note, 13, _SOFT)
+        self.text(0, 0, text, size=19)
+        self.text(0, 27, note, size=13, colour=_SOFT)
 
-    def bar(self, x: float, y: float, width: float, height: float, colour: Colour) -> None:
+    def bar(self, x: float, y: float, width: float, *, height: float, colour: Colour) -> None:
         """A filled bar; none where it would be thinner than half a pixel."""
         if width >= 0.5 and height >= 0.5:
             box = (self._x + x, self._y + y, self._x + x + max(width, 1), self._y + y + height)
@@ -89,19 +89,19 @@ def _judged(card: _Card, explanation: Explanation) -> None:
     card.picture((card.width - image.width) // 2, (side - image.height) // 2, image)
     decided = verdict.verdict in ("real", "generator")
     headline = verdict.label if decided else "can't say" if verdict.verdict == "abstain" else "unknown maker"
-    card.bar(0, side + 22, 6, 62, colour)
-    card.text(20, side + 17, headline, 32, colour, room=card.width - 20)
+    card.bar(0, side + 22, 6, height=62, colour=colour)
+    card.text(20, side + 17, headline, size=32, colour=colour, room=card.width - 20)
     sure = (
         f"{verdict.verdict}, {100 * verdict.probability:.1f} %"
         if decided
         else f"likeliest class {100 * verdict.probability:.1f} %"
     )
-    card.text(20, side + 62, sure, 17, _SOFT, room=card.width - 20)
+    card.text(20, side + 62, sure, size=17, colour=_SOFT, room=card.width - 20)
     y = side + 98
-    for line in _wrap("; ".join(verdict.reasons), _font(13), card.width, 2):
-        card.text(0, y, line, 13, _INK)
+    for line in _wrap("; ".join(verdict.reasons), _font(13), card.width, lines=2):
+        card.text(0, y, line, size=13, colour=_INK)
         y += 18
-    card.text(0, card.height - 15, Path(verdict.path).name, 13, _SOFT)
+    card.text(0, card.height - 15, Path(verdict.path).name, size=13, colour=_SOFT)
 
 
 def _probabilities(card: _Card, explanation: Explanation) -> None:
@@ -115,10 +115,10 @@ def _probabilities(card: _Card, explanation: Explanation) -> None:
     for i, (name, share) in enumerate(ranked):
         y = 64 + i * pitch
         colour = _NEAR if name == explanation.winner else _FAR if name == explanation.runner_up else (139, 152, 168)
-        card.text(0, y + pitch / 2 - 5, name, 16, anchor="lm", room=names - 12)
-        card.bar(names, y, room, pitch - 11, _TRACK)
-        card.bar(names, y, room * share, pitch - 11, colour)
-        card.text(card.width, y + pitch / 2 - 5, f"{100 * share:.1f} %", 16, anchor="rm")
+        card.text(0, y + pitch / 2 - 5, name, size=16, anchor="lm", room=names - 12)
+        card.bar(names, y, room, height=pitch - 11, colour=_TRACK)
+        card.bar(names, y, room * share, height=pitch - 11, colour=colour)
+        card.text(card.width, y + pitch / 2 - 5, f"{100 * share:.1f} %", size=16, anchor="rm")
 
 
 def _steps(card: _Card, explanation: Explanation) -> None:
@@ -130,47 +130,65 @@ def _steps(card: _Card, explanation: Explanation) -> None:
     for i, (step, weight) in enumerate(weights):
         x, height = i * pitch, (bottom - top) * weight / highest
         wide = min(64.0, pitch * 0.7)
-        card.bar(x + (pitch - wide) / 2, bottom - height, wide, height, _NEAR)
+        card.bar(x + (pitch - wide) / 2, bottom - height, wide, height=height, colour=_NEAR)
         small = 14 if len(weights) <= 8 else 10
-        card.text(x + pitch / 2, bottom - height - 5, f"{100 * weight:.0f} %", small, anchor="mb", room=pitch)
-        card.text(x + pitch / 2, bottom + 8, f"t = {step}" if len(weights) <= 6 else step, small, _SOFT, "ma", pitch)
+        card.text(x + pitch / 2, bottom - height - 5, f"{100 * weight:.0f} %", size=small, anchor="mb", room=pitch)
+        card.text(
+            x + pitch / 2,
+            bottom + 8,
+            f"t = {step}" if len(weights) <= 6 else step,
+            size=small,
+            colour=_SOFT,
+            anchor="ma",
+            room=pitch,
+        )
 
 
 def _gates(card: _Card, explanation: Explanation) -> None:
     card.title("Gates that mattered", "dimension, evidence, and how far its gate is open")
-    card.bar(0, 50, 10, 10, _NEAR)
-    card.text(16, 55, f"for {explanation.winner}", 13, _SOFT, "lm", card.width / 2 - 20)
-    card.bar(card.width / 2, 50, 10, 10, _FAR)
-    card.text(card.width / 2 + 16, 55, f"for {explanation.runner_up}", 13, _SOFT, "lm", card.width / 2 - 20)
+    card.bar(0, 50, 10, height=10, colour=_NEAR)
+    card.text(16, 55, f"for {explanation.winner}", size=13, colour=_SOFT, anchor="lm", room=card.width / 2 - 20)
+    card.bar(card.width / 2, 50, 10, height=10, colour=_FAR)
+    card.text(
+        card.width / 2 + 16,
+        55,
+        f"for {explanation.runner_up}",
+        size=13,
+        colour=_SOFT,
+        anchor="lm",
+        room=card.width / 2 - 20,
+    )
     rows, top = explanation.gates, 78
     largest = max((abs(row.evidence) for row in rows), default=0.0) or 1.0
     axis, half = card.width / 2, card.width / 2 - 46
     pitch = (card.height - top) / len(rows)
-    card.bar(axis - 0.5, top - 3, 1, card.height - top + 3, _TRACK)
+    card.bar(axis - 0.5, top - 3, 1, height=card.height - top + 3, colour=_TRACK)
     for i, row in enumerate(rows):
         y, length = top + i * pitch, half * abs(row.evidence) / largest
         near = row.evidence >= 0
-        card.bar(axis if near else axis - length, y, length, pitch - 5, _NEAR if near else _FAR)
-        card.text(0, y + (pitch - 5) / 2, f"{row.dimension}", 12, _SOFT, "lm", 40)
-        card.text(card.width, y + (pitch - 5) / 2, f"{100 * row.gate:.0f} %", 12, _SOFT, "rm", 40)
+        card.bar(axis if near else axis - length, y, length, height=pitch - 5, colour=_NEAR if near else _FAR)
+        card.text(0, y + (pitch - 5) / 2, f"{row.dimension}", size=12, colour=_SOFT, anchor="lm", room=40)
+        card.text(
+            card.width, y + (pitch - 5) / 2, f"{100 * row.gate:.0f} %", size=12, colour=_SOFT, anchor="rm", room=40
+        )
 
 
 def _exemplars(card: _Card, explanation: Explanation) -> None:
     card.title("Nearest training images", "by the nearest prototype of each class")
     for i, ((prototype, files), colour) in enumerate(zip(explanation.exemplars, (_NEAR, _FAR), strict=False)):
         y = 58 + i * 112
-        card.bar(0, y, 4, 15, colour)
-        card.text(12, y, prototype, 14, room=card.width - 12)
+        card.bar(0, y, 4, height=15, colour=colour)
+        card.text(12, y, prototype, size=14, room=card.width - 12)
         images = [image for image in map(_thumbnail, files) if image is not None][:4]
         for j, image in enumerate(images):
             card.picture(j * 84, y + 22, image)
         if not images:
-            card.text(12, y + 44, "the bundle holds none", 13, _SOFT)
+            card.text(12, y + 44, "the bundle holds none", size=13, colour=_SOFT)
 
 
 def _thumbnail(file: bytes) -> Image.Image | None:
     try:
-        return _contain(decode_image(file, "exemplar", 1_000_000).pixels, 80, 80)
+        return _contain(decode_image(file, "exemplar", max_pixels=1_000_000).pixels, 80, 80)
     except ImageError:
         return None
 
@@ -196,7 +214,7 @@ def _fit(text: str, font: Font, room: float) -> str:
     return text + "..."
 
 
-def _wrap(text: str, font: Font, room: float, lines: int) -> Sequence[str]:
+def _wrap(text: str, font: Font, room: float, *, lines: int) -> Sequence[str]:
     """`text` in at most `lines` lines, broken at spaces; the last one is cut when it does not fit."""
     words, wrapped = text.split(), [""]
     for word in words:

@@ -96,7 +96,9 @@ class FaceSearch:
         for turn in (1, 2, 3):
             copies = [replace(level, pixels=self._rotated(level.pixels, turn)) for level in levels]
             proposals = self._proposals(copies)
-            turned += (replace(p, box=turn_back(p.box, turn, width, height), turn=turn, main=False) for p in proposals)
+            turned += (
+                replace(p, box=turn_back(p.box, turn, width, height=height), turn=turn, main=False) for p in proposals
+            )
         return merged(found + self._confirmed(sources, turned))
 
     def _levels(self, image: Frame) -> list[_Level]:
@@ -132,7 +134,7 @@ class FaceSearch:
         x, y, w, h = proposal.box
         side = _MARGIN * max(w, h)
         left, top = x + w / 2 - side / 2, y + h / 2 - side / 2
-        patch = self._patch(sources, left, top, side)
+        patch = self._patch(sources, left, top, side=side)
         scale = _CLOSE_UP / side
         expected = scaled((x - left, y - top, w, h), scale)
         seen = self._all_turns(patch, expected)
@@ -154,14 +156,14 @@ class FaceSearch:
         for (x, y, w, h), score in self._detect(np.concatenate(both)):  # one call for four costs half
             column, row = x + w / 2 >= _CLOSE_UP, y + h / 2 >= _CLOSE_UP
             turn = 2 * row + column
-            box = turn_back((x - column * _CLOSE_UP, y - row * _CLOSE_UP, w, h), turn, _CLOSE_UP, _CLOSE_UP)
+            box = turn_back((x - column * _CLOSE_UP, y - row * _CLOSE_UP, w, h), turn, _CLOSE_UP, height=_CLOSE_UP)
             whole = min(box[:2]) >= _RIM and max(box[0] + box[2], box[1] + box[3]) <= _CLOSE_UP - _RIM
             score = score if whole else min(score, _CONFIRMED)
             if score > best[turn].score and overlap(box, expected) > _OVERLAP:
                 best[turn] = replace(best[turn], box=box, score=score)
         return best
 
-    def _patch(self, levels: list[_Level], left: float, top: float, side: float) -> Frame:
+    def _patch(self, levels: list[_Level], left: float, top: float, *, side: float) -> Frame:
         """A square of the image, resized to the side of a close-up; grey where it lies outside."""
         large = [level for level in levels if side * level.scale >= _CLOSE_UP]
         level = min(large, key=lambda one: one.scale) if large else max(levels, key=lambda one: one.scale)
@@ -241,7 +243,7 @@ def scaled(box: Box, factor: float) -> Box:
     return box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor
 
 
-def turn_back(box: Box, turn: int, width: int, height: int) -> Box:
+def turn_back(box: Box, turn: int, width: int, *, height: int) -> Box:
     """A box in `np.rot90(image, turn)` as a box in the image of that width and height."""
     x, y, w, h = box
     if turn == 1:

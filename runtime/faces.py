@@ -48,7 +48,7 @@ class FaceFinder:
         found.sort(key=lambda one: (-one[0][2] * one[0][3], one[0]))  # equal sizes from left to right: a fixed order
         more = len(found) - MAX_FACES
         notes = (f"{more} smaller faces of this image were not judged",) if more > 0 else ()
-        return [_crop(image, Face(i, box), turn, notes) for i, (box, turn) in enumerate(found[:MAX_FACES])]
+        return [_crop(image, Face(i, box), turn, notes=notes) for i, (box, turn) in enumerate(found[:MAX_FACES])]
 
 
 def crop_square(image: Frame, box: tuple[int, int, int, int]) -> Frame:
@@ -64,7 +64,7 @@ def crop_square(image: Frame, box: tuple[int, int, int, int]) -> Frame:
     return image[top : top + side, left : left + side]
 
 
-def _crop(image: Frame, face: Face, turn: int, notes: tuple[str, ...]) -> FaceCrop:
+def _crop(image: Frame, face: Face, turn: int, *, notes: tuple[str, ...]) -> FaceCrop:
     square = crop_square(image, face.box)
     if turn == 0:
         return FaceCrop(face, square, notes)

@@ -12,7 +12,7 @@ from .loaded import LoadedVariant
 from .pipeline import Input, PipelineResult
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Counters:
     """What became of the images that a Detector has run."""
 
@@ -22,7 +22,7 @@ class Counters:
     rescued: int = 0  # of those, believed the second time; the others of `caught` abstain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What is believed of one image, or why nothing is."""
 
@@ -68,17 +68,17 @@ class GuardedVariant:
 
     def _outcomes(self, images: Sequence[Input], result: PipelineResult) -> list[Outcome]:
         outcomes = [
-            self._retry(images[row], result, row, fault)
+            self._retry(images[row], result, row, fault=fault)
             if fault
-            else Outcome(self.variant, result, row, result.latency_ms)
+            else Outcome(variant=self.variant, result=result, row=row, latency_ms=result.latency_ms)
             for row, fault in enumerate(result.faults)
         ]
-        self._count("images", len(images))
+        self._count("images", more=len(images))
         return outcomes
 
-    def _retry(self, image: Input, result: PipelineResult, row: int, fault: str) -> Outcome:
+    def _retry(self, image: Input, result: PipelineResult, row: int, *, fault: str) -> Outcome:
         said = f"{self.variant.precision}: {fault}"
-        refused = Outcome(self.variant, result, row, result.latency_ms, (said,))
+        refused = Outcome(variant=self.variant, result=result, row=row, latency_ms=result.latency_ms, faults=(said,))
         self._count("caught")
         try:
             safer = self._safer_variant()
@@ -90,9 +90,22 @@ class GuardedVariant:
             return replace(refused, faults=(said, f"the next safer variant doesn't run: {error}"))
         stages = {stage: result.latency_ms.get(stage, 0.0) + ms for stage, ms in again.latency_ms.items()}
         if again.faults[0]:
-            return Outcome(safer, again, 0, stages, (said, f"{safer.precision}: {again.faults[0]}"))
+            return Outcome(
+                variant=safer,
+                result=again,
+                row=0,
+                latency_ms=stages,
+                faults=(said, f"{safer.precision}: {again.faults[0]}"),
+            )
         self._count("rescued")
-        return Outcome(safer, again, 0, stages, (), (f"{said}; judged at {safer.precision} instead",))
+        return Outcome(
+            variant=safer,
+            result=again,
+            row=0,
+            latency_ms=stages,
+            faults=(),
+            notes=(f"{said}; judged at {safer.precision} instead",),
+        )
 
     def _safer_variant(self) -> LoadedVariant | None:
         """Loaded at the first fault. A failure to load is raised again at every fault: it may pass."""
@@ -102,6 +115,6 @@ class GuardedVariant:
                 self._asked = True
             return self._safer
 
-    def _count(self, name: str, more: int = 1) -> None:
+    def _count(self, name: str, *, more: int = 1) -> None:
         with self._lock:
             self._counts[name] += more

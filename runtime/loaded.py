@@ -22,8 +22,8 @@ class LoadedVariant:
         precision = backend.precision
         decision, self.support = bundle.decisions[precision], bundle.support(precision)
         self.backend = backend
-        self.judge = Judge(bundle.spec, decision, self.support, Origin(backend.name, precision, bundle.identity))
-        self.pipeline = Pipeline(bundle.spec, self.support, backend, threads, decision.bounds)
+        self.judge = Judge(bundle.spec, decision, self.support, origin=Origin(backend.name, precision, bundle.identity))
+        self.pipeline = Pipeline(bundle.spec, self.support, backend, threads=threads, bounds=decision.bounds)
         try:
             check_golden(bundle, self.pipeline, backend)
         except BaseException:
@@ -36,14 +36,14 @@ class LoadedVariant:
         return self.backend.precision
 
     @classmethod
-    def load(cls, bundle: Bundle, precision: str, backend: str, threads: int, device: int = 0) -> LoadedVariant:
+    def load(cls, bundle: Bundle, precision: str, backend: str, *, threads: int, device: int = 0) -> LoadedVariant:
         """Load one precision on the backend of that name, on GPU number `device` where it runs on GPUs.
 
         Raises BundleError, ModelError, BackendError, EngineError, ParityError, UsageError.
         """
         graphs = bundle.graph("vae_encoder", precision), bundle.graph("leak_encoder", precision)
         variant = Variant(bundle.spec, precision, *graphs, weights_of(bundle), str(bundle.path))
-        return cls(bundle, registry.load(backend, variant, threads, device), threads)
+        return cls(bundle, registry.load(backend, variant, threads, device=device), threads)
 
 
 def weights_of(bundle: Bundle) -> Callable[[], bytes] | None:

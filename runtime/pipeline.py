@@ -25,7 +25,7 @@ Input = Array | Frame  # what `Pipeline.prepare` makes of a frame
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PipelineResult:
     """What a batch of B images gave."""
 
@@ -43,7 +43,7 @@ class Pipeline:
     """
 
     def __init__(
-        self, spec: ModelSpec, support: Support, backend: Backend, threads: int, bounds: Bounds = UNSTATED
+        self, spec: ModelSpec, support: Support, backend: Backend, *, threads: int, bounds: Bounds = UNSTATED
     ) -> None:
         """Make the noise bank. Raises BundleError when the support is not of the spec's shape."""
         _check_support(spec, support)
@@ -52,7 +52,7 @@ class Pipeline:
         self._frames = backend if isinstance(backend, FrameBackend) else None
         self._chain = backend if isinstance(backend, ChainBackend) else None
         self._bounds = bounds
-        self._noising = Noising(spec, threads)
+        self._noising = Noising(spec, threads=threads)
         self._noised = np.empty((0, *self._noising.row), np.float32)
         self._lock = ForkLock()
         self.ahead = self._frames.ahead if self._frames is not None else 1
@@ -127,7 +127,7 @@ class Pipeline:
         outputs = parts[0][0] if len(parts) == 1 else LeakOutputs.concatenate([part for part, _ in parts])
         density = clock.time("decision", lambda: self._log_density(outputs.embedding))
         faults = tuple(fault for _, found in parts for fault in found)
-        return PipelineResult(outputs, density, clock.per(count), faults)
+        return PipelineResult(outputs=outputs, log_density=density, latency_ms=clock.per(count), faults=faults)
 
     def _run_batch(self, images: Array, clock: _Clock) -> tuple[LeakOutputs, list[str]]:
         """Outputs of a batch, and for each image of it why they can't be believed."""

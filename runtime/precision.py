@@ -42,7 +42,7 @@ def choose(bundle: Bundle, backend: str, precision: str) -> list[Choice]:
     measured = {name for p in present for name in _measured_on(bundle, p)}
     if free and not measured:
         raise BundleError(_problem(bundle, Choice(present[0], "any backend", "")))
-    kinds = [kind.probe() for kind in registry.candidates(backend, measured)]
+    kinds = [kind.probe() for kind in registry.candidates(backend, measured=measured)]
     pairs = [
         Choice(p, k.backend, k.version)
         for p in present

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NO_FACE = "no face was found"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Crop:
     """What is to be judged: a face, or the whole image; `pixels` is None where no face was found."""
 
@@ -37,7 +37,7 @@ class Crop:
     borrowed: bool = False  # the pixels lie in an array of the caller's, which may change them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A crop as the pipeline takes it, or why there is none."""
 
@@ -65,14 +65,26 @@ class Preparer:
         path, borrowed = path_of(image), isinstance(image, np.ndarray)
         read, stages = self._read(image)
         if self._faces is None:
-            return [Crop(path, read.pixels, None, read.notes, stages, borrowed)]
+            return [
+                Crop(path=path, pixels=read.pixels, face=None, notes=read.notes, latency_ms=stages, borrowed=borrowed)
+            ]
         begin = time.perf_counter()
         with self._finding:
             found = self._faces.find(read.pixels)
         stages["faces"] = _since(begin)
         if not found:
-            return [Crop(path, None, None, (*read.notes, NO_FACE), stages)]
-        return [Crop(path, c.pixels, c.face, (*read.notes, *c.notes), stages, borrowed) for c in found]
+            return [Crop(path=path, pixels=None, face=None, notes=(*read.notes, NO_FACE), latency_ms=stages)]
+        return [
+            Crop(
+                path=path,
+                pixels=c.pixels,
+                face=c.face,
+                notes=(*read.notes, *c.notes),
+                latency_ms=stages,
+                borrowed=borrowed,
+            )
+            for c in found
+        ]
 
     def preprocess(self, crop: Crop, *, own: bool) -> Prepared:
         """The crop as the pipeline takes it: preprocessed, unless the device does that.
@@ -80,13 +92,13 @@ class Preparer:
         `own`: copy pixels that would be read later from an array of the caller's.
         """
         if crop.pixels is None:
-            return Prepared(crop.path, None, None, crop.notes, crop.latency_ms)
+            return Prepared(path=crop.path, image=None, face=None, notes=crop.notes, latency_ms=crop.latency_ms)
         begin = time.perf_counter()
         image = self._prepare(crop.pixels)
         if own and crop.borrowed and np.may_share_memory(image, crop.pixels):
             image = image.copy()
         stages = {**crop.latency_ms, "preprocess": _since(begin)}
-        return Prepared(crop.path, image, crop.face, crop.notes, stages)
+        return Prepared(path=crop.path, image=image, face=crop.face, notes=crop.notes, latency_ms=stages)
 
     def prepare(self, image: Image) -> list[Prepared]:
         """`crops`, each preprocessed; an image that can't be judged gives one Prepared that holds its error.
@@ -104,7 +116,7 @@ class Preparer:
         if isinstance(image, np.ndarray):
             return DecodedImage(checked_frame(image)), {}
         if path_of(image):
-            read = read_image(path_of(image), self._max_pixels)
+            read = read_image(path_of(image), max_pixels=self._max_pixels)
         elif is_pil(image):
             read = frame_of(image, self._max_pixels)
         else:
@@ -114,7 +126,7 @@ class Preparer:
 
 def unreadable(image: object, error: ImageError | UsageError) -> Prepared:
     """What stands for an image that can't be judged."""
-    return Prepared(path_of(image), None, error=str(error))
+    return Prepared(path=path_of(image), image=None, error=str(error))
 
 
 def frame_of(image: PilImage, max_pixels: int) -> DecodedImage:
@@ -126,7 +138,7 @@ def frame_of(image: PilImage, max_pixels: int) -> DecodedImage:
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"the image is {width} x {height}; each side needs at least {MIN_SIDE} pixels")
     try:
-        return convert_image(image, max_pixels)
+        return convert_image(image, max_pixels=max_pixels)
     except (ImageError, UsageError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes, or on a closed file

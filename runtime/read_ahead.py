@@ -36,7 +36,7 @@ class ReadAhead(Generic[T]):
         self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(room):
             self._room.put(None)
-        reader = _Reader(source, work, self._room, self._results)
+        reader = _Reader(source, work, self._room, results=self._results)
         # A daemon: a source that never returns must not keep the process alive.
         thread = threading.Thread(target=reader.run, name="leakrt-prepare", daemon=True)
         # Also at the interpreter's end: native code must not come back to an interpreter that is gone.
@@ -92,6 +92,7 @@ class _Reader(Generic[S, T]):
         source: Iterator[S],
         work: Callable[[S], T],
         room: queue.SimpleQueue[None],
+        *,
         results: queue.SimpleQueue[T | _End],
     ) -> None:
         self._source, self._work, self._room, self._results = source, work, room, results

@@ -78,7 +78,7 @@ def with_weights(tiny, tmp_path_factory) -> Path:
     read = Bundle(tiny)
     files = {name: read.read(name) for name in read.hashes}
     path = tmp_path_factory.mktemp("weights") / "bundle"
-    write_bundle(path, read.spec, {**files, **weights_file(files)}, read.provenance)
+    write_bundle(path, read.spec, {**files, **weights_file(files)}, provenance=read.provenance)
     return path
 
 

@@ -59,7 +59,7 @@ class Batches:
             latents = self._data.latents.take(rows, chosen[rows])
             targets = one_hot[self._data.labels[rows]]
             if self._config.mixup:
-                latents, targets = _mix(latents, targets, draw, self._config.mixup)
+                latents, targets = _mix(latents, targets, draw, alpha=self._config.mixup)
             yield Batch(self._noised(latents, noise_seed, rows), targets)
 
     def _noised(self, latents: Array, seed: int, rows: npt.NDArray[np.int64]) -> Array:
@@ -71,7 +71,7 @@ class Batches:
         )
 
 
-def _mix(latents: Array, targets: Array, draw: np.random.Generator, alpha: float) -> tuple[Array, Array]:
+def _mix(latents: Array, targets: Array, draw: np.random.Generator, *, alpha: float) -> tuple[Array, Array]:
     """Mixup (Zhang et al., ICLR 2018) with one share for the batch."""
     share = np.float32(draw.beta(alpha, alpha))
     partner = draw.permutation(len(latents))

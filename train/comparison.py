@@ -18,7 +18,7 @@ _BEFORE_THE_NETWORK = frozenset({"decode", "faces"})  # stages that no precision
 Doubles = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Agreement:
     """How often two precisions say the same, over the images that both could judge."""
 
@@ -36,7 +36,7 @@ class Latency:
     p99: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PrecisionResult:
     """One precision on one backend."""
 
@@ -64,7 +64,7 @@ def agreement(reference: Sequence[Verdict], found: Sequence[Verdict]) -> Agreeme
     """Compare verdicts on the same images, in the same order."""
     pairs = [(a, b) for a, b in zip(reference, found, strict=True) if _judged(a) and _judged(b)]
     if not pairs:
-        return Agreement(0, math.nan, math.nan, math.nan)
+        return Agreement(images=0, labels=math.nan, confident=math.nan, verdicts=math.nan)
     wanted, given = (np.array([list(pair[i].scores.values()) for pair in pairs]) for i in (0, 1))
     same = wanted.argmax(axis=1) == given.argmax(axis=1)
     ordered = np.sort(wanted, axis=1)
@@ -72,7 +72,7 @@ def agreement(reference: Sequence[Verdict], found: Sequence[Verdict]) -> Agreeme
     confident = margins > np.median(margins)
     kinds = float(np.mean([a.verdict == b.verdict for a, b in pairs]))
     share = float(same[confident].mean()) if confident.any() else math.nan
-    return Agreement(len(pairs), float(same.mean()), share, kinds)
+    return Agreement(images=len(pairs), labels=float(same.mean()), confident=share, verdicts=kinds)
 
 
 def latency(verdicts: Sequence[Verdict]) -> Latency:

@@ -13,7 +13,7 @@ HEADS = ("prototypes", "linear")
 _MAX_STAGES = 9  # eight of them halve the widest latent, 256, to 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The training recipe. Checked on creation; raises UsageError."""
 

@@ -179,7 +179,7 @@ def _signs(looks: Iterable[str]) -> npt.NDArray[np.float32]:
     return np.unpackbits(packed, axis=1).astype(np.float32) * 2 - 1
 
 
-def named(paths: Sequence[Path], most: int = 3) -> str:
+def named(paths: Sequence[Path], *, most: int = 3) -> str:
     """The first paths, for a message."""
     rest = ", ..." if len(paths) > most else ""
     return ", ".join(os.fspath(path) for path in paths[:most]) + rest

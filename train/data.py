@@ -32,7 +32,7 @@ class Item:
     split: Split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Listing:
     """What a data folder holds, before any image was opened."""
 
@@ -43,7 +43,7 @@ class Listing:
     notes: tuple[str, ...] = ()  # how folders were read where that is a choice, and what was left out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataSet:
     """A listing whose files are hashed and readable."""
 
@@ -89,7 +89,13 @@ def list_data(root: Path) -> Listing:
     items = tuple(Item(a.path, index[a.class_name], a.split) for a in ordered)
     _check_classes(root, classes, items)
     rest = left_out_note(layout.left_out)
-    return Listing(root, classes, items, layout.left_out, (*layout.notes, *([rest] if rest else [])))
+    return Listing(
+        root=root,
+        classes=classes,
+        items=items,
+        left_out=layout.left_out,
+        notes=(*layout.notes, *([rest] if rest else [])),
+    )
 
 
 def left_out_of(root: Path) -> list[dict[str, object]]:
@@ -97,7 +103,7 @@ def left_out_of(root: Path) -> list[dict[str, object]]:
     return [one.to_json() for one in list_data(root).left_out]
 
 
-def load_data(listing: Listing, cache: ContentCache, threads: int, skip_bad: bool, progress: Progress) -> DataSet:
+def load_data(listing: Listing, cache: ContentCache, threads: int, *, skip_bad: bool, progress: Progress) -> DataSet:
     """Hash every file, and decode those whose content is not in the cache.
 
     An image of val or test whose pixels are in an earlier split too is left out, and the notes say so. Raises DataError
@@ -123,14 +129,14 @@ def load_data(listing: Listing, cache: ContentCache, threads: int, skip_bad: boo
     items, hashes = tuple(i for i, _ in kept), tuple(r.digest for _, r in kept)
     _check_classes(listing.root, listing.classes, items)
     return DataSet(
-        listing.root,
-        listing.classes,
-        items,
-        hashes,
-        _fingerprint(listing.root, listing.classes, items, hashes),
-        tuple(notes),
-        tuple(r.content for _, r in kept),
-        (*left_out, *repeated),
+        root=listing.root,
+        classes=listing.classes,
+        items=items,
+        hashes=hashes,
+        fingerprint=_fingerprint(listing.root, listing.classes, items, hashes=hashes),
+        notes=tuple(notes),
+        contents=tuple(r.content for _, r in kept),
+        left_out=(*left_out, *repeated),
     )
 
 
@@ -161,7 +167,7 @@ def _check_classes(root: Path, classes: Sequence[str], items: Sequence[Item]) ->
             raise DataError(f"{root}: class {name} has no image in val; thresholds and the best epoch rest on them")
 
 
-def _fingerprint(root: Path, classes: Sequence[str], items: Sequence[Item], hashes: Sequence[str]) -> str:
+def _fingerprint(root: Path, classes: Sequence[str], items: Sequence[Item], *, hashes: Sequence[str]) -> str:
     digest = hashlib.sha256(repr(tuple(classes)).encode())
     for item, file_hash in zip(items, hashes, strict=True):
         digest.update(os.fsencode(item.path.relative_to(root).as_posix()))

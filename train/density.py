@@ -32,7 +32,7 @@ _EIGENVALUE_FLOOR = 1e-6  # relative to the largest: below, a direction has no s
 _BANDWIDTHS = np.geomspace(0.02, 3.0, 50)  # over the points' root mean square deviation
 
 
-def fit_support(train: Array, val: Array, prototypes: Array, seed: int = 0) -> Support:
+def fit_support(train: Array, val: Array, prototypes: Array, *, seed: int = 0) -> Support:
     """Fit the support to embeddings float32 [N, D] of training and [V, D] of validation images.
 
     `prototypes` float32 [K, M, D] are carried along. More than 3,000 training images are thinned at random, seeded.
@@ -44,10 +44,22 @@ def fit_support(train: Array, val: Array, prototypes: Array, seed: int = 0) -> S
         raise DataError("an embedding is not finite; train the run again with a lower learning rate")
     mean, projection = principal_directions(train, max(MIN_DIMENSIONS, len(prototypes) - 1))
     kept = np.sort(np.random.default_rng(seed).permutation(len(train))[:MAX_POINTS])
-    draft = Support(mean, projection, np.zeros((1, projection.shape[1]), np.float32), 1.0, prototypes)
+    draft = Support(
+        mean=mean,
+        projection=projection,
+        points=np.zeros((1, projection.shape[1]), np.float32),
+        bandwidth=1.0,
+        prototypes=prototypes,
+    )
     points = draft.project(np.ascontiguousarray(train[kept]))
     bandwidth = fit_bandwidth(points, draft.project(val))
-    return Support(mean, projection, points, bandwidth, np.ascontiguousarray(prototypes, np.float32))
+    return Support(
+        mean=mean,
+        projection=projection,
+        points=points,
+        bandwidth=bandwidth,
+        prototypes=np.ascontiguousarray(prototypes, np.float32),
+    )
 
 
 def principal_directions(embeddings: Array, count: int) -> tuple[Array, Array]:

@@ -24,7 +24,7 @@ from .metrics import Doubles, expected_calibration_error, open_set_classificatio
 from .thresholds import alarm_interval, allowed_alarms
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClosedResults:
     """The judged images of known classes, N of them, as arrays."""
 
@@ -60,7 +60,7 @@ class OpenResults:
     kinds: tuple[str, ...]  # [N]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClosedMetrics:
     """Attribution among the known classes; abstentions and unknowns count by their likeliest class here.
 
@@ -78,7 +78,7 @@ class ClosedMetrics:
     verdicts: Mapping[str, int]  # kind to count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DecisionMetrics:
     """What the shipped thresholds do, abstentions and all. None: not measured, without such images."""
 
@@ -94,7 +94,7 @@ class DecisionMetrics:
     generated_called_real: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OpenMetrics:
     """Unseen makers against known classes.
 
@@ -115,7 +115,7 @@ class OpenMetrics:
     verdicts: Mapping[str, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """All figures of one evaluation."""
 
@@ -172,6 +172,7 @@ def evaluate(
     closed: Sequence[Verdict],
     labels: Sequence[str],
     open_set: Sequence[Verdict],
+    *,
     spec: ModelSpec,
     decision: Decision,
 ) -> Evaluation:
@@ -184,11 +185,11 @@ def evaluate(
     unseen = open_results(open_set)
     failed = len(closed) - len(known.labels) + len(open_set) - len(unseen.log_density)
     return Evaluation(
-        closed_metrics(known),
-        decision_metrics(known, spec, decision),
-        open_metrics(known, unseen) if open_set else None,
-        failed,
-        known.missing,
+        closed=closed_metrics(known),
+        decision=decision_metrics(known, spec, decision),
+        open=open_metrics(known, unseen) if open_set else None,
+        failed=failed,
+        missing=known.missing,
     )
 
 
@@ -202,7 +203,13 @@ def closed_results(verdicts: Sequence[Verdict], labels: Sequence[str], spec: Mod
     shares = np.array([[v.scores[name] for name in spec.class_names] for v, _ in pairs], np.float64)
     indices = np.array([spec.class_names.index(label) for _, label in pairs], np.int64)
     density = np.array([v.log_density for v, _ in pairs], np.float64)
-    return ClosedResults(shares, indices, density, tuple(str(v.verdict) for v, _ in pairs), spec.class_names)
+    return ClosedResults(
+        probabilities=shares,
+        labels=indices,
+        log_density=density,
+        kinds=tuple(str(v.verdict) for v, _ in pairs),
+        class_names=spec.class_names,
+    )
 
 
 def check_classes(labels: Sequence[str], spec: ModelSpec) -> None:

@@ -40,12 +40,12 @@ class FittedRun:
     encoder: LeakEncoder
     judge: Judge  # spec, decision and support
 
-    def predict(self, split: Split, progress: Progress = silent) -> LeakOutputs:
+    def predict(self, split: Split, *, progress: Progress = silent) -> LeakOutputs:
         """Outputs of one split of the run's own images, from their cached latents."""
-        return predict(self.encoder, self.run.spec, self.run.latents(split, progress), progress)
+        return predict(self.encoder, self.run.spec, self.run.latents(split, progress=progress), progress=progress)
 
 
-def open_fitted(run: Run, progress: Progress = silent) -> FittedRun:
+def open_fitted(run: Run, *, progress: Progress = silent) -> FittedRun:
     """The run with what was fitted to it, at whatever rate that was; fitted now where it was not yet.
 
     Raises what `fit_run` does.
@@ -55,7 +55,7 @@ def open_fitted(run: Run, progress: Progress = silent) -> FittedRun:
     return fit_run(run, progress=progress) if kept is None else FittedRun(run, _encoder(run), kept)
 
 
-def fit_run(run: Run, rate: float = FALSE_ALARM_RATE, progress: Progress = silent) -> FittedRun:
+def fit_run(run: Run, *, rate: float = FALSE_ALARM_RATE, progress: Progress = silent) -> FittedRun:
     """Fit density and thresholds at a stated false-alarm rate, on training and validation images, and write them.
 
     What is there already and was fitted to these weights at this rate is taken as it is. Raises CheckpointError for an
@@ -66,18 +66,18 @@ def fit_run(run: Run, rate: float = FALSE_ALARM_RATE, progress: Progress = silen
     encoder = _encoder(run)
     if kept is not None and kept.decision.false_alarm_rate == rate:
         return FittedRun(run, encoder, kept)
-    val = predict(encoder, run.spec, run.latents("val", progress), progress)
-    support = _fit_support(run, encoder, val, progress) if kept is None else kept.support
+    val = predict(encoder, run.spec, run.latents("val", progress=progress), progress=progress)
+    support = _fit_support(run, encoder, val, progress=progress) if kept is None else kept.support
     outputs = ValidationOutputs(val.scores, support_log_density(support, val.embedding), run.labels("val"))
-    judge = Judge(run.spec, fit_decision(outputs, run.spec, rate), support, ORIGIN)
+    judge = Judge(run.spec, fit_decision(outputs, run.spec, rate=rate), support, origin=ORIGIN)
     _write(run, judge)
     return FittedRun(run, encoder, judge)
 
 
-def _fit_support(run: Run, encoder: LeakEncoder, val: LeakOutputs, progress: Progress) -> Support:
-    train = predict(encoder, run.spec, run.latents("train", progress), progress)
+def _fit_support(run: Run, encoder: LeakEncoder, val: LeakOutputs, *, progress: Progress) -> Support:
+    train = predict(encoder, run.spec, run.latents("train", progress=progress), progress=progress)
     prototypes = encoder.prototypes.detach().numpy()
-    return fit_support(train.embedding, val.embedding, prototypes, run.info.config.seed)
+    return fit_support(train.embedding, val.embedding, prototypes, seed=run.info.config.seed)
 
 
 def _encoder(run: Run) -> LeakEncoder:
@@ -95,7 +95,7 @@ def _read(run: Run) -> Judge | None:
         density = (run.path / DENSITY).read_bytes()
         if block.pop("weights") != sha256_file(run.path / BEST) or block.pop("density") != sha256_bytes(density):
             return None
-        return Judge(run.spec, Decision.from_json(block), Support.from_bytes(density), ORIGIN)
+        return Judge(run.spec, Decision.from_json(block), Support.from_bytes(density), origin=ORIGIN)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError, BundleError):
         return None  # it can be made again from what the run holds
 

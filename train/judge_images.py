@@ -17,7 +17,7 @@ from .predict import predict, verdicts
 from .run import open_cache
 
 
-def judge_images(fitted: FittedRun, paths: Sequence[Path], progress: Progress = silent) -> list[Verdict]:
+def judge_images(fitted: FittedRun, paths: Sequence[Path], *, progress: Progress = silent) -> list[Verdict]:
     """One verdict for each image file, in order; one that can't be read gives a verdict with `error` set.
 
     Latents come from the run's cache and are added to it. Raises ModelError when the VAE was moved or changed,
@@ -25,23 +25,23 @@ def judge_images(fitted: FittedRun, paths: Sequence[Path], progress: Progress = 
     """
     run, origin = fitted.run, fitted.judge.origin
     cache = open_cache(Path(run.info.cache), run.info.vae)
-    checked = _check(cache, paths, run.info.config.threads, progress)
+    checked = _check(cache, paths, run.info.config.threads, progress=progress)
     readable = [(path, digest) for path, digest in zip(paths, checked, strict=True) if isinstance(digest, str)]
     missing = cache.missing(Wanted(path, digest, (0,)) for path, digest in readable)
     if missing:
-        cache.fill(run.vae(), missing, run.info.config.threads, progress)
+        cache.fill(run.vae(), missing, run.info.config.threads, progress=progress)
     latents = cache.read([digest for _, digest in readable], [0])[:, 0]
-    outputs = predict(fitted.encoder, run.spec, latents, progress)
+    outputs = predict(fitted.encoder, run.spec, latents, progress=progress)
     judged = iter(verdicts(fitted.judge, [str(path) for path, _ in readable], outputs))
     return [
         next(judged)
         if isinstance(result, str)
-        else Verdict.failed(str(path), str(result), origin.backend, origin.precision, origin.bundle)
+        else Verdict.failed(str(path), str(result), origin.backend, precision=origin.precision, bundle=origin.bundle)
         for path, result in zip(paths, checked, strict=True)
     ]
 
 
-def _check(cache: LatentCache, paths: Sequence[Path], threads: int, progress: Progress) -> list[str | ImageError]:
+def _check(cache: LatentCache, paths: Sequence[Path], threads: int, *, progress: Progress) -> list[str | ImageError]:
     """The hash of each file, or why it can't be read."""
 
     def check(path: Path) -> str | ImageError:

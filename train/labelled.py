@@ -13,7 +13,7 @@ from .split_names import label_folders
 CHOICES = (*SPLITS, "all")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelledImages:
     """Image files with their class names, one a file."""
 
@@ -49,10 +49,12 @@ def labelled_images(root: Path, split: str) -> LabelledImages:
     if not pairs:
         raise DataError(f"{root} has no images in {split}; choose another --split, or all for a folder of classes")
     pairs.sort(key=lambda pair: (pair[1], pair[0].parts))
-    return LabelledImages(tuple(path for path, _ in pairs), tuple(name for _, name in pairs), left_out, notes)
+    return LabelledImages(
+        paths=tuple(path for path, _ in pairs), labels=tuple(name for _, name in pairs), left_out=left_out, notes=notes
+    )
 
 
-def open_images(folder: Path | None, known: tuple[str, ...] = ()) -> OpenImages:
+def open_images(folder: Path | None, *, known: tuple[str, ...] = ()) -> OpenImages:
     """The images of makers that training never saw, in whatever folders below `folder`; None: no open set.
 
     Raises DataError, also for a folder that bears the name of a class in `known`, or of a label such as `0_real`: its

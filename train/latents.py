@@ -150,6 +150,7 @@ class LatentCache:
         vae: VaeEncoder,
         wanted: Sequence[Wanted],
         threads: int,
+        *,
         progress: Progress = silent,
         task: str = "encoding images",
     ) -> None:

@@ -55,8 +55,8 @@ def examine(
     closed: LabelledImages,
     unseen: OpenImages,
     trained: Trained,
-    cache: ContentCache,
     *,
+    cache: ContentCache,
     split: str,
     threads: int,
     progress: Progress = silent,
@@ -92,7 +92,7 @@ def examine(
     if both:
         notes.append(f"{len(both)} images of --open are in DATA too ({named(both)}); they are not unseen")
     if split != "train":
-        notes += _alike(paths, seen, known, trained)
+        notes += _alike(paths, seen, known, trained=trained)
     unknown = trained.pixels is None and not trained.digests
     return Examined(notes=tuple(notes), left_out=left_out, trained_on=None if unknown else len(known))
 
@@ -114,7 +114,7 @@ def _in_both(closed: Sequence[Path], unseen: Sequence[Path], seen: dict[Path, An
     return [path for path in unseen if isinstance(one := seen[path], Seen) and one.content.pixels in pixels]
 
 
-def _alike(paths: Sequence[Path], seen: dict[Path, Any], known: set[Path], trained: Trained) -> list[str]:
+def _alike(paths: Sequence[Path], seen: dict[Path, Any], known: set[Path], *, trained: Trained) -> list[str]:
     """A note on images that look the same as training images, such as one at another JPEG quality."""
     rest = [path for path in dict.fromkeys(paths) if path not in known and isinstance(seen[path], Seen)]
     matches = nearest([seen[path].content.look for path in rest], trained.looks)

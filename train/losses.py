@@ -21,7 +21,7 @@ def step_entropy(step_weights: Tensor) -> Tensor:
     return entropy.mean() / torch.log(torch.tensor(float(steps)))
 
 
-def training_loss(scores: Tensor, step_weights: Tensor, targets: Tensor, config: TrainConfig) -> Tensor:
+def training_loss(scores: Tensor, step_weights: Tensor, targets: Tensor, *, config: TrainConfig) -> Tensor:
     """Scalar loss of scores [B, K] and step weights [B, T] against class probabilities `targets` [B, K].
 
     Soft targets, so that mixed images need no second path. High step entropy is rewarded, which keeps the

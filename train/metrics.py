@@ -34,15 +34,15 @@ def open_set_classification_rate(right: Doubles, unseen: Doubles, closed_images:
     return float((at_least + above).mean() / 2.0 / closed_images)
 
 
-def expected_calibration_error(confidence: Doubles, right: npt.NDArray[np.bool_], bins: int = ECE_BINS) -> float:
+def expected_calibration_error(confidence: Doubles, right: npt.NDArray[np.bool_], *, bins: int = ECE_BINS) -> float:
     """Mean |accuracy - confidence| over bins of equal width, weighted by their images (Guo et al., ICML 2017)."""
-    counts, mean_confidence, accuracy = calibration_bins(confidence, right, bins)
+    counts, mean_confidence, accuracy = calibration_bins(confidence, right, bins=bins)
     filled = counts > 0
     return float(np.abs(accuracy - mean_confidence)[filled] @ counts[filled] / len(confidence))
 
 
 def calibration_bins(
-    confidence: Doubles, right: npt.NDArray[np.bool_], bins: int = ECE_BINS
+    confidence: Doubles, right: npt.NDArray[np.bool_], *, bins: int = ECE_BINS
 ) -> tuple[npt.NDArray[np.int64], Doubles, Doubles]:
     """Images, mean confidence and accuracy of each bin (i / bins, (i + 1) / bins]; the means of an empty bin are 0."""
     index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)

@@ -18,7 +18,7 @@ from ..core.files import atomic_write, storage_error
 METRICS_FILE, TENSORBOARD_FOLDER = "metrics.csv", "tensorboard"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EpochMetrics:
     """One row of metrics.csv."""
 

@@ -46,7 +46,7 @@ def read_onnx(source: str) -> OnnxFile:
     digest = hashlib.sha256(data)
     room = _LIMIT - len(data)
     for tensor in outside:
-        weights = _outside_weights(onnx, tensor, path, name, room)
+        weights = _outside_weights(onnx, tensor, path, name=name, room=room)
         room -= len(weights)
         digest.update(weights)
         tensor.raw_data = weights
@@ -81,7 +81,7 @@ def _tensors(model: onnx.ModelProto) -> Iterator[Any]:
                     yield from (sparse.values, sparse.indices)
 
 
-def _outside_weights(onnx: Any, tensor: Any, path: Path, name: str, room: int) -> bytes:
+def _outside_weights(onnx: Any, tensor: Any, path: Path, *, name: str, room: int) -> bytes:
     """The bytes of a tensor that lies in another file, of at most `room`. Raises ModelError."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location, what = entries.get("location", ""), f"{name}: weights {tensor.name}"

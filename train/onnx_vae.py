@@ -49,7 +49,14 @@ class OnnxVae:
         scale = scale if scale != OWN_SCALE else DEFAULT_SCALE
         taken = "" if self.output_name == outputs[0] else f" {self.output_name}"
         fingerprint = fingerprint_of(file.digest + taken, scale, image_size)
-        self.description = VaeDescription("onnx", resolved(source), scale, image_size, fingerprint, self.output_name)
+        self.description = VaeDescription(
+            kind="onnx",
+            source=resolved(source),
+            scale=scale,
+            image_size=image_size,
+            fingerprint=fingerprint,
+            output=self.output_name,
+        )
         latent = self._run(probe_images(1, image_size))
         check_shape(f"{name}, output {self.output_name}", latent.shape, image_size)
         check_finite(name, latent)

@@ -20,7 +20,7 @@ ORIGIN = Origin(backend="torch", precision="fp32", bundle="")
 _BATCH = 32
 
 
-def predict(encoder: nn.Module, spec: ModelSpec, latents: Array, progress: Progress = silent) -> LeakOutputs:
+def predict(encoder: nn.Module, spec: ModelSpec, latents: Array, *, progress: Progress = silent) -> LeakOutputs:
     """Outputs averaged over draws for latents float32 [N, 4, S/8, S/8], scaled, with the fixed inference noise.
 
     The noised latents are made as on every backend.
@@ -53,4 +53,7 @@ def concatenate(parts: Sequence[LeakOutputs], spec: ModelSpec) -> LeakOutputs:
 def verdicts(judge: Judge, paths: Sequence[str], outputs: LeakOutputs) -> list[Verdict]:
     """One verdict for each path and row of outputs."""
     density = support_log_density(judge.support, outputs.embedding)
-    return [judge.verdict(Subject(path), outputs, row, float(density[row])) for row, path in enumerate(paths)]
+    return [
+        judge.verdict(Subject(path=path), outputs, row, log_density=float(density[row]))
+        for row, path in enumerate(paths)
+    ]

@@ -45,7 +45,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 _AGAIN = "train again with --restart"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunInfo:
     """What `run.json` holds."""
 
@@ -89,7 +89,7 @@ class RunInfo:
         atomic_write(folder / RUN_FILE, json.dumps(self.to_json(), indent=2).encode())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunItem:
     """One image of the run."""
 
@@ -162,7 +162,7 @@ class Run:
         """The VAE that the run was trained through. Raises ModelError when it was moved or changed."""
         return reopen_vae(self.info.vae)
 
-    def latents(self, split: Split, progress: Progress = silent) -> Array:
+    def latents(self, split: Split, *, progress: Progress = silent) -> Array:
         """Latents float32 [N, 4, S/8, S/8] of one split from the cache; what is missing there is encoded again.
 
         Raises DataError when an image that is missing there was moved or changed, ModelError for the VAE.
@@ -172,7 +172,7 @@ class Run:
         missing = cache.missing(Wanted(Path(item.path), item.digest, (0,)) for item in items)
         if missing:
             _check_present(missing)
-            cache.fill(self.vae(), missing, self.info.config.threads, progress)
+            cache.fill(self.vae(), missing, self.info.config.threads, progress=progress)
         return cache.table([item.digest for item in items], [0]).plain()
 
 
@@ -196,7 +196,14 @@ def write_items(folder: Path, data: DataSet) -> tuple[RunItem, ...]:
 
 
 def _run_item(item: Item, digest: str, content: Content) -> RunItem:
-    return RunItem(str(item.path.resolve()), item.class_index, item.split, digest, content.pixels, content.look)
+    return RunItem(
+        path=str(item.path.resolve()),
+        label=item.class_index,
+        split=item.split,
+        digest=digest,
+        pixels=content.pixels,
+        look=content.look,
+    )
 
 
 def _read_items(path: Path, classes: int) -> tuple[RunItem, ...]:

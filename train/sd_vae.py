@@ -34,7 +34,9 @@ class SdVae:
         self.module = _load_autoencoder(source)
         scale = scale if scale != OWN_SCALE else float(self.module.config.scaling_factor)
         fingerprint = fingerprint_of(_hash_weights(self.module), scale, image_size)
-        self.description = VaeDescription("sd", resolved(source), scale, image_size, fingerprint)
+        self.description = VaeDescription(
+            kind="sd", source=resolved(source), scale=scale, image_size=image_size, fingerprint=fingerprint
+        )
         latent = self._run(probe_images(1, _PROBE_SIZE))
         check_shape(f"sd:{source}", latent.shape, _PROBE_SIZE)
         check_finite(f"sd:{source}", latent)
@@ -153,7 +155,7 @@ def _from_hub(diffusers: Any, repository: str) -> tuple[Any, dict[str, Any]]:
     return _from_pretrained(diffusers, repository, whole_pipeline, offline=False)
 
 
-def _from_pretrained(diffusers: Any, source: str, whole_pipeline: bool, offline: bool) -> tuple[Any, dict[str, Any]]:
+def _from_pretrained(diffusers: Any, source: str, whole_pipeline: bool, *, offline: bool) -> tuple[Any, dict[str, Any]]:
     """The module, and what diffusers reports of its loading (`missing_keys` and others)."""
     import torch
 

@@ -32,7 +32,7 @@ _OWNED = (*_TRAINED, "decision.json", "density.safetensors")
 _PACKAGES = ("leakrt", "torch", "diffusers", "numpy", "onnxruntime")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainRequest:
     """What `leakrt train` was asked for. The spec's class names and VAE scale are found in the data and the VAE."""
 
@@ -50,6 +50,7 @@ class TrainRequest:
 
 def train(
     request: TrainRequest,
+    *,
     progress: Progress = silent,
     report: Callable[[EpochMetrics], None] = lambda row: None,
     note: Callable[[str], None] = lambda text: None,
@@ -74,7 +75,9 @@ def train(
     accept(vae, request.spec)
     cache = open_cache(request.cache, vae.description)
     with _alone_in(request.out):
-        data = load_data(listing, ContentCache(request.cache), request.config.threads, request.skip_bad, progress)
+        data = load_data(
+            listing, ContentCache(request.cache), request.config.threads, skip_bad=request.skip_bad, progress=progress
+        )
         left_out(data.left_out)
         for text in data.notes:
             note(text)
@@ -82,8 +85,8 @@ def train(
         _prepare_folder(request, info)
         write_items(request.out, data)
         info.write(request.out)
-        latents = _encode(data, cache, vae, request.config, progress)
-        Trainer(request.out, info.spec, info.config, latents).run(progress, report)
+        latents = _encode(data, cache, vae, config=request.config, progress=progress)
+        Trainer(request.out, info.spec, info.config, data=latents).run(progress, report=report)
         replace(info, finished=True).write(request.out)
     return Run.open(request.out)
 
@@ -165,14 +168,14 @@ def _check_same(old: RunInfo, new: RunInfo, out: Path) -> None:
 
 
 def _encode(
-    data: DataSet, cache: LatentCache, vae: VaeEncoder, config: TrainConfig, progress: Progress
+    data: DataSet, cache: LatentCache, vae: VaeEncoder, *, config: TrainConfig, progress: Progress
 ) -> TrainingData:
     views = training_views(config)
     wanted = [
         Wanted(item.path, digest, views if item.split == "train" else (0,))
         for item, digest in zip(data.items, data.hashes, strict=True)
     ]
-    cache.fill(vae, wanted, config.threads, progress)
+    cache.fill(vae, wanted, config.threads, progress=progress)
     train_digests = [data.hashes[i] for i in data.indices("train")]
     val_digests = [data.hashes[i] for i in data.indices("val")]
     return TrainingData(

@@ -66,7 +66,7 @@ def _files_by_class(
     path: Path, entries: dict[str, object] | list[object], classes: Mapping[str, Sequence[Path]]
 ) -> dict[str, list[Path]]:
     if isinstance(entries, list):
-        return {name: _by_position(path, name, images, entries) for name, images in classes.items()}
+        return {name: _by_position(path, name, images, positions=entries) for name, images in classes.items()}
     return {name: _by_name(path, name, files) for name, files in entries.items()}
 
 
@@ -84,7 +84,7 @@ def _by_name(path: Path, name: str, files: object) -> list[Path]:
     return found
 
 
-def _by_position(path: Path, name: str, images: Sequence[Path], positions: Sequence[object]) -> list[Path]:
+def _by_position(path: Path, name: str, images: Sequence[Path], *, positions: Sequence[object]) -> list[Path]:
     files = sorted(images, key=lambda file: file.name.lower())
     found = []
     for position in positions:

@@ -44,7 +44,7 @@ class ValidationOutputs:
             raise DataError("the network gave values that are not finite on validation images; train it again")
 
 
-def fit_decision(outputs: ValidationOutputs, spec: ModelSpec, rate: float = FALSE_ALARM_RATE) -> Decision:
+def fit_decision(outputs: ValidationOutputs, spec: ModelSpec, *, rate: float = FALSE_ALARM_RATE) -> Decision:
     """Fit all of a Decision at a stated false-alarm rate.
 
     An alarm is a real face called generator or unknown. The density is asked first (as in `core.decision.judge`),
@@ -52,7 +52,7 @@ def fit_decision(outputs: ValidationOutputs, spec: ModelSpec, rate: float = FALS
 
     Raises DataError when there are too few validation real faces for that rate, UsageError for an impossible rate.
     """
-    allowed = allowed_alarms(rate, int((outputs.labels == spec.real_index).sum()), spec.real_class)
+    allowed = allowed_alarms(rate, int((outputs.labels == spec.real_index).sum()), real_class=spec.real_class)
     real = outputs.labels == spec.real_index
     temperature = fit_temperature(outputs.scores, outputs.labels)
     generated = 1.0 - probabilities(outputs.scores, temperature)[:, spec.real_index]
@@ -64,7 +64,7 @@ def fit_decision(outputs: ValidationOutputs, spec: ModelSpec, rate: float = FALS
     return Decision(
         temperature=temperature,
         alarm_threshold=alarm,
-        real_threshold=_real_threshold(generated, real, unknown, alarm),
+        real_threshold=_real_threshold(generated, real, unknown, alarm=alarm),
         density_threshold=density_threshold,
         false_alarm_rate=rate,
         validation_real=int(real.sum()),
@@ -87,7 +87,7 @@ def fit_temperature(scores: npt.NDArray[np.float32], labels: Labels) -> float:
     return math.exp(float(found.x))
 
 
-def allowed_alarms(rate: float, faces: int, real_class: str = "real") -> int:
+def allowed_alarms(rate: float, faces: int, *, real_class: str = "real") -> int:
     """k = floor(rate (n + 1)): how many of n validation real faces may raise an alarm, at least 1.
 
     Raises DataError when k would be 0, UsageError for a rate outside (0, 0.5).
@@ -106,7 +106,7 @@ def allowed_alarms(rate: float, faces: int, real_class: str = "real") -> int:
     return allowed
 
 
-def alarm_interval(alarms: int, validation_faces: int, faces: int, level: float = 0.95) -> tuple[int, int]:
+def alarm_interval(alarms: int, validation_faces: int, faces: int, *, level: float = 0.95) -> tuple[int, int]:
     """The prediction interval of how many of `faces` new real faces raise an alarm, both ends included.
 
     With a threshold that `alarms` = k of n exchangeable validation faces reach, the count over m new ones is
@@ -143,7 +143,7 @@ def _threshold_above(values: Doubles, count: int) -> float:
 
 
 def _real_threshold(
-    generated: Doubles, real: npt.NDArray[np.bool_], unknown: npt.NDArray[np.bool_], alarm: float
+    generated: Doubles, real: npt.NDArray[np.bool_], unknown: npt.NDArray[np.bool_], *, alarm: float
 ) -> float:
     """The lowest threshold that keeps the coverage of real faces and of all images at `COVERAGE`.
 

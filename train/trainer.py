@@ -43,7 +43,7 @@ class TrainingData:
 class Trainer:
     """Fits a leak encoder. All that is random in an epoch follows from (seed, epoch): no generator state is kept."""
 
-    def __init__(self, folder: Path, spec: ModelSpec, config: TrainConfig, data: TrainingData) -> None:
+    def __init__(self, folder: Path, spec: ModelSpec, config: TrainConfig, *, data: TrainingData) -> None:
         """Begin, or go on after the last whole epoch in `folder`. Raises CheckpointError."""
         self._folder, self._spec, self._config, self._data = folder, spec, config, data
         with _reproducible(config):
@@ -65,7 +65,7 @@ class Trainer:
         """How many epochs are done."""
         return len(self.history)
 
-    def run(self, progress: Progress = silent, report: Callable[[EpochMetrics], None] = lambda row: None) -> None:
+    def run(self, progress: Progress = silent, *, report: Callable[[EpochMetrics], None] = lambda row: None) -> None:
         """Train to the last epoch; `report` hears of each.
 
         Raises ModelError when the loss stops being finite, StorageError.
@@ -99,7 +99,7 @@ class Trainer:
     def _step(self, noised: Tensor, targets: Tensor) -> float:
         self._optimizer.zero_grad(set_to_none=True)
         scores, _, _, step_weights = self.encoder(noised)
-        loss = training_loss(scores, step_weights, targets, self._config)
+        loss = training_loss(scores, step_weights, targets, config=self._config)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), self._config.gradient_clip)
         self._optimizer.step()

@@ -27,7 +27,7 @@ FIRST_OUTPUT = ""  # the output that versions without `VaeDescription.output` to
 Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VaeDescription:
     """Which VAE encoder a run looks through."""
 
@@ -76,19 +76,19 @@ def open_vae(option: str, scale: float, image_size: int, *, output: str | None =
     """
     from .latent_checks import check_latents
 
-    vae = _open(option, scale, image_size, output)
+    vae = _open(option, scale, image_size, output=output)
     check_latents(option, vae)
     return vae
 
 
-def reopen_vae(description: VaeDescription, source: str = "") -> SdVae | OnnxVae:
+def reopen_vae(description: VaeDescription, *, source: str = "") -> SdVae | OnnxVae:
     """The encoder that a run was trained through; `source` says where it is now, if it was moved.
 
     Raises ModelError when it is gone or has other weights.
     """
     wanted = replace(description, source=source or description.source)
     output = wanted.output if wanted.kind == "onnx" else None
-    vae = _open(f"{wanted.kind}:{wanted.source}", wanted.scale, wanted.image_size, output)
+    vae = _open(f"{wanted.kind}:{wanted.source}", wanted.scale, wanted.image_size, output=output)
     if vae.description.fingerprint != description.fingerprint:
         raise ModelError(
             f"{wanted.kind}:{wanted.source} is not the VAE that the run was trained through; name that one"
@@ -96,7 +96,7 @@ def reopen_vae(description: VaeDescription, source: str = "") -> SdVae | OnnxVae
     return vae
 
 
-def _open(option: str, scale: float, image_size: int, output: str | None) -> SdVae | OnnxVae:
+def _open(option: str, scale: float, image_size: int, *, output: str | None) -> SdVae | OnnxVae:
     from .onnx_vae import OnnxVae
     from .sd_vae import SdVae
 

@@ -55,7 +55,7 @@ class Loading:
         if rehearsed:
             loaded = LoadedVariant(self.bundle, self._on_host_memory(), threads)
         else:
-            loaded = LoadedVariant.load(self.bundle, self.precision, self.backend, threads)
+            loaded = LoadedVariant.load(self.bundle, self.precision, self.backend, threads=threads)
         self.note("load_s", time.perf_counter() - begin)
         return loaded
 
@@ -65,8 +65,10 @@ class Loading:
         flavour, begin = load_flavour(FLAVOURS[self.backend]), time.perf_counter()
 
         def made(*targets: str) -> tuple[BuildOutcome, BuildOutcome]:
-            request = BuildRequest(self.precision, flavour, BuildOptions(batches=batches, targets=targets))
-            return build_bundle(self.bundle, request, default_cache(), silent)
+            request = BuildRequest(
+                precision=self.precision, flavour=flavour, options=BuildOptions(batches=batches, targets=targets)
+            )
+            return build_bundle(self.bundle, request, default_cache(), progress=silent)
 
         try:
             outcomes = made(CURRENT) if flavour.targets else made()
@@ -86,13 +88,13 @@ class Loading:
         def engines(_: object) -> Engines:
             return Engines(*(HostEngine(*graph, n, frozenset()) for graph, n in zip(graphs, rows, strict=True)))
 
-        runner = GpuRunner(spec, HostDevice, engines, RunnerOptions(slots=1))
-        return GpuBackend(self.backend, "rehearsed", "fp32", 1, runner, spec.draws)
+        runner = GpuRunner(spec, HostDevice, engines, options=RunnerOptions(slots=1))
+        return GpuBackend(self.backend, "rehearsed", "fp32", threads=1, runner=runner, draws=spec.draws)
 
 
 def detector_of(bundle: Bundle, loaded: LoadedVariant) -> Detector:
     """A detector of one variant, with no safer one behind it."""
-    return Detector(bundle, GuardedVariant(loaded, lambda: None), None, MAX_PIXELS)
+    return Detector(bundle, GuardedVariant(loaded, lambda: None), None, max_pixels=MAX_PIXELS)
 
 
 def _told(outcome: BuildOutcome) -> dict[str, object]:

@@ -59,10 +59,12 @@ def main() -> None:
     smooth = [np.ascontiguousarray(np.cumsum(f.astype(np.int64), 0) // 97 % 256).astype(np.uint8) for f in frames]
     blank = _blank(spec)
     backend = OnnxRuntimeBackend(Variant(spec, "fp32", graphs["vae_encoder"], graphs["leak_encoder"]), 0)
-    pipeline = Pipeline(spec, blank, backend, 0)
+    pipeline = Pipeline(spec, blank, backend, threads=0)
     outputs = _run(pipeline, smooth)
     part.set("cpu_s", time.perf_counter() - begin)
-    write_bundle(part.work / "bundle", spec, _files(spec, drawn, graphs, halves, smooth[0], outputs), _PROVENANCE)
+    write_bundle(
+        part.work / "bundle", spec, _files(spec, drawn, graphs, halves, smooth[0], outputs), provenance=_PROVENANCE
+    )
     np.savez(
         part.work / "expected.npz",
         **{f"frame_{i}": frame for i, frame in enumerate(smooth)},
@@ -92,7 +94,16 @@ def _files(
     """All files of the bundle; both precisions are held against the fp32 scores of `frame`."""
     reach = max(1.0, float(np.abs(outputs.scores).max()))
     blocks = {
-        precision: Decision(1.0, 0.9, 0.5, -1e9, 0.05, 100, 5, dict.fromkeys(BACKENDS, share * reach)).to_json()
+        precision: Decision(
+            temperature=1.0,
+            alarm_threshold=0.9,
+            real_threshold=0.5,
+            density_threshold=-1e9,
+            false_alarm_rate=0.05,
+            validation_real=100,
+            validation_alarms=5,
+            tolerance=dict.fromkeys(BACKENDS, share * reach),
+        ).to_json()
         for precision, share in _TOLERANCE.items()
     }
     golden = Golden(frame, dict.fromkeys(blocks, outputs.scores[0]), dict.fromkeys(blocks, outputs.embedding[0]))
@@ -112,7 +123,13 @@ def _blank(spec: ModelSpec) -> Support:
     dim, rng = spec.embedding_dim, np.random.default_rng(0)
     prototypes = rng.standard_normal((len(spec.class_names), spec.prototypes_per_class, dim)).astype(np.float32)
     points = rng.standard_normal((5000, dim)).astype(np.float32)
-    return Support(np.zeros(dim, np.float32), np.eye(dim, dtype=np.float32), points, 1.0, prototypes)
+    return Support(
+        mean=np.zeros(dim, np.float32),
+        projection=np.eye(dim, dtype=np.float32),
+        points=points,
+        bandwidth=1.0,
+        prototypes=prototypes,
+    )
 
 
 if __name__ == "__main__":

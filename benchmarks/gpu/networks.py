@@ -29,11 +29,16 @@ def draw(described: Mapping[str, Any], seed: int) -> Network:
     """A network whose weights have the spread that is described; the same for the same seed."""
     rng = np.random.default_rng(seed)
     nodes = tuple(
-        Node(operator, tuple(inputs), tuple(outputs), {k: _attribute(v) for k, v in attributes.items()})
+        Node(
+            operator=operator,
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            attributes={k: _attribute(v) for k, v in attributes.items()},
+        )
         for operator, inputs, outputs, attributes in described["nodes"]
     )
     tensors = {name: _tensor(tensor, rng) for name, tensor in described["tensors"].items()}
-    return Network(described["input"], tuple(described["outputs"]), nodes, tensors)
+    return Network(input=described["input"], outputs=tuple(described["outputs"]), nodes=nodes, tensors=tensors)
 
 
 def onnx_of(network: Network, graph: GraphSpec) -> bytes:

@@ -48,8 +48,8 @@ def attempt(bundle: Bundle, flavour: Flavour, target: str, cache: EngineCache) -
     found: dict[str, Any] = {}
     begin = time.perf_counter()
     try:
-        request = BuildRequest(_PRECISION, flavour, BuildOptions(targets=(target,)))
-        outcomes = build_bundle(bundle, request, cache, silent)
+        request = BuildRequest(precision=_PRECISION, flavour=flavour, options=BuildOptions(targets=(target,)))
+        outcomes = build_bundle(bundle, request, cache, progress=silent)
     except Exception as error:
         return {"built": False, "why": one_line(error)}
     found = {"built": True, "build_s": time.perf_counter() - begin}

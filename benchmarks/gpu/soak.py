@@ -80,7 +80,7 @@ def _load(part: Part) -> Detector | None:
     for name in [part.options.backend] if part.options.backend else _ORDER:
         try:
             bundle = Bundle(part.work / "bundle")
-            return detector_of(bundle, LoadedVariant.load(bundle, precision, name, resolve_threads(0)))
+            return detector_of(bundle, LoadedVariant.load(bundle, precision, name, threads=resolve_threads(0)))
         except (LeakRTError, OSError) as error:
             problems.append(one_line(error))
     part.set("skipped", "; ".join(problems))

@@ -46,7 +46,7 @@ class _Portrait:
         """Turned clockwise."""
         pixels = np.ascontiguousarray(np.rot90(self.pixels, -quarters))
         height, width = pixels.shape[:2]
-        return _Portrait(pixels, turn_back(self.box, quarters, width, height))
+        return _Portrait(pixels, turn_back(self.box, quarters, width, height=height))
 
 
 def measure(inputs: Inputs) -> list[Row]:

@@ -201,8 +201,10 @@ def _leakage() -> Iterator[Case]:
         yield lambda root, faces, target=target: _copied(root, faces, target)
     for quality in (30, 60, 90):
         yield lambda root, faces, quality=quality: _encoded_again(root, faces, quality)
-    yield lambda root, faces: (faces.put(root, "gan/a.png"), open_images(root, ("real", "gan")))[0] is not None
-    yield lambda root, faces: (faces.put(root, "x/0_real/a.png"), open_images(root, ("real", "gan")))[0] is not None
+    yield lambda root, faces: (faces.put(root, "gan/a.png"), open_images(root, known=("real", "gan")))[0] is not None
+    yield (
+        lambda root, faces: (faces.put(root, "x/0_real/a.png"), open_images(root, known=("real", "gan")))[0] is not None
+    )
 
 
 def _data(root: Path, faces: Faces) -> None:
@@ -213,7 +215,7 @@ def _data(root: Path, faces: Faces) -> None:
 def _copied(root: Path, faces: Faces, target: str) -> bool:
     _data(root / "data", faces)
     Image.open(root / "data/train/real/trainreal0.png").save(root / "data" / target)
-    loaded = load_data(list_data(root / "data"), ContentCache(root / "cache"), 2, False, silent)
+    loaded = load_data(list_data(root / "data"), ContentCache(root / "cache"), 2, skip_bad=False, progress=silent)
     return Path(target).name in {one.path.name for one in loaded.left_out} and len(loaded.items) == 18
 
 
@@ -223,7 +225,7 @@ def _encoded_again(root: Path, faces: Faces, quality: int) -> bool:
     source.resize((source.width * 3 // 4, source.height * 3 // 4)).save(
         root / "data/test/real/again.jpg", quality=quality
     )
-    loaded = load_data(list_data(root / "data"), ContentCache(root / "cache"), 2, False, silent)
+    loaded = load_data(list_data(root / "data"), ContentCache(root / "cache"), 2, skip_bad=False, progress=silent)
     return any("look the same as images of train" in note for note in loaded.notes)
 
 
@@ -231,7 +233,7 @@ def _one_face(root: Path, faces: Faces) -> bool:
     face = faces.take()
     for quality in range(56, 96):
         face.save(root / f"{quality}.jpg", quality=quality)
-    return len(choose_images(sorted(root.iterdir()), 32, _SPEC, silent, least=1).paths) == 1
+    return len(choose_images(sorted(root.iterdir()), 32, _SPEC, progress=silent, least=1).paths) == 1
 
 
 def _likeness(leakbench: Path, count: int) -> list[Row]:

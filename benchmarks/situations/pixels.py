@@ -86,14 +86,14 @@ def _oriented(picture: Image.Image) -> Iterator[Case]:
     kinds = [("PNG", {}), ("WEBP", {"lossless": True}), ("JPEG", {"quality": 95}), ("AVIF", {"quality": 100})]
     kinds += [("TIFF", {"compression": name}) for name in ("raw", "tiff_lzw", "tiff_deflate", "packbits", "zstd")]
     for kind, options in kinds:
-        plain = decode_image(encoded(picture, kind, **options), "x").pixels[:, :, ::-1]
+        plain = decode_image(encoded(picture, kind=kind, **options), "x").pixels[:, :, ::-1]
         for orientation in range(1, 9):
             exif = Image.Exif()
             exif[0x0112] = orientation
             turned = Image.fromarray(np.ascontiguousarray(plain))
             turned.getexif()[0x0112] = orientation
             expected = np.asarray(ImageOps.exif_transpose(turned), np.float64)
-            yield encoded(picture, kind, exif=exif.tobytes(), **options), expected
+            yield encoded(picture, kind=kind, exif=exif.tobytes(), **options), expected
 
 
 def _tiffs() -> Iterator[Case]:
@@ -260,7 +260,7 @@ def _tiff_fails(data: bytes) -> bool:
 def _cut(pictures: list[Image.Image]) -> Row:
     tried = silent = equal = 0
     for kind in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000"):
-        data = encoded(pictures[0], kind)
+        data = encoded(pictures[0], kind=kind)
         good = decode_image(data, "x").pixels
         for length in range(1, len(data), max(1, len(data) // 200)):
             tried += 1
@@ -277,7 +277,7 @@ def _cut(pictures: list[Image.Image]) -> Row:
 def _on_good_files(inputs: Inputs, pictures: list[Image.Image]) -> list[Row]:
     """Whether good JPEGs give Pillow's pixels, and what reading one costs beside Pillow alone."""
     if inputs.shared is None:
-        files = [encoded(picture, "JPEG", quality=90) for picture in pictures]
+        files = [encoded(picture, kind="JPEG", quality=90) for picture in pictures]
     else:
         found = sorted((inputs.shared / "leakbench").glob("*/*/*.jpg"))
         found += sorted((inputs.shared / "leakbench-originals").glob("*/*.jpg"))

@@ -29,7 +29,7 @@ def measure(inputs: Inputs) -> list[Row]:
     """Every situation on the bundle, or where none is given on the tiny one of the tests."""
     bundle = inputs.bundle or _TINY
     rows = [_reused(bundle, name, inputs.quick) for name in _CPU]
-    detector = Detector.load(bundle, "onnxruntime", threads=1)
+    detector = Detector.load(bundle, backend="onnxruntime", threads=1)
     rows += [_no_images(detector), _wrong_usage(detector), _failing(detector), _delay(detector), _blocking(detector)]
     return [*rows, _cost(detector, is_tiny=inputs.bundle is None)]
 
@@ -47,7 +47,7 @@ def _reused(bundle: Path, backend: str, quick: bool) -> Row:
     for number, (ring, batch) in enumerate(ways):
         begin = number % (_COUNT - 23)  # 24 of the frames each time, since each way costs 24 verdicts
         given, expected = frames[begin : begin + 24], alone[begin : begin + 24]
-        found = list(detector.check_stream(_refilled(given, ring), batch))
+        found = list(detector.check_stream(_refilled(given, ring), batch=batch))
         wrong += sum(v.scores != e for v, e in zip(found, expected, strict=True))
     return Row(situation=situation, tried=24 * len(ways), silent=wrong, target="0 scores of another frame")
 
@@ -61,7 +61,7 @@ def _no_images(detector: Detector) -> Row:
     given = [item for bad in wrong for item in (frame, bad)]
     expected, silent = detector.check(frame).scores, 0
     for images, batch in itertools.product((list, iter), (1, 3, 8)):
-        found = list(detector.check_stream(images(given), batch))
+        found = list(detector.check_stream(images(given), batch=batch))
         silent += abs(len(found) - len(given))
         silent += sum(v.scores != expected for v in found[::2]) + sum(v.error is None for v in found[1::2])
     return Row(situation="None, bytes, float, grey, BGRA and more in a stream", tried=6 * len(wrong), silent=silent,
@@ -95,7 +95,7 @@ def _failing(detector: Detector) -> Row:
         found: list[Verdict] = []
         raised = False
         try:
-            found.extend(detector.check_stream(source(read), batch))
+            found.extend(detector.check_stream(source(read), batch=batch))
         except OSError:
             raised = True
         lost += read - len(found) + (not raised)
@@ -115,7 +115,7 @@ def _delay(detector: Detector) -> Row:
             handed.append(time.perf_counter())
             yield frames[number % 4]
 
-    for number, _ in enumerate(detector.check_stream(camera(), 8)):
+    for number, _ in enumerate(detector.check_stream(camera(), batch=8)):
         delays.append(1e3 * (time.perf_counter() - handed[number]))
     worst, limit = max(delays), 1e3 / _RATE + alone
     return Row(
@@ -141,7 +141,7 @@ def _blocking(detector: Detector) -> Row:
                 time.sleep(0.001)
             stuck += taken[0] <= number
 
-    for _ in detector.check_stream(source(), 8):
+    for _ in detector.check_stream(source(), batch=8):
         taken[0] += 1
     return Row(situation="a source that blocks until its frame is judged", tried=len(frames), silent=stuck,
                target="no verdict waits for the next frame")  # fmt: skip
@@ -170,7 +170,7 @@ def _load(bundle: Path, backend: str) -> Detector:
     precisions = ("int8", "fp16") if backend == "openvino_bf16" else ("fp32",)
     for precision in precisions:
         try:
-            return Detector.load(bundle, backend, precision, threads=1)
+            return Detector.load(bundle, backend=backend, precision=precision, threads=1)
         except LeakRTError as error:
             last = error
     raise last

@@ -16,6 +16,7 @@ from ...core.gates import Comparison, Limits, Speedup, gate_to_json, share_failu
 from ...core.outputs import LeakOutputs
 from ...core.progress import Progress
 from ...core.variants import NAMED_ONLY
+from ...runtime.backends.base import Variant as GraphPair
 from ..images import images, preprocess_file
 from .measure import compare, judge_all
 from .measuring import Backends, Runner, load_variant, run_images, whole_way
@@ -40,7 +41,7 @@ class OnBackend:
         return {**gate_to_json(self.gate, limits, self.speedup), "score_difference": self.score_difference}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Attempt:
     """One set of int8 layers, fitted and measured."""
 
@@ -62,6 +63,7 @@ class Examiner:
         bundle: Bundle,
         paths: Sequence[Path],
         labels: Labels,
+        *,
         backends: Backends,
         threads: int,
         progress: Progress,
@@ -70,19 +72,21 @@ class Examiner:
         self._bundle, self._spec, self._paths, self._labels = bundle, bundle.spec, paths, labels
         self._backends, self._progress = backends, progress
         self._graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
-        self.exact = self.run(load_variant(self._spec, *self._graphs, threads), "fp32")[1]
-        self._reference = judge_all(self.exact, labels, self._spec, bundle.decisions["fp32"], bundle.support("fp32"))
+        self.exact = self.run(load_variant(self._spec, *self._graphs, threads=threads), "fp32")[1]
+        self._reference = judge_all(
+            self.exact, labels, self._spec, decision=bundle.decisions["fp32"], support=bundle.support("fp32")
+        )
 
     def run(self, runner: Runner, what: str) -> tuple[Array, LeakOutputs]:
         """Latents and outputs of every validation image; `what` runs, for progress. Raises ModelError, ImageError."""
         stream, task = (x[0] for x in images(self._paths, self._spec.image_size)), f"{what} on validation images"
-        return run_images(runner, self._spec, stream, task, len(self._paths), self._progress)
+        return run_images(runner, self._spec, stream, task=task, total=len(self._paths), progress=self._progress)
 
     def compare(self, variant: NewVariant, outputs: LeakOutputs) -> Comparison:
         """What the variant gave on every validation image, judged by its own decision, beside fp32. Raises DataError
         for outputs that are not finite, or a class without an image."""
-        judged = judge_all(outputs, self._labels, self._spec, variant.decision, variant.support)
-        return compare(self._reference, judged, self._spec, variant.decision)
+        judged = judge_all(outputs, self._labels, self._spec, decision=variant.decision, support=variant.support)
+        return compare(self._reference, judged, self._spec, decision=variant.decision)
 
     def measure(self, variant: NewVariant, outputs: LeakOutputs) -> dict[str, OnBackend]:
         """The variant on each backend that can run it; `outputs` are ONNX Runtime's. Raises what that one does."""
@@ -91,10 +95,12 @@ class Examiner:
         for name, loader in self._backends.loaders.items():
             precision, graphs = variant.precision, (variant.vae_encoder, variant.leak_encoder)
             try:
-                runner = loader(self._spec, precision, *graphs)
+                runner = loader(GraphPair(self._spec, precision, *graphs))
                 got = outputs if name == _REFERENCE else self.run(runner, f"{precision}, {name}")[1]
                 gate = self.compare(variant, got)
-                times = self._backends.speedup(name, self._spec, self._graphs, precision, graphs, way)
+                times = self._backends.speedup(
+                    name, self._spec, self._graphs, precision=precision, graphs=graphs, run=way
+                )
                 found[name] = OnBackend(gate, times, float(np.abs(got.scores - outputs.scores).max()))
             except LeakRTError:
                 if name == _REFERENCE:
@@ -109,7 +115,7 @@ class Examiner:
             if name == _REFERENCE:
                 continue
             try:
-                got = self.run(loader(self._spec, "fp32", *self._graphs), f"fp32, {name}")[1]
+                got = self.run(loader(GraphPair(self._spec, "fp32", *self._graphs)), f"fp32, {name}")[1]
             except LeakRTError:
                 continue
             if float(np.abs(got.scores - self.exact.scores).max()) <= allowed:

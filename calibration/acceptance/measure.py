@@ -22,7 +22,7 @@ from ...train.thresholds import alarm_interval, allowed_alarms
 Labels = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Judged:
     """One precision on N labelled images, with the decision that belongs to it."""
 
@@ -43,15 +43,23 @@ class Judged:
         return float(np.mean([roc_auc_score(self.labels == k, self.probabilities[:, k]) for k in classes]))
 
 
-def judge_all(outputs: LeakOutputs, labels: Labels, spec: ModelSpec, decision: Decision, support: Support) -> Judged:
+def judge_all(outputs: LeakOutputs, labels: Labels, spec: ModelSpec, *, decision: Decision, support: Support) -> Judged:
     """Verdicts on every row, by the decision path that the runtime takes."""
     density = support_log_density(support, outputs.embedding)
-    judge = Judge(spec, decision, support, Origin("", "", ""))
-    kinds = [str(judge.verdict(Subject(""), outputs, i, float(density[i])).verdict) for i in range(len(labels))]
-    return Judged(outputs, labels, tuple(kinds), probabilities(outputs.scores, decision.temperature))
+    judge = Judge(spec, decision, support, origin=Origin("", "", ""))
+    kinds = [
+        str(judge.verdict(Subject(path=""), outputs, i, log_density=float(density[i])).verdict)
+        for i in range(len(labels))
+    ]
+    return Judged(
+        outputs=outputs,
+        labels=labels,
+        kinds=tuple(kinds),
+        probabilities=probabilities(outputs.scores, decision.temperature),
+    )
 
 
-def compare(reference: Judged, variant: Judged, spec: ModelSpec, decision: Decision) -> Comparison:
+def compare(reference: Judged, variant: Judged, spec: ModelSpec, *, decision: Decision) -> Comparison:
     """A variant against fp32. Raises DataError for outputs that are not finite, or a class without an image."""
     if not np.isfinite(variant.probabilities).all():
         raise DataError("the variant gave values that are not finite; keep more of its layers in floating point")
@@ -60,7 +68,7 @@ def compare(reference: Judged, variant: Judged, spec: ModelSpec, decision: Decis
     confident = margins(reference) > np.median(margins(reference))
     real = variant.labels == spec.real_index
     alarms = np.isin(np.array(variant.kinds), ("generator", "unknown")) & real
-    allowed = allowed_alarms(decision.false_alarm_rate, decision.validation_real, spec.real_class)
+    allowed = allowed_alarms(decision.false_alarm_rate, decision.validation_real, real_class=spec.real_class)
     return Comparison(
         images=len(same),
         macro_auc=variant.macro_auc,

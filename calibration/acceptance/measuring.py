@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -39,7 +39,7 @@ class Runner(Protocol):
 
 
 Weights = Callable[[], bytes]
-Loader = Callable[[ModelSpec, str, bytes, bytes], Runner]  # spec, precision, VAE encoder, leak encoder
+Loader = Callable[[GraphPair], Runner]
 Graphs = tuple[bytes, bytes]  # VAE encoder, leak encoder
 
 
@@ -51,14 +51,23 @@ class Backends:
     timed: Mapping[str, Loader]  # the same, on one thread where that computes
 
     def speedup(
-        self, name: str, spec: ModelSpec, exact: Graphs, precision: str, graphs: Graphs, run: Callable[[Runner], object]
+        self,
+        name: str,
+        spec: ModelSpec,
+        exact: Graphs,
+        *,
+        precision: str,
+        graphs: Graphs,
+        run: Callable[[Runner], object],
     ) -> Speedup:
         """`run` at fp32 beside `run` of the variant on the backend `name`. Raises what loading there raises."""
         load = self.timed[name]
-        return measure_speedup(load(spec, "fp32", *exact), load(spec, precision, *graphs), run, clock_of(name))
+        return measure_speedup(
+            load(GraphPair(spec, "fp32", *exact)), load(GraphPair(spec, precision, *graphs)), run, clock=clock_of(name)
+        )
 
 
-def load_variant(spec: ModelSpec, vae_encoder: bytes, leak_encoder: bytes, threads: int) -> Variant:
+def load_variant(spec: ModelSpec, vae_encoder: bytes, leak_encoder: bytes, *, threads: int) -> Variant:
     """Both graphs in ONNX Runtime, an image at a time. Raises ModelError."""
     vae = GraphRunner(vae_encoder_graph(spec), vae_encoder, threads)
     return Variant(vae, GraphRunner(leak_encoder_graph(spec), leak_encoder, threads))
@@ -66,10 +75,12 @@ def load_variant(spec: ModelSpec, vae_encoder: bytes, leak_encoder: bytes, threa
 
 def onnxruntime_only(threads: int) -> Backends:
     """The backend that is always there."""
-    return Backends({_REFERENCE: partial(_load_reference, threads)}, {_REFERENCE: partial(_load_reference, 1)})
+    return Backends(
+        {_REFERENCE: partial(_load_reference, threads=threads)}, {_REFERENCE: partial(_load_reference, threads=1)}
+    )
 
 
-def installed(threads: int, weights: Weights | None = None) -> Backends:
+def installed(threads: int, *, weights: Weights | None = None) -> Backends:
     """ONNX Runtime, and whatever else of the runtime's CPU backends is installed.
 
     With a bundle's `weights` (see `runtime.loaded.weights_of`) and a GPU also torch, which runs fp16 there only.
@@ -79,20 +90,19 @@ def installed(threads: int, weights: Weights | None = None) -> Backends:
     for name in (*ON_CPU, *(["torch"] if weights is not None and _torch_sees_gpu() else [])):
         kind = registry.kind(name)
         if name not in loaders and kind.probe().runs:
-            loaders[name], timed[name] = (partial(load_on, kind, count, weights) for count in (threads, 1))
+            loaders[name], timed[name] = (
+                partial(load_on, kind=kind, threads=count, weights=weights) for count in (threads, 1)
+            )
     return Backends(loaders, timed)
 
 
-def load_on(
-    kind: BackendKind, threads: int, weights: Weights | None, spec: ModelSpec, precision: str, vae: bytes, leak: bytes
-) -> Runner:
+def load_on(graphs: GraphPair, *, kind: BackendKind, threads: int, weights: Weights | None) -> Runner:
     """A variant on one of the runtime's backends. Raises what loading there raises."""
-    return kind.load(GraphPair(spec, precision, vae, leak, weights), threads)
+    return kind.load(replace(graphs, weights=weights), threads)
 
 
-def _load_reference(threads: int, spec: ModelSpec, precision: str, vae: bytes, leak: bytes) -> Runner:
-    del precision  # ONNX Runtime reads it from the graphs
-    return load_variant(spec, vae, leak, threads)
+def _load_reference(graphs: GraphPair, *, threads: int) -> Runner:
+    return load_variant(graphs.spec, graphs.vae_encoder, graphs.leak_encoder, threads=threads)
 
 
 def _torch_sees_gpu() -> bool:
@@ -105,6 +115,7 @@ def run_images(
     runner: Runner,
     spec: ModelSpec,
     images: Iterable[Array],
+    *,
     task: str = "measure",
     total: int = 0,
     progress: Progress = silent,

@@ -32,7 +32,7 @@ from .speed import ON_CPU, clock_of, measure_speedup
 _REFERENCE = registry.REFERENCE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LaterGate:
     """What a backend made of a precision on the validation images."""
 
@@ -46,7 +46,7 @@ class LaterGate:
         return self.found.to_json(LIMITS[self.precision])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GateRequest:
     """What to measure, and where."""
 
@@ -56,7 +56,7 @@ class GateRequest:
     threads: int = 0
 
 
-def gate_later(path: Path, data: Path, request: GateRequest, progress: Progress) -> LaterGate:
+def gate_later(path: Path, data: Path, request: GateRequest, *, progress: Progress) -> LaterGate:
     """Judge the run's validation images on the backend and beside fp32 on ONNX Runtime; the bundle keeps the answer.
 
     Whether it holds or not stands in the manifest then, and where it holds also the tolerance of the golden image.
@@ -69,7 +69,7 @@ def gate_later(path: Path, data: Path, request: GateRequest, progress: Progress)
             bundle.require_precision(precision)
         runner = _load(bundle, request.precision, request)
         try:
-            result = _Measurement(bundle, data, request, progress).on(runner)
+            result = _Measurement(bundle, data, request, progress=progress).on(runner)
         finally:
             _close(runner)
         _write(bundle, result)
@@ -79,7 +79,7 @@ def gate_later(path: Path, data: Path, request: GateRequest, progress: Progress)
 class _Measurement:
     """The validation images, and what ONNX Runtime made of them."""
 
-    def __init__(self, bundle: Bundle, data: Path, request: GateRequest, progress: Progress) -> None:
+    def __init__(self, bundle: Bundle, data: Path, request: GateRequest, *, progress: Progress) -> None:
         self._bundle, self._spec, self._request, self._progress = bundle, bundle.spec, request, progress
         listing = labelled(data, bundle)
         self._paths, self._labels = paths_of(listing, "val"), labels_of(listing, "val")
@@ -96,13 +96,15 @@ class _Measurement:
         )  # fmt: skip
         got = self._run(runner, f"{precision} on {request.backend}")
         reference, decision = self._judged(exact, "fp32"), self._decision(precision)
-        gate = compare(reference, self._judged(got, precision), self._spec, decision)
+        gate = compare(reference, self._judged(got, precision), self._spec, decision=decision)
         if precision == "fp32":  # its thresholds are not new: no more than it raises on ONNX Runtime is asked
-            alarms = compare(reference, reference, self._spec, decision).false_alarms
+            alarms = compare(reference, reference, self._spec, decision=decision).false_alarms
             gate = replace(gate, interval=(gate.interval[0], max(gate.interval[1], alarms)))
         difference = float(np.abs(got.scores - same.scores).max())
         found = OnBackend(gate, self._speedup(runner), difference)
-        return LaterGate(precision, request.backend, found, gate.failures(LIMITS[precision]))
+        return LaterGate(
+            precision=precision, backend=request.backend, found=found, failures=gate.failures(LIMITS[precision])
+        )
 
     def _speedup(self, runner: Runner) -> Speedup:
         request = self._request
@@ -118,21 +120,21 @@ class _Measurement:
             with suppress(LeakRTError):  # such as an engine that was never built
                 exact = _load(self._bundle, "fp32", request)
                 opened.callback(_close, exact)
-            return measure_speedup(exact, runner, whole_way(self._spec, image), clock_of(request.backend))
+            return measure_speedup(exact, runner, whole_way(self._spec, image), clock=clock_of(request.backend))
 
     def _run(self, runner: Runner, task: str) -> LeakOutputs:
         stream = (x[0] for x in images(self._paths, self._spec.image_size))
-        return run_images(runner, self._spec, stream, task, len(self._paths), self._progress)[1]
+        return run_images(runner, self._spec, stream, task=task, total=len(self._paths), progress=self._progress)[1]
 
     def _judged(self, outputs: LeakOutputs, precision: str) -> Judged:
         support = self._bundle.support(precision)
-        return judge_all(outputs, self._labels, self._spec, self._decision(precision), support)
+        return judge_all(outputs, self._labels, self._spec, decision=self._decision(precision), support=support)
 
     def _decision(self, precision: str) -> Decision:
         return self._bundle.decisions[precision]
 
     def _reference_runner(self, precision: str) -> Runner:
-        return load_variant(self._spec, *_graphs(self._bundle, precision), self._request.threads)
+        return load_variant(self._spec, *_graphs(self._bundle, precision), threads=self._request.threads)
 
 
 def _graphs(bundle: Bundle, precision: str) -> tuple[bytes, bytes]:
@@ -142,7 +144,7 @@ def _graphs(bundle: Bundle, precision: str) -> tuple[bytes, bytes]:
 def _load(bundle: Bundle, precision: str, request: GateRequest) -> Backend:
     weights = (lambda: bundle.read(WEIGHTS_NAME)) if bundle.has(WEIGHTS_NAME) else None
     pair = GraphPair(bundle.spec, precision, *_graphs(bundle, precision), weights, str(bundle.path))
-    return registry.load(request.backend, pair, request.threads, request.device)
+    return registry.load(request.backend, pair, request.threads, device=request.device)
 
 
 def _close(runner: Runner) -> None:
@@ -168,4 +170,4 @@ def _write(bundle: Bundle, result: LaterGate) -> None:
     files = {name: bundle.read(name) for name in bundle.file_sizes}
     blocks = {name: decision.to_json() for name, decision in decisions.items()}
     files["decision.json"] = json.dumps(blocks, indent=2, sort_keys=True).encode()
-    write_bundle(bundle.path, bundle.spec, files, provenance)
+    write_bundle(bundle.path, bundle.spec, files, provenance=provenance)

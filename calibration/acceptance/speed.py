@@ -36,7 +36,7 @@ def clock_of(backend: str) -> Clock:
     return time.process_time if backend in ON_CPU else time.perf_counter
 
 
-def measure_speedup(exact: R, variant: R, run: Callable[[R], object], clock: Clock) -> Speedup:
+def measure_speedup(exact: R, variant: R, run: Callable[[R], object], *, clock: Clock) -> Speedup:
     """Time `run` of both in turn, at least 25 pairs and a second of timed calls.
 
     Each timed call follows one of the same runner that isn't timed: the other's threads may still spin, and its data

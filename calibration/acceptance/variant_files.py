@@ -23,7 +23,7 @@ _TOLERANCE = {"fp16": 2e-2, "int8": 8e-2}  # of the largest score: other CPUs su
 _FALLBACK_TOLERANCE = 1e-3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NewVariant:
     """A variant that passed its gate, ready to be written."""
 
@@ -57,7 +57,7 @@ def add_variant(bundle: Bundle, variant: NewVariant, runner: Runner) -> Path:
         "golden.npz": golden.to_bytes(),
     }
     told = {**bundle.provenance.get(VARIANTS, {}), precision: dict(variant.report)}
-    write_bundle(bundle.path, bundle.spec, files, {**bundle.provenance, VARIANTS: told})
+    write_bundle(bundle.path, bundle.spec, files, provenance={**bundle.provenance, VARIANTS: told})
     return bundle.path
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import onnx
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Region:
     """Nodes of one graph that become an island together."""
 
@@ -36,10 +36,10 @@ def find_regions(model: onnx.ModelProto, stem: str) -> tuple[Region, ...]:
             if len(names) > 1:
                 blocks.append([])
         blocks[-1].append(node.name)
-    layers = [_region(stem, name, block, work) for name, block in zip(names, blocks, strict=False)]
+    layers = [_region(stem, name, block, work=work) for name, block in zip(names, blocks, strict=False)]
     others = sorted({node.op_type for node in model.graph.node} - MULTIPLIERS)
     by_operator = {op: [n.name for n in model.graph.node if n.op_type == op] for op in others}
-    return (*layers, *(_region(stem, f"every {op}", nodes, work) for op, nodes in by_operator.items()))
+    return (*layers, *(_region(stem, f"every {op}", nodes, work=work) for op, nodes in by_operator.items()))
 
 
 def half_share(work: Mapping[str, int], islands: Collection[str]) -> float:
@@ -48,5 +48,5 @@ def half_share(work: Mapping[str, int], islands: Collection[str]) -> float:
     return sum(count for name, count in work.items() if name not in islands) / total if total else 1.0
 
 
-def _region(stem: str, name: str, nodes: Collection[str], work: Mapping[str, int]) -> Region:
-    return Region(stem, name, frozenset(nodes), 1.0 - half_share(work, nodes))
+def _region(stem: str, name: str, nodes: Collection[str], *, work: Mapping[str, int]) -> Region:
+    return Region(graph=stem, name=name, nodes=frozenset(nodes), share=1.0 - half_share(work, nodes))

@@ -27,7 +27,9 @@ _LARGEST = "largest_of_"
 Array = npt.NDArray[np.float32]
 
 
-def largest_values(model: onnx.ModelProto, graph: GraphSpec, inputs: Iterable[Array], threads: int) -> dict[str, float]:
+def largest_values(
+    model: onnx.ModelProto, graph: GraphSpec, inputs: Iterable[Array], *, threads: int
+) -> dict[str, float]:
     """The largest magnitude of each float32 tensor inside, in float32, over inputs float32 [1, ...] each.
 
     inf where something is not finite. Raises ModelError.
@@ -40,7 +42,7 @@ def largest_values(model: onnx.ModelProto, graph: GraphSpec, inputs: Iterable[Ar
     session = open_session(graph.stem, copy.SerializeToString(), threads)
     largest = dict.fromkeys(watched, 0.0)
     for value in inputs:
-        found = run_session(graph.stem, session, [_LARGEST + name for name in watched], {graph.input.name: value})
+        found = run_session(graph.stem, session, [_LARGEST + name for name in watched], feed={graph.input.name: value})
         for name, reached in zip(watched, found, strict=True):
             largest[name] = max(largest[name], float(reached) if np.isfinite(reached) else float("inf"))
     return largest
@@ -64,11 +66,11 @@ def _rounded(model: onnx.ModelProto, islands: set[str]) -> onnx.ModelProto:
         if node.name in islands:
             copy.graph.node.append(node)
         else:
-            copy.graph.node.extend(_half_node(onnx, node, floats | weights, halved))
+            copy.graph.node.extend(_half_node(onnx, node, floats | weights, halved=halved))
     return copy
 
 
-def _half_node(onnx: Any, node: Any, floats: set[str], halved: set[str]) -> list[Any]:
+def _half_node(onnx: Any, node: Any, floats: set[str], *, halved: set[str]) -> list[Any]:
     """A node that reads float16 values and gives them: its inputs are rounded before it, its outputs behind it."""
     before, after = [], []
     for position, name in enumerate(node.input):

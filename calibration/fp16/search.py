@@ -42,7 +42,7 @@ class ScoreError:
     disagreement: float  # expected share of images whose likeliest class changes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """One set of islands on the way."""
 
@@ -56,7 +56,7 @@ class IslandSearch:
     """Measures regions on images and returns them to float32, the largest gain for its cost first."""
 
     def __init__(
-        self, spec: ModelSpec, vae: bytes, leak: bytes, images: Sequence[Array], threads: int, progress: Progress
+        self, spec: ModelSpec, vae: bytes, leak: bytes, *, images: Sequence[Array], threads: int, progress: Progress
     ) -> None:
         """`images` float32 [3, S, S]. Raises ModelError for graphs that can't be FP16."""
         self._spec, self._threads, self._progress = spec, threads, progress
@@ -78,7 +78,7 @@ class IslandSearch:
         """
         islands = self._overflow
         error = self.measure(islands, margins)
-        yield Step("", islands, error, self._shares(islands))
+        yield Step(region="", islands=islands, error=error, half_share=self._shares(islands))
         for region in self._ranked():
             tried = islands | {(region.graph, node) for node in region.nodes}
             if tried == islands or self._shares(tried)[region.graph] < MIN_SHARE:
@@ -87,7 +87,9 @@ class IslandSearch:
             if not found.relative**2 <= (1.0 - _MIN_GAIN) * error.relative**2:
                 continue
             islands, error = tried, found
-            yield Step(f"{region.graph}: {region.name}", islands, error, self._shares(islands))
+            yield Step(
+                region=f"{region.graph}: {region.name}", islands=islands, error=error, half_share=self._shares(islands)
+            )
 
     def measure(self, islands: Islands, margins: Array) -> ScoreError:
         """The error of the scores with everything but the islands in float16."""
@@ -124,7 +126,7 @@ class IslandSearch:
         found = set()
         for graph, values in inputs.items():
             model = self.models[graph.stem]
-            wide = overflowing_nodes(model, largest_values(model, graph, values, self._threads))
+            wide = overflowing_nodes(model, largest_values(model, graph, values, threads=self._threads))
             found |= {(graph.stem, node) for node in wide}
         return frozenset(found)
 

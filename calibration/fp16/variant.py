@@ -46,7 +46,7 @@ class HalfOptions:
     replace: bool = False  # an fp16 variant that is there already
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HalfAttempt:
     """One set of islands, measured on all validation images."""
 
@@ -65,7 +65,7 @@ class HalfResult:
     written: Path | None
 
 
-def add_fp16(path: Path, data: Path, options: HalfOptions, backends: Backends, progress: Progress) -> HalfResult:
+def add_fp16(path: Path, data: Path, options: HalfOptions, *, backends: Backends, progress: Progress) -> HalfResult:
     """Search islands, fit temperature, thresholds and bandwidth, gate, and write.
 
     The bundle is untouched unless an attempt passes its gate. Raises BackendError (an ONNX Runtime that FP16 is not
@@ -77,14 +77,14 @@ def add_fp16(path: Path, data: Path, options: HalfOptions, backends: Backends, p
         if PRECISION in bundle.precisions and not options.replace:
             raise BundleError(f"{path} has an fp16 variant already; give --replace to make it anew")
         bundle.require_precision("fp32")
-        return _HalfExport(bundle, data, options, backends, progress).run()
+        return _HalfExport(bundle, data, options, backends=backends, progress=progress).run()
 
 
 class _HalfExport:
     """One export."""
 
     def __init__(
-        self, bundle: Bundle, data: Path, options: HalfOptions, backends: Backends, progress: Progress
+        self, bundle: Bundle, data: Path, options: HalfOptions, *, backends: Backends, progress: Progress
     ) -> None:
         self._bundle, self._spec, self._options = bundle, bundle.spec, options
         listing = labelled(data, bundle)
@@ -93,8 +93,10 @@ class _HalfExport:
             raise DataError(f"{data} has no validation images; the gate of an fp16 variant is measured on them")
         graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
         shown = self._spread(search_images(graphs[0], "vae_encoder"))
-        self._search = IslandSearch(self._spec, *graphs, shown, options.threads, progress)
-        self._examiner = Examiner(bundle, self._val, self._labels, backends, options.threads, progress)
+        self._search = IslandSearch(self._spec, *graphs, images=shown, threads=options.threads, progress=progress)
+        self._examiner = Examiner(
+            bundle, self._val, self._labels, backends=backends, threads=options.threads, progress=progress
+        )
 
     def run(self) -> HalfResult:
         expected = _CAUTION * (1.0 - self._options.limits.min_agreement)
@@ -114,38 +116,46 @@ class _HalfExport:
     def _attempt(self, step: Step, steps: Sequence[Step], attempts: list[HalfAttempt]) -> Path | None:
         """Measure one set of islands on all validation images; the bundle's path when it passed and was written."""
         if not np.isfinite(step.error.relative):
-            attempts.append(HalfAttempt(step, {}, ("the rounded graphs give values that are not finite",)))
+            attempts.append(
+                HalfAttempt(step=step, gates={}, failures=("the rounded graphs give values that are not finite",))
+            )
             return None
         graphs = [convert(m, stem, _of(step, stem)) for stem, m in self._search.models.items()]
-        runner = load_variant(self._spec, graphs[0], graphs[1], self._options.threads)
+        runner = load_variant(self._spec, graphs[0], graphs[1], threads=self._options.threads)
         latents, outputs = self._examiner.run(runner, PRECISION)
-        variant = self._fit(graphs[0], graphs[1], latents, outputs)
+        variant = self._fit(graphs[0], graphs[1], latents, outputs=outputs)
         gates = {ROUNDED: self._examiner.compare(variant, self._rounded(step))}
         gates[_REFERENCE] = self._examiner.compare(variant, outputs)
         held = tuple(f"{name}: {why}" for name, gate in gates.items() for why in gate.failures(self._options.limits))
         if held:
-            attempts.append(HalfAttempt(step, gates, held))
+            attempts.append(HalfAttempt(step=step, gates=gates, failures=held))
             return None
         backends = self._examiner.measure(variant, outputs)
         gates |= {name: found.gate for name, found in backends.items()}
-        attempts.append(HalfAttempt(step, gates, (), {name: found.speedup for name, found in backends.items()}))
+        attempts.append(
+            HalfAttempt(
+                step=step, gates=gates, failures=(), speedups={name: found.speedup for name, found in backends.items()}
+            )
+        )
         told = replace(variant, report=self._report(attempts[-1], backends, steps))
         return add_variant(self._bundle, told, runner)
 
     def _rounded(self, step: Step) -> LeakOutputs:
         graphs = [rounded(model, _of(step, stem)) for stem, model in self._search.models.items()]
-        runner = load_variant(self._spec, graphs[0], graphs[1], self._options.threads)
+        runner = load_variant(self._spec, graphs[0], graphs[1], threads=self._options.threads)
         return self._examiner.run(runner, "every value rounded")[1]
 
-    def _fit(self, vae: bytes, leak: bytes, latents: Array, outputs: LeakOutputs) -> NewVariant:
+    def _fit(self, vae: bytes, leak: bytes, latents: Array, *, outputs: LeakOutputs) -> NewVariant:
         """Bandwidth, temperature and thresholds on validation images; the support's points stay: training gave them."""
         exact = self._bundle.support("fp32")
         support = replace(exact, bandwidth=fit_bandwidth(exact.points, exact.project(outputs.embedding)))
         rate = self._bundle.decisions["fp32"].false_alarm_rate
         density = support_log_density(support, outputs.embedding)
-        decision = fit_decision(ValidationOutputs(outputs.scores, density, self._labels), self._spec, rate)
+        decision = fit_decision(ValidationOutputs(outputs.scores, density, self._labels), self._spec, rate=rate)
         bounded = replace(decision, bounds=observe(latents, outputs))
-        return NewVariant(PRECISION, vae, leak, support, bounded, {})
+        return NewVariant(
+            precision=PRECISION, vae_encoder=vae, leak_encoder=leak, support=support, decision=bounded, report={}
+        )
 
     def _spread(self, count: int) -> list[Array]:
         """Validation images spread evenly over the classes: they are sorted by class."""

@@ -46,7 +46,7 @@ Array = npt.NDArray[np.float32]
 Stream = Callable[[Sequence[Path], int], Iterator[Array]]  # image files and S to what a graph is given of each
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CalibrationOptions:
     """What the user may choose. Raises UsageError for a limit that nothing could keep to, or that limits nothing."""
 
@@ -82,6 +82,7 @@ def calibrate(
     path: Path,
     data: Path,
     options: CalibrationOptions,
+    *,
     refitter: Refitter | None,
     backends: Backends,
     cache: Path,
@@ -97,13 +98,21 @@ def calibrate(
         bundle = Bundle(path)
         if "int8" in bundle.precisions and not options.replace:
             raise BundleError(f"{path} has an int8 variant already; give --replace to calibrate it anew")
-        result = _Calibration(bundle, data, options, refitter, backends, cache, progress).run()
+        result = _Calibration(
+            _bundle=bundle,
+            _data=data,
+            _options=options,
+            _refitter=refitter,
+            _backends=backends,
+            _cache=cache,
+            _progress=progress,
+        ).run()
         if refitter is not None:
             refitter.done()
     return result
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Calibration:
     """One calibration, of what `calibrate` is given. Everything that attempts share is computed once."""
 
@@ -130,25 +139,32 @@ class _Calibration:
         self._shift = self._shifted()
 
     def run(self) -> CalibrationResult:
-        ranges = self._ranges(self._vae, "vae_encoder", images, self._chosen.fingerprint)
+        ranges = self._ranges(self._vae, "vae_encoder", images, fingerprint=self._chosen.fingerprint)
         sensitivities = self._sensitivities(ranges)
         examiner = Examiner(
-            self._bundle, self._val, self._labels, self._backends, self._options.threads, self._progress
+            self._bundle,
+            self._val,
+            self._labels,
+            backends=self._backends,
+            threads=self._options.threads,
+            progress=self._progress,
         )
         attempts: list[Attempt] = []
         vae = self._vae
         for layers in rungs(sensitivities, self._total):
-            vae = self._quantised(self._vae, "vae_encoder", layers, ranges, self._correction_images())
+            vae = self._quantised(self._vae, "vae_encoder", layers, ranges=ranges, inputs=self._correction_images())
             for leak, is_int8, train in self._leak_encoders(vae):
-                variant, outputs = self._fit(vae, leak, train, examiner)
+                variant, outputs = self._fit(vae, leak, train, examiner=examiner)
                 measured = examiner.measure(variant, outputs)
                 int8 = int8_layers(parse_graph(vae, "vae_encoder"))
                 kept = tuple(layer.name for layer in self._layers if layer.name not in int8)
                 share = int8_share(self._layers, int8, self._total)
                 held = failures(measured, share, self._options.limits)
-                attempts.append(Attempt(share, kept, is_int8, measured, held))
+                attempts.append(
+                    Attempt(share=share, float_layers=kept, leak_int8=is_int8, backends=measured, failures=held)
+                )
                 if not held:
-                    told = self._reported(variant, attempts[-1], sensitivities, examiner)
+                    told = self._reported(variant, attempts[-1], sensitivities, examiner=examiner)
                     result = self._result(attempts, sensitivities, vae)
                     return replace(result, written=add_variant(self._bundle, told, self._loaded(vae, leak)))
         return self._result(attempts, sensitivities, vae)
@@ -159,25 +175,26 @@ class _Calibration:
         """With the times of each layer; nothing is written yet."""
         image = next(images(self._chosen.paths[:1], self._spec.image_size))
         times = [
-            layer_times(graph, "vae_encoder", self._layers, image, self._options.threads) for graph in (self._vae, vae)
+            layer_times(graph, "vae_encoder", self._layers, value=image, threads=self._options.threads)
+            for graph in (self._vae, vae)
         ]
         return CalibrationResult(tuple(attempts), sensitivities, None, self._shift, *times)
 
     def _choose(self) -> CalibrationImages:
         folder = self._options.range_images
         candidates = paths_of(self._listing, "train") if folder is None else plain_folder(folder)
-        return choose_images(candidates, self._options.images, self._spec, self._progress)
+        return choose_images(candidates, self._options.images, self._spec, progress=self._progress)
 
     def _shifted(self) -> Shift:
         """How far the chosen images lie from validation images. Raises DataError when that is too far."""
         folder, limit = self._options.range_images, self._options.max_shift
-        reference = choose_images(self._val, REFERENCE_IMAGES, self._spec, self._progress, least=1)
+        reference = choose_images(self._val, REFERENCE_IMAGES, self._spec, progress=self._progress, least=1)
         found, expected = (
             collect_histograms(
-                self._source(self._vae, "vae_encoder", images, chosen, chosen.fingerprint),
+                self._source(self._vae, "vae_encoder", images, chosen=chosen, fingerprint=chosen.fingerprint),
                 self._cache,
                 self._options.threads,
-                self._progress,
+                progress=self._progress,
             )
             for chosen in (self._chosen, reference)
         )
@@ -188,40 +205,50 @@ class _Calibration:
         shift.require(limit, advice)
         return shift
 
-    def _ranges(self, model: bytes, stem: str, stream: Stream, fingerprint: str) -> dict[str, float]:
+    def _ranges(self, model: bytes, stem: str, stream: Stream, *, fingerprint: str) -> dict[str, float]:
         """Of every tensor that `quantise` asks for; `stream` gives what the graph is given of the chosen images."""
-        source, options = self._source(model, stem, stream, self._chosen, fingerprint), self._options
-        found = collect_ranges(source, options.method, self._cache, options.threads, self._progress)
+        source, options = self._source(model, stem, stream, chosen=self._chosen, fingerprint=fingerprint), self._options
+        found = collect_ranges(source, options.method, self._cache, threads=options.threads, progress=self._progress)
         return rectified_ranges(parse_graph(model, stem), found)
 
     def _source(
-        self, model: bytes, stem: str, stream: Stream, chosen: CalibrationImages, fingerprint: str
+        self, model: bytes, stem: str, stream: Stream, *, chosen: CalibrationImages, fingerprint: str
     ) -> RangeSource:
         parsed = parse_graph(model, stem)
         return RangeSource(
-            model,
-            stem,
-            observed_tensors(parsed, find_layers(parsed, stem)),
-            lambda first: stream(chosen.paths[first:], self._spec.image_size),
-            len(chosen.paths),
-            fingerprint,
+            model=model,
+            name=stem,
+            tensors=observed_tensors(parsed, find_layers(parsed, stem)),
+            inputs=lambda first: stream(chosen.paths[first:], self._spec.image_size),
+            count=len(chosen.paths),
+            images=fingerprint,
         )
 
     def _correction_images(self) -> list[Array]:
         return list(images(self._chosen.paths[:CORRECTION_IMAGES], self._spec.image_size))
 
     def _quantised(
-        self, model: bytes, stem: str, layers: Sequence[str], ranges: dict[str, float], inputs: Sequence[Array]
+        self, model: bytes, stem: str, layers: Sequence[str], *, ranges: dict[str, float], inputs: Sequence[Array]
     ) -> bytes:
         options = self._options
-        rounded = quantise(model, stem, layers, ranges, options.weight_bits)
-        return pack_weights(correct(model, rounded, stem, inputs, options.threads, self._progress), stem)
+        rounded = quantise(model, stem, layers, ranges=ranges, weight_bits=options.weight_bits)
+        return pack_weights(
+            correct(model, rounded, stem, inputs=inputs, threads=options.threads, progress=self._progress), stem
+        )
 
     def _sensitivities(self, ranges: dict[str, float]) -> tuple[LayerSensitivity, ...]:
         shown = [x[0] for x in images(self._chosen.paths[:_SENSITIVITY_IMAGES], self._spec.image_size)]
         bits, threads = self._options.weight_bits, self._options.threads
         return measure_layers(
-            self._vae, self._leak, self._spec, self._layers, ranges, shown, bits, threads, self._progress
+            self._vae,
+            self._leak,
+            self._spec,
+            layers=self._layers,
+            ranges=ranges,
+            images=shown,
+            weight_bits=bits,
+            threads=threads,
+            progress=self._progress,
         )
 
     def _leak_encoders(self, vae: bytes) -> Iterator[tuple[bytes, bool, LeakOutputs | None]]:
@@ -230,24 +257,26 @@ class _Calibration:
         leak, train = self._leak, None
         if self._refitter is not None:
             leak, train = self._refitter.refit(
-                self._spec, self._listing, self._vae, vae, self._options.threads, self._progress
+                self._spec, self._listing, self._vae, int8=vae, threads=self._options.threads, progress=self._progress
             )
         runner, noising = self._loaded(vae, leak), Noising(self._spec)
 
         def noised(paths: Sequence[Path], size: int) -> Iterator[Array]:
             return (noising(runner.vae_encoder(x)) for x in images(paths, size))
 
-        ranges = self._ranges(leak, "leak_encoder", noised, f"{self._chosen.fingerprint} {sha256_bytes(vae)}")
+        ranges = self._ranges(
+            leak, "leak_encoder", noised, fingerprint=f"{self._chosen.fingerprint} {sha256_bytes(vae)}"
+        )
         names = [layer.name for layer in find_layers(parse_graph(leak, "leak_encoder"), "leak_encoder")]
         given = list(noised(self._chosen.paths[:CORRECTION_IMAGES], self._spec.image_size))
-        yield self._quantised(leak, "leak_encoder", names, ranges, given), True, train
+        yield self._quantised(leak, "leak_encoder", names, ranges=ranges, inputs=given), True, train
         yield leak, False, train
 
     def _loaded(self, vae: bytes, leak: bytes) -> Variant:
-        return load_variant(self._spec, vae, leak, self._options.threads)
+        return load_variant(self._spec, vae, leak, threads=self._options.threads)
 
     def _fit(
-        self, vae: bytes, leak: bytes, train: LeakOutputs | None, examiner: Examiner
+        self, vae: bytes, leak: bytes, train: LeakOutputs | None, *, examiner: Examiner
     ) -> tuple[NewVariant, LeakOutputs]:
         """Density, temperature and thresholds for these graphs, on validation images."""
         runner = self._loaded(vae, leak)
@@ -257,12 +286,14 @@ class _Calibration:
             support = fit_support(train.embedding, outputs.embedding, self._refitter.prototypes)
         rate = self._bundle.decisions["fp32"].false_alarm_rate
         density = support_log_density(support, outputs.embedding)
-        decision = fit_decision(ValidationOutputs(outputs.scores, density, self._labels), self._spec, rate)
+        decision = fit_decision(ValidationOutputs(outputs.scores, density, self._labels), self._spec, rate=rate)
         decision = replace(decision, bounds=observe(latents, outputs))
-        return NewVariant("int8", vae, leak, support, decision, {}), outputs
+        return NewVariant(
+            precision="int8", vae_encoder=vae, leak_encoder=leak, support=support, decision=decision, report={}
+        ), outputs
 
     def _reported(
-        self, variant: NewVariant, attempt: Attempt, sensitivities: Sequence[LayerSensitivity], examiner: Examiner
+        self, variant: NewVariant, attempt: Attempt, sensitivities: Sequence[LayerSensitivity], *, examiner: Examiner
     ) -> NewVariant:
         options = self._options
         report = {

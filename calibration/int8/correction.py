@@ -42,7 +42,7 @@ Doubles = npt.NDArray[np.float64]
 
 
 def correct(
-    model: bytes, quantised: bytes, name: str, inputs: Sequence[Array], threads: int, progress: Progress
+    model: bytes, quantised: bytes, name: str, *, inputs: Sequence[Array], threads: int, progress: Progress
 ) -> bytes:
     """The quantised graph with every convolution's weights and bias corrected, scales fitted to the new weights.
 
@@ -56,9 +56,9 @@ def correct(
     for done, node in enumerate(layers, 1):
         layer = _Layer.of(node, graph, weights)
         if layer is not None and node.name in outputs:
-            wanted = _Tap(exact, name, outputs[node.name], threads)
-            given = _Tap(graph, name, node.input[0], threads)
-            _solve(layer, weights, _gather(layer, wanted, given, inputs))
+            wanted = _Tap(exact, name, outputs[node.name], threads=threads)
+            given = _Tap(graph, name, node.input[0], threads=threads)
+            _solve(layer, weights, _gather(layer, wanted, given, inputs=inputs))
         progress(f"correcting {name}", done, len(layers))
     return bytes(graph.SerializeToString(deterministic=True))
 
@@ -84,7 +84,7 @@ class _Constants:
         self._tensors[name].CopyFrom(self._onnx.numpy_helper.from_array(array, name))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Layer:
     """A convolution of the quantised graph and where its constants lie."""
 
@@ -120,13 +120,13 @@ class _Layer:
         if scale:
             largest = np.abs(values).reshape(len(values), -1).max(axis=1)
             levels = round(float(np.median(largest / constants.read(scale).reshape(-1))))
-        return cls(weight, node.input[2], scale, levels, window, values.shape)
+        return cls(weight=weight, bias=node.input[2], scale=scale, levels=levels, window=window, shape=values.shape)
 
 
 class _Tap:
     """A graph cut behind one tensor, which it gives."""
 
-    def __init__(self, model: onnx.ModelProto, name: str, tensor: str, threads: int) -> None:
+    def __init__(self, model: onnx.ModelProto, name: str, tensor: str, *, threads: int) -> None:
         onnx = require("onnx", "train")
         self._name, self._tensor, self._input = name, tensor, model.graph.input[0].name
         self._session: Any = None
@@ -144,7 +144,7 @@ class _Tap:
     def __call__(self, value: Array) -> Array:
         if self._session is None:
             return value
-        return np.asarray(run_session(self._name, self._session, [self._tensor], {self._input: value})[0])
+        return np.asarray(run_session(self._name, self._session, [self._tensor], feed={self._input: value})[0])
 
 
 def _needed(model: onnx.ModelProto, tensor: str) -> set[str]:
@@ -167,7 +167,7 @@ class _Moments:
     outputs: Doubles  # [O, D + 1] of y u^T
 
 
-def _gather(layer: _Layer, wanted: _Tap, given: _Tap, inputs: Sequence[Array]) -> _Moments:
+def _gather(layer: _Layer, wanted: _Tap, given: _Tap, *, inputs: Sequence[Array]) -> _Moments:
     draw = np.random.default_rng(0)
     inner = int(np.prod(layer.shape[1:]))
     share = -(-max(_MIN_SAMPLES, _SAMPLES_A_WEIGHT * inner) // len(inputs))

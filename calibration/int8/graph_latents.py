@@ -26,11 +26,13 @@ Rows = npt.NDArray[np.int64]
 class GraphVae:
     """A bundle's VAE encoder as the latent cache takes one; its scale is inside. Images side by side, a thread each."""
 
-    def __init__(self, spec: ModelSpec, model: bytes, owner: str = "") -> None:
+    def __init__(self, spec: ModelSpec, model: bytes, *, owner: str = "") -> None:
         """Latents of another `owner` lie in another cache. Raises ModelError."""
         text = f"{PREPROCESS_VERSION} {spec.image_size} {sha256_bytes(model)}{owner}"
         fingerprint = sha256_bytes(text.encode())
-        self.description = VaeDescription("onnx", "vae_encoder", 1.0, spec.image_size, fingerprint)
+        self.description = VaeDescription(
+            kind="onnx", source="vae_encoder", scale=1.0, image_size=spec.image_size, fingerprint=fingerprint
+        )
         self._runner = GraphRunner(vae_encoder_graph(spec), model, 1)
 
     def encode(self, images: Array) -> Array:
@@ -62,7 +64,7 @@ class GraphLatents:
         self._passing: list[LatentCache] = []
 
     def of(
-        self, spec: ModelSpec, model: bytes, threads: int, task: str, progress: Progress, passing: str = ""
+        self, spec: ModelSpec, model: bytes, threads: int, *, task: str, progress: Progress, passing: str = ""
     ) -> StoredLatents:
         """One latent an image, in their order, from the cache where they lie there.
 
@@ -70,9 +72,9 @@ class GraphLatents:
         another process may calibrate another copy of the bundle, and still read the same. Raises what
         `LatentCache.fill` does.
         """
-        vae = GraphVae(spec, model, passing)
+        vae = GraphVae(spec, model, owner=passing)
         cache = LatentCache(self._root, vae.description.fingerprint, spec.latent_shape)
-        cache.fill(vae, self._wanted, threads, progress, task)
+        cache.fill(vae, self._wanted, threads, progress=progress, task=task)
         if passing:
             self._passing.append(cache)
         return StoredLatents(cache, [image.digest for image in self._wanted])

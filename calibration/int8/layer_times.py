@@ -22,14 +22,14 @@ _BEHIND = frozenset({"Relu", "LeakyRelu", "Sigmoid", "Mul", "QuantizeLinear", "D
 Array = npt.NDArray[np.float32]
 
 
-def layer_times(model: bytes, name: str, layers: Sequence[Layer], value: Array, threads: int) -> dict[str, float]:
+def layer_times(model: bytes, name: str, layers: Sequence[Layer], *, value: Array, threads: int) -> dict[str, float]:
     """Milliseconds of each layer with what follows it up to the next operator of weight, medians; "" is the rest.
 
     `value` is the graph's input. Kernels carry the names of what they were fused from: a node's, or that of a tensor
     behind it. Raises ModelError.
     """
     owners = _owners(parse_graph(model, name), layers)
-    kernels = profile_kernels(name, model, value, threads, _WARM + _RUNS)[_WARM:]
+    kernels = profile_kernels(name, model, value, threads=threads, runs=_WARM + _RUNS)[_WARM:]
     runs = [_run(run, owners) for run in kernels]
     return {key: float(np.median([run.get(key, 0.0) for run in runs])) for key in (*(la.name for la in layers), "")}
 

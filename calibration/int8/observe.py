@@ -42,7 +42,7 @@ class Observer:
             if self._observes_input:
                 histograms[self._input].add(feed[self._input])
             for group, session in zip(self._groups, self._sessions, strict=True):
-                for name, array in zip(group, run_session(self._name, session, group, feed), strict=True):
+                for name, array in zip(group, run_session(self._name, session, group, feed=feed), strict=True):
                     histograms[name].add(array)
 
 

@@ -34,11 +34,11 @@ def pack_weights(model: bytes, name: str) -> bytes:
     if not pairs:
         return model
     for node in pairs:
-        _pack(graph, name, node, constants)
+        _pack(graph, name, node, constants=constants)
     return bytes(graph.SerializeToString(deterministic=True))
 
 
-def _pack(model: onnx.ModelProto, name: str, node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> None:
+def _pack(model: onnx.ModelProto, name: str, node: onnx.NodeProto, *, constants: dict[str, onnx.TensorProto]) -> None:
     numpy_helper = require("onnx", "train").numpy_helper
     weight, scale, *zeros = (numpy_helper.to_array(constants[given]) for given in node.input)
     if not zeros or zeros[0].dtype != np.int8 or zeros[0].any():  # without one the codes would be uint8

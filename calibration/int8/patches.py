@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Window:
     """How a convolution of two dimensions walks over its input, which is whole (one group)."""
 
@@ -36,11 +36,11 @@ def window_of(node: onnx.NodeProto, kernel: tuple[int, ...]) -> Window | None:
     auto = bytes(given.get("auto_pad", b"NOTSET"))
     pads = None if auto.startswith(b"SAME") else tuple(given.get("pads", (0, 0, 0, 0)))
     return Window(
-        (kernel[0], kernel[1]),
-        tuple(given.get("strides", (1, 1))),
-        tuple(given.get("dilations", (1, 1))),
-        (0, 0, 0, 0) if auto == b"VALID" else pads,
-        auto == b"SAME_UPPER",
+        kernel=(kernel[0], kernel[1]),
+        strides=tuple(given.get("strides", (1, 1))),
+        dilations=tuple(given.get("dilations", (1, 1))),
+        pads=(0, 0, 0, 0) if auto == b"VALID" else pads,
+        upper=auto == b"SAME_UPPER",
     )
 
 

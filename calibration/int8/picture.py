@@ -20,6 +20,7 @@ def sensitivity_picture(
     path: Path,
     sensitivities: Sequence[LayerSensitivity],
     float_layers: Collection[str],
+    *,
     fp32_ms: Mapping[str, float],
     int8_ms: Mapping[str, float],
 ) -> None:

@@ -58,7 +58,12 @@ def rectified_ranges(model: onnx.ModelProto, ranges: Mapping[str, float]) -> dic
 
 
 def quantise(
-    model: bytes, name: str, quantised: Collection[str], ranges: Mapping[str, float], weight_bits: int = WEIGHT_BITS[0]
+    model: bytes,
+    name: str,
+    quantised: Collection[str],
+    *,
+    ranges: Mapping[str, float],
+    weight_bits: int = WEIGHT_BITS[0],
 ) -> bytes:
     """The graph with the convolutions named in `quantised` as int8. With none, the graph as it is.
 
@@ -73,7 +78,9 @@ def quantise(
     nodes = [*(layer.name for layer in chosen), *residual_adds(parsed, quantised)]
     needed = observed_tensors(parsed, chosen)
     require_ranges(needed, ranges, name)
-    result = _run_quantiser(parsed, name, nodes, {tensor: ranges[tensor] for tensor in needed}, weight_bits)
+    result = _run_quantiser(
+        parsed, name, nodes, ranges={tensor: ranges[tensor] for tensor in needed}, weight_bits=weight_bits
+    )
     return checked(result, name)
 
 
@@ -92,7 +99,7 @@ def require_ranges(needed: Collection[str], ranges: Mapping[str, float], name: s
 
 
 def _run_quantiser(
-    model: onnx.ModelProto, name: str, nodes: list[str], ranges: Mapping[str, float], weight_bits: int
+    model: onnx.ModelProto, name: str, nodes: list[str], *, ranges: Mapping[str, float], weight_bits: int
 ) -> onnx.ModelProto:
     require("onnx", "train")
     from onnxruntime.quantization import QuantType

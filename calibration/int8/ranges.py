@@ -29,7 +29,7 @@ SAVE_EVERY = 32  # images
 Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RangeSource:
     """What ranges are taken from."""
 
@@ -47,7 +47,9 @@ class RangeSource:
         return sha256_bytes(text.encode())[:32]
 
 
-def collect_ranges(source: RangeSource, method: str, cache: Path, threads: int, progress: Progress) -> dict[str, float]:
+def collect_ranges(
+    source: RangeSource, method: str, cache: Path, *, threads: int, progress: Progress
+) -> dict[str, float]:
     """Tensor name to r, so that int8 spans [-r, r]. Taken from `cache` where it lies there.
 
     Raises UsageError for a method that doesn't exist (before anything runs), ModelError, DataError, StorageError.
@@ -56,14 +58,14 @@ def collect_ranges(source: RangeSource, method: str, cache: Path, threads: int, 
     path = cache / f"{source.key}.{method}.json"
     found = _read_ranges(path, source.tensors)
     if found is None:
-        histograms = collect_histograms(source, cache, threads, progress)
+        histograms = collect_histograms(source, cache, threads, progress=progress)
         found = {name: symmetric_range(histograms[name], method) for name in source.tensors}
         _write(path, {"method": method, "ranges": found})
     return found
 
 
 def collect_histograms(
-    source: RangeSource, cache: Path, threads: int, progress: Progress
+    source: RangeSource, cache: Path, threads: int, *, progress: Progress
 ) -> dict[str, MagnitudeHistogram]:
     """Histograms of every tensor over the whole stream, from where a killed run left off.
 
@@ -76,10 +78,10 @@ def collect_histograms(
     make_folder(cache)
     with held(cache / f"{source.key}.lock", progress, "wait for another process that collects these ranges"):
         recover(path)
-        return _count(source, path, threads, progress)
+        return _count(source, path, threads, progress=progress)
 
 
-def _count(source: RangeSource, path: Path, threads: int, progress: Progress) -> dict[str, MagnitudeHistogram]:
+def _count(source: RangeSource, path: Path, threads: int, *, progress: Progress) -> dict[str, MagnitudeHistogram]:
     done, histograms = _read_histograms(path, source.tensors)  # again: another process may have gone on with them
     if done >= source.count:
         return histograms

@@ -45,7 +45,7 @@ Array = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RefitConfig:
     """The refit's recipe. Batch size, weight decay, gradient clip and seed are the training run's own."""
 
@@ -76,6 +76,7 @@ def refit(
     teacher: LeakEncoder,
     pairs: LatentPairs,
     spec: ModelSpec,
+    *,
     config: TrainConfig,
     recipe: RefitConfig,
     progress: Progress,
@@ -89,10 +90,10 @@ def refit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, recipe.learning_rate, total_steps=max(steps, 2), pct_start=recipe.warmup_share
     )
-    for done, parts in enumerate(_batches(pairs, spec, config, recipe.epochs, batch), 1):
+    for done, parts in enumerate(_batches(pairs, spec, config, epochs=recipe.epochs, size=batch), 1):
         optimiser.zero_grad()
         for clean, rounded in parts:
-            loss = _loss(teacher, student, clean, rounded) * (len(clean) / batch)
+            loss = _loss(teacher, student, clean, rounded=rounded) * (len(clean) / batch)
             loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(student.parameters(), config.gradient_clip)
         optimiser.step()
@@ -101,7 +102,7 @@ def refit(
     return student.requires_grad_(False)
 
 
-def _loss(teacher: LeakEncoder, student: LeakEncoder, clean: Tensor, rounded: Tensor) -> Tensor:
+def _loss(teacher: LeakEncoder, student: LeakEncoder, clean: Tensor, *, rounded: Tensor) -> Tensor:
     """Divergence of the class distributions, and squared error of the embeddings over the teacher's variance."""
     with torch.no_grad():
         wanted, embedding, _, _ = teacher(clean)
@@ -112,7 +113,7 @@ def _loss(teacher: LeakEncoder, student: LeakEncoder, clean: Tensor, rounded: Te
 
 
 def _batches(
-    pairs: LatentPairs, spec: ModelSpec, config: TrainConfig, epochs: int, size: int
+    pairs: LatentPairs, spec: ModelSpec, config: TrainConfig, *, epochs: int, size: int
 ) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
     """Batches in parts: noised fp32 latents, and noised int8 latents under the same noise."""
     coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
@@ -124,10 +125,10 @@ def _batches(
         for start in range(0, count - size + 1, size):
             parts = np.split(order[start : start + size], range(_PART, size, _PART))
             yield (
-                (_noised(pairs.fp32, rows, coefficients, seed), _noised(pairs.int8, rows, coefficients, seed))
+                (_noised(pairs.fp32, rows, coefficients, seed=seed), _noised(pairs.int8, rows, coefficients, seed=seed))
                 for rows in parts
             )
 
 
-def _noised(latents: Latents, rows: Rows, coefficients: Array, seed: int) -> Tensor:
+def _noised(latents: Latents, rows: Rows, coefficients: Array, *, seed: int) -> Tensor:
     return torch.from_numpy(_core.noise_steps_fresh(latents.read(rows), coefficients, seed, rows.astype(np.uint32)))

@@ -39,7 +39,7 @@ class Teacher:
 class Refitter:
     """Refits the leak encoder for one VAE encoder after another."""
 
-    def __init__(self, teacher: Teacher, recipe: RefitConfig, cache: Path, bundle: Path) -> None:
+    def __init__(self, teacher: Teacher, recipe: RefitConfig, cache: Path, *, bundle: Path) -> None:
         """`cache` keeps the latents of training images, so that a killed calibration of `bundle` goes on."""
         self._teacher, self._recipe, self._cache = teacher, recipe, cache
         self._bundle = str(bundle.resolve())
@@ -47,7 +47,7 @@ class Refitter:
         self.prototypes = teacher.encoder.prototypes.detach().numpy()  # [K, M, D], of the last refit
 
     def refit(
-        self, spec: ModelSpec, listing: Listing, fp32: bytes, int8: bytes, threads: int, progress: Progress
+        self, spec: ModelSpec, listing: Listing, fp32: bytes, *, int8: bytes, threads: int, progress: Progress
     ) -> tuple[bytes, LeakOutputs]:
         """The student as a float32 graph, and what it gives for the int8 latents of the training images.
 
@@ -56,11 +56,15 @@ class Refitter:
         """
         if self._latents is None:
             self._latents = GraphLatents(self._cache, self._thinned(paths_of(listing, "train")))
-        exact = self._latents.of(spec, fp32, threads, "fp32 latents of training images", progress)
-        rounded = self._latents.of(spec, int8, threads, "int8 latents of training images", progress, self._bundle)
+        exact = self._latents.of(spec, fp32, threads, task="fp32 latents of training images", progress=progress)
+        rounded = self._latents.of(
+            spec, int8, threads, task="int8 latents of training images", progress=progress, passing=self._bundle
+        )
         pairs = LatentPairs(exact, rounded)
         with _one_thread():
-            student = refit(self._teacher.encoder, pairs, spec, self._teacher.config, self._recipe, progress)
+            student = refit(
+                self._teacher.encoder, pairs, spec, config=self._teacher.config, recipe=self._recipe, progress=progress
+            )
             parts = [predict(student, spec, rounded.read(rows)) for rows in _chunks(len(rounded))]
         self.prototypes = student.prototypes.detach().numpy()
         return export_leak_encoder(student, spec), concatenate(parts, spec)

@@ -24,7 +24,7 @@ RUNGS = (0.95, 0.9, 0.85, MIN_INT8_SHARE)
 Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LayerSensitivity:
     """One layer of the VAE encoder in int8, all else fp32."""
 
@@ -39,6 +39,7 @@ def measure_layers(
     model: bytes,
     leak_encoder: bytes,
     spec: ModelSpec,
+    *,
     layers: Sequence[Layer],
     ranges: Mapping[str, float],
     images: Sequence[Array],
@@ -62,7 +63,7 @@ def measure_layers(
     total = sum(multiplications(parse_graph(model, "vae_encoder")).values())
     found = []
     for done, layer in enumerate(layers, 1):
-        moved, told = run(quantise(model, "vae_encoder", [layer.name], ranges, weight_bits))
+        moved, told = run(quantise(model, "vae_encoder", [layer.name], ranges=ranges, weight_bits=weight_bits))
         found.append(
             LayerSensitivity(
                 layer=layer,

@@ -21,7 +21,7 @@ UNVERIFIED = "its file can't be read again; damage and colour descriptions that 
 _NAME = "the image"
 
 
-def convert_image(image: Image.Image, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+def convert_image(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """A Pillow image as its file would be read, or its pixels where it was made or changed in memory.
 
     Raises ImageError as `decode_image` does, UsageError while PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set for an image
@@ -40,7 +40,7 @@ def convert_image(image: Image.Image, max_pixels: int = MAX_PIXELS) -> DecodedIm
         return _in_memory(image, (f"frame {frame + 1} of the file was judged, with Pillow's own checks only",))
     if data is None:
         return _in_memory(image, (UNVERIFIED,))
-    decoded = decode_image(data, _NAME, max_pixels)
+    decoded = decode_image(data, _NAME, max_pixels=max_pixels)
     return decoded if _shows(image, data) else _in_memory(image, (CHANGED,))
 
 

@@ -62,17 +62,17 @@ class DecodedImage:
     notes: tuple[str, ...] = ()  # what the reader had to choose or convert, such as one frame of many
 
 
-def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Read one image file. The header is read first, so an image beyond the limits costs no memory.
 
     Raises ImageError, in one line that begins with the path, for a file that is missing, empty, too large
     (`max_pixels`, but at most twice PIL.Image.MAX_IMAGE_PIXELS; 256 MiB), too small (a side under 32 pixels),
     damaged, truncated, or not one of the formats; UsageError while PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set.
     """
-    return decode_image(_read_bytes(Path(path)), str(path), max_pixels)
+    return decode_image(_read_bytes(Path(path)), str(path), max_pixels=max_pixels)
 
 
-def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Decode an image file's bytes; `name` begins the message of the ImageError. Otherwise like `read_image`."""
     from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -89,7 +89,7 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Decode
     too_many = f"{name}: the image has more than {limit / 1e6:g} megapixels; shrink it or raise the limit"
     try:
         with damage_reports() as reports:
-            read = _decode(data, kind, name, limit, too_many)
+            read = _decode(data, kind, name, limit=limit, too_many=too_many)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -103,19 +103,19 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Decode
     return read
 
 
-def _decode(data: bytes, kind: str, name: str, limit: int, too_many: str) -> DecodedImage:
+def _decode(data: bytes, kind: str, name: str, *, limit: int, too_many: str) -> DecodedImage:
     from PIL import Image
 
     png = read_png(data, name) if kind == "PNG" else None
     if kind == "JPEG2000":
         _check_codestream(data, name)
     with Image.open(io.BytesIO(png.data if png else data), formats=[kind]) as image:
-        _check_size(image.size, name, limit, too_many)
+        _check_size(image.size, name, limit, too_many=too_many)
         frames = _frames(image)
         if kind == "JPEG":
             pixels, notes = _jpeg_pixels(image, data, name)
         else:
-            facts = _facts(image, data, name, png)
+            facts = _facts(image, data, name, png=png)
             image.load()
             pixels, notes = bgr(image, name, facts)
         # Asked after the pixels are decoded: a PNG's EXIF may follow them, and Pillow turns a TIFF while it loads.
@@ -128,7 +128,7 @@ def _decode(data: bytes, kind: str, name: str, limit: int, too_many: str) -> Dec
 def _jpeg_pixels(image: Image.Image, data: bytes, name: str) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
     profile = image.info.get("icc_profile")
     try:
-        return _checked_jpeg(image, data, name, profile)
+        return _checked_jpeg(image, data, name, profile=profile)
     except UncheckedError:
         image.load()
         pixels, notes = bgr(image, name, Facts(profile=profile))
@@ -136,7 +136,7 @@ def _jpeg_pixels(image: Image.Image, data: bytes, name: str) -> tuple[npt.NDArra
 
 
 def _checked_jpeg(
-    image: Image.Image, data: bytes, name: str, profile: bytes | None
+    image: Image.Image, data: bytes, name: str, *, profile: bytes | None
 ) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
     from PIL import Image
 
@@ -152,7 +152,7 @@ def _checked_jpeg(
     return pixels, (*warned, *notes)
 
 
-def _facts(image: Image.Image, data: bytes, name: str, png: PngFacts | None) -> Facts:
+def _facts(image: Image.Image, data: bytes, name: str, *, png: PngFacts | None) -> Facts:
     """What the file states beside Pillow's mode; asked before the pixels are loaded, since a turned TIFF loses tags."""
     if png is not None:
         return Facts(transparent=png.transparent, key_bits=png.bits, profile=png.profile_of_colours(name))
@@ -199,7 +199,7 @@ def _read_bytes(path: Path) -> bytes:
         raise ImageError(f"{str(path)!r}: not a file name") from error
 
 
-def _check_size(size: tuple[int, int], name: str, max_pixels: int, too_many: str) -> None:
+def _check_size(size: tuple[int, int], name: str, max_pixels: int, *, too_many: str) -> None:
     width, height = size
     if width * height > max_pixels:
         raise ImageError(f"{too_many} (it is {width} x {height})")

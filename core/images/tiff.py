@@ -41,9 +41,9 @@ def read_tiff(tags: Any, data: bytes, name: str) -> TiffFacts:
         # Pillow reads such planes as bytes.
         raise ImageError(f"{name}: uncompressed 16-bit planes can't be read; save the TIFF with interleaved channels")
     if tags.get(_COMPRESSION) in _DEFLATE:
-        _check_strips(tags, data, name, _inflate)
+        _check_strips(tags, data, name, check=_inflate)
     elif tags.get(_COMPRESSION) == _JPEG:
-        _check_strips(tags, data, name, partial(_decode_jpeg_strip, tables=tags.get(_JPEG_TABLES, b"")))
+        _check_strips(tags, data, name, check=partial(_decode_jpeg_strip, tables=tags.get(_JPEG_TABLES, b"")))
     return TiffFacts(bits=int(bits[0]), white_is_zero=tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
 
 
@@ -53,7 +53,7 @@ def depth_of(tags: Any) -> tuple[int, bool]:
     return (bits, tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO) if bits > 8 else (16, False)
 
 
-def _check_strips(tags: Any, data: bytes, name: str, check: Callable[[bytes], None]) -> None:
+def _check_strips(tags: Any, data: bytes, name: str, *, check: Callable[[bytes], None]) -> None:
     """Check each strip or tile by itself. libtiff stops as soon as it has all pixels, and Pillow drops its warnings."""
     offsets, counts = tags.get(_STRIPS), tags.get(_STRIP_BYTES)
     if offsets is None:

@@ -16,7 +16,7 @@ _FLOATS = (1, 10)  # onnx.TensorProto FLOAT, FLOAT16
 Compare = Callable[[bytes, str], float]  # a graph with one output, and that output's name, to the error there
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BadLayer:
     """The first node whose output is off."""
 
@@ -28,7 +28,7 @@ class BadLayer:
     builds: int  # graphs compared to find it
 
 
-def first_bad_layer(model: bytes, compare: Compare, limit: float, progress: Progress) -> BadLayer | None:
+def first_bad_layer(model: bytes, compare: Compare, limit: float, *, progress: Progress) -> BadLayer | None:
     """Search the nodes by halves for the first whose output has an error over `limit`; None when the last has not.
 
     Each step cuts the graph at a node and gives `compare` what comes before, so the builder sees a graph with that
@@ -56,7 +56,7 @@ def first_bad_layer(model: bytes, compare: Compare, limit: float, progress: Prog
     position, output = cuts[bad]
     node = graph.graph.node[position]
     before = error_at(good) if good >= 0 else 0.0
-    return BadLayer(node.name or output, node.op_type, output, errors[bad], before, len(errors))
+    return BadLayer(node=node.name or output, operator=node.op_type, output=output, error=errors[bad], before=before, builds=len(errors))
 
 
 def cut_graph(model: ModelProto, output: str) -> bytes:

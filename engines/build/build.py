@@ -24,7 +24,7 @@ from ..cache.record import EngineRecord, Parity
 from ..library.rtx import CURRENT, PORTABLE, capability_order
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """What to build and how."""
 
@@ -34,7 +34,7 @@ class BuildRequest:
     device: int = 0  # number of the GPU to build on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildOutcome:
     """One engine, ready in the cache."""
 
@@ -44,7 +44,7 @@ class BuildOutcome:
     notes: tuple[str, ...]  # what people should know: a damaged engine replaced, others evicted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Step:
     """One graph on its way."""
 
@@ -56,7 +56,7 @@ class _Step:
 
 
 def build_bundle(
-    bundle: Bundle, request: BuildRequest, cache: EngineCache, progress: Progress
+    bundle: Bundle, request: BuildRequest, cache: EngineCache, *, progress: Progress
 ) -> tuple[BuildOutcome, BuildOutcome]:
     """Build the VAE encoder and the leak encoder of one precision, or take them from the cache.
 
@@ -67,14 +67,14 @@ def build_bundle(
     request = _settled(request)
     device = _device(request)
     golden = _LateGolden(bundle, request.precision)
-    steps = tuple(_step(bundle, graph, request, device) for graph in bundle_graphs(bundle))
+    steps = tuple(_step(bundle, graph, request, device=device) for graph in bundle_graphs(bundle))
     notes: tuple[list[str], ...] = tuple([] for _ in steps)
     found = [_cached(step, cache, told) for step, told in zip(steps, notes, strict=True)]
     if None in found:
         names = {step.key.digest: step.graph.stem for step in steps}
         with engine_locks(cache.root, names, progress):
             found = [
-                _ensure(step, cache, frozenset(names), golden, told, progress)
+                _ensure(step, cache, frozenset(names), golden=golden, notes=told, progress=progress)
                 for step, told in zip(steps, notes, strict=True)
             ]
     vae, leak = (outcome for outcome in found if outcome is not None)
@@ -138,13 +138,13 @@ def _needs_gpu(request: BuildRequest) -> bool:
     return not request.flavour.targets or request.options.targets == (CURRENT,)
 
 
-def _step(bundle: Bundle, graph: GraphSpec, request: BuildRequest, device: Device) -> _Step:
+def _step(bundle: Bundle, graph: GraphSpec, request: BuildRequest, *, device: Device) -> _Step:
     options = request.options
     if graph.input.name != "image":
         options = replace(options, dla_core=NO_DLA)  # attention over steps is not what a DLA is for
         request = replace(request, options=options)
     source = bundle.graph(graph.stem, request.precision)
-    derived = derive_graph(source, graph, request.precision, request.flavour)
+    derived = derive_graph(source, graph, request.precision, flavour=request.flavour)
     # An engine for "current" is one for that capability, whether it has a name or not.
     targets = (device.capability,) if options.targets == (CURRENT,) else options.targets
     key = EngineKey(
@@ -164,14 +164,14 @@ def _step(bundle: Bundle, graph: GraphSpec, request: BuildRequest, device: Devic
         targets=targets,
         recipe=RECIPE,
     )
-    return _Step(bundle, graph, request, derived, key)
+    return _Step(bundle=bundle, graph=graph, request=request, derived=derived, key=key)
 
 
 def _ensure(
     step: _Step,
     cache: EngineCache,
     together: frozenset[str],
-    golden: _LateGolden,
+    *, golden: _LateGolden,
     notes: list[str],
     progress: Progress,
 ) -> BuildOutcome:
@@ -192,12 +192,12 @@ def _ensure(
         device=step.request.device,
         timing=cache.timing(timing) if timing else b"",
     )
-    built = build_engine(step.request.flavour, job, _needs_gpu(step.request), progress)
+    built = build_engine(step.request.flavour, job, _needs_gpu(step.request), progress=progress)
     record = _record(step, built, parity)
-    notes += [f"evicted from the cache: {name}" for name in cache.store(record, built.data, together)]
+    notes += [f"evicted from the cache: {name}" for name in cache.store(record, built.data, together=together)]
     if timing and built.timing:
         cache.store_timing(timing, built.timing)
-    return BuildOutcome(record, cache.path(record), True, tuple(notes))
+    return BuildOutcome(record=record, path=cache.path(record), built=True, notes=tuple(notes))
 
 
 def _cached(step: _Step, cache: EngineCache, notes: list[str]) -> BuildOutcome | None:
@@ -210,13 +210,13 @@ def _cached(step: _Step, cache: EngineCache, notes: list[str]) -> BuildOutcome |
     except EngineError as error:
         notes.append(f"{error}; building it again")
         return None
-    return BuildOutcome(record, cache.path(record), False, tuple(notes))
+    return BuildOutcome(record=record, path=cache.path(record), built=False, notes=tuple(notes))
 
 
 def _parity(step: _Step, golden: GoldenInputs, notes: list[str]) -> tuple[Parity, ...]:
     if step.request.precision == "int8" and step.derived.changed and not can_judge_int8():
         notes.append(f"{step.graph.stem}: parity of the int8 graph is not judged; that needs ONNX Runtime 1.32")
-    return check_parity(step.bundle, step.graph, step.request.precision, step.derived, golden)
+    return check_parity(step.bundle, step.graph, step.request.precision, derived=step.derived, golden=golden)
 
 
 def _record(step: _Step, built: BuiltEngine, parity: tuple[Parity, ...]) -> EngineRecord:

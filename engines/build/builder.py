@@ -24,7 +24,7 @@ _POLL = 0.1  # seconds
 _STOP = 60.0  # seconds that a builder has to come to its next step, and stop there
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """How to build. Checked on creation; raises UsageError."""
 
@@ -54,7 +54,7 @@ class BuildOptions:
         return self.dla_core != NO_DLA
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildJob:
     """One graph to compile."""
 
@@ -67,7 +67,7 @@ class BuildJob:
     timing: bytes = b""  # what an earlier build learned; empty: nothing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuiltEngine:
     """The serialised engine and what was learned on the way."""
 
@@ -87,7 +87,7 @@ class _Result:
     done: threading.Event = field(default_factory=threading.Event)
 
 
-def build_engine(flavour: Flavour, job: BuildJob, needs_gpu: bool, progress: Progress) -> BuiltEngine:
+def build_engine(flavour: Flavour, job: BuildJob, needs_gpu: bool, *, progress: Progress) -> BuiltEngine:
     """Build in a thread of its own, so that Ctrl-C is heard and progress is shown meanwhile.
 
     Raises ModelError (the graph), BackendError (the GPU), EngineError (the builder failed).
@@ -123,21 +123,21 @@ def build_engine(flavour: Flavour, job: BuildJob, needs_gpu: bool, progress: Pro
 def _build(flavour: Flavour, job: BuildJob, monitor: Monitor) -> BuiltEngine:
     messages = Messages()
     with listening(messages):
-        return _build_heard(flavour, job, monitor, messages)
+        return _build_heard(flavour, job, monitor, messages=messages)
 
 
-def _build_heard(flavour: Flavour, job: BuildJob, monitor: Monitor, messages: Messages) -> BuiltEngine:
+def _build_heard(flavour: Flavour, job: BuildJob, monitor: Monitor, *, messages: Messages) -> BuiltEngine:
     begin, logger = time.monotonic(), shared_logger(flavour.trt)
     builder: Builder = _make_builder(flavour, logger, messages)
     dla = job.options.dla
     if dla:
         _check_dla(flavour, builder, job)
-    parsed = parse_network(flavour, builder, logger, messages, job.model, dla, job.name)
+    parsed = parse_network(flavour, builder, logger, messages=messages, model=job.model, dla=dla, name=job.name)
     config: IBuilderConfig = builder.create_builder_config()
     cache = _configure(flavour, config, job)
     flavour.watch(config, monitor)
     try:
-        add_profiles(builder, config, parsed.network, job.batches)
+        add_profiles(builder, config, parsed.network, batches=job.batches)
         data: IHostMemory = builder.build_serialized_network(parsed.network, config)
     except LeakRTError:
         raise
@@ -148,13 +148,13 @@ def _build_heard(flavour: Flavour, job: BuildJob, monitor: Monitor, messages: Me
     if data is None:
         raise EngineError(f"{job.name}: {flavour} did not build it: {explain(messages.errors)}")
     return BuiltEngine(
-        bytes(data),
-        time.monotonic() - begin,
-        describe_layers(parsed.network),
-        parse_build_log(messages.layers),
-        dict(messages.memory),
-        tuple(f"{text} ({count} x)" if count > 1 else text for text, count in messages.warnings.items()),
-        _serialize(cache) if flavour.has_timing_cache else b"",
+        data=bytes(data),
+        seconds=time.monotonic() - begin,
+        layers=describe_layers(parsed.network),
+        compiled=parse_build_log(messages.layers),
+        memory=dict(messages.memory),
+        warnings=tuple(f"{text} ({count} x)" if count > 1 else text for text, count in messages.warnings.items()),
+        timing=_serialize(cache) if flavour.has_timing_cache else b"",
     )
 
 

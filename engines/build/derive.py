@@ -49,7 +49,7 @@ _ISLANDS = frozenset(
 _BODY = frozenset({"Conv", "ConvTranspose", "DequantizeLinear", "QuantizeLinear"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DerivedGraph:
     """The ONNX that the builder gets."""
 
@@ -59,7 +59,7 @@ class DerivedGraph:
     dtypes: tuple[tuple[str, str], ...]  # input and outputs in order: name, "float32" or "float16"
 
 
-def derive_graph(source: bytes, graph: GraphSpec, precision: str, flavour: Flavour) -> DerivedGraph:
+def derive_graph(source: bytes, graph: GraphSpec, precision: str, *, flavour: Flavour) -> DerivedGraph:
     """Derive from a bundle's graph. Raises ModelError (not ONNX, or an opset that is too new), MissingExtraError."""
     require("onnx", "rtx" if flavour.name == "tensorrt-rtx" else "tensorrt")
     model = parse_graph(source, graph.stem)
@@ -73,7 +73,7 @@ def derive_graph(source: bytes, graph: GraphSpec, precision: str, flavour: Flavo
         changed = True
     _check_opset(model, graph.stem, flavour)
     data = model.SerializeToString(deterministic=True) if changed else source
-    return DerivedGraph(data, sha256_bytes(data), changed, boundary_types(graph, precision))
+    return DerivedGraph(model=data, sha256=sha256_bytes(data), changed=changed, dtypes=boundary_types(graph, precision))
 
 
 def exact_graph(source: bytes, graph: GraphSpec, precision: str) -> bytes:

@@ -43,13 +43,13 @@ def golden_inputs(bundle: Bundle, precision: str) -> GoldenInputs:
     spec = bundle.spec
     image = preprocess_reference(bundle.golden().image, spec.image_size)[None]
     (latent,) = run_graph(bundle.graph("vae_encoder", precision), image, ("latent",))
-    bank = normals(spec.noise_seed, 0, spec.draws, len(spec.timesteps), spec.latent_shape)
+    bank = normals(spec.noise_seed, 0, spec.draws, steps=len(spec.timesteps), shape=spec.latent_shape)
     coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
     return GoldenInputs(image, latent, noise_steps(latent, bank, coefficients))
 
 
 def check_parity(
-    bundle: Bundle, graph: GraphSpec, precision: str, derived: DerivedGraph, golden: GoldenInputs
+    bundle: Bundle, graph: GraphSpec, precision: str, *, derived: DerivedGraph, golden: GoldenInputs
 ) -> tuple[Parity, ...]:
     """Compare every output of the derived graph with the bundle's. Raises ParityError naming the output and both
     numbers; empty where nothing was changed, or where this ONNX Runtime can't judge."""
@@ -59,7 +59,7 @@ def check_parity(
     given = golden.of(graph)
     wanted = run_graph(bundle.graph(graph.stem, precision), given, names)
     found = run_graph(derived.model, given, names)
-    limit = _limit(bundle, graph, precision, golden)
+    limit = _limit(bundle, graph, precision, golden=golden)
     compared = tuple(Parity(n, relative_error(f, w), limit) for n, f, w in zip(names, found, wanted, strict=True))
     for parity in compared:
         if not parity.error <= parity.limit:  # also when it is no number
@@ -107,7 +107,7 @@ def can_judge_int8() -> bool:
     return tuple(int(part) for part in version.split(".")[:2]) >= _JUDGED_FROM
 
 
-def _limit(bundle: Bundle, graph: GraphSpec, precision: str, golden: GoldenInputs) -> float:
+def _limit(bundle: Bundle, graph: GraphSpec, precision: str, *, golden: GoldenInputs) -> float:
     """Int8 may move by what quantising itself moved, where the bundle can tell: its VAE encoders share a target."""
     if precision != "int8" or b"QuantizeLinear" not in bundle.graph(graph.stem, precision):
         return _HALF_LIMIT

@@ -73,7 +73,7 @@ def spell_out_instance_norm(model: ModelProto) -> int:
         position = list(graph.node).index(node)
         graph.node.remove(node)
         tensor = types[node.input[0]]
-        for offset, new in enumerate(_between_casts(graph, node, len(tensor.shape.dim), tensor.elem_type == _FLOAT16)):
+        for offset, new in enumerate(_between_casts(graph, node, len(tensor.shape.dim), half=tensor.elem_type == _FLOAT16)):
             graph.node.insert(position + offset, new)
     return len(found)
 
@@ -103,7 +103,7 @@ def unpack_weights(model: ModelProto) -> int:
     return len(found)
 
 
-def _between_casts(graph: GraphProto, node: NodeProto, rank: int, half: bool) -> list[NodeProto]:
+def _between_casts(graph: GraphProto, node: NodeProto, rank: int, *, half: bool) -> list[NodeProto]:
     """The arithmetic; of a norm on float16 with its inputs cast to float32 before, and its result back after."""
     from onnx import NodeProto, helper
 

@@ -32,7 +32,7 @@ _TIMING_LIMIT = 256 << 20
 _ABANDONED = 3600.0  # seconds after which a half-written timing cache has no writer any more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CachedEngine:
     """One engine that the index lists. `problem` says why it can't be used; the record is None if it can't be read."""
 
@@ -44,7 +44,7 @@ class CachedEngine:
     problem: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pruned:
     """What `prune` took away."""
 
@@ -112,7 +112,7 @@ class EngineCache:
         """Where an engine lies."""
         return self.root / record.key.digest / record.file
 
-    def store(self, record: EngineRecord, data: bytes, together: Collection[str] = ()) -> tuple[str, ...]:
+    def store(self, record: EngineRecord, data: bytes, *, together: Collection[str] = ()) -> tuple[str, ...]:
         """Add or replace an engine, then evict what is over the limit, but for this one and those with the digests
         `together`, which are of no use apart. The caller holds its `engine_lock`.
 
@@ -120,7 +120,7 @@ class EngineCache:
         """
         record.check(data)
         self.discard(record.key.digest)
-        folder = make_folder(self.root, record.key.digest)
+        folder = make_folder(self.root, name=record.key.digest)
         described = record.to_bytes()
         try:
             atomic_write(folder / record.file, data)
@@ -128,7 +128,7 @@ class EngineCache:
         except StorageError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        entry = Entry(record.file, len(data), record.sha256, sha256_bytes(described))
+        entry = Entry(file=record.file, size=len(data), sha256=record.sha256, record=sha256_bytes(described))
         self._change(lambda index: replace(index, engines={**index.engines, record.key.digest: entry}))
         return self._evict(keep={record.key.digest, *together}, limit=self.limit, busy=set())
 
@@ -158,7 +158,7 @@ class EngineCache:
         evicted = self._evict(keep=(), limit=limit, busy=busy)
         leftovers = self._remove_leftovers(busy)
         freed = max(before - _folder_size(self.root), 0)
-        return Pruned(sum(broken) + len(evicted), leftovers, freed, len(busy))
+        return Pruned(engines=sum(broken) + len(evicted), leftovers=leftovers, freed=freed, busy=len(busy))
 
     def verify(self) -> list[CachedEngine]:
         """Like `engines`, with every byte hashed."""
@@ -177,7 +177,7 @@ class EngineCache:
 
     def store_timing(self, name: str, data: bytes) -> None:
         """Keep a timing cache. Of two builds at once the later one's stays. Raises StorageError."""
-        atomic_write(make_folder(self.root, "timing") / name, data)
+        atomic_write(make_folder(self.root, name="timing") / name, data)
         self._change(lambda index: replace(index, timing={**index.timing, name: sha256_bytes(data)}))
 
     def _change(self, change: Callable[[Index], Index]) -> None:
@@ -201,7 +201,7 @@ class EngineCache:
                 raise EngineError("it was cut short or changed (its size differs)")
         except (EngineError, OSError) as error:
             problem = str(error) if isinstance(error, EngineError) else "a file of it is missing"
-        return CachedEngine(digest, path, entry.size, used, record, problem)
+        return CachedEngine(digest=digest, path=path, size=entry.size, used=used, record=record, problem=problem)
 
     def _is_broken(self, engine: CachedEngine | None) -> bool:
         return engine is not None and self._verify(engine).problem != ""

@@ -27,7 +27,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One engine of the cache."""
 
@@ -76,7 +76,7 @@ def write_index(root: Path, index: Index) -> None:
     atomic_write_owned(root / INDEX, json.dumps(body, indent=1).encode())
 
 
-def make_folder(root: Path, name: str = "") -> Path:
+def make_folder(root: Path, *, name: str = "") -> Path:
     """Make the cache folder, or one inside it, for its owner alone whatever the umask. Raises StorageError."""
     folder = root / name
     try:
@@ -99,9 +99,9 @@ def index_lock(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def engine_lock(root: Path, digest: str, progress: Progress, waiting: str) -> Iterator[None]:
+def engine_lock(root: Path, digest: str, progress: Progress, *, waiting: str) -> Iterator[None]:
     """Hold one engine's folder alone while it is built or removed. The system drops the lock of a killed process."""
-    folder = make_folder(root, "locks")
+    folder = make_folder(root, name="locks")
     with held(folder / f"{digest}.lock", progress, waiting):
         yield
 
@@ -113,13 +113,13 @@ def engine_locks(root: Path, names: Mapping[str, str], progress: Progress) -> It
     with ExitStack() as stack:
         for digest, name in sorted(names.items()):
             waiting = f"wait for another process that builds {name}"
-            stack.enter_context(engine_lock(root, digest, progress, waiting))
+            stack.enter_context(engine_lock(root, digest, progress, waiting=waiting))
         yield
 
 
 def try_engine_lock(root: Path, digest: str) -> FileLock | None:
     """The lock, held, or None while another process builds that engine. The caller releases it. Raises StorageError."""
-    return take(make_folder(root, "locks") / f"{digest}.lock")
+    return take(make_folder(root, name="locks") / f"{digest}.lock")
 
 
 def _entry(digest: str, value: object) -> Entry:

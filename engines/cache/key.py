@@ -24,7 +24,7 @@ _DIGITS = 32  # of SHA-256, in hex
 _PORTABLE_FROM = (8, 0)  # an RTX engine built for nothing named runs from here on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineKey:
     """What an engine was built from, with, and for."""
 
@@ -75,7 +75,7 @@ class EngineKey:
         return cls(**values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What a runtime looks for: any engine of this graph that this library can run on this device."""
 

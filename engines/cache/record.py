@@ -26,7 +26,7 @@ class Parity:
     limit: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineRecord:
     """One engine in a cache, or on its way to one."""
 

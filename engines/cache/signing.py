@@ -79,7 +79,7 @@ def trusted_keys() -> frozenset[str]:
     return frozenset(keys)
 
 
-def check_signature(public_key: str, signature: bytes, data: bytes, what: str) -> None:
+def check_signature(public_key: str, signature: bytes, data: bytes, *, what: str) -> None:
     """Raises EngineError unless `signature` is that key's, over `data`."""
     require("cryptography", "rtx")
     from cryptography.exceptions import InvalidSignature

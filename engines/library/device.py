@@ -20,7 +20,7 @@ _REMEDIES = {100: "check CUDA_VISIBLE_DEVICES and `nvidia-smi`", 803: "restart t
 _VERSION_FILE = Path("/proc/driver/nvidia/version")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Device:
     """What an engine is bound to. All empty: no device, for engines that are made for a list of capabilities."""
 
@@ -33,7 +33,7 @@ class Device:
 NO_DEVICE = Device()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Gpu:
     """A visible GPU with what an engine does not depend on."""
 
@@ -43,7 +43,7 @@ class Gpu:
     integrated: bool  # it shares the host's memory, as on a Jetson
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Driver:
     """The driver found, or why there is none."""
 
@@ -60,15 +60,15 @@ def find_driver() -> Driver:
     try:
         library = ctypes.CDLL(name)
     except OSError:
-        return Driver(None, f"no NVIDIA driver here: {name} can't be loaded", "")
+        return Driver(library=None, problem=f"no NVIDIA driver here: {name} can't be loaded", cuda="")
     version = ctypes.c_int()
     library.cuDriverGetVersion(ctypes.byref(version))
     cuda = f"{version.value // 1000}.{version.value % 1000 // 10}"
     code = library.cuInit(0)
     if code:
         reason = _ERRORS.get(code, f"its start failed with CUDA error {code}")
-        return Driver(None, f"the NVIDIA driver can't be used: {reason}", cuda, code)
-    return Driver(library, "", cuda)
+        return Driver(library=None, problem=f"the NVIDIA driver can't be used: {reason}", cuda=cuda, code=code)
+    return Driver(library=library, problem="", cuda=cuda)
 
 
 def list_devices() -> list[Device]:
@@ -89,7 +89,11 @@ def list_gpus() -> list[Gpu]:
         handle, size = ctypes.c_int(), ctypes.c_size_t()
         _check(library.cuDeviceGet(ctypes.byref(handle), index), f"opening GPU {index}")
         _check(library.cuDeviceTotalMem_v2(ctypes.byref(size), handle), f"reading the memory of GPU {index}")
-        gpus.append(Gpu(index, device, size.value, bool(_attribute(library, handle, _INTEGRATED))))
+        gpus.append(
+            Gpu(
+                index=index, device=device, memory=size.value, integrated=bool(_attribute(library, handle, _INTEGRATED))
+            )
+        )
     return gpus
 
 
@@ -157,7 +161,12 @@ def _describe(driver: Driver, index: int) -> Device:
     _check(library.cuDeviceGetName(name, len(name), handle), f"naming GPU {index}")
     major, minor, processors = (_attribute(library, handle, a) for a in (_MAJOR, _MINOR, _MULTIPROCESSORS))
     text = name.value.decode("utf-8", "replace")
-    return Device(text, f"{major}.{minor}", processors, driver_version() or f"CUDA {driver.cuda}")
+    return Device(
+        name=text,
+        capability=f"{major}.{minor}",
+        multiprocessors=processors,
+        driver=driver_version() or f"CUDA {driver.cuda}",
+    )
 
 
 def _attribute(library: Any, handle: ctypes.c_int, attribute: int) -> int:

@@ -64,7 +64,7 @@ class Flavour(ABC):
 
     @abstractmethod
     def create_context(
-        self, engine: ICudaEngine, profile: int, address: int, size: int, stream: int
+        self, engine: ICudaEngine, profile: int, address: int, *, size: int, stream: int
     ) -> IExecutionContext:
         """A context for one optimisation profile that works in the `size` bytes at `address`; None when it fails.
 
@@ -86,7 +86,7 @@ class Flavour(ABC):
                 f"--target: {self} builds for the GPU of this machine; use --flavour tensorrt-rtx to build for others"
             )
 
-    def deserialize(self, data: bytes, dla_core: int = NO_DLA) -> ICudaEngine:
+    def deserialize(self, data: bytes, *, dla_core: int = NO_DLA) -> ICudaEngine:
         """The engine, or None: `listening` then has the reason. Only give it bytes that the cache has verified."""
         runtime: Runtime = construct(self.trt.Runtime, shared_logger(self.trt))
         if runtime is None:

@@ -33,7 +33,7 @@ _TYPES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FusedLayer:
     """One layer of an engine: what the builder made of one or several nodes."""
 
@@ -103,13 +103,21 @@ def count_precisions(layers: tuple[FusedLayer, ...]) -> dict[str, int]:
 
 def _layer(item: Mapping[str, Any] | str) -> FusedLayer:
     if isinstance(item, str):
-        return FusedLayer(item, "", (), (), "", _split(item), "")
+        return FusedLayer(name=item, kind="", inputs=(), outputs=(), precision="", nodes=_split(item), tactic="")
     inputs, outputs = (tuple(_tensor(t) for t in item.get(side) or ()) for side in ("Inputs", "Outputs"))
     name = str(item.get("Name", ""))
     nodes = tuple(_ONNX_LAYER.findall(str(item.get("Metadata") or ""))) or _split(name)
     types = [text.split(" ", 1)[0] for text in (*inputs, *outputs)]
     tactic = item.get("TacticName") or item.get("TacticValue") or ""
-    return FusedLayer(name, str(item.get("LayerType", "")), inputs, outputs, _narrowest(types), nodes, str(tactic))
+    return FusedLayer(
+        name=name,
+        kind=str(item.get("LayerType", "")),
+        inputs=inputs,
+        outputs=outputs,
+        precision=_narrowest(types),
+        nodes=nodes,
+        tactic=str(tactic),
+    )
 
 
 def _tensor(item: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ _heard = threading.local()  # `messages`: who listens in this thread
 _listeners: dict[object, Messages] = {}  # who listens in any
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Messages:
     """The errors in order, the warnings counted, and what the builder states of memory and layers."""
 
@@ -39,7 +39,7 @@ class Messages:
     memory: dict[str, int] = field(default_factory=dict)  # "activations", "weights": bytes, the largest stated
     layers: str = ""  # the builder's list of the engine's layers, for inspector.parse_build_log
 
-    def add(self, severity: int, error: int, warning: int, text: str) -> None:
+    def add(self, severity: int, error: int, warning: int, *, text: str) -> None:
         """Keep one message; TensorRT counts severities downwards, `error` and `warning` are its own two."""
         if severity > warning and text.startswith(_LAYERS):
             self.layers = text[:_LAYERS_LIMIT]
@@ -114,7 +114,7 @@ def _make_logger(trt: Trt) -> ILogger:
         def log(self, severity: int, msg: str) -> None:
             own = getattr(_heard, "messages", None)
             for messages in list(_listeners.values()) if own is None else [own]:
-                messages.add(int(severity), error, warning, msg)
+                messages.add(int(severity), error, warning, text=msg)
 
     return Router()
 

@@ -39,7 +39,7 @@ class ParsedNetwork:
 
 
 def parse_network(
-    flavour: Flavour, builder: Builder, logger: ILogger, messages: Messages, model: bytes, dla: bool, name: str
+    flavour: Flavour, builder: Builder, logger: ILogger, *, messages: Messages, model: bytes, dla: bool, name: str
 ) -> ParsedNetwork:
     """Parse ONNX bytes. Raises ModelError that names the operator the parser can't take."""
     network: INetworkDefinition = builder.create_network(flavour.network_flags(dla))
@@ -63,7 +63,9 @@ def _node(model: bytes, index: int) -> str:
     return f"{nodes[index].op_type} {nodes[index].name}: " if 0 <= index < len(nodes) else ""
 
 
-def add_profiles(builder: Builder, config: IBuilderConfig, network: INetworkDefinition, batches: Sequence[int]) -> None:
+def add_profiles(
+    builder: Builder, config: IBuilderConfig, network: INetworkDefinition, *, batches: Sequence[int]
+) -> None:
     """Add one profile a batch size, of that size alone: the builder then knows every shape, and a CUDA graph is
     captured for one size anyway. Raises ModelError when something besides the batch is dynamic."""
     tensor: ITensor = network.get_input(0)

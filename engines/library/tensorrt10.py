@@ -47,7 +47,7 @@ class TensorRT10(Flavour):
         return engine.create_execution_context(self.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
 
     def create_context(
-        self, engine: ICudaEngine, profile: int, address: int, size: int, stream: int
+        self, engine: ICudaEngine, profile: int, address: int, *, size: int, stream: int
     ) -> IExecutionContext:
         context: IExecutionContext = self.new_context(engine)
         if context is None or not context.set_optimization_profile_async(profile, stream):

@@ -39,7 +39,7 @@ class TensorRT8(Flavour):
         return self.device_memory(engine)
 
     def create_context(
-        self, engine: ICudaEngine, profile: int, address: int, size: int, stream: int
+        self, engine: ICudaEngine, profile: int, address: int, *, size: int, stream: int
     ) -> IExecutionContext:
         context: IExecutionContext = engine.create_execution_context_without_device_memory()
         if context is None:

@@ -29,7 +29,7 @@ class Variant:
     bundle: str = ""  # where the bundle lies, for messages
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Availability:
     """Whether a backend can run here."""
 
@@ -40,7 +40,7 @@ class Availability:
     install: str  # the command that brings what is missing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Description:
     """What a loaded backend is, for reports."""
 
@@ -109,7 +109,7 @@ class FrameBackend(Backend, Protocol):
 class Load(Protocol):
     """What loads a variant. Raises ModelError, BackendError, MissingExtraError, UsageError."""
 
-    def __call__(self, variant: Variant, threads: int, device: int = 0) -> Backend: ...
+    def __call__(self, variant: Variant, threads: int, *, device: int = 0) -> Backend: ...
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ FrameAt = tuple[int, int, int, int]  # address, height, width, bytes from one ro
 class OutOfMemoryError(BackendError):
     """A device, or the host's page-locked memory, is full. `wanted` bytes were asked for; 0: nobody said how many."""
 
-    def __init__(self, wanted: int, what: str, free: int | None = None) -> None:
+    def __init__(self, wanted: int, what: str, *, free: int | None = None) -> None:
         left = "" if free is None else f", and {_mebibytes(free)} are free"
         amount = f"{_mebibytes(wanted)} were" if wanted else "more than there is was"
         super().__init__(

@@ -42,7 +42,9 @@ class OnnxRuntimeBackend:
 
     def describe(self) -> Description:
         """What runs, and where."""
-        return Description(NAME, probe().version, cpu_name(), self.precision, self._threads)
+        return Description(
+            backend=NAME, version=probe().version, device=cpu_name(), precision=self.precision, threads=self._threads
+        )
 
 
 class _Graph:
@@ -90,12 +92,18 @@ def probe() -> Availability:
     try:
         import onnxruntime as ort
 
-        return Availability(NAME, True, str(ort.__version__), "", "")
+        return Availability(backend=NAME, runs=True, version=str(ort.__version__), reason="", install="")
     except (ImportError, AttributeError) as error:
-        return Availability(NAME, False, "", f"onnxruntime is not installed or broken ({one_line(error)})", _INSTALL)
+        return Availability(
+            backend=NAME,
+            runs=False,
+            version="",
+            reason=f"onnxruntime is not installed or broken ({one_line(error)})",
+            install=_INSTALL,
+        )
 
 
-def load(variant: Variant, threads: int, device: int = 0) -> Backend:
+def load(variant: Variant, threads: int, *, device: int = 0) -> Backend:
     """Load the variant. Raises ModelError, UsageError for a GPU's number."""
     refuse_device(NAME, device)
     return OnnxRuntimeBackend(variant, threads)

@@ -46,9 +46,11 @@ class OpenVinoBackend:
         self.precision = variant.precision
         self._threads = threads
         core = open_core()
-        vae = settings(threads, "f32" if variant.precision == "fp32" else self.vae_float)
-        self._vae = _Graph(core, vae_encoder_graph(variant.spec), variant.vae_encoder, vae)
-        self._leak = _Graph(core, leak_encoder_graph(variant.spec), variant.leak_encoder, settings(threads))
+        vae = settings(threads, floats="f32" if variant.precision == "fp32" else self.vae_float)
+        self._vae = _Graph(core, vae_encoder_graph(variant.spec), variant.vae_encoder, compiled_with=vae)
+        self._leak = _Graph(
+            core, leak_encoder_graph(variant.spec), variant.leak_encoder, compiled_with=settings(threads)
+        )
         self._device = str(core.get_property(_DEVICE, "FULL_DEVICE_NAME"))
 
     def vae_encoder(self, image: Array) -> Array:
@@ -61,10 +63,16 @@ class OpenVinoBackend:
 
     def describe(self) -> Description:
         """What runs, and where."""
-        return Description(self.name, probe().version, self._device, self.precision, self._threads)
+        return Description(
+            backend=self.name,
+            version=probe().version,
+            device=self._device,
+            precision=self.precision,
+            threads=self._threads,
+        )
 
 
-def settings(threads: int, floats: str = "f32") -> dict[str, Any]:
+def settings(threads: int, *, floats: str = "f32") -> dict[str, Any]:
     """How graphs are compiled: their float layers in the type `floats` (f32 or bf16), for one request at a time."""
     return {
         "INFERENCE_PRECISION_HINT": floats,
@@ -79,7 +87,7 @@ def settings(threads: int, floats: str = "f32") -> dict[str, Any]:
 class _Graph:
     """One compiled graph that keeps to its GraphSpec."""
 
-    def __init__(self, core: Any, graph: GraphSpec, model: bytes, compiled_with: Mapping[str, Any]) -> None:
+    def __init__(self, core: Any, graph: GraphSpec, model: bytes, *, compiled_with: Mapping[str, Any]) -> None:
         self._graph = graph
         refuse_external_data(model, graph.stem)
         try:
@@ -128,12 +136,24 @@ def probe() -> Availability:
         core = openvino.Core()
         runs = _DEVICE in core.available_devices
         reason = "" if runs else "OpenVINO finds no CPU device"
-        return Availability(NAME, runs, str(openvino.__version__).split("-")[0], reason, "" if runs else _INSTALL)
+        return Availability(
+            backend=NAME,
+            runs=runs,
+            version=str(openvino.__version__).split("-")[0],
+            reason=reason,
+            install="" if runs else _INSTALL,
+        )
     except (ImportError, AttributeError, RuntimeError) as error:
-        return Availability(NAME, False, "", f"openvino is not installed or broken ({one_line(error)})", _INSTALL)
+        return Availability(
+            backend=NAME,
+            runs=False,
+            version="",
+            reason=f"openvino is not installed or broken ({one_line(error)})",
+            install=_INSTALL,
+        )
 
 
-def load(variant: Variant, threads: int, device: int = 0) -> Backend:
+def load(variant: Variant, threads: int, *, device: int = 0) -> Backend:
     """Load the variant. Raises ModelError, UsageError for a GPU's number."""
     refuse_device(NAME, device)
     return OpenVinoBackend(variant, threads)

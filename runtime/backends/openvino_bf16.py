@@ -34,7 +34,7 @@ def probe() -> Availability:
     )
 
 
-def load(variant: Variant, threads: int, device: int = 0) -> Backend:
+def load(variant: Variant, threads: int, *, device: int = 0) -> Backend:
     """Load the variant. Raises ModelError, UsageError for a GPU's number."""
     refuse_device(NAME, device)
     return OpenVinoBf16Backend(variant, threads)

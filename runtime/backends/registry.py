@@ -35,7 +35,7 @@ def probe_all() -> list[Availability]:
     return [kind(name).probe() for name in (*AUTO_ORDER, *NAMED_ONLY)]
 
 
-def candidates(name: str, measured: Collection[str] = (REFERENCE,)) -> list[BackendKind]:
+def candidates(name: str, *, measured: Collection[str] = (REFERENCE,)) -> list[BackendKind]:
     """The backends that `name` may mean and that run here, in the order of `auto`; at least one.
 
     `auto` and `fastest` mean those that the bundle was `measured` on, any other name itself. Raises UsageError for an
@@ -54,17 +54,17 @@ def candidates(name: str, measured: Collection[str] = (REFERENCE,)) -> list[Back
     return found
 
 
-def choose(name: str, measured: Collection[str] = (REFERENCE,)) -> BackendKind:
+def choose(name: str, *, measured: Collection[str] = (REFERENCE,)) -> BackendKind:
     """The backend to load: the first of `candidates`. Raises what that does."""
-    return candidates(name, measured)[0]
+    return candidates(name, measured=measured)[0]
 
 
-def load(name: str, variant: Variant, threads: int, device: int = 0) -> Backend:
+def load(name: str, variant: Variant, threads: int, *, device: int = 0) -> Backend:
     """Load `variant` on the backend that `choose` gives, on GPU number `device` where it runs on GPUs.
 
     Raises what `choose` does, ModelError, EngineError, and UsageError for a GPU's number where it does not.
     """
-    return choose(name).load(variant, threads, device)
+    return choose(name).load(variant, threads, device=device)
 
 
 def race(entrants: Mapping[str, Callable[[], object]]) -> str:

@@ -9,9 +9,9 @@ NAME = "tensorrt_rtx"
 _FLAVOUR = "tensorrt-rtx"
 
 
-def load(variant: Variant, threads: int, device: int = 0) -> Backend:
+def load(variant: Variant, threads: int, *, device: int = 0) -> Backend:
     """Load the variant's engines from the cache on GPU number `device`; raises as `tensorrt.load`."""
-    return load_engines(NAME, _FLAVOUR, variant, threads, device)
+    return load_engines(NAME, _FLAVOUR, variant, threads=threads, number=device)
 
 
 def probe() -> Availability:

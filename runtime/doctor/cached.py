@@ -11,7 +11,7 @@ from ...engines.cache.cache import CachedEngine, EngineCache, default_cache
 from ...engines.library.flavour import Flavour
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CacheState:
     """The engine cache. Nothing is hashed: `leakrt engines verify` does that."""
 
@@ -30,11 +30,20 @@ def look_at_cache(flavours: Sequence[Flavour]) -> CacheState:
     try:
         cache = default_cache()
     except LeakRTError as error:
-        return CacheState("", 0, 0, 0, 0, 0, "", str(error))
+        return CacheState(path="", engines=0, bytes=0, limit=0, broken=0, elsewhere=0, reason="", problem=str(error))
     try:
         return _state(cache, cache.engines(), flavours)
     except LeakRTError as error:
-        return CacheState(str(cache.root), 0, 0, cache.limit, 0, 0, "", str(error))
+        return CacheState(
+            path=str(cache.root),
+            engines=0,
+            bytes=0,
+            limit=cache.limit,
+            broken=0,
+            elsewhere=0,
+            reason="",
+            problem=str(error),
+        )
 
 
 def _state(cache: EngineCache, engines: list[CachedEngine], flavours: Sequence[Flavour]) -> CacheState:

@@ -20,7 +20,7 @@ _CONTAINER_MARKS = (".dockerenv", "run/.containerenv")
 HIDING = "CUDA_VISIBLE_DEVICES"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DriverFacts:
     """The NVIDIA driver. All empty but `problem` where there is none."""
 
@@ -30,7 +30,7 @@ class DriverFacts:
     code: int  # CUDA's error, where its start failed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """What was found. `needs.judge` says what it means."""
 
@@ -86,6 +86,6 @@ def _driver() -> tuple[DriverFacts, tuple[Gpu, ...]]:
     found = find_driver()
     version = driver_version()
     try:
-        return DriverFacts(version, found.cuda, found.problem, found.code), tuple(list_gpus())
+        return DriverFacts(version=version, cuda=found.cuda, problem=found.problem, code=found.code), tuple(list_gpus())
     except LeakRTError as error:
-        return DriverFacts(version, found.cuda, str(error), 0), ()
+        return DriverFacts(version=version, cuda=found.cuda, problem=str(error), code=0), ()

@@ -14,7 +14,7 @@ from ...engines.library.installed import MODULES, load_flavour
 _CUDA_MAJORS = (13, 12, 11)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Library:
     """One flavour of TensorRT."""
 
@@ -37,10 +37,10 @@ def find_libraries() -> tuple[tuple[Library, ...], list[Flavour]]:
             flavour = load_flavour(name)
         except LeakRTError as error:
             problem = str(error) if _is_there(MODULES[name]) else ""
-            libraries.append(Library(name, "", _cuda(MODULES[name]), problem))
+            libraries.append(Library(flavour=name, version="", cuda=_cuda(MODULES[name]), problem=problem))
             continue
         usable.append(flavour)
-        libraries.append(Library(name, flavour.version, _cuda(MODULES[name]), ""))
+        libraries.append(Library(flavour=name, version=flavour.version, cuda=_cuda(MODULES[name]), problem=""))
     return tuple(libraries), usable
 
 

@@ -15,7 +15,7 @@ READY, MISSING, UNFIT, SPARE = "ready", "missing", "unfit", "not needed"
 _SHUT_OUT, _MIXED = 100, 803  # CUDA's errors: no device; driver and library of two versions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Need:
     """One thing: whether it is there and fits, and how to get it where it is not."""
 
@@ -41,53 +41,68 @@ def _driver(facts: Facts) -> Need:
     driver = facts.driver
     if not driver.problem:
         version = f"{driver.version}, " if driver.version else ""
-        return Need("driver", READY, f"{version}for CUDA up to {driver.cuda}")
+        return Need(name="driver", state=READY, detail=f"{version}for CUDA up to {driver.cuda}")
     if driver.code == _SHUT_OUT and facts.hidden:
         told = f"{driver.problem}, and ${HIDING} is {facts.hidden!r}"
-        return Need("driver", UNFIT, told, commands.everywhere(f"unset {HIDING}"))
+        return Need(name="driver", state=UNFIT, detail=told, commands=commands.everywhere(f"unset {HIDING}"))
     if driver.code == _MIXED:
         told = f"{driver.problem}: it was updated and not loaded anew"
-        return Need("driver", UNFIT, told, commands.everywhere("sudo reboot"))
+        return Need(name="driver", state=UNFIT, detail=told, commands=commands.everywhere("sudo reboot"))
     if facts.container and not driver.cuda:
-        return Need("driver", MISSING, f"{driver.problem}, in this container", commands.enter_container())
+        return Need(
+            name="driver",
+            state=MISSING,
+            detail=f"{driver.problem}, in this container",
+            commands=commands.enter_container(),
+        )
     if driver.cuda:
-        return Need("driver", UNFIT, driver.problem, commands.everywhere("nvidia-smi"))
-    return Need("driver", MISSING, driver.problem, commands.get_driver())
+        return Need(name="driver", state=UNFIT, detail=driver.problem, commands=commands.everywhere("nvidia-smi"))
+    return Need(name="driver", state=MISSING, detail=driver.problem, commands=commands.get_driver())
 
 
 def _toolkit(facts: Facts) -> Need:
     toolkit, cuda = facts.toolkit, facts.driver.cuda
     if not toolkit.path:
         if facts.kernels.toolkit and facts.pycuda:
-            return Need("CUDA toolkit", SPARE, "no nvcc; what it compiles is there")
+            return Need(name="CUDA toolkit", state=SPARE, detail="no nvcc; what it compiles is there")
         get = commands.get_toolkit(facts.distribution, facts.architecture, _major(cuda))
-        return Need("CUDA toolkit", MISSING, "no nvcc; it compiles LeakRT's kernels and PyCUDA", get)
+        return Need(
+            name="CUDA toolkit", state=MISSING, detail="no nvcc; it compiles LeakRT's kernels and PyCUDA", commands=get
+        )
     told = f"{toolkit.version or 'nvcc does not run'}, {toolkit.path}{'' if toolkit.on_path else ' (not on PATH)'}"
     if driver_too_old(cuda, toolkit.version):
         told = f"{told}: the driver supports CUDA up to {cuda}, so nothing that this toolkit compiles runs"
-        return Need("CUDA toolkit", UNFIT, told, _newer_driver(facts))
-    return Need("CUDA toolkit", READY if toolkit.version else UNFIT, told)
+        return Need(name="CUDA toolkit", state=UNFIT, detail=told, commands=_newer_driver(facts))
+    return Need(name="CUDA toolkit", state=READY if toolkit.version else UNFIT, detail=told)
 
 
 def _kernels(facts: Facts) -> Need:
     kernels, cuda = facts.kernels, facts.driver.cuda
     build = commands.build_kernels(facts.toolkit)
     if kernels.problem:
-        return Need("kernels", MISSING, kernels.problem, build)
+        return Need(name="kernels", state=MISSING, detail=kernels.problem, commands=build)
     told = f"leakrt._cuda, built with CUDA {kernels.toolkit} for {listed(kernels)}"
     for gpu in facts.gpus:
         misfit = kernels_misfit(kernels, cuda, gpu.device.capability)
         if misfit:
             get = _newer_driver(facts) if driver_too_old(cuda, kernels.toolkit) else build
-            return Need("kernels", UNFIT, f"{gpu.device.name}: {misfit}", {**get, JETSON: build[JETSON]})
-    return Need("kernels", READY, told)
+            return Need(
+                name="kernels",
+                state=UNFIT,
+                detail=f"{gpu.device.name}: {misfit}",
+                commands={**get, JETSON: build[JETSON]},
+            )
+    return Need(name="kernels", state=READY, detail=told)
 
 
 def _pycuda(facts: Facts) -> Need:
     if facts.pycuda:
-        return Need("PyCUDA", READY, facts.pycuda)
+        return Need(name="PyCUDA", state=READY, detail=facts.pycuda)
     return Need(
-        "PyCUDA", MISSING, "not installed; it holds the GPU's memory and streams", commands.build_pycuda(facts.toolkit)
+        name="PyCUDA",
+        state=MISSING,
+        detail="not installed; it holds the GPU's memory and streams",
+        commands=commands.build_pycuda(facts.toolkit),
     )
 
 
@@ -102,15 +117,15 @@ def _tensorrt(facts: Facts, library: Library) -> Need:
             f"JetPack {facts.jetson.jetpack}'s TensorRT is for its Python {facts.jetson.python}, and LeakRT needs 3.10 "
             "or newer: flash JetPack 6 or 7, as docs/jetson.md says; Xavier has none, and runs on its CPU"
         )
-        return Need("TensorRT", UNFIT, told)
+        return Need(name="TensorRT", state=UNFIT, detail=told)
     if library.usable:
-        return _checked(facts, "TensorRT", library, get)
+        return _checked(facts, "TensorRT", library, get=get)
     unseen = _unseen_bindings(facts)
     if unseen and not library.problem:
-        return Need("TensorRT", UNFIT, unseen, commands.see_tensorrt(facts.bindings[-1]))
+        return Need(name="TensorRT", state=UNFIT, detail=unseen, commands=commands.see_tensorrt(facts.bindings[-1]))
     if library.problem:
-        return Need("TensorRT", UNFIT, library.problem, get)
-    return Need("TensorRT", MISSING, "not installed", get)
+        return Need(name="TensorRT", state=UNFIT, detail=library.problem, commands=get)
+    return Need(name="TensorRT", state=MISSING, detail="not installed", commands=get)
 
 
 def _unseen_bindings(facts: Facts) -> str:
@@ -126,33 +141,33 @@ def _unseen_bindings(facts: Facts) -> str:
 def _rtx(facts: Facts, library: Library) -> Need:
     kind = commands.machine_kind(facts.jetson, facts.gpus)
     if library.usable:
-        return _checked(facts, "TensorRT-RTX", library, commands.get_rtx())
+        return _checked(facts, "TensorRT-RTX", library, get=commands.get_rtx())
     if kind in (JETSON, DATACENTER):
-        return Need("TensorRT-RTX", SPARE, "it is for RTX GPUs")
+        return Need(name="TensorRT-RTX", state=SPARE, detail="it is for RTX GPUs")
     state, told = (UNFIT, library.problem) if library.problem else (MISSING, "not installed")
-    return Need("TensorRT-RTX", state, told, commands.get_rtx())
+    return Need(name="TensorRT-RTX", state=state, detail=told, commands=commands.get_rtx())
 
 
-def _checked(facts: Facts, name: str, library: Library, get: Commands) -> Need:
+def _checked(facts: Facts, name: str, library: Library, *, get: Commands) -> Need:
     """A library that imports: it may still be for a newer CUDA than the driver's."""
     cuda = facts.driver.cuda
     if cuda and library.cuda > _major(cuda):
         told = f"{library.version} is for CUDA {library.cuda}, and the driver supports CUDA up to {cuda}"
-        return Need(name, UNFIT, told, {**_newer_driver(facts), JETSON: get[JETSON]})
-    return Need(name, READY, library.version)
+        return Need(name=name, state=UNFIT, detail=told, commands={**_newer_driver(facts), JETSON: get[JETSON]})
+    return Need(name=name, state=READY, detail=library.version)
 
 
 def _engines(facts: Facts) -> Need:
     cache = facts.cache
     if cache.problem:
-        return Need("engine cache", UNFIT, cache.problem)
+        return Need(name="engine cache", state=UNFIT, detail=cache.problem)
     if cache.broken:
         told = f"{cache.broken} of {cache.engines} engines are broken, and are never loaded"
-        return Need("engine cache", UNFIT, told, commands.everywhere("leakrt engines prune"))
+        return Need(name="engine cache", state=UNFIT, detail=told, commands=commands.everywhere("leakrt engines prune"))
     if cache.elsewhere:
         told = f"{cache.elsewhere} of {cache.engines} engines can't run here: {cache.reason}"
-        return Need("engine cache", UNFIT, told, commands.everywhere("leakrt build BUNDLE"))
-    return Need("engine cache", READY, f"{cache.engines} engines")
+        return Need(name="engine cache", state=UNFIT, detail=told, commands=commands.everywhere("leakrt build BUNDLE"))
+    return Need(name="engine cache", state=READY, detail=f"{cache.engines} engines")
 
 
 def _newer_driver(facts: Facts) -> Commands:

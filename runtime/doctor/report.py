@@ -44,7 +44,7 @@ class Nvidia:
     needs: tuple[Need, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Health:
     """The state of this installation. `problems` are what keeps the base install from working, with what to do."""
 

@@ -24,7 +24,7 @@ run()
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """What the new process loads; the fields are those of `Detector.load`. `image` "": the golden image."""
 
@@ -36,7 +36,7 @@ class Request:
     device: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ColdStart:
     """Medians over `runs` new processes, in milliseconds; the bundle's files are in the page cache."""
 
@@ -53,7 +53,7 @@ class ColdStart:
         return asdict(self)
 
 
-def measure_cold_start(request: Request, runs: int, progress: Progress = silent) -> ColdStart:
+def measure_cold_start(request: Request, runs: int, *, progress: Progress = silent) -> ColdStart:
     """Start `runs` new processes, one after another. Raises BackendError when one fails, with what it said."""
     found = []
     for done in range(runs):
@@ -95,8 +95,10 @@ def _medians(found: Sequence[dict[str, Any]]) -> ColdStart:
 
 
 def request_for(
-    bundle: Path, backend: str, precision: str, threads: int, image: Path | None, device: int = 0
+    bundle: Path, backend: str, precision: str, *, threads: int, image: Path | None, device: int = 0
 ) -> Request:
     """The request of a profile whose detector chose its backend and precision; paths made absolute."""
     shown = "" if image is None else str(image.resolve())
-    return Request(str(bundle.resolve()), backend, precision, threads, shown, device)
+    return Request(
+        bundle=str(bundle.resolve()), backend=backend, precision=precision, threads=threads, image=shown, device=device
+    )

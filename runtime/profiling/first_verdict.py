@@ -27,8 +27,8 @@ def _time(request: dict[str, Any]) -> dict[str, Any]:
     from ..detector import Detector
 
     imported = time.perf_counter()
-    named = (request["bundle"], request["backend"], request["precision"], request["threads"])
-    detector = Detector.load(*named, device=request["device"])
+    options = {name: request[name] for name in ("backend", "precision", "threads", "device")}
+    detector = Detector.load(request["bundle"], **options)
     loaded = time.perf_counter()
     frame = _frame(detector, request["image"])
     ready = time.perf_counter()

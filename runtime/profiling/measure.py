@@ -20,7 +20,7 @@ MIN_CALLS = 3  # of each stream, however long they take
 _POLL = 0.5  # seconds between two looks at how far the streams are
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BatchProfile:
     """A batch size on one detector or several: milliseconds of a whole batch.
 
@@ -35,7 +35,7 @@ class BatchProfile:
     seconds: float  # that the calls took
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Samples:
     """Timings of one stream, in milliseconds, a call each."""
 
@@ -63,7 +63,7 @@ class Samples:
 
 
 def measure(
-    detectors: Sequence[Detector], frames: Sequence[Frame], seconds: float, progress: Progress = silent
+    detectors: Sequence[Detector], frames: Sequence[Frame], seconds: float, *, progress: Progress = silent
 ) -> BatchProfile:
     """Time batches of `frames` for `seconds`, each detector on a thread of its own, after a warm-up of each.
 
@@ -74,10 +74,10 @@ def measure(
     with ThreadPoolExecutor(len(detectors), thread_name_prefix="leakrt-profile") as pool:
         try:
             streams = [
-                pool.submit(_stream, detector, frames, seconds, samples, ready, stop)
+                pool.submit(_stream, detector, frames, seconds, samples=samples, ready=ready, stop=stop)
                 for detector, samples in zip(detectors, everyone, strict=True)
             ]
-            _watch(streams, everyone, len(frames), seconds, progress)
+            _watch(streams, everyone, len(frames), seconds=seconds, progress=progress)
         finally:
             stop.set()
             ready.abort()
@@ -89,6 +89,7 @@ def _stream(
     detector: Detector,
     frames: Sequence[Frame],
     seconds: float,
+    *,
     samples: Samples,
     ready: threading.Barrier,
     stop: threading.Event,
@@ -114,7 +115,7 @@ def _warm(detector: Detector, frames: Sequence[Frame], stop: threading.Event) ->
 
 
 def _watch(
-    streams: Sequence[Future[None]], everyone: Sequence[Samples], batch: int, seconds: float, progress: Progress
+    streams: Sequence[Future[None]], everyone: Sequence[Samples], batch: int, *, seconds: float, progress: Progress
 ) -> None:
     """Tell how far the streams are, until they are done or have failed."""
     unfinished = True

@@ -23,7 +23,7 @@ _MAX_BATCH, _MAX_STREAMS, _MAX_SECONDS, _MAX_COLD_STARTS = 1024, 64, 3600.0, 100
 _BUSY = 0.1  # share of the CPUs that others may use before it is worth a note
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What is measured. Checked on creation; raises UsageError."""
 
@@ -41,14 +41,14 @@ class Options:
         if not self.batches or len(set(self.batches)) != len(self.batches):
             raise UsageError("batch sizes: at least one is needed, and none of them twice")
         for batch in self.batches:
-            _check_range("a batch", batch, 1, _MAX_BATCH)
-        _check_range("streams:", self.streams, 1, _MAX_STREAMS)
-        _check_range("cold starts:", self.cold_starts, 0, _MAX_COLD_STARTS)
+            _check_range("a batch", batch, 1, high=_MAX_BATCH)
+        _check_range("streams:", self.streams, 1, high=_MAX_STREAMS)
+        _check_range("cold starts:", self.cold_starts, 0, high=_MAX_COLD_STARTS)
         if not 0 < self.seconds <= _MAX_SECONDS:
             raise UsageError(f"{self.seconds:g} seconds; more than 0 and at most {_MAX_SECONDS:g} are possible")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """The machine and how busy it was; None where the system does not say."""
 
@@ -68,7 +68,7 @@ class Memory:
     device: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """All that was measured. Times are milliseconds of a whole batch."""
 
@@ -115,7 +115,7 @@ class Profile:
         }
 
 
-def profile_bundle(path: Path, options: Options, progress: Progress = silent) -> Profile:
+def profile_bundle(path: Path, options: Options, *, progress: Progress = silent) -> Profile:
     """Measure the bundle at `path` on this machine.
 
     Raises UsageError, ImageError for an image that can't be read, and what `Detector.load` and `check` raise.
@@ -123,19 +123,27 @@ def profile_bundle(path: Path, options: Options, progress: Progress = silent) ->
     threads = _threads(options)
     frame = None if options.image is None else read_image(options.image).pixels  # before a load that takes seconds
     progress("load", 0, options.streams)
-    detectors = [Detector.load(path, options.backend, options.precision, threads, device=options.device)]
+    detectors = [
+        Detector.load(
+            path, backend=options.backend, precision=options.precision, threads=threads, device=options.device
+        )
+    ]
     runs, cold_start = detectors[0].describe(), None
     for done in range(1, options.streams):
         progress("load", done, options.streams)
         # As the first: `fastest` might race to another backend this time.
-        detectors.append(Detector.load(path, runs.backend, runs.precision, threads, device=options.device))
+        detectors.append(
+            Detector.load(path, backend=runs.backend, precision=runs.precision, threads=threads, device=options.device)
+        )
     load_before = load_average()
     if options.cold_starts:
-        request = request_for(path, runs.backend, runs.precision, threads, options.image, options.device)
-        cold_start = measure_cold_start(request, options.cold_starts, progress)
+        request = request_for(
+            path, runs.backend, runs.precision, threads=threads, image=options.image, device=options.device
+        )
+        cold_start = measure_cold_start(request, options.cold_starts, progress=progress)
     shown = detectors[0].bundle.golden().image if frame is None else frame
     before = cpu_times()
-    batches = _measure_all(detectors, shown, options, progress)
+    batches = _measure_all(detectors, shown, options, progress=progress)
     after = cpu_times()
     host, runs = host_memory(), detectors[0].describe()  # again: now it knows what it holds on its device
     return Profile(
@@ -146,14 +154,20 @@ def profile_bundle(path: Path, options: Options, progress: Progress = silent) ->
         batches=batches,
         cold_start=cold_start,
         memory=Memory(host.resident, host.peak, runs.device_bytes),
-        machine=Machine(cpu_name(), resolve_threads(0), load_before, load_average(), busy_elsewhere(before, after)),
+        machine=Machine(
+            cpu=cpu_name(),
+            cores=resolve_threads(0),
+            load_before=load_before,
+            load_after=load_average(),
+            busy_elsewhere=busy_elsewhere(before, after),
+        ),
     )
 
 
 def _measure_all(
-    detectors: Sequence[Detector], frame: Frame, options: Options, progress: Progress
+    detectors: Sequence[Detector], frame: Frame, options: Options, *, progress: Progress
 ) -> tuple[BatchProfile, ...]:
-    return tuple(measure(detectors, [frame] * batch, options.seconds, progress) for batch in options.batches)
+    return tuple(measure(detectors, [frame] * batch, options.seconds, progress=progress) for batch in options.batches)
 
 
 def _threads(options: Options) -> int:
@@ -174,7 +188,7 @@ def _batch_json(profile: BatchProfile) -> dict[str, Any]:
     }
 
 
-def _check_range(what: str, value: int, low: int, high: int) -> None:
+def _check_range(what: str, value: int, low: int, *, high: int) -> None:
     if not low <= value <= high:
         of = f"{what} of {value}" if what == "a batch" else f"{what} {value}"
         raise UsageError(f"{of}; between {low} and {high} are possible")

@@ -10,7 +10,7 @@ from typing import Any
 ENOUGH_FOR_P99 = 100  # calls under which the nearest rank of p99 is the maximum
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """Timings in milliseconds. `jitter` is p99 - p50, `std` the standard deviation around the mean."""
 
@@ -30,7 +30,16 @@ class Summary:
         p50, p90, p95, p99 = (nearest_rank(ordered, p) for p in (50, 90, 95, 99))
         mean = math.fsum(ordered) / len(ordered)
         variance = math.fsum((x - mean) ** 2 for x in ordered) / len(ordered)
-        return cls(len(ordered), p50, p90, p95, p99, ordered[-1], p99 - p50, math.sqrt(variance))
+        return cls(
+            samples=len(ordered),
+            p50=p50,
+            p90=p90,
+            p95=p95,
+            p99=p99,
+            max=ordered[-1],
+            jitter=p99 - p50,
+            std=math.sqrt(variance),
+        )
 
     @property
     def enough_for_p99(self) -> bool:

@@ -39,7 +39,7 @@ def test_a_verdict_there_is_the_one_that_the_golden_image_gets_on_the_cpu(tiny, 
 
     bundle = Bundle(tiny)
     image = bundle.golden().image
-    expected = Detector.load(tiny, "onnxruntime", "fp32").check(image)
+    expected = Detector.load(tiny, backend="onnxruntime", precision="fp32").check(image)
     with host_side.idle_backend(bundle) as (backend, _):
         found = host_side.detector_on(bundle, backend).check(np.zeros_like(image))  # whatever is sent
     assert (found.verdict, found.label) == (expected.verdict, expected.label)

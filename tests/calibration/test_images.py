@@ -27,12 +27,12 @@ def folder(tmp_path):
     for i in range(40):
         path = tmp_path / "faces" / ("a" if i % 4 else "b") / f"{i:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise_image(i, 41 + i)).save(path)
+        Image.fromarray(noise_image(i, size=41 + i)).save(path)
     return tmp_path / "faces"
 
 
 def chosen(folder, count=MIN_IMAGES):
-    return choose_images(plain_folder(folder), count, TINY_SPEC, silent)
+    return choose_images(plain_folder(folder), count, TINY_SPEC, progress=silent)
 
 
 def test_images_are_drawn_by_the_hash_of_their_names_so_that_folders_mix(folder):

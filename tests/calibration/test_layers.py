@@ -22,10 +22,10 @@ from leakrt.core.errors import ModelError
 def residual():
     """conv a, relu, conv b, added to what a gave, then relu, conv c: 5 x 7 throughout, 3 -> 4 -> 4 -> 2 channels."""
     g = Graph(np.random.default_rng(0))
-    first = g.op("Relu", g.conv("x", 3, 4, 3, 1, out="a"), out="first")
-    g.conv(first, 4, 4, 3, 1, out="b")
+    first = g.op("Relu", g.conv("x", 3, 4, kernel=3, stride=1, out="a"), out="first")
+    g.conv(first, 4, 4, kernel=3, stride=1, out="b")
     g.op("Relu", g.op("Add", "b", first, out="sum"), out="joined")
-    g.conv("joined", 4, 2, 1, 1, out="y")
+    g.conv("joined", 4, 2, kernel=1, stride=1, out="y")
     return g
 
 
@@ -38,14 +38,18 @@ def built(graph, shape=("B", 3, 5, 7), out=("B", 2, 5, 7)):
 
 def test_layers_stand_in_order_with_the_multiplications_of_one_row():
     assert find_layers(built(residual()), "net") == (
-        Layer("Conv0", "x", "a", 35 * 4 * 3 * 9),
-        Layer("Conv2", "first", "b", 35 * 4 * 4 * 9),
-        Layer("Conv5", "joined", "y", 35 * 2 * 4),
+        Layer(name="Conv0", input="x", output="a", multiplications=35 * 4 * 3 * 9),
+        Layer(name="Conv2", input="first", output="b", multiplications=35 * 4 * 4 * 9),
+        Layer(name="Conv5", input="joined", output="y", multiplications=35 * 2 * 4),
     )
 
 
 def test_the_share_is_of_multiplications_and_not_of_layers():
-    layers = [Layer("a", "", "", 30), Layer("b", "", "", 60), Layer("c", "", "", 10)]
+    layers = [
+        Layer(name="a", input="", output="", multiplications=30),
+        Layer(name="b", input="", output="", multiplications=60),
+        Layer(name="c", input="", output="", multiplications=10),
+    ]
     assert int8_share(layers, [], 100) == 0
     assert int8_share(layers, ["b"], 100) == 0.6
     assert int8_share(layers, ["a", "b", "c", "foreign"], 125) == 0.8  # 25 are of no convolution
@@ -76,7 +80,7 @@ def test_int8_layers_are_those_whose_weights_are_quantised():
     model = built(residual())
     layers = find_layers(model, "net")
     ranges = dict.fromkeys(observed_tensors(model, layers), 4.0)
-    some = onnx.load_model_from_string(quantise(model.SerializeToString(), "net", ["Conv0", "Conv5"], ranges))
+    some = onnx.load_model_from_string(quantise(model.SerializeToString(), "net", ["Conv0", "Conv5"], ranges=ranges))
     assert int8_layers(some) == ("Conv0", "Conv5")
     assert int8_layers(model) == ()
     assert is_quantised(some)

@@ -29,14 +29,14 @@ def data(tmp_path):
 
 
 def test_labels_follow_their_paths(data, tmp_path):
-    listing = labelled(data, Bundle(random_bundle(tmp_path / "b", SPEC)))
+    listing = labelled(data, Bundle(random_bundle(tmp_path / "b", spec=SPEC)))
     paths, labels = paths_of(listing, "val"), labels_of(listing, "val")
     assert [path.parent.name for path in paths] == [SPEC.class_names[k] for k in labels]
     assert (len(paths), len(set(paths) & set(paths_of(listing, "train")))) == (9, 0)
 
 
 def test_other_classes_than_the_bundles_are_refused_by_name(data, tmp_path):
-    bundle = Bundle(random_bundle(tmp_path / "b", TINY_SPEC))
+    bundle = Bundle(random_bundle(tmp_path / "b", spec=TINY_SPEC))
     with pytest.raises(DataError, match="not in the order"):
         labelled(data, bundle)
     (data / "val" / "smooth").rename(data / "val" / "flow")

@@ -21,7 +21,15 @@ def rows(report, heading: str) -> list[tuple[str, ...]]:
 
 
 def test_each_graph_has_a_row_and_the_tensors_of_a_stem_stand_once(report):
-    vae = GraphReport("vae_encoder.int8.onnx", "maker", ("image [B]",), ("latent [B]",), 17, 1200, 34567)
+    vae = GraphReport(
+        name="vae_encoder.int8.onnx",
+        producer="maker",
+        inputs=("image [B]",),
+        outputs=("latent [B]",),
+        opset=17,
+        nodes=1200,
+        parameters=34567,
+    )
     report = replace(report, graphs=(vae, replace(vae, name="vae_encoder.fp32.onnx", opset=None, nodes=None)))
     header, first, second, hint = rows(report, "graphs")
     assert header[1:] == ("opset", "nodes", "parameters", "producer")
@@ -47,7 +55,9 @@ def test_precisions_stand_side_by_side_with_a_gap_where_one_lacks_a_field(report
     [(True, True, ""), (True, False, "auto passes over it"), (False, False, "refused there")],
 )
 def test_a_gate_says_what_may_be_used(report, passed, auto, told):
-    gate = GateReport("int8", "openvino", passed, Speedup(2.0, 1.9, 2.1, 9), auto, None)
+    gate = GateReport(
+        precision="int8", backend="openvino", passed=passed, speedup=Speedup(2.0, 1.9, 2.1, 9), auto=auto, figures=None
+    )
     _, row = rows(replace(report, gates=(gate,)), "gates")
     assert row[:3] == ("int8 on openvino", "passed" if passed else "not passed", "2.00 x (1.90 to 2.10)")
     assert told in row[-1]

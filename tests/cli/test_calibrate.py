@@ -64,7 +64,7 @@ def graph_changed(bundle, change, stem="vae_encoder"):
     model = onnx.load_model_from_string(files[name])
     change(model)
     files[name] = model.SerializeToString()
-    write_bundle(bundle, opened.spec, files, opened.provenance)
+    write_bundle(bundle, opened.spec, files, provenance=opened.provenance)
 
 
 def test_with_a_refit_the_variant_is_written_and_the_table_tells_layers_backends_and_times(
@@ -139,7 +139,7 @@ def already(bundle):
         if ".fp32." in name:
             files[name.replace("fp32", "int8")] = files[name]
     files["decision.json"] = json.dumps({**decisions, "int8": decisions["fp32"]}).encode()
-    write_bundle(bundle, opened.spec, files, opened.provenance)
+    write_bundle(bundle, opened.spec, files, provenance=opened.provenance)
 
 
 def quantised_inside(bundle):

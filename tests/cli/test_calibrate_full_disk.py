@@ -46,7 +46,7 @@ def run(tmp_path, command, room, before):
     for name, place in places.items():
         words = [word.replace(name, str(place)) for word in words]
     arguments = [sys.executable, "-c", _ANY_SPEED, *words, "--threads", 1]
-    return run_on_small_disk(tmp_path / "disk", room, arguments, before, tmp_path / "after")
+    return run_on_small_disk(tmp_path / "disk", room, arguments, before=before, after=tmp_path / "after")
 
 
 def check_told(done):

@@ -24,7 +24,7 @@ def clock(monkeypatch):
 
 def test_without_a_terminal_a_line_comes_at_most_every_two_seconds(clock):
     stream = io.StringIO()
-    with console.ConsoleProgress("images", stream) as progress:
+    with console.ConsoleProgress("images", stream=stream) as progress:
         for i in range(101):
             progress("check", i, 100)
             clock[0] += 0.125
@@ -36,7 +36,7 @@ def test_without_a_terminal_a_line_comes_at_most_every_two_seconds(clock):
 
 def test_what_is_done_at_once_prints_nothing(clock):
     stream = io.StringIO()
-    with console.ConsoleProgress("images", stream) as progress:
+    with console.ConsoleProgress("images", stream=stream) as progress:
         progress("check", 0, 3)
         progress("check", 3, 3)
     assert stream.getvalue() == ""
@@ -44,7 +44,7 @@ def test_what_is_done_at_once_prints_nothing(clock):
 
 def test_an_unknown_total_shows_what_is_done(clock):
     stream = io.StringIO()
-    progress = console.ConsoleProgress("", stream)
+    progress = console.ConsoleProgress("", stream=stream)
     progress("read", 0, 0)
     clock[0] += 4
     progress("read", 8, 0)
@@ -53,7 +53,7 @@ def test_an_unknown_total_shows_what_is_done(clock):
 
 def test_who_waits_beside_shares_is_told_seconds(clock, monkeypatch):
     stream = io.StringIO()
-    progress = console.ConsoleProgress("%", stream)
+    progress = console.ConsoleProgress("%", stream=stream)
     progress("wait", 0, 0)
     clock[0] += 4
     progress("wait", 4, 0)
@@ -98,8 +98,8 @@ def test_control_characters_do_not_reach_a_terminal():
 def test_colour_is_for_terminals(monkeypatch):
     for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
-    assert console.coloured("x", "red", io.StringIO()) == "x"
-    assert console.coloured("x", "red", Terminal()) == "\x1b[31mx\x1b[0m"
+    assert console.coloured("x", "red", stream=io.StringIO()) == "x"
+    assert console.coloured("x", "red", stream=Terminal()) == "\x1b[31mx\x1b[0m"
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,8 @@ def test_the_environment_decides_on_colours(monkeypatch, environment, on_termina
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert ("\x1b" in console.coloured("x", "red", Terminal())) is on_terminal
-    assert ("\x1b" in console.coloured("x", "red", io.StringIO())) is elsewhere
+    assert ("\x1b" in console.coloured("x", "red", stream=Terminal())) is on_terminal
+    assert ("\x1b" in console.coloured("x", "red", stream=io.StringIO())) is elsewhere
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
@@ -128,7 +128,7 @@ def test_a_terminal_that_wants_no_escape_codes_gets_lines(monkeypatch, clock, na
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv(name, value)
     stream = Terminal()
-    with console.ConsoleProgress("images", stream) as progress:
+    with console.ConsoleProgress("images", stream=stream) as progress:
         progress("check", 0, 8)
         clock[0] += 4
         progress("check", 4, 8)
@@ -136,5 +136,5 @@ def test_a_terminal_that_wants_no_escape_codes_gets_lines(monkeypatch, clock, na
 
 
 def test_columns_of_a_table_are_aligned():
-    assert console.table([("a", "1"), ("long", "22")], "") == "a     1\nlong  22"
+    assert console.table([("a", "1"), ("long", "22")], indent="") == "a     1\nlong  22"
     assert console.table([]) == ""

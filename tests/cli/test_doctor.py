@@ -74,7 +74,15 @@ def test_a_cache_that_can_not_be_written_is_a_problem(leakrt, cache, monkeypatch
 def test_a_backend_that_can_not_run_says_what_it_needs(leakrt, monkeypatch):
     from leakrt.runtime.backends.base import Availability
 
-    missing = (Availability("onnxruntime", False, "", "onnxruntime is not installed", "pip install onnxruntime"),)
+    missing = (
+        Availability(
+            backend="onnxruntime",
+            runs=False,
+            version="",
+            reason="onnxruntime is not installed",
+            install="pip install onnxruntime",
+        ),
+    )
     monkeypatch.setattr(examination, "probe_all", lambda: missing)
     done = leakrt("doctor")
     assert done.code == 1

@@ -47,7 +47,7 @@ def engines(root):
     cache, records = EngineCache(root, 8 << 30), []
     for graph in ("vae_encoder", "leak_encoder"):
         data = graph.encode().ljust(40)
-        records.append(record_of(data, replace(KEY, graph=graph)))
+        records.append(record_of(data, key=replace(KEY, graph=graph)))
         cache.store(records[-1], data)
     return [cache.path(record) for record in records]
 
@@ -84,7 +84,9 @@ def test_engines_for_another_gpu_say_so(leakrt, engines, machine, monkeypatch):
     from leakrt.engines.library.device import Device
 
     machine("here", tensorrt="10.3.0")
-    monkeypatch.setattr(build, "list_devices", lambda: [Device("NVIDIA B", "9.0", 132, "580.1")])
+    monkeypatch.setattr(
+        build, "list_devices", lambda: [Device(name="NVIDIA B", capability="9.0", multiprocessors=132, driver="580.1")]
+    )
     out = leakrt("engines", "list").out
     assert (
         out.count("it was built on NVIDIA A (8.9, 128 multiprocessors, driver 550.1), and this is NVIDIA B (9.0") == 2
@@ -180,9 +182,9 @@ def carried(tmp_path, machine):
 
     server = machine("server", tensorrt_rtx="1.0")
     cache, signer = EngineCache(server / "cache" / "leakrt" / "engines", 8 << 30), Signer.own()
-    record = record_of(b"portable engine", ANYWHERE)
+    record = record_of(b"portable engine", key=ANYWHERE)
     cache.store(record, b"portable engine")
-    write_folder(tmp_path / "carried", [record], cache, signer)
+    write_folder(tmp_path / "carried", [record], cache, signer=signer)
     machine("here", tensorrt_rtx="1.0")
     return tmp_path / "carried", signer.public_key
 
@@ -230,7 +232,9 @@ def test_an_engine_for_other_gpus_is_refused_before_it_is_taken(leakrt, carried,
     from leakrt.engines.library.device import Device
 
     folder, key = carried
-    monkeypatch.setattr(build, "list_devices", lambda: [Device("NVIDIA T4", "7.5", 40, "580.1")])
+    monkeypatch.setattr(
+        build, "list_devices", lambda: [Device(name="NVIDIA T4", capability="7.5", multiprocessors=40, driver="580.1")]
+    )
     done = leakrt("engines", "add", folder, "--key", key)
     assert (done.code, leakrt("engines", "list").out) == (1, "")
     assert "it is for compute capability 8.6, 12.0, and NVIDIA T4 has 7.5; build it again for this one" in done.err
@@ -245,9 +249,13 @@ def test_an_engine_for_later_gpus_is_told_on_one_that_its_library_does_not_run_o
     from leakrt.engines.library.rtx import TensorRTRTX
 
     key = replace(KEY, flavour="tensorrt-rtx", version="1.7.1", device=NO_DEVICE, targets=("default",))
-    record = record_of(b"engine", key)
+    record = record_of(b"engine", key=key)
     for capability, words in (("9.0", "does not run on compute capability 9.0; for 9.0 (H100 and H200)"), ("8.9", "")):
-        monkeypatch.setattr(build, "list_devices", lambda c=capability: [Device("NVIDIA X", c, 100, "580.1")])
+        monkeypatch.setattr(
+            build,
+            "list_devices",
+            lambda c=capability: [Device(name="NVIDIA X", capability=c, multiprocessors=100, driver="580.1")],
+        )
         reason = next(build.usable_here(record, [TensorRTRTX(None, "1.7.1")]), "")
         assert (words in reason) if words else reason == ""
 

@@ -24,7 +24,7 @@ def made(tmp_path_factory):
     from leakrt.train.run import Run
 
     path = export_run(Run.open(tiny_run() / "run"), tmp_path_factory.mktemp("made") / "bundle").path
-    add_fp16(path, tiny_run() / "data", HalfOptions(threads=1), onnxruntime_only(1), silent)
+    add_fp16(path, tiny_run() / "data", HalfOptions(threads=1), backends=onnxruntime_only(1), progress=silent)
     return path
 
 
@@ -33,7 +33,7 @@ def ungated(made, tmp_path):
     """The same, as if fp16 had never passed its gate."""
     opened = Bundle(made)
     files = {name: opened.read(name) for name in opened.file_sizes}
-    write_bundle(tmp_path / "ungated", opened.spec, files, {**opened.provenance, "variants": {}})
+    write_bundle(tmp_path / "ungated", opened.spec, files, provenance={**opened.provenance, "variants": {}})
     return tmp_path / "ungated"
 
 

@@ -13,7 +13,10 @@ from leakrt.core.verdict import Verdict
 
 
 def failed(count):
-    return [Verdict.failed(f"{i}.png", f"{i}.png: broken\n\x1b[31mred", "b", "fp32", "x") for i in range(count)]
+    return [
+        Verdict.failed(f"{i}.png", f"{i}.png: broken\n\x1b[31mred", "b", precision="fp32", bundle="x")
+        for i in range(count)
+    ]
 
 
 def test_ten_failures_are_named_and_the_rest_are_counted(capsys):
@@ -49,4 +52,4 @@ def test_classes_that_the_bundle_does_not_know_are_refused(classes, tiny, tmp_pa
     bundle = Bundle(tiny)
     (classes / "blocky").rename(classes / "other")
     with pytest.raises(DataError, match="other"):
-        choose(bundle.spec, trained_bundle(bundle), classes, "all", None, tmp_path / "cache")
+        choose(bundle.spec, trained_bundle(bundle), classes, split="all", open_set=None, cache=tmp_path / "cache")

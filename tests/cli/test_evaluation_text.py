@@ -41,7 +41,7 @@ def lines(evaluation) -> dict[str, str]:
 
 
 def test_every_figure_is_told_with_its_name():
-    found = lines(Evaluation(CLOSED, DECISION, OPEN, 0))
+    found = lines(Evaluation(closed=CLOSED, decision=DECISION, open=OPEN, failed=0))
     for name, figure in (
         ("macro AUC", "0.9678"),
         ("balanced accuracy", "0.7556"),
@@ -57,19 +57,21 @@ def test_every_figure_is_told_with_its_name():
 
 
 def test_the_interval_is_told_and_whether_the_count_lies_in_it():
-    text = evaluation_text(Evaluation(CLOSED, DECISION, None, 0))
+    text = evaluation_text(Evaluation(closed=CLOSED, decision=DECISION, open=None, failed=0))
     assert "stated 5.0 %; inside its 95 % interval, 0 to 3" in text
     outside = replace(DECISION, false_alarm_count=4, inside_interval=False)
-    assert "OUTSIDE its 95 % interval, 0 to 3" in evaluation_text(Evaluation(CLOSED, outside, None, 0))
+    assert "OUTSIDE its 95 % interval, 0 to 3" in evaluation_text(
+        Evaluation(closed=CLOSED, decision=outside, open=None, failed=0)
+    )
 
 
 def test_without_an_open_set_there_is_no_such_section():
-    assert "open set" in evaluation_text(Evaluation(CLOSED, DECISION, OPEN, 0))
-    assert "open set" not in evaluation_text(Evaluation(CLOSED, DECISION, None, 0))
+    assert "open set" in evaluation_text(Evaluation(closed=CLOSED, decision=DECISION, open=OPEN, failed=0))
+    assert "open set" not in evaluation_text(Evaluation(closed=CLOSED, decision=DECISION, open=None, failed=0))
 
 
 def test_each_class_has_its_recall_and_what_it_is_taken_for():
-    text = evaluation_text(Evaluation(CLOSED, DECISION, None, 0))
+    text = evaluation_text(Evaluation(closed=CLOSED, decision=DECISION, open=None, failed=0))
     real, other = text.splitlines()[-2:]
     assert real.split() == ["real", "0.9910", "0.900", "one\ufffd[2Jtwo", "(1)"]
     assert other.split()[1:] == ["0.9500", "0.750", "real", "(5)"]
@@ -78,17 +80,21 @@ def test_each_class_has_its_recall_and_what_it_is_taken_for():
 
 def test_a_class_that_is_never_mistaken_is_taken_for_nothing():
     whole = replace(CLOSED, confusion=((10, 0), (0, 20)), recall=dict.fromkeys(CLOSED.recall, 1.0))
-    assert evaluation_text(Evaluation(whole, DECISION, None, 0)).splitlines()[-1].split()[1:] == ["0.9500", "1.000"]
+    assert evaluation_text(Evaluation(closed=whole, decision=DECISION, open=None, failed=0)).splitlines()[-1].split()[
+        1:
+    ] == ["0.9500", "1.000"]
 
 
 def test_figures_that_were_not_measured_say_so_with_the_reason():
     closed = replace(CLOSED, macro_auc=None, balanced_accuracy=None, per_class_auc={"real": None, "gan": None})
     closed = replace(closed, recall={"real": 0.9, "gan": None}, confusion=((9, 1), (0, 0)))
     decision = replace(DECISION, generated_called_generated=None, generated_called_real=None)
-    text = evaluation_text(Evaluation(closed, decision, None, 0, ("gan",)))
+    text = evaluation_text(Evaluation(closed=closed, decision=decision, open=None, failed=0, missing=("gan",)))
     assert text.endswith("not measured: no image of gan was judged")
     assert [line.split()[0] for line in text.splitlines() if line.endswith("not measured")] == [
         "macro", "balanced", "generated", "gan",
     ]  # fmt: skip
     faceless = replace(DECISION, real_faces=0, false_alarm_rate=None, interval=None, inside_interval=None)
-    assert "not measured: no real face was judged" in evaluation_text(Evaluation(closed, faceless, None, 0, ("real",)))
+    assert "not measured: no real face was judged" in evaluation_text(
+        Evaluation(closed=closed, decision=faceless, open=None, failed=0, missing=("real",))
+    )

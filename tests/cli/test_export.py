@@ -77,7 +77,8 @@ def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle,
     from leakrt.core.gates import Speedup
 
     monkeypatch.setattr(
-        "leakrt.calibration.acceptance.measuring.measure_speedup", lambda *given: Speedup(0.66, 0.64, 0.7, 30)
+        "leakrt.calibration.acceptance.measuring.measure_speedup",
+        lambda *given, **options: Speedup(0.66, 0.64, 0.7, 30),
     )
     done = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--threads", 1)
     assert (

@@ -21,7 +21,7 @@ SPEC = replace(TINY_SPEC, class_names=("blocky", "real", "smooth"))
 
 @pytest.fixture
 def bundle(tmp_path):
-    return random_bundle(tmp_path / "bundle", SPEC)
+    return random_bundle(tmp_path / "bundle", spec=SPEC)
 
 
 @pytest.fixture

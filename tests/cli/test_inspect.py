@@ -73,7 +73,17 @@ def test_figures_stand_beside_their_gate_and_lists_that_fill_screens_in_json_alo
 
     from leakrt.core.gates import Comparison, Limits, Speedup, gate_to_json
 
-    found = Comparison(900, 0.97, 0.0007, 0.981, 1.0, 0.98, 4, 90, (0, 10))
+    found = Comparison(
+        images=900,
+        macro_auc=0.97,
+        macro_auc_drop=0.0007,
+        agreement=0.981,
+        agreement_confident=1.0,
+        verdict_agreement=0.98,
+        false_alarms=4,
+        real_faces=90,
+        interval=(0, 10),
+    )
     gate = gate_to_json(found, Limits(), Speedup(1.83, 1.82, 1.84, 60))
     bundle = guarded_bundle(tmp_path / "b", {}, gates={"int8": {"onnxruntime": gate}})
     done = leakrt("inspect", bundle)

@@ -45,12 +45,12 @@ def test_the_whole_way_ends_in_a_bundle_and_a_report_that_fetches_nothing(tmp_pa
 
 
 def test_a_restart_trusts_nothing_that_stands_there(tmp_path):
-    plan = SyntheticPlan(64, 3, 2, 2, 2, seed=7)
+    plan = SyntheticPlan(size=64, train=3, val=2, test=2, generator_steps=2, seed=7)
     sizes = DemoSizes(plan=plan)
     assert run._make_data(tmp_path, plan, silent)
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae.json").write_text("[12, 800, 7]")
-    assert not run._make_vae(tmp_path / "data", tmp_path / "vae", sizes, silent)
+    assert not run._make_vae(tmp_path / "data", tmp_path / "vae", sizes, progress=silent)
     asked = []
 
     @contextmanager
@@ -94,12 +94,12 @@ def test_what_a_killed_one_left_half_written_goes_when_the_next_begins(tmp_path,
 
 
 def test_pictures_are_made_again_where_making_others_was_cut_short(tmp_path, monkeypatch):
-    first, second = (SyntheticPlan(64, 3, 2, 2, 2, seed=seed) for seed in (7, 8))
+    first, second = (SyntheticPlan(size=64, train=3, val=2, test=2, generator_steps=2, seed=seed) for seed in (7, 8))
     assert run._make_data(tmp_path, first, silent)
     assert not run._make_data(tmp_path, first, silent)
     before = [p.read_bytes() for p in find_images(tmp_path)]
 
-    def cut_short(*_):
+    def cut_short(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -111,15 +111,15 @@ def test_pictures_are_made_again_where_making_others_was_cut_short(tmp_path, mon
 
 
 def test_a_smaller_plan_leaves_no_picture_of_a_larger_one(tmp_path):
-    make_data_set(tmp_path, SyntheticPlan(64, 5, 3, 3, 2, seed=7))
-    make_data_set(tmp_path, SyntheticPlan(64, 3, 2, 2, 2, seed=7))
+    make_data_set(tmp_path, SyntheticPlan(size=64, train=5, val=3, test=3, generator_steps=2, seed=7))
+    make_data_set(tmp_path, SyntheticPlan(size=64, train=3, val=2, test=2, generator_steps=2, seed=7))
     counts = {s: len(find_images(tmp_path / "data" / s)) for s in ("train", "val", "test")}
     assert counts == {"train": 12, "val": 8, "test": 8}
     assert len(find_images(tmp_path / "open")) == 2
 
 
 def test_a_plan_gives_the_same_pictures_again_and_keeps_a_scene_in_one_split(tmp_path):
-    plan = SyntheticPlan(64, 3, 2, 2, 2, seed=7)
+    plan = SyntheticPlan(size=64, train=3, val=2, test=2, generator_steps=2, seed=7)
     for name in ("a", "b"):
         make_data_set(tmp_path / name, plan)
     first, second = find_images(tmp_path / "a"), find_images(tmp_path / "b")

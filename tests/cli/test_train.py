@@ -328,7 +328,7 @@ def test_options_left_out_have_the_defaults_of_recipe_and_spec():
     from leakrt.train.config import TrainConfig
 
     defaults = {name: p.default for name, p in inspect.signature(train).parameters.items()}
-    recipe, spec = TrainConfig(), ModelSpec(("real", "x"), "real")
+    recipe, spec = TrainConfig(), ModelSpec(class_names=("real", "x"), real_class="real")
     shared = [name for name in defaults if hasattr(recipe, name) and name != "threads"]
     assert len(shared) == 9
     assert {name: defaults[name] for name in shared} == {name: getattr(recipe, name) for name in shared}

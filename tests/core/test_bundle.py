@@ -187,7 +187,7 @@ def test_a_golden_file_of_other_arrays_is_refused(arrays):
 
 def test_a_foreign_file_is_not_written(tmp_path):
     with pytest.raises(BundleError, match=r"model\.pkl is not a file of the bundle format"):
-        write_bundle(tmp_path / "b", SPEC, {"model.pkl": b""}, {})
+        write_bundle(tmp_path / "b", SPEC, {"model.pkl": b""}, provenance={})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -195,7 +195,7 @@ def test_a_foreign_file_is_not_written(tmp_path):
 def test_what_is_written_opens(tiny, tmp_path, name):
     source = Bundle(tiny)
     files = {name: source.read(name) for name in source.file_sizes}
-    write_bundle(tmp_path / name, source.spec, files, {"metrics": {"auc": 0.5}})
+    write_bundle(tmp_path / name, source.spec, files, provenance={"metrics": {"auc": 0.5}})
     again = Bundle(tmp_path / name)
     assert again.provenance == {"metrics": {"auc": 0.5}}
     assert again.spec == source.spec

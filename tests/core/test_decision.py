@@ -28,7 +28,7 @@ DECISION = Decision(
 
 
 def verdict(*probability: float, log_density: float = -5.0):
-    return judge(np.float64(probability), log_density, SPEC, DECISION)
+    return judge(np.float64(probability), log_density, SPEC, decision=DECISION)
 
 
 def test_probabilities_are_a_softmax_over_the_temperature():
@@ -56,7 +56,7 @@ def test_above_the_alarm_threshold_it_is_the_likeliest_generator():
 def test_an_alarm_names_a_generator_even_where_the_real_class_is_the_likeliest():
     spec = ModelSpec(class_names=("real", *"abcdefgh"), real_class="real")
     shares = np.float64([0.19, *[0.81 / 8] * 8])
-    assert judge(shares, 0.0, spec, DECISION).label == "a"
+    assert judge(shares, 0.0, spec, decision=DECISION).label == "a"
 
 
 def test_between_the_thresholds_it_abstains_and_says_why():
@@ -85,7 +85,7 @@ def test_what_is_not_finite_is_never_a_verdict(bad):
 
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=3, max_size=3), st.floats(-100, 100))
 def test_every_score_gives_one_of_the_four_kinds(scores, log_density):
-    judged = judge(probabilities(np.float32(scores), 1.5), log_density, SPEC, DECISION)
+    judged = judge(probabilities(np.float32(scores), 1.5), log_density, SPEC, decision=DECISION)
     assert judged.kind in KINDS
     assert 0.0 <= judged.probability <= 1.0
     assert len(judged.reasons) == 1

@@ -22,7 +22,17 @@ from leakrt.core.gates import (
     speed_failures,
 )
 
-HELD = Comparison(900, 0.97, 0.0004, 0.98, 1.0, 0.97, 4, 90, (0, 10))
+HELD = Comparison(
+    images=900,
+    macro_auc=0.97,
+    macro_auc_drop=0.0004,
+    agreement=0.98,
+    agreement_confident=1.0,
+    verdict_agreement=0.97,
+    false_alarms=4,
+    real_faces=90,
+    interval=(0, 10),
+)
 
 
 def stored(found=HELD, held_against=None, **changes):

@@ -17,13 +17,32 @@ from leakrt.core.support import Support
 from leakrt.core.verdict import Face
 
 SPEC = ModelSpec(
-    ("gan", "real", "vae"), "real", image_size=32, timesteps=(0, 150), embedding_dim=5, prototypes_per_class=2
+    class_names=("gan", "real", "vae"),
+    real_class="real",
+    image_size=32,
+    timesteps=(0, 150),
+    embedding_dim=5,
+    prototypes_per_class=2,
 )
-DECISION = Decision(2.0, 0.8, 0.4, -20.0, 0.05, 90, 4)
+DECISION = Decision(
+    temperature=2.0,
+    alarm_threshold=0.8,
+    real_threshold=0.4,
+    density_threshold=-20.0,
+    false_alarm_rate=0.05,
+    validation_real=90,
+    validation_alarms=4,
+)
 DRAW = np.random.default_rng(0)
 PROTOTYPES = DRAW.standard_normal((3, 2, 5)).astype(np.float32)
-SUPPORT = Support(np.zeros(5, np.float32), np.eye(5, dtype=np.float32), np.zeros((1, 5), np.float32), 1.0, PROTOTYPES)
-JUDGE = Judge(SPEC, DECISION, SUPPORT, Origin("onnxruntime", "fp32", "abc123"))
+SUPPORT = Support(
+    mean=np.zeros(5, np.float32),
+    projection=np.eye(5, dtype=np.float32),
+    points=np.zeros((1, 5), np.float32),
+    bandwidth=1.0,
+    prototypes=PROTOTYPES,
+)
+JUDGE = Judge(SPEC, DECISION, SUPPORT, origin=Origin("onnxruntime", "fp32", "abc123"))
 
 
 def outputs(scores, embedding=None, gates=None) -> LeakOutputs:
@@ -43,8 +62,8 @@ def softmax(scores, temperature):
 
 
 def test_a_verdict_holds_everything_that_was_found():
-    subject = Subject("a.png", Face(1, (2, 3, 40, 50)), ("a note",), {"vae": 1.5})
-    verdict = JUDGE.verdict(subject, outputs([[0, 0, 0], [9, 1, 2]]), 1, -5.0)
+    subject = Subject(path="a.png", face=Face(1, (2, 3, 40, 50)), notes=("a note",), latency_ms={"vae": 1.5})
+    verdict = JUDGE.verdict(subject, outputs([[0, 0, 0], [9, 1, 2]]), 1, log_density=-5.0)
     wanted = softmax([9, 1, 2], 2.0)
     assert verdict.scores == pytest.approx(dict(zip(SPEC.class_names, wanted, strict=True)), abs=1e-12)
     assert (verdict.verdict, verdict.label) == ("generator", "gan")
@@ -75,7 +94,7 @@ def test_a_verdict_holds_everything_that_was_found():
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_each_kind_of_verdict(scores, density, kind, label):
-    verdict = JUDGE.verdict(Subject("x"), outputs(scores), 0, density)
+    verdict = JUDGE.verdict(Subject(path="x"), outputs(scores), 0, log_density=density)
     assert (verdict.verdict, verdict.label) == (kind, label)
 
 
@@ -104,7 +123,7 @@ finite = st.floats(-40, 40, width=32)
 @settings(deadline=None)
 @given(st.lists(finite, min_size=3, max_size=3), st.floats(-60, 60))
 def test_the_rule_holds_for_any_scores_and_density(scores, density):
-    verdict = JUDGE.verdict(Subject("x"), outputs(scores), 0, density)
+    verdict = JUDGE.verdict(Subject(path="x"), outputs(scores), 0, log_density=density)
     generated = 1.0 - verdict.scores["real"]
     if density < DECISION.density_threshold:
         wanted = "unknown"

@@ -46,8 +46,8 @@ def test_a_million_normals_have_the_moments_of_a_normal():
 def test_noise_along_each_axis_is_uncorrelated(axis):
     a = noise.normals(seed=5, sample=2, draws=2, steps=2, shape=(40_000,))
     other = {
-        "seed": lambda: noise.normals(6, 2, 1, 1, (40_000,))[0, 0],
-        "sample": lambda: noise.normals(5, 3, 1, 1, (40_000,))[0, 0],
+        "seed": lambda: noise.normals(6, 2, 1, steps=1, shape=(40_000,))[0, 0],
+        "sample": lambda: noise.normals(5, 3, 1, steps=1, shape=(40_000,))[0, 0],
         "draw": lambda: a[1, 0],
         "step": lambda: a[0, 1],
     }[axis]()
@@ -56,21 +56,21 @@ def test_noise_along_each_axis_is_uncorrelated(axis):
 
 @pytest.mark.parametrize("elements", [1, 2, 3, 4, 5, 7, 63])
 def test_a_shorter_latent_has_the_first_numbers_of_a_longer_one(elements):
-    long = noise.normals(1, 0, 2, 3, (64,))
-    short = noise.normals(1, 0, 2, 3, (elements,))
+    long = noise.normals(1, 0, 2, steps=3, shape=(64,))
+    short = noise.normals(1, 0, 2, steps=3, shape=(elements,))
     assert short.shape == (2, 3, elements)
     np.testing.assert_array_equal(short, long[..., :elements])
 
 
 def test_seed_and_sample_wrap():
-    a = noise.normals(3, 1, 1, 1, (8,))
-    np.testing.assert_array_equal(a, noise.normals(3 + 2**64, 1 + 2**32, 1, 1, (8,)))
+    a = noise.normals(3, 1, 1, steps=1, shape=(8,))
+    np.testing.assert_array_equal(a, noise.normals(3 + 2**64, 1 + 2**32, 1, steps=1, shape=(8,)))
 
 
 def test_noise_steps_is_the_loop_over_samples_draws_and_steps():
     rng = np.random.default_rng(0)
     latents = rng.normal(size=(3, 4, 5, 7)).astype(np.float32)
-    bank = noise.normals(0, 0, 2, 3, (4, 5, 7))
+    bank = noise.normals(0, 0, 2, steps=3, shape=(4, 5, 7))
     c = rng.normal(size=(3, 2)).astype(np.float32)
     u = noise.noise_steps(latents, bank, c)
     assert u.shape == (6, 3, 4, 5, 7)

@@ -24,14 +24,14 @@ def test_latents_are_noised_as_the_reference_noises_them():
     steps = len(SPEC.timesteps)
     assert found.shape == (15, steps, *SPEC.latent_shape)
     assert Noising(SPEC).row == found.shape[1:]
-    bank = normals(SPEC.noise_seed, 0, SPEC.draws, steps, SPEC.latent_shape)
+    bank = normals(SPEC.noise_seed, 0, SPEC.draws, steps=steps, shape=SPEC.latent_shape)
     coefficients = step_coefficients(SPEC.schedule, SPEC.timesteps, SPEC.sigma_normalize)
     np.testing.assert_allclose(found, noise_steps(latents(5), bank, coefficients), atol=2e-5)
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
 def test_a_buffer_is_filled_with_the_same_bits_and_a_view_is_taken(threads):
-    noising, given = Noising(SPEC, threads), latents(4)
+    noising, given = Noising(SPEC, threads=threads), latents(4)
     wanted = Noising(SPEC)(given[::2].copy())
     out = np.empty((6, *noising.row), np.float32)
     assert noising(given[::2], out) is out

@@ -27,7 +27,9 @@ def test_a_bundle_may_hold_the_record(tiny, tmp_path):
     old = Bundle(tiny)
     assert old.training_images() is None
     files = {name: old.read(name) for name in old.file_sizes}
-    write_bundle(tmp_path / "b", old.spec, {**files, TRAINING_NAME: TrainingImages.of(HASHES).to_bytes()}, {})
+    write_bundle(
+        tmp_path / "b", old.spec, {**files, TRAINING_NAME: TrainingImages.of(HASHES).to_bytes()}, provenance={}
+    )
     found = Bundle(tmp_path / "b").training_images()
     assert found is not None
     assert found.contains(HASHES).all()

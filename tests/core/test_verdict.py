@@ -39,7 +39,7 @@ def test_it_is_one_line_with_the_fields_of_the_design():
 
 
 def test_what_is_not_finite_becomes_null():
-    data = json.loads(Verdict.failed("x", "y", "b", "fp32", "id").to_json())
+    data = json.loads(Verdict.failed("x", "y", "b", precision="fp32", bundle="id").to_json())
     assert data["log_density"] is None
     broken = Verdict(**{**VERDICT.__dict__, "scores": {"gan": math.inf}, "latency_ms": {"vae": math.nan}})
     data = json.loads(broken.to_json())
@@ -47,7 +47,7 @@ def test_what_is_not_finite_becomes_null():
 
 
 def test_a_failed_image_has_an_error_and_no_verdict():
-    failed = Verdict.failed("x.jpg", "x.jpg: the file is empty", "onnxruntime", "fp32", "id")
+    failed = Verdict.failed("x.jpg", "x.jpg: the file is empty", "onnxruntime", precision="fp32", bundle="id")
     assert failed.verdict is None
     assert failed.error == "x.jpg: the file is empty"
     assert (failed.label, failed.prototype, failed.scores, failed.face) == ("", "", {}, None)

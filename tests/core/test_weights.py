@@ -14,14 +14,19 @@ from leakrt.core.weights import STEMS, Network, Node, from_bytes, to_bytes
 
 RNG = np.random.default_rng(0)
 NETWORK = Network(
-    "image",
-    ("latent",),
-    (
-        Node("Conv", ("image", "w", ""), ("a",), {"strides": (2, 2), "auto_pad": "SAME_UPPER", "group": 1}),
-        Node("LeakyRelu", ("a",), ("b",), {"alpha": 0.1}),
-        Node("Reshape", ("b", "shape"), ("latent",), {}),
+    input="image",
+    outputs=("latent",),
+    nodes=(
+        Node(
+            operator="Conv",
+            inputs=("image", "w", ""),
+            outputs=("a",),
+            attributes={"strides": (2, 2), "auto_pad": "SAME_UPPER", "group": 1},
+        ),
+        Node(operator="LeakyRelu", inputs=("a",), outputs=("b",), attributes={"alpha": 0.1}),
+        Node(operator="Reshape", inputs=("b", "shape"), outputs=("latent",), attributes={}),
     ),
-    {"w": RNG.standard_normal((4, 3, 3, 5), dtype=np.float32), "shape": np.array([0, -1], np.int64)},
+    tensors={"w": RNG.standard_normal((4, 3, 3, 5), dtype=np.float32), "shape": np.array([0, -1], np.int64)},
 )
 NETWORKS = dict.fromkeys(STEMS, NETWORK)
 

@@ -16,7 +16,7 @@ from leakrt.demo.dataset import SyntheticPlan, make_data_set, take_photographs
 from leakrt.demo.decoders import SEEN, UNSEEN
 from leakrt.train.layout import read_layout
 
-PLAN = SyntheticPlan(64, 8, 3, 3, 4, seed=5)
+PLAN = SyntheticPlan(size=64, train=8, val=3, test=3, generator_steps=4, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +75,11 @@ def test_photographs_follow_the_seed_alone_and_scenes_differ():
 
 def test_progress_counts_the_photographs():
     calls = []
-    take_photographs(PLAN, lambda *call: calls.append(call))
+    take_photographs(PLAN, progress=lambda *call: calls.append(call))
     assert calls == [("taking photographs", n, PLAN.scenes) for n in range(1, PLAN.scenes + 1)]
 
 
 def test_a_place_that_can_not_be_written_is_a_storage_error(tmp_path):
     (tmp_path / "data").write_text("a file")
     with pytest.raises(StorageError, match="can't write"):
-        make_data_set(tmp_path, SyntheticPlan(64, 2, 1, 1, 1))
+        make_data_set(tmp_path, SyntheticPlan(size=64, train=2, val=1, test=1, generator_steps=1))

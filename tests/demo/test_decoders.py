@@ -16,13 +16,13 @@ from leakrt.demo.dataset import SyntheticPlan, take_photographs
 from leakrt.demo.decoders import SEEN, UNSEEN, train_generators
 from leakrt.demo.spectra import residual_spectrum
 
-PLAN = SyntheticPlan(64, 8, 3, 3, 4, seed=5)
+PLAN = SyntheticPlan(size=64, train=8, val=3, test=3, generator_steps=4, seed=5)
 
 
 @pytest.fixture(scope="module")
 def copies():
     photographs, _ = take_photographs(replace(PLAN, train=24))
-    generators = train_generators(photographs, 60, 0, lambda *call: None)
+    generators = train_generators(photographs, 60, 0, progress=lambda *call: None)
     return photographs, {name: generators.generate(name, photographs) for name in (*SEEN, UNSEEN)}
 
 
@@ -63,7 +63,7 @@ def test_generators_leave_the_lattice_of_their_enlargement_and_the_camera_leaves
 def test_the_same_seed_trains_the_same_generators():
     photographs, _ = take_photographs(PLAN)
     first, second, other = (
-        train_generators(photographs, 3, seed, lambda *call: None).generate("nearest", photographs[:2])
+        train_generators(photographs, 3, seed, progress=lambda *call: None).generate("nearest", photographs[:2])
         for seed in (0, 0, 1)
     )
     assert np.array_equal(first, second)

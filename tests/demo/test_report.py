@@ -34,7 +34,7 @@ def pictures(tmp_path_factory):
     for k, folder in enumerate([*(f"data/test/{name}" for name in SHOWN), "open/unseen"]):
         (out / folder).mkdir(parents=True)
         for i in range(8):
-            Image.fromarray(noise_image(10 * k + i, 64)[:, :64]).save(out / folder / f"{i:04d}.jpg", quality=95)
+            Image.fromarray(noise_image(10 * k + i, size=64)[:, :64]).save(out / folder / f"{i:04d}.jpg", quality=95)
     return out
 
 
@@ -44,7 +44,7 @@ def result(pictures, tiny):
     closed = list(detector.check_stream(find_images(pictures / "data")))
     unseen = list(detector.check_stream(find_images(pictures / "open")))
     labels = tuple(detector.spec.class_names[i % 3] for i in range(len(closed)))
-    figures = evaluate(closed, labels, unseen, detector.spec, Bundle(tiny).decisions["fp32"])
+    figures = evaluate(closed, labels, unseen, spec=detector.spec, decision=Bundle(tiny).decisions["fp32"])
     return DemoResult(
         evaluation=figures,
         closed=tuple(closed),
@@ -145,5 +145,7 @@ def test_a_place_that_can_not_be_written_is_a_storage_error(pictures, result):
 
 
 def test_an_evaluation_without_an_open_set_has_a_dash(pictures, result, tiny):
-    alone = evaluate(result.closed, result.labels, [], result.detector.spec, Bundle(tiny).decisions["fp32"])
+    alone = evaluate(
+        result.closed, result.labels, [], spec=result.detector.spec, decision=Bundle(tiny).decisions["fp32"]
+    )
     assert "-" in page(pictures, replace(result, evaluation=alone)).texts

@@ -27,7 +27,7 @@ def images(tmp_path_factory):
     for k, name in enumerate(CLASSES):
         (root / name).mkdir()
         for i in range(7):
-            Image.fromarray(texture(name, 100 * k + i, 72)[:72, :72]).save(root / name / f"{i}.png")
+            Image.fromarray(texture(name, 100 * k + i, size=72)[:72, :72]).save(root / name / f"{i}.png")
     return find_images(root)
 
 
@@ -35,7 +35,7 @@ def images(tmp_path_factory):
 def trained(images, tmp_path_factory):
     out = tmp_path_factory.mktemp("vae") / "vae"
     calls = []
-    train_vae(images, out, STEPS, 0, lambda *call: calls.append(call))
+    train_vae(images, out, STEPS, seed=0, progress=lambda *call: calls.append(call))
     return out, calls
 
 
@@ -55,7 +55,7 @@ def test_its_scale_brings_the_pictures_latents_to_unit_variance(trained, images)
 
 def test_the_same_seed_gives_the_same_weights_and_another_others(images, tmp_path):
     def weights(name, seed):
-        train_vae(images, tmp_path / name, 2, seed)
+        train_vae(images, tmp_path / name, 2, seed=seed)
         return (tmp_path / name / "diffusion_pytorch_model.safetensors").read_bytes()
 
     first = weights("a", 3)
@@ -66,5 +66,5 @@ def test_the_same_seed_gives_the_same_weights_and_another_others(images, tmp_pat
 def test_a_picture_that_can_not_be_read_leaves_nothing_behind(images, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"none")
     with pytest.raises(ImageError, match=r"broken\.png"):
-        train_vae([*images, tmp_path / "broken.png"], tmp_path / "vae", 2, 0)
+        train_vae([*images, tmp_path / "broken.png"], tmp_path / "vae", 2, seed=0)
     assert not (tmp_path / "vae").exists()

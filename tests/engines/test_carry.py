@@ -40,7 +40,18 @@ def portable():
     return [
         (
             EngineRecord(
-                replace(key, graph=g), sha256_bytes(d), len(d), "2026", 1.0, "0.1.0", "id", {}, (), (), (), ()
+                key=replace(key, graph=g),
+                sha256=sha256_bytes(d),
+                size=len(d),
+                created="2026",
+                seconds=1.0,
+                leakrt="0.1.0",
+                bundle="id",
+                memory={},
+                layers=(),
+                compiled=(),
+                warnings=(),
+                parity=(),
             ),
             d,
         )
@@ -65,7 +76,7 @@ def write(path, cache, portable, signer):
 
     for record, data in portable:
         cache.store(record, data)
-    write_folder(path, [record for record, _ in portable], cache, signer)
+    write_folder(path, [record for record, _ in portable], cache, signer=signer)
     return path
 
 

@@ -17,7 +17,12 @@ def engine(variants, cache, rtx):
     from leakrt.engines.build.build import BuildRequest, build_bundle
     from leakrt.engines.build.builder import BuildOptions
 
-    return build_bundle(Bundle(variants), BuildRequest("fp16", rtx, BuildOptions(targets=("8.6",))), cache, silent)[0]
+    return build_bundle(
+        Bundle(variants),
+        BuildRequest(precision="fp16", flavour=rtx, options=BuildOptions(targets=("8.6",))),
+        cache,
+        progress=silent,
+    )[0]
 
 
 def test_without_a_gpu_the_layers_are_those_the_builder_logged(engine, cache, no_gpu):
@@ -41,7 +46,9 @@ def test_an_engine_whose_builder_logged_nothing_is_told_as_parsed(engine, cache)
     from leakrt.engines.inspect import EngineReport
 
     record = replace(engine.record, compiled=())
-    report = EngineReport("x.engine", record, record.compiled, (), 0, "closed")
+    report = EngineReport(
+        path="x.engine", record=record, layers=record.compiled, tensors=(), context_memory=0, closed="closed"
+    )
     assert report.precisions["float16"] > 0
     assert sum(report.precisions.values()) == len(record.layers)
 

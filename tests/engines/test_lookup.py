@@ -15,7 +15,15 @@ from leakrt.engines.library.tensorrt10 import TensorRT10
 from leakrt.engines.lookup import WantedEngines, build_command, find_engines
 
 SOURCES = ("a" * 64, "c" * 64)
-WANTED = WantedEngines("fp16", SOURCES, 2, TensorRT10(None, "10.3.0"), GPU, 0, "my bundle")
+WANTED = WantedEngines(
+    precision="fp16",
+    sources=SOURCES,
+    draws=2,
+    flavour=TensorRT10(None, "10.3.0"),
+    device=GPU,
+    number=0,
+    bundle="my bundle",
+)
 
 
 @pytest.fixture
@@ -26,7 +34,7 @@ def store(cache):
         graph = ("vae_encoder", "leak_encoder")[which]
         key = replace(KEY, graph=graph, source=SOURCES[which], batches=batches, recipe=RECIPE, **changed)
         data = repr(key).encode()
-        cache.store(record_of(data, key, created), data)
+        cache.store(record_of(data, key=key, created=created), data)
 
     return put
 
@@ -64,7 +72,12 @@ def test_what_is_missing_is_told_for_each_graph(cache, store):
             "leakrt build b --precision fp16 --flavour tensorrt-rtx --target 8.9",
         ),
         (
-            replace(WANTED, bundle="b", flavour=TensorRTRTX(None, "1.7"), device=Device("H100", "9.0", 132, "1")),
+            replace(
+                WANTED,
+                bundle="b",
+                flavour=TensorRTRTX(None, "1.7"),
+                device=Device(name="H100", capability="9.0", multiprocessors=132, driver="1"),
+            ),
             "leakrt build b --precision fp16 --flavour tensorrt-rtx --target current",
         ),
     ],
@@ -80,10 +93,25 @@ def test_engines_that_were_really_built_are_found_by_any_gpu_they_are_for(cache,
     from leakrt.engines.build.builder import BuildOptions
 
     bundle = Bundle(variants)
-    build_bundle(bundle, BuildRequest("fp32", rtx, BuildOptions((1, 4), targets=("8.6",))), cache, silent)
+    build_bundle(
+        bundle,
+        BuildRequest(precision="fp32", flavour=rtx, options=BuildOptions(batches=(1, 4), targets=("8.6",))),
+        cache,
+        progress=silent,
+    )
     sources = tuple(bundle.hashes[graph_name(stem, "fp32")] for stem in ("vae_encoder", "leak_encoder"))
-    gpu = Device("RTX", "8.6", 10, "1")
-    wanted = WantedEngines("fp32", sources, bundle.spec.draws, rtx, gpu, 0, str(variants))
+    gpu = Device(name="RTX", capability="8.6", multiprocessors=10, driver="1")
+    wanted = WantedEngines(
+        precision="fp32",
+        sources=sources,
+        draws=bundle.spec.draws,
+        flavour=rtx,
+        device=gpu,
+        number=0,
+        bundle=str(variants),
+    )
     assert find_engines(cache, wanted).batches == (1, 4)
     with pytest.raises(EngineError, match=r"it is for compute capability 8.6, and other has 12.0"):
-        find_engines(cache, replace(wanted, device=Device("other", "12.0", 10, "1")))
+        find_engines(
+            cache, replace(wanted, device=Device(name="other", capability="12.0", multiprocessors=10, driver="1"))
+        )

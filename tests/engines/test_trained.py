@@ -55,7 +55,12 @@ def test_rtx_builds_every_variant_for_every_common_capability(trained, cache, rt
     from leakrt.engines.build.builder import BuildOptions
     from leakrt.engines.build.parity import can_judge_int8
 
-    outcomes = build_bundle(trained, BuildRequest(precision, rtx, BuildOptions(targets=TARGETS)), cache, silent)
+    outcomes = build_bundle(
+        trained,
+        BuildRequest(precision=precision, flavour=rtx, options=BuildOptions(targets=TARGETS)),
+        cache,
+        progress=silent,
+    )
     for outcome in outcomes:
         record = outcome.record
         assert record.key.targets == TARGETS
@@ -80,7 +85,7 @@ def test_onnx_runtime_runs_the_bundles_graphs_and_every_copy_derived_from_them(t
     for graph in bundle_graphs(trained):
         source = trained.graph(graph.stem, precision)
         names = tuple(tensor.name for tensor in graph.outputs)
-        copies = [derive_graph(source, graph, precision, flavour()).model for flavour in (Modern, Old)]
+        copies = [derive_graph(source, graph, precision, flavour=flavour()).model for flavour in (Modern, Old)]
         for model in (source, *copies):
             for output in run_graph(model, golden.of(graph), names):
                 assert np.isfinite(output).all()

@@ -49,10 +49,10 @@ def test_without_a_gpu_an_engine_can_not_be_verified(variants, cache, rtx, no_gp
     from leakrt.engines.build.builder import BuildOptions
     from leakrt.engines.verify import verify_bundle
 
-    request = BuildRequest("fp32", rtx, BuildOptions(targets=("8.6",)))
-    outcomes = build_bundle(Bundle(variants), request, cache, silent)
+    request = BuildRequest(precision="fp32", flavour=rtx, options=BuildOptions(targets=("8.6",)))
+    outcomes = build_bundle(Bundle(variants), request, cache, progress=silent)
     with pytest.raises(BackendError, match="no NVIDIA driver"):
-        verify_bundle(Bundle(variants), request, outcomes, cache, silent)
+        verify_bundle(Bundle(variants), request, outcomes, cache=cache, progress=silent)
 
 
 REFUSED = """

@@ -63,7 +63,7 @@ def test_the_weights_in_the_bundle_give_its_verdicts_in_torch(run, tmp_path):
     export_run(run, tmp_path / "bundle")
     paths = [Path(item.path) for item in run.of("test")]
     wanted, found = (
-        Detector.load(tmp_path / "bundle", name, "fp32", threads=1).check_batch(paths)
+        Detector.load(tmp_path / "bundle", backend=name, precision="fp32", threads=1).check_batch(paths)
         for name in ("onnxruntime", "torch")
     )
     assert [(v.verdict, v.label, v.prototype) for v in found] == [(v.verdict, v.label, v.prototype) for v in wanted]

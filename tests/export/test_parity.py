@@ -49,7 +49,7 @@ def with_leak(graphs, change):
 def test_graphs_give_what_their_networks_give(exported, images):
     source, graphs, judge = exported
     said = []
-    parity = measure(source, graphs, judge, images, lambda *what: said.append(what))
+    parity = measure(source, graphs, judge, images=images, progress=lambda *what: said.append(what))
     assert parity.images == parity.same_verdicts == 7
     assert 0 <= parity.relative_score_difference <= RELATIVE_TOLERANCE
     assert parity.latent_difference < 1e-4
@@ -59,7 +59,7 @@ def test_graphs_give_what_their_networks_give(exported, images):
 
 def test_the_figures_are_those_of_the_outputs_side_by_side(exported, images):
     source, graphs, judge = exported
-    parity = measure(source, graphs, judge, images)
+    parity = measure(source, graphs, judge, images=images)
     latents, wanted = run_source(source, SPEC, np.stack(images))
     exported_latents, found = run_graphs(graphs, SPEC, np.stack(images))
     assert wanted.scores.shape == (7, 3)
@@ -73,7 +73,7 @@ def test_a_difference_is_measured_as_large_as_it_is(exported, images):
     source, graphs, judge = exported
     largest = np.abs(run_source(source, SPEC, np.stack(images))[1].scores).max()
     step = np.float32(0.5 * RELATIVE_TOLERANCE * largest)
-    found = measure(source, with_leak(graphs, lambda out: [out[0] + step, *out[1:]]), judge, images)
+    found = measure(source, with_leak(graphs, lambda out: [out[0] + step, *out[1:]]), judge, images=images)
     assert found.score_difference == pytest.approx(step, rel=0.2)
     assert found.relative_score_difference == pytest.approx(0.5 * RELATIVE_TOLERANCE, rel=0.2)
 
@@ -87,14 +87,14 @@ def test_a_difference_is_measured_as_large_as_it_is(exported, images):
 def test_scores_that_move_are_refused_with_the_limit(exported, images, change):
     source, graphs, judge = exported
     with pytest.raises(ParityError, match=r"move scores by .*, beyond .* \(1e-4 of the largest\)"):
-        measure(source, with_leak(graphs, change), judge, images)
+        measure(source, with_leak(graphs, change), judge, images=images)
 
 
 def test_a_verdict_that_changes_is_refused_though_scores_stay(exported, images):
     source, graphs, judge = exported
     far = with_leak(graphs, lambda out: [out[0], out[1] + np.float32(50), *out[2:]])  # embeddings beyond the support
     with pytest.raises(ParityError, match=r"change \d of 7 verdicts"):
-        measure(source, far, judge, images)
+        measure(source, far, judge, images=images)
 
 
 def test_networks_that_are_trained_on_are_told_from_their_graphs(exported, images):
@@ -105,7 +105,7 @@ def test_networks_that_are_trained_on_are_told_from_their_graphs(exported, image
         prototypes.add_(0.05)
     try:
         with pytest.raises(ParityError, match="move scores by"):
-            measure(source, graphs, judge, images)
+            measure(source, graphs, judge, images=images)
     finally:
         with torch.no_grad():
             prototypes.copy_(before)

@@ -31,9 +31,22 @@ def test_photographs_get_the_same_verdicts_from_run_and_bundle(tmp_path, shared)
     for split, count in (("train", 24), ("val", 20)):
         link(bench, tmp_path / "data", split, count)
     config = TrainConfig(epochs=2, batch_size=8, widths=(8, 12), threads=1, views="plain")
-    spec = ModelSpec(("real", "x"), "real", image_size=64, timesteps=(0, 40), embedding_dim=16, prototypes_per_class=2)
+    spec = ModelSpec(
+        class_names=("real", "x"),
+        real_class="real",
+        image_size=64,
+        timesteps=(0, 40),
+        embedding_dim=16,
+        prototypes_per_class=2,
+    )
     request = TrainRequest(
-        tmp_path / "data", tmp_path / "run", f"onnx:{encoder}", tmp_path / "cache", config, spec, vae_scale=0.18215
+        data=tmp_path / "data",
+        out=tmp_path / "run",
+        vae=f"onnx:{encoder}",
+        cache=tmp_path / "cache",
+        config=config,
+        spec=spec,
+        vae_scale=0.18215,
     )
     run = train(request)
     exported = export_run(run, tmp_path / "bundle")

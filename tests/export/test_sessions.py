@@ -40,7 +40,9 @@ def test_outputs_come_in_the_order_of_the_format(images):
 
 
 def test_a_graph_is_run_as_it_stands_or_optimised_with_the_same_meaning(images):
-    plain, optimised = (GraphRunner(vae_encoder_graph(TINY_SPEC), VAE, 1, o).run(images)[0] for o in (False, True))
+    plain, optimised = (
+        GraphRunner(vae_encoder_graph(TINY_SPEC), VAE, 1, optimised=o).run(images)[0] for o in (False, True)
+    )
     assert np.abs(plain - optimised).max() <= 1e-5 * np.abs(plain).max()
 
 
@@ -55,7 +57,7 @@ def test_a_variant_takes_an_image_to_its_outputs(images):
 
 
 def test_each_run_is_profiled_kernel_by_kernel(images):
-    runs = profile_kernels("vae_encoder", VAE, images[:1], 1, 4)
+    runs = profile_kernels("vae_encoder", VAE, images[:1], threads=1, runs=4)
     assert len(runs) == 4
     assert [[(k.name, k.operator) for k in run] for run in runs[1:]] == [[(k.name, k.operator) for k in runs[0]]] * 3
     assert "Conv" in {kernel.operator.removeprefix("Fused") for kernel in runs[0]}
@@ -66,7 +68,7 @@ def test_each_run_is_profiled_kernel_by_kernel(images):
 def test_no_profile_is_left_behind(images, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    profile_kernels("vae_encoder", VAE, images[:1], 1, 1)
+    profile_kernels("vae_encoder", VAE, images[:1], threads=1, runs=1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -86,4 +88,4 @@ def test_bytes_that_are_no_graph_are_refused_by_name_and_say_nothing_else(capfd)
 def test_an_input_that_does_not_fit_is_refused_by_name(feed):
     session = open_session("vae_encoder", VAE, 1)
     with pytest.raises(ModelError, match=r"^vae_encoder: ONNX Runtime can't run it \("):
-        run_session("vae_encoder", session, ["latent"], feed)
+        run_session("vae_encoder", session, ["latent"], feed=feed)

@@ -18,7 +18,13 @@ CLASSES, PROTOTYPES, D, N = 3, 2, 5, 17
 
 
 def support(prototypes):
-    return Support(np.zeros(D, np.float32), np.eye(D, dtype=np.float32), np.zeros((1, D), np.float32), 1.0, prototypes)
+    return Support(
+        mean=np.zeros(D, np.float32),
+        projection=np.eye(D, dtype=np.float32),
+        points=np.zeros((1, D), np.float32),
+        bandwidth=1.0,
+        prototypes=prototypes,
+    )
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def made():
 
 def test_the_nearest_are_those_of_the_class_by_gated_distance(made):
     prototypes, outputs, labels = made
-    found = nearest_images(support(prototypes), outputs, labels, 4)
+    found = nearest_images(support(prototypes), outputs, labels, count=4)
     assert found.keys() == {(k, m) for k in range(CLASSES) for m in range(PROTOTYPES)}
     for (k, m), positions in found.items():
         distance = {

@@ -46,7 +46,7 @@ def test_it_gives_what_torch_gives_at_any_batch(exported, batch):
     image = np.random.default_rng(batch).standard_normal((batch, 3, 7, 9)).astype(np.float32)
     with torch.inference_mode():
         wanted = [t.numpy() for t in module.eval()(torch.from_numpy(image))]
-    found = run_session("toy", open_session("toy", model, 1), ["latent", "scores"], {"image": image})
+    found = run_session("toy", open_session("toy", model, 1), ["latent", "scores"], feed={"image": image})
     for a, b in zip(found, wanted, strict=True):
         assert a.shape == b.shape
         assert np.abs(a - b).max() < 1e-5

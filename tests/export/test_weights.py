@@ -49,7 +49,12 @@ def test_attributes_keep_their_kinds():
     attributes = {"strides": [2, 2], "auto_pad": "SAME_UPPER", "group": 1, "alpha": 0.25, "names": ["a", "b"]}
     node = helper.make_node("Relu", ["image"], ["latent"], **attributes)
     (found,) = network_of(model([node]), "g").nodes
-    assert found == Node("Relu", ("image",), ("latent",), {**attributes, "strides": (2, 2), "names": ("a", "b")})
+    assert found == Node(
+        operator="Relu",
+        inputs=("image",),
+        outputs=("latent",),
+        attributes={**attributes, "strides": (2, 2), "names": ("a", "b")},
+    )
 
 
 @pytest.mark.parametrize(

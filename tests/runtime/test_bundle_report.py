@@ -25,7 +25,7 @@ def rewrite(tiny, path, provenance=None, **files):
     """The tiny bundle at `path`, with other provenance or files."""
     bundle = Bundle(tiny)
     whole = {name: bundle.read(name) for name in bundle.hashes} | files
-    write_bundle(path, bundle.spec, whole, bundle.provenance if provenance is None else provenance)
+    write_bundle(path, bundle.spec, whole, provenance=bundle.provenance if provenance is None else provenance)
     return path
 
 
@@ -68,10 +68,26 @@ def test_gates_of_every_precision_and_backend_are_told(tiny, tmp_path):
         **{"decision.json": json.dumps({**decision, "int8": decision["fp32"]}).encode()},
     )  # fmt: skip
     assert inspect_bundle(path).gates == (
-        GateReport("int8", "onnxruntime", True, Speedup(2.5, 2.5, 2.5, 0), True, HELD),
-        GateReport("int8", "openvino", False, Speedup(3.0, 3.0, 3.0, 0), False, HELD),
+        GateReport(
+            precision="int8",
+            backend="onnxruntime",
+            passed=True,
+            speedup=Speedup(2.5, 2.5, 2.5, 0),
+            auto=True,
+            figures=HELD,
+        ),
+        GateReport(
+            precision="int8",
+            backend="openvino",
+            passed=False,
+            speedup=Speedup(3.0, 3.0, 3.0, 0),
+            auto=False,
+            figures=HELD,
+        ),
         # it may be named; auto does not take what is slower
-        GateReport("int8", "torch", True, Speedup(0.5, 0.5, 0.5, 0), False, HELD),
+        GateReport(
+            precision="int8", backend="torch", passed=True, speedup=Speedup(0.5, 0.5, 0.5, 0), auto=False, figures=HELD
+        ),
     )
 
 

@@ -47,7 +47,10 @@ def test_a_verdict_is_filled_in_completely(detector, image_folder):
 def test_the_same_image_gives_the_same_scores_on_every_way(tiny, detector, image_folder):
     paths = find_images(image_folder(9))
     expected = scores([detector.check(path) for path in paths])
-    ways = [detector.check_batch(paths), *(list(detector.check_stream(paths, batch)) for batch in (1, 2, 3, 8, 50))]
+    ways = [
+        detector.check_batch(paths),
+        *(list(detector.check_stream(paths, batch=batch)) for batch in (1, 2, 3, 8, 50)),
+    ]
     ways += [[a.verdict for path in paths for a in detector.analyse(path)]]
     ways += [Detector.load(tiny, threads=n).check_batch(paths) for n in (1, 2, 3)]
     for verdicts in ways:
@@ -95,7 +98,7 @@ def test_a_stream_gives_an_error_in_its_place_and_goes_on(detector, image_folder
     folder = image_folder(7)
     (folder / "0002.jpg").write_bytes(b"")
     (folder / "0005.png").write_bytes(b"hello")
-    verdicts = list(detector.check_stream(find_images(folder), 3))
+    verdicts = list(detector.check_stream(find_images(folder), batch=3))
     assert [v.error is not None for v in verdicts] == [False, False, True, False, False, True, False]
     assert verdicts[2].error == f"{folder / '0002.jpg'}: the file is empty"
     assert (verdicts[2].verdict, verdicts[2].scores) == (None, {})
@@ -104,7 +107,7 @@ def test_a_stream_gives_an_error_in_its_place_and_goes_on(detector, image_folder
 
 def test_a_stream_of_bad_images_only_ends(detector, tmp_path):
     (tmp_path / "x.png").write_bytes(b"")
-    assert [v.verdict for v in detector.check_stream([tmp_path / "x.png"] * 5, 2)] == [None] * 5
+    assert [v.verdict for v in detector.check_stream([tmp_path / "x.png"] * 5, batch=2)] == [None] * 5
 
 
 def test_nothing_gives_nothing(detector):

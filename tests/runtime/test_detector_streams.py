@@ -20,7 +20,7 @@ FRAMES = distinct_frames(24)
 
 @pytest.fixture(scope="module")
 def detector(tiny):
-    return Detector.load(tiny, "onnxruntime", threads=1)
+    return Detector.load(tiny, backend="onnxruntime", threads=1)
 
 
 def labels(verdicts):
@@ -29,15 +29,15 @@ def labels(verdicts):
 
 @pytest.mark.parametrize("ring", [1, 2, 3, 5, 8, 13, 20])
 def test_buffers_that_are_filled_again_do_not_mix_frames(detector, ring):
-    assert [wrong_scores(detector, FRAMES, ring, batch) for batch in (1, 2, 3, 5, 8, 16)] == [0] * 6
+    assert [wrong_scores(detector, FRAMES, ring, batch=batch) for batch in (1, 2, 3, 5, 8, 16)] == [0] * 6
 
 
 @pytest.mark.parametrize(("backend", "module"), [("openvino", "openvino"), ("torch", "torch")])
 def test_they_do_not_on_any_backend(backend, module, with_weights):
     pytest.importorskip(module)
-    detector = Detector.load(with_weights, backend, threads=1)
+    detector = Detector.load(with_weights, backend=backend, threads=1)
     ways = [(ring, batch) for ring in (1, 2, 7, 20) for batch in (1, 4, 16)]
-    assert [wrong_scores(detector, FRAMES, ring, batch) for ring, batch in ways] == [0] * len(ways)
+    assert [wrong_scores(detector, FRAMES, ring, batch=batch) for ring, batch in ways] == [0] * len(ways)
 
 
 def test_they_do_not_in_bfloat16(tmp_path, monkeypatch):
@@ -51,10 +51,10 @@ def test_they_do_not_in_bfloat16(tmp_path, monkeypatch):
         pytest.skip("no OpenVINO, or a CPU without bfloat16")
     monkeypatch.setattr(loaded, "check_golden", lambda *_: None)  # how far it rounds is no matter here
     gates = {"int8": {"onnxruntime": {"passed": True}, "openvino_bf16": {"passed": True}}}
-    path = guarded_bundle(tmp_path / "b", {}, ("fp32", "int8"), gates)
-    detector = Detector.load(path, "openvino_bf16", "int8", threads=1)
+    path = guarded_bundle(tmp_path / "b", {}, precisions=("fp32", "int8"), gates=gates)
+    detector = Detector.load(path, backend="openvino_bf16", precision="int8", threads=1)
     ways = [(ring, batch) for ring in (1, 2, 7, 20) for batch in (1, 4, 16)]
-    assert [wrong_scores(detector, FRAMES, ring, batch) for ring, batch in ways] == [0] * len(ways)
+    assert [wrong_scores(detector, FRAMES, ring, batch=batch) for ring, batch in ways] == [0] * len(ways)
 
 
 def test_a_batch_of_buffers_that_are_filled_again_does_not_mix_frames(detector):
@@ -74,7 +74,7 @@ def test_a_frame_that_is_no_image_gives_an_error_in_its_place(detector):
     wrong = [None, b"\xff\xd8", FRAMES[0] / 255, FRAMES[0][:, :, 0], bgra, FRAMES[0][:20], 7, "/nowhere.png"]
     given = [item for bad in wrong for item in (FRAMES[1], bad)]
     for images in (given, iter(given)):
-        verdicts = list(detector.check_stream(images, 4))
+        verdicts = list(detector.check_stream(images, batch=4))
         assert [verdict.error is None for verdict in verdicts] == [True, False] * len(wrong)
         assert all(v.scores == verdicts[0].scores for v in verdicts[::2])
         assert "None is not judged: an image is a path, a PIL image, or an array uint8" in verdicts[1].error
@@ -109,7 +109,7 @@ def test_a_source_that_fails_is_raised_after_the_verdicts_of_what_it_gave(detect
         yield from FRAMES[:read]
         raise OSError("the camera is gone")
 
-    stream, kept = detector.check_stream(source(), batch), []
+    stream, kept = detector.check_stream(source(), batch=batch), []
     with pytest.raises(OSError, match="the camera is gone"):
         kept.extend(stream)
     assert labels(kept) == labels(detector.check_batch(FRAMES[:read]))
@@ -121,7 +121,7 @@ def test_an_interrupt_in_a_source_does_not_wait_for_verdicts(detector):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(detector.check_stream(source(), 8))
+        list(detector.check_stream(source(), batch=8))
 
 
 @pytest.mark.parametrize("batch", [1, 8])
@@ -134,7 +134,7 @@ def test_a_verdict_does_not_wait_for_the_next_frame(detector, batch):
             assert judged.acquire(timeout=20)
 
     found = []
-    for verdict in detector.check_stream(live(), batch):
+    for verdict in detector.check_stream(live(), batch=batch):
         found.append(verdict)
         judged.release()
     assert labels(found) == labels(detector.check_batch(FRAMES[:6]))
@@ -149,8 +149,8 @@ def test_scores_do_not_depend_on_how_batches_form(detector):
 
     expected = labels(detector.check_batch(FRAMES))
     for batch in (1, 4, 16):
-        assert labels(detector.check_stream(bursts(), batch)) == expected
-        assert labels(detector.check_stream(FRAMES, batch)) == expected
+        assert labels(detector.check_stream(bursts(), batch=batch)) == expected
+        assert labels(detector.check_stream(FRAMES, batch=batch)) == expected
 
 
 def test_closing_a_stream_closes_its_source(detector):
@@ -163,15 +163,15 @@ def test_closing_a_stream_closes_its_source(detector):
         finally:
             closed.append(True)
 
-    stream = detector.check_stream(source(), 4)
+    stream = detector.check_stream(source(), batch=4)
     next(stream)
     stream.close()
     assert closed == [True]
 
 
 def test_a_stream_may_feed_another(detector):
-    inner = detector.check_stream(iter(FRAMES), 2)
-    outer = detector.check_stream((frame for frame, _ in zip(FRAMES, inner, strict=True)), 3)
+    inner = detector.check_stream(iter(FRAMES), batch=2)
+    outer = detector.check_stream((frame for frame, _ in zip(FRAMES, inner, strict=True)), batch=3)
     assert labels(outer) == labels(detector.check_batch(FRAMES))
 
 
@@ -195,7 +195,7 @@ class SlowFrames(Sequence):
 
 def test_a_sequence_that_is_no_list_gets_its_verdicts_as_they_are_ready(detector):
     frames = SlowFrames()
-    stream = detector.check_stream(frames, 6)
+    stream = detector.check_stream(frames, batch=6)
     next(stream)
     assert frames.given < len(frames)
     stream.close()
@@ -204,4 +204,4 @@ def test_a_sequence_that_is_no_list_gets_its_verdicts_as_they_are_ready(detector
 @pytest.mark.parametrize("batch", [1.5, "8", 0])
 def test_a_batch_that_is_no_whole_number_is_wrong_usage(detector, batch):
     with pytest.raises(UsageError, match="a whole number of at least 1 is needed"):
-        detector.check_stream([], batch)
+        detector.check_stream([], batch=batch)

@@ -14,7 +14,7 @@ def test_a_box_in_a_turned_image_holds_the_same_pixels_in_the_image(turn):
     image = np.arange(7 * 11).reshape(7, 11)
     x, y, w, h = 1, 2, 3, 4
     in_turned = np.rot90(image, turn)[y : y + h, x : x + w]
-    x, y, w, h = map(int, turn_back((x, y, w, h), turn, 11, 7))
+    x, y, w, h = map(int, turn_back((x, y, w, h), turn, 11, height=7))
     np.testing.assert_array_equal(np.rot90(image[y : y + h, x : x + w], turn), in_turned)
 
 

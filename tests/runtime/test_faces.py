@@ -43,7 +43,7 @@ def laid(portrait, size, quarters, frame_size):
     factor = size / max(box[2:])
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     small = np.rot90(cv2.resize(image, None, fx=factor, fy=factor, interpolation=how), -quarters)
-    x, y, w, h = turn_back(tuple(v * factor for v in box), quarters, small.shape[1], small.shape[0])
+    x, y, w, h = turn_back(tuple(v * factor for v in box), quarters, small.shape[1], height=small.shape[0])
     width, height = frame_size
     frame = np.full((height, width, 3), 127, np.uint8)
     left, top = round((width - w) / 2 - x), round((height - h) / 2 - y)
@@ -109,7 +109,7 @@ def test_the_crop_of_a_turned_face_is_upright_and_in_one_piece(finder, portrait,
     image = portrait[0]
     (upright,), (turned,) = finder.find(image), finder.find(np.ascontiguousarray(np.rot90(image, -quarters)))
     width, height = (image.shape[0], image.shape[1]) if quarters % 2 else (image.shape[1], image.shape[0])
-    assert overlap(turned.face.box, turn_back(upright.face.box, quarters, width, height)) > 0.6
+    assert overlap(turned.face.box, turn_back(upright.face.box, quarters, width, height=height)) > 0.6
     assert turned.pixels.flags.c_contiguous
     small = [cv2.resize(c.pixels, (32, 32), interpolation=cv2.INTER_AREA).astype(float) for c in (upright, turned)]
     assert np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1] > 0.7
@@ -227,7 +227,7 @@ def test_each_face_gets_its_verdict(tiny, model, photo):
     assert all(v.verdict for v in verdicts)
     assert {"faces", "preprocess"} < set(verdicts[0].latency_ms)
     assert detector.check(pair).face == verdicts[0].face
-    streamed = list(detector.check_stream([pair, photo], 1))
+    streamed = list(detector.check_stream([pair, photo], batch=1))
     assert [v.face.index for v in streamed] == [0, 1, 0]
 
 

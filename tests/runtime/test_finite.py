@@ -81,7 +81,7 @@ def test_of_a_batch_only_the_bad_image_is_retried(load, bad):
     assert [v.scores for v in found] == [v.scores for v in expected]
     assert [any("instead" in r for r in v.reasons) for v in found] == [i == bad for i in range(7)]
     assert detector.counters == Counters(images=7, caught=1, retried=1, rescued=1)
-    assert list(detector.check_stream(frames(7, bad), 3))[bad].precision == "fp16"
+    assert list(detector.check_stream(frames(7, bad), batch=3))[bad].precision == "fp16"
 
 
 def test_a_safer_variant_that_does_not_load_becomes_a_reason(load, monkeypatch):

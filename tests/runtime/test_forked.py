@@ -22,9 +22,9 @@ import numpy as np
 from leakrt import Detector
 from leakrt.core.errors import LeakRTError
 frame = np.zeros((60, 60, 3), np.uint8)
-detector = Detector.load(sys.argv[1], sys.argv[2], threads=int(sys.argv[3]))
+detector = Detector.load(sys.argv[1], backend=sys.argv[2], threads=int(sys.argv[3]))
 detector.check(frame)
-stream = detector.check_stream(iter([frame] * 99), 2)
+stream = detector.check_stream(iter([frame] * 99), batch=2)
 next(stream)
 def show(work):
     try:
@@ -76,7 +76,7 @@ def test_one_thread_of_onnx_runtime_survives_a_fork(bundle):
     assert forked(bundle, "onnxruntime", 1, child) == (["done", "done"], "status 0")
 
 
-LOADED = "show(lambda: Detector.load(sys.argv[1], sys.argv[2], threads=2).check(frame))"
+LOADED = "show(lambda: Detector.load(sys.argv[1], backend=sys.argv[2], threads=2).check(frame))"
 
 
 def test_a_child_may_load_onnx_runtime_again(bundle):
@@ -94,7 +94,7 @@ def test_a_child_can_not_load_a_backend_again_whose_threads_it_lacks(bundle, bac
 
 def test_a_gpu_is_refused_in_a_forked_child(gpus, tiny):
     gpus.build(tiny, "fp32", (1, 4))
-    detector = Detector.load(tiny, "tensorrt", threads=1)
+    detector = Detector.load(tiny, backend="tensorrt", threads=1)
     frame = np.zeros((60, 60, 3), np.uint8)
     child = os.fork()
     if child == 0:
@@ -117,7 +117,7 @@ import multiprocessing, sys
 import numpy as np
 from leakrt import Detector
 def judge(bundle):
-    return Detector.load(bundle, "onnxruntime", threads=2).check(np.zeros((60, 60, 3), np.uint8)).scores
+    return Detector.load(bundle, backend="onnxruntime", threads=2).check(np.zeros((60, 60, 3), np.uint8)).scores
 if __name__ == "__main__":
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         print(judge(sys.argv[1]) == pool.apply(judge, (sys.argv[1],)))

@@ -26,7 +26,7 @@ def changed(tiny, tmp_path):
             block = json.loads(files["decision.json"])
             block["fp32"]["tolerance"] = tolerance
             files["decision.json"] = json.dumps(block).encode()
-        write_bundle(tmp_path / "b", source.spec, files, {})
+        write_bundle(tmp_path / "b", source.spec, files, provenance={})
         return tmp_path / "b"
 
     return write

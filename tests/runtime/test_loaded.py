@@ -13,12 +13,12 @@ from leakrt.runtime.loaded import LoadedVariant, quickest, weights_of
 
 @pytest.fixture
 def variant(tiny):
-    return LoadedVariant.load(Bundle(tiny), "fp32", "onnxruntime", 1)
+    return LoadedVariant.load(Bundle(tiny), "fp32", "onnxruntime", threads=1)
 
 
 def rewrite(tiny, path, **files):
     bundle = Bundle(tiny)
-    write_bundle(path, bundle.spec, {n: bundle.read(n) for n in bundle.hashes} | files, {})
+    write_bundle(path, bundle.spec, {n: bundle.read(n) for n in bundle.hashes} | files, provenance={})
     return Bundle(path)
 
 
@@ -41,19 +41,19 @@ def test_a_backend_that_does_not_give_the_golden_scores_is_refused(tiny, tmp_pat
     moved = replace(golden, scores={"fp32": golden.scores["fp32"] + np.float32(0.5)})
     bundle = rewrite(tiny, tmp_path / "b", **{"golden.npz": moved.to_bytes()})
     with pytest.raises(ParityError, match=r"fp32 on onnxruntime moves the golden image's scores by 0\.5"):
-        LoadedVariant.load(bundle, "fp32", "onnxruntime", 1)
+        LoadedVariant.load(bundle, "fp32", "onnxruntime", threads=1)
 
 
 def test_a_precision_or_backend_that_is_not_there_is_refused(tiny, monkeypatch):
     with pytest.raises(BundleError, match="int8"):
-        LoadedVariant.load(Bundle(tiny), "int8", "onnxruntime", 1)
+        LoadedVariant.load(Bundle(tiny), "int8", "onnxruntime", threads=1)
     with pytest.raises(UsageError, match="no backend named 'abacus'"):
-        LoadedVariant.load(Bundle(tiny), "fp32", "abacus", 1)
+        LoadedVariant.load(Bundle(tiny), "fp32", "abacus", threads=1)
     import sys
 
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(BackendError, match="openvino can't run"):
-        LoadedVariant.load(Bundle(tiny), "fp32", "openvino", 1)
+        LoadedVariant.load(Bundle(tiny), "fp32", "openvino", threads=1)
 
 
 def test_weights_are_read_only_when_they_are_wanted(tiny, tmp_path):
@@ -69,7 +69,7 @@ def test_one_alone_is_not_raced(variant, tiny, monkeypatch):
 
 
 def test_several_are_raced_on_the_golden_image(variant, tiny, monkeypatch):
-    other = LoadedVariant.load(Bundle(tiny), "fp32", "onnxruntime", 1)
+    other = LoadedVariant.load(Bundle(tiny), "fp32", "onnxruntime", threads=1)
     other.backend.name = "second"
     ran = []
 

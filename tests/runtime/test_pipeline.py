@@ -28,7 +28,7 @@ def make(bundle, threads=1, batch=1):
     graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
     backend = OnnxRuntimeBackend(Variant(bundle.spec, "fp32", *graphs), threads)
     backend.batch = batch
-    return Pipeline(bundle.spec, bundle.support("fp32"), backend, threads), backend
+    return Pipeline(bundle.spec, bundle.support("fp32"), backend, threads=threads), backend
 
 
 def images(pipeline, count):
@@ -45,7 +45,7 @@ def test_it_agrees_with_the_references_stage_by_stage(bundle):
     image = images(pipeline, 1)[0]
     result = pipeline.run([image])
     spec, support = bundle.spec, bundle.support("fp32")
-    bank = noise.normals(spec.noise_seed, 0, spec.draws, len(spec.timesteps), spec.latent_shape)
+    bank = noise.normals(spec.noise_seed, 0, spec.draws, steps=len(spec.timesteps), shape=spec.latent_shape)
     coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
     noised = noise.noise_steps(backend.vae_encoder(image[None]), bank, coefficients)
     expected = backend.leak_encoder(noised).average_draws(spec.draws)
@@ -90,7 +90,7 @@ def test_a_support_of_another_shape_is_refused(bundle):
     support = bundle.support("fp32")
     wrong = replace(support, prototypes=support.prototypes[:, :1])
     with pytest.raises(BundleError, match=r"prototypes \[3, 1, 12\], the spec \[3, 2, 12\]"):
-        Pipeline(bundle.spec, wrong, backend, 1)
+        Pipeline(bundle.spec, wrong, backend, threads=1)
 
 
 def test_outputs_keep_their_order_over_several_batches(bundle):
@@ -109,6 +109,6 @@ def test_outputs_keep_their_order_over_several_batches(bundle):
         def describe(self):
             raise NotImplementedError
 
-    pipeline = Pipeline(bundle.spec, bundle.support("fp32"), Echo(), 1)
+    pipeline = Pipeline(bundle.spec, bundle.support("fp32"), Echo(), threads=1)
     given = [np.full((3, 40, 40), value, np.float32) for value in (0.0, 1.0, 2.0, 3.0, 4.0)]
     assert np.all(np.diff(pipeline.run(given).outputs.scores[:, 0]) > 0)

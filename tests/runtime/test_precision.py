@@ -35,8 +35,10 @@ def installed(monkeypatch):
     versions = {"openvino": "2026.2.0", "onnxruntime": "1.32.0", "openvino_bf16": "2026.2.0"}
 
     def probe(name):
-        there = Availability(name, True, versions[name], "", "")
-        gone = Availability(name, False, "", "it is not installed", f"pip install {name}")
+        there = Availability(backend=name, runs=True, version=versions[name], reason="", install="")
+        gone = Availability(
+            backend=name, runs=False, version="", reason="it is not installed", install=f"pip install {name}"
+        )
         return lambda: there if versions[name] else gone
 
     monkeypatch.setattr(registry, "kind", lambda name: BackendKind(name, probe(name), registry_load(name)))
@@ -72,7 +74,7 @@ def test_auto_passes_over_what_was_slower_than_fp32_there_and_a_name_still_takes
 
 
 def test_a_bundle_without_fp32_runs_a_slow_variant_rather_than_none(tmp_path):
-    opened = Bundle(guarded_bundle(tmp_path / "b", {}, ("fp16",), {"fp16": {"onnxruntime": SLOW}}))
+    opened = Bundle(guarded_bundle(tmp_path / "b", {}, precisions=("fp16",), gates={"fp16": {"onnxruntime": SLOW}}))
     assert chosen(opened) == [("fp16", "onnxruntime")]
 
 

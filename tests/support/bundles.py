@@ -59,7 +59,7 @@ class Graph:
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
-    def conv(self, x: str, channels_in: int, channels_out: int, kernel: int, stride: int, out: str = "") -> str:
+    def conv(self, x: str, channels_in: int, channels_out: int, *, kernel: int, stride: int, out: str = "") -> str:
         w = self.random(channels_out, channels_in, kernel, kernel, fan_in=channels_in * kernel**2)
         pads = [(kernel - 1) // 2] * 4
         return self.op("Conv", x, w, out=out, strides=[stride, stride], pads=pads)
@@ -79,18 +79,18 @@ class Graph:
         return model.SerializeToString()
 
 
-def vae_encoder(spec: ModelSpec, seed: int = 0, widths: tuple[int, int] = (6, 8), channels_out: int = 4) -> bytes:
+def vae_encoder(spec: ModelSpec, *, seed: int = 0, widths: tuple[int, int] = (6, 8), channels_out: int = 4) -> bytes:
     """image -> latent by three strided convolutions. With another `channels_out` it breaks the format."""
     g, size = Graph(np.random.default_rng(seed)), spec.image_size
-    x = g.op("Relu", g.conv("image", 3, widths[0], 3, 2))
-    x = g.op("Relu", g.conv(x, widths[0], widths[1], 3, 2))
-    x = g.conv(x, widths[1], channels_out, 3, 2)
+    x = g.op("Relu", g.conv("image", 3, widths[0], kernel=3, stride=2))
+    x = g.op("Relu", g.conv(x, widths[0], widths[1], kernel=3, stride=2))
+    x = g.conv(x, widths[1], channels_out, kernel=3, stride=2)
     g.op("Mul", x, g.weight(np.float32([0.5])), out="latent")
     shape = ["B", channels_out, size // 8, size // 8]
     return g.build({"image": ["B", 3, size, size]}, {"latent": shape})
 
 
-def leak_encoder(spec: ModelSpec, prototypes: Array, seed: int = 1, widths: tuple[int, int] = (6, 10)) -> bytes:
+def leak_encoder(spec: ModelSpec, prototypes: Array, *, seed: int = 1, widths: tuple[int, int] = (6, 10)) -> bytes:
     """noised -> scores, embedding, gates, step_weights, as the design names them; `prototypes` [K, M, D]."""
     g, (c, s, _), steps, d = (
         Graph(np.random.default_rng(seed)),
@@ -99,8 +99,8 @@ def leak_encoder(spec: ModelSpec, prototypes: Array, seed: int = 1, widths: tupl
         spec.embedding_dim,
     )
     x = g.op("Reshape", "noised", g.weight(np.int64([-1, c, s, s])))
-    x = g.op("Relu", g.conv(x, c, widths[0], 3, 2))
-    x = g.op("Relu", g.conv(x, widths[0], widths[1], 3, 1))
+    x = g.op("Relu", g.conv(x, c, widths[0], kernel=3, stride=2))
+    x = g.op("Relu", g.conv(x, widths[0], widths[1], kernel=3, stride=1))
     x = g.op("ReduceMean", x, axes=[2, 3], keepdims=0)
     h = g.op("Reshape", g.linear(x, widths[1], d), g.weight(np.int64([-1, steps, d])))
     w = g.op("Sigmoid", g.linear(g.op("Relu", g.linear(h, d, d)), d, d))
@@ -118,7 +118,7 @@ def leak_encoder(spec: ModelSpec, prototypes: Array, seed: int = 1, widths: tupl
     return g.build({"noised": ["B", steps, c, s, s]}, outputs)
 
 
-def noise_image(seed: int, size: int = 48) -> npt.NDArray[np.uint8]:
+def noise_image(seed: int, *, size: int = 48) -> npt.NDArray[np.uint8]:
     """uint8 [size, size + 5, 3]: smooth noise, no photograph."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (size // 8 + 1, size // 8 + 2, 3))
@@ -126,7 +126,7 @@ def noise_image(seed: int, size: int = 48) -> npt.NDArray[np.uint8]:
     return np.clip(smooth + rng.normal(0, 12, smooth.shape), 0, 255).astype(np.uint8)
 
 
-def bundle_files(spec: ModelSpec, vae: bytes, leak: bytes, prototypes: Array) -> dict[str, bytes]:
+def bundle_files(spec: ModelSpec, vae: bytes, leak: bytes, *, prototypes: Array) -> dict[str, bytes]:
     """All files of an fp32 bundle: support, thresholds, golden outputs and exemplars come from noise images."""
     from io import BytesIO
 
@@ -138,15 +138,27 @@ def bundle_files(spec: ModelSpec, vae: bytes, leak: bytes, prototypes: Array) ->
     from leakrt.runtime.pipeline import Pipeline
 
     identity = np.eye(spec.embedding_dim, dtype=np.float32)
-    blank = Support(np.zeros(spec.embedding_dim, np.float32), identity, identity[:1], 1.0, prototypes)
-    pipeline = Pipeline(spec, blank, OnnxRuntimeBackend(Variant(spec, "fp32", vae, leak), 1), 1)
+    blank = Support(
+        mean=np.zeros(spec.embedding_dim, np.float32),
+        projection=identity,
+        points=identity[:1],
+        bandwidth=1.0,
+        prototypes=prototypes,
+    )
+    pipeline = Pipeline(spec, blank, OnnxRuntimeBackend(Variant(spec, "fp32", vae, leak), 1), threads=1)
     frames = [noise_image(i) for i in range(24)]
     images = [pipeline.image_buffer() for _ in frames]
     for frame, image in zip(frames, images, strict=True):
         pipeline.preprocess(frame, image)
     outputs: LeakOutputs = pipeline.run(images).outputs
     points = outputs.embedding - outputs.embedding.mean(0)
-    support = Support(outputs.embedding.mean(0), identity, points, float(points.std()), prototypes)
+    support = Support(
+        mean=outputs.embedding.mean(0),
+        projection=identity,
+        points=points,
+        bandwidth=float(points.std()),
+        prototypes=prototypes,
+    )
     golden = Golden(frames[0], {"fp32": outputs.scores[0]}, {"fp32": outputs.embedding[0]})
     thumbnails = {}
     for k in range(len(spec.class_names)):
@@ -167,18 +179,33 @@ def decision_json(**changes: object) -> bytes:
     """A decision.json whose fp32 block never finds a noise image unknown."""
     import json
 
-    block = Decision(1.0, 0.7, 0.6, -100.0, 0.05, 40, 2, {"onnxruntime": 1e-4}).to_json() | changes
+    block = (
+        Decision(
+            temperature=1.0,
+            alarm_threshold=0.7,
+            real_threshold=0.6,
+            density_threshold=-100.0,
+            false_alarm_rate=0.05,
+            validation_real=40,
+            validation_alarms=2,
+            tolerance={"onnxruntime": 1e-4},
+        ).to_json()
+        | changes
+    )
     return json.dumps({"fp32": block}).encode()
 
 
-def random_bundle(path: Path, spec: ModelSpec = TINY_SPEC, seed: int = 0, **leak_widths: tuple[int, int]) -> Path:
+def random_bundle(path: Path, *, spec: ModelSpec = TINY_SPEC, seed: int = 0, **leak_widths: tuple[int, int]) -> Path:
     """Write a bundle of random weights that holds to the whole format; its verdicts mean nothing."""
     shape = (len(spec.class_names), spec.prototypes_per_class, spec.embedding_dim)
     prototypes = np.random.default_rng(seed + 2).standard_normal(shape).astype(np.float32)
     files = bundle_files(
-        spec, vae_encoder(spec, seed), leak_encoder(spec, prototypes, seed + 1, **leak_widths), prototypes
+        spec,
+        vae_encoder(spec, seed=seed),
+        leak_encoder(spec, prototypes, seed=seed + 1, **leak_widths),
+        prototypes=prototypes,
     )
-    write_bundle(path, spec, files, {"trained_on": "nothing: random weights", "metrics": {}})
+    write_bundle(path, spec, files, provenance={"trained_on": "nothing: random weights", "metrics": {}})
     return path
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from leakrt.core.density import log_density_reference
 
 
-def points(batch: int, count: int, dimension: int, scale: float = 1.0, key: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def points(
+    batch: int, count: int, dimension: int, *, scale: float = 1.0, key: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """x float32 [batch, dimension] and a support float32 [count, dimension]."""
     rng = np.random.default_rng(key)
     x = rng.normal(scale=scale, size=(batch, dimension)).astype(np.float32)

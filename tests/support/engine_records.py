@@ -8,7 +8,7 @@ from leakrt.engines.cache.key import EngineKey
 from leakrt.engines.cache.record import EngineRecord, Parity
 from leakrt.engines.library.device import Device
 
-GPU = Device("NVIDIA A", "8.9", 128, "550.1")
+GPU = Device(name="NVIDIA A", capability="8.9", multiprocessors=128, driver="550.1")
 KEY = EngineKey(
     graph="vae_encoder", precision="fp16", source="a" * 64, onnx="b" * 64, tensors=("float16 image [B, 3, 40, 40]",),
     batches=(1, 4), flavour="tensorrt", version="10.3.0", flags=("STRONGLY_TYPED",), level=3, workspace=0, dla_core=-1,
@@ -16,6 +16,19 @@ KEY = EngineKey(
 )  # fmt: skip
 
 
-def record_of(data: bytes, key: EngineKey = KEY, created: str = "2026-01-01") -> EngineRecord:
+def record_of(data: bytes, *, key: EngineKey = KEY, created: str = "2026-01-01") -> EngineRecord:
     parity = (Parity("latent", 1e-4, 0.02),)
-    return EngineRecord(key, sha256_bytes(data), len(data), created, 1.5, "0.1.0", "abc", {}, (), (), ("w",), parity)
+    return EngineRecord(
+        key=key,
+        sha256=sha256_bytes(data),
+        size=len(data),
+        created=created,
+        seconds=1.5,
+        leakrt="0.1.0",
+        bundle="abc",
+        memory={},
+        layers=(),
+        compiled=(),
+        warnings=("w",),
+        parity=parity,
+    )

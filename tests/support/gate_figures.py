@@ -8,7 +8,17 @@ from typing import Any
 
 from leakrt.core.gates import LIMITS, Comparison, Speedup, gate_to_json
 
-HELD = Comparison(900, 0.97, 0.0004, 0.9995, 1.0, 0.97, 4, 90, (0, 10))
+HELD = Comparison(
+    images=900,
+    macro_auc=0.97,
+    macro_auc_drop=0.0004,
+    agreement=0.9995,
+    agreement_confident=1.0,
+    verdict_agreement=0.97,
+    false_alarms=4,
+    real_faces=90,
+    interval=(0, 10),
+)
 
 
 def gate_with_figures(precision: str, gate: Mapping[str, Any]) -> dict[str, Any]:

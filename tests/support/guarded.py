@@ -56,6 +56,7 @@ def broken(model: bytes, output: str, value: float) -> bytes:
 def guarded_bundle(
     path: Path,
     broken_in: Mapping[str, tuple[str, str, float]],
+    *,
     precisions: Sequence[str] = ("fp32", "fp16", "int8"),
     gates: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> Path:
@@ -66,8 +67,8 @@ def guarded_bundle(
     """
     shape = (len(SPEC.class_names), SPEC.prototypes_per_class, SPEC.embedding_dim)
     prototypes = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
-    graphs = {"vae_encoder": vae_encoder(SPEC, 0), "leak_encoder": leak_encoder(SPEC, prototypes, 1)}
-    files = bundle_files(SPEC, graphs["vae_encoder"], graphs["leak_encoder"], prototypes)
+    graphs = {"vae_encoder": vae_encoder(SPEC, seed=0), "leak_encoder": leak_encoder(SPEC, prototypes, seed=1)}
+    files = bundle_files(SPEC, graphs["vae_encoder"], graphs["leak_encoder"], prototypes=prototypes)
     golden = Golden.from_bytes(files["golden.npz"])
     decision = replace(Decision.from_json(json.loads(files["decision.json"])["fp32"]), bounds=BOUNDS)
     for precision in precisions:
@@ -85,7 +86,7 @@ def guarded_bundle(
     ).to_bytes()
     passed = {p: {"onnxruntime": {"passed": True}} for p in precisions if p != "fp32"} if gates is None else gates
     told = {p: {"int8_share": 0.95, "gate": gates_with_figures(p, gate)} for p, gate in passed.items()}
-    write_bundle(path, SPEC, files, {"variants": told})
+    write_bundle(path, SPEC, files, provenance={"variants": told})
     return path
 
 

@@ -24,7 +24,7 @@ def averaged(result: ChainResult) -> LeakOutputs:
 class HostGpus:
     """GPUs made of host memory, and the engines built for them. Made by the fixture `gpus`."""
 
-    def __init__(self, monkeypatch, count: int, version: str, backend: str = "tensorrt") -> None:
+    def __init__(self, monkeypatch, count: int, version: str, *, backend: str = "tensorrt") -> None:
         from engine_records import GPU
         from running_tensorrt import RunningTensorRT
 
@@ -41,12 +41,12 @@ class HostGpus:
         self.version, self.flavour = version, backend.replace("_", "-")
         self.trt = RunningTensorRT(version, (), _Streams(self))
         real = registry.kind
-        there = Availability(backend, True, version, "", "")
+        there = Availability(backend=backend, runs=True, version=version, reason="", install="")
         kinds = {backend: BackendKind(backend, lambda: there, real(backend).load)}
         dialects = {"tensorrt": TensorRT10, "tensorrt-rtx": TensorRTRTX}
         monkeypatch.setattr(registry, "kind", lambda name: kinds.get(name) or real(name))
         monkeypatch.setattr(device, "list_devices", lambda: self.found)
-        monkeypatch.setattr(device, "find_driver", lambda: device.Driver(object(), "", "13.0"))
+        monkeypatch.setattr(device, "find_driver", lambda: device.Driver(library=object(), problem="", cuda="13.0"))
         monkeypatch.setattr(installed, "load_flavour", lambda name: dialects[name](self.trt, version))
         monkeypatch.setattr(cuda_device, "CudaDevice", self._open)
 
@@ -76,8 +76,8 @@ class HostGpus:
             fields |= {"flavour": self.flavour, "version": self.version, "device": self.found[0], "recipe": RECIPE}
             half = {t.name for t in (graph.input, *graph.outputs)} & HALF if precision != "fp32" else ()
             model = (graphs or {}).get(graph.stem) or opened.read(name)
-            data = serialize(model, sizes, frozenset(half))
-            default_cache().store(record_of(data, replace(KEY, **{**fields, **changed})), data)
+            data = serialize(model, sizes, half=frozenset(half))
+            default_cache().store(record_of(data, key=replace(KEY, **{**fields, **changed})), data)
 
     @property
     def held(self) -> int:

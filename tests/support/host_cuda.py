@@ -53,7 +53,7 @@ def begin_capture(stream: int) -> None:
 class DirectEngine(HostEngine):
     """A HostEngine that runs where it is enqueued."""
 
-    def bind(self, batch, addresses, workspace, stream):
-        bound = super().bind(batch, addresses, workspace, stream)
+    def bind(self, batch, addresses, workspace, *, stream):
+        bound = super().bind(batch, addresses, workspace, stream=stream)
         bound.enqueue = lambda stream: bound._run()
         return bound

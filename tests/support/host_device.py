@@ -43,7 +43,7 @@ class HostDevice:
 
     name = "host memory"
 
-    def __init__(self, limit: int = _UNLIMITED, mapped: bool = False) -> None:
+    def __init__(self, limit: int = _UNLIMITED, *, mapped: bool = False) -> None:
         """`mapped`: as on a GPU that shares its memory with the host."""
         self.mapped, self._limit = mapped, limit
         self._held = 0
@@ -93,7 +93,7 @@ class HostDevice:
 
     def _take(self, size: int, what: str, fill: int) -> HostBlock:
         if self._held + size > self._limit:
-            raise OutOfMemoryError(size, what, self._limit - self._held)
+            raise OutOfMemoryError(size, what, free=self._limit - self._held)
         self._held += size
         return HostBlock(size, self._give_back, fill)
 

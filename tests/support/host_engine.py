@@ -17,7 +17,7 @@ from leakrt.runtime.backends.onnxruntime import session
 class HostEngine:
     """An `Engine`. `half` names the tensors that are float16 at its boundary, as `leakrt build` makes them."""
 
-    def __init__(self, graph: GraphSpec, model: bytes, batches: tuple[int, ...], half: frozenset[str]) -> None:
+    def __init__(self, graph: GraphSpec, model: bytes, batches: tuple[int, ...], *, half: frozenset[str]) -> None:
         """Raises ModelError when ONNX Runtime can't load it."""
         self.batches, self._graph = batches, graph
         tensors = (graph.input, *graph.outputs)
@@ -28,7 +28,7 @@ class HostEngine:
         """Some, so that its place in memory is tried; filled with rubbish at every run."""
         return 64 * batch
 
-    def bind(self, batch: int, addresses: Mapping[str, int], workspace: int, stream: Stream) -> HostBinding:
+    def bind(self, batch: int, addresses: Mapping[str, int], workspace: int, *, stream: Stream) -> HostBinding:
         """Set it up on fixed addresses."""
         return HostBinding(partial(self._run, batch, dict(addresses), workspace))
 

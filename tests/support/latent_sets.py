@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from leakrt.train.batches import LatentSet
 
 
-def latent_set(spec: ModelSpec, count: int, seed: int, views: int = 2) -> LatentSet:
+def latent_set(spec: ModelSpec, count: int, seed: int, *, views: int = 2) -> LatentSet:
     """`count` latents of three classes in turn."""
     from leakrt.train.batches import LatentSet
     from leakrt.train.latents import LatentTable

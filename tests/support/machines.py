@@ -44,8 +44,13 @@ def put(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def _gpu(name: str, capability: str, gib: int, integrated: bool = False) -> Gpu:
-    return Gpu(0, Device(name, capability, 16, "580.95.05"), gib << 30, integrated)
+def _gpu(name: str, capability: str, gib: int, *, integrated: bool = False) -> Gpu:
+    return Gpu(
+        index=0,
+        device=Device(name=name, capability=capability, multiprocessors=16, driver="580.95.05"),
+        memory=gib << 30,
+        integrated=integrated,
+    )
 
 
 _KERNELS = Kernels("13.0", "75-real 86-real 87-real 89-real 90-real 100-real 110-real 120-real 75-virtual 120-virtual")
@@ -56,19 +61,27 @@ RTX_PC = Facts(
     container=False,
     hidden="",
     jetson=None,
-    driver=DriverFacts("580.95.05", "13.0", "", 0),
+    driver=DriverFacts(version="580.95.05", cuda="13.0", problem="", code=0),
     gpus=(_gpu("NVIDIA GeForce RTX 4070", "8.9", 12),),
     toolkit=Toolkit("/usr/local/cuda/bin/nvcc", "13.0", True),
     kernels=_KERNELS,
-    libraries=(Library("tensorrt", "10.13.3.9", 13, ""), Library("tensorrt-rtx", "1.7.1.116", 13, "")),
+    libraries=(
+        Library(flavour="tensorrt", version="10.13.3.9", cuda=13, problem=""),
+        Library(flavour="tensorrt-rtx", version="1.7.1.116", cuda=13, problem=""),
+    ),
     bindings=(),
     pycuda="2026.1",
-    cache=CacheState("/cache/engines", 2, 1 << 20, 8 << 30, 0, 0, "", ""),
+    cache=CacheState(
+        path="/cache/engines", engines=2, bytes=1 << 20, limit=8 << 30, broken=0, elsewhere=0, reason="", problem=""
+    ),
 )
 SERVER = replace(
     RTX_PC,
     gpus=(_gpu("NVIDIA H100 80GB HBM3", "9.0", 80),),
-    libraries=(Library("tensorrt", "11.4.0.106", 13, ""), Library("tensorrt-rtx", "", 0, "")),
+    libraries=(
+        Library(flavour="tensorrt", version="11.4.0.106", cuda=13, problem=""),
+        Library(flavour="tensorrt-rtx", version="", cuda=0, problem=""),
+    ),
 )
 ORIN = replace(
     RTX_PC,
@@ -76,20 +89,28 @@ ORIN = replace(
     distribution="ubuntu2204",
     architecture="aarch64",
     jetson=Jetson(ORIN_NANO.strip("\0"), "36.4.3", "6.2"),
-    driver=DriverFacts("540.4.0", "12.6", "", 0),
-    gpus=(_gpu("Orin", "8.7", 7, True),),
+    driver=DriverFacts(version="540.4.0", cuda="12.6", problem="", code=0),
+    gpus=(_gpu("Orin", "8.7", 7, integrated=True),),
     toolkit=Toolkit("/usr/local/cuda/bin/nvcc", "12.6", False),
     kernels=Kernels("12.6", "72-real 75-real 86-real 87-real 72-virtual 87-virtual"),
-    libraries=(Library("tensorrt", "10.3.0", 0, ""), Library("tensorrt-rtx", "", 0, "")),
+    libraries=(
+        Library(flavour="tensorrt", version="10.3.0", cuda=0, problem=""),
+        Library(flavour="tensorrt-rtx", version="", cuda=0, problem=""),
+    ),
     bindings=("3.10",),
 )
 BARE = replace(
     RTX_PC,
-    driver=DriverFacts("", "", "no NVIDIA driver here: libcuda.so.1 can't be loaded", 0),
+    driver=DriverFacts(version="", cuda="", problem="no NVIDIA driver here: libcuda.so.1 can't be loaded", code=0),
     gpus=(),
     toolkit=Toolkit(),
     kernels=Kernels(problem="LeakRT was built without its CUDA kernels (no _cuda)"),
-    libraries=(Library("tensorrt", "", 0, ""), Library("tensorrt-rtx", "", 0, "")),
+    libraries=(
+        Library(flavour="tensorrt", version="", cuda=0, problem=""),
+        Library(flavour="tensorrt-rtx", version="", cuda=0, problem=""),
+    ),
     pycuda="",
-    cache=CacheState("/cache/engines", 0, 0, 8 << 30, 0, 0, "", ""),
+    cache=CacheState(
+        path="/cache/engines", engines=0, bytes=0, limit=8 << 30, broken=0, elsewhere=0, reason="", problem=""
+    ),
 )

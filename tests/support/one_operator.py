@@ -23,7 +23,7 @@ def ints(*values: int):
 
 
 def model_of(
-    operator: str, shape, constants, attributes, outputs: int = 1, swap: bool = False, opset: int = 17
+    operator: str, shape, constants, *, attributes, outputs: int = 1, swap: bool = False, opset: int = 17
 ) -> bytes:
     """One operator on `x` and constants, summed up where it gives several."""
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
@@ -54,20 +54,20 @@ def by_onnxruntime(model: bytes, x):
 
 
 def by_torch(model: bytes, x):
-    network = TorchNetwork(network_of(model, "g"), "g", Arithmetic(), torch.device("cpu"))
+    network = TorchNetwork(network_of(model, "g"), "g", Arithmetic(), device=torch.device("cpu"))
     with torch.inference_mode():
         return network(torch.from_numpy(x))[0].numpy()
 
 
-def case(operator, shape=IMAGE, constants=(), low=-2.0, name="", outputs=1, swap=False, **attributes):
+def case(operator, *, shape=IMAGE, constants=(), low=-2.0, name="", outputs=1, swap=False, **attributes):
     """A row for `gives_what_onnx_runtime_gives`."""
     label = f"{operator}{'-' if name else ''}{name}"
     return pytest.param(operator, shape, constants, attributes, low, outputs, swap, id=label)
 
 
-def assert_same(operator, shape, constants, attributes, low, outputs, swap, opset: int = 17) -> None:
+def assert_same(operator, shape, constants, *, attributes, low, outputs, swap, opset: int = 17) -> None:
     """What torch gives is what ONNX Runtime gives."""
-    model = model_of(operator, shape, constants, attributes, outputs, swap, opset)
+    model = model_of(operator, shape, constants, attributes=attributes, outputs=outputs, swap=swap, opset=opset)
     x = floats(*shape, low=low)
     wanted, found = by_onnxruntime(model, x), by_torch(model, x)
     assert found.shape == wanted.shape

@@ -23,7 +23,7 @@ class _Enumeration(enum.IntEnum):
 class RecordingTensorRT:
     """The module. `config`, `profiles`, `network_flags` hold what the last build set; `cores` is its number of DLAs."""
 
-    def __init__(self, version: str, cores: int = 0, fails: str = "") -> None:
+    def __init__(self, version: str, *, cores: int = 0, fails: str = "") -> None:
         self.__version__ = version
         self.cores, self.fails = cores, fails
         self.profiles: list[dict] = []

@@ -12,7 +12,7 @@ from leakrt import Detector
 Frame = npt.NDArray[np.uint8]
 
 
-def distinct_frames(count: int, height: int = 48, width: int = 64) -> list[Frame]:
+def distinct_frames(count: int, *, height: int = 48, width: int = 64) -> list[Frame]:
     """Noise images."""
     return [np.random.default_rng(i).integers(0, 256, (height, width, 3), dtype=np.uint8) for i in range(count)]
 
@@ -27,10 +27,10 @@ def refilled(frames: Sequence[Frame], ring: int) -> Iterator[Frame]:
         buffer.fill(127)
 
 
-def wrong_scores(detector: Detector, frames: Sequence[Frame], ring: int, batch: int, tolerance: float = 0.0) -> int:
+def wrong_scores(detector: Detector, frames: Sequence[Frame], ring: int, *, batch: int, tolerance: float = 0.0) -> int:
     """How many verdicts of a stream are not those of their frame alone."""
     alone = [detector.check(frame) for frame in frames]
-    found = list(detector.check_stream(refilled(frames, ring), batch))
+    found = list(detector.check_stream(refilled(frames, ring), batch=batch))
     assert len(found) == len(alone)
     return sum(
         max(abs(f.scores[name] - a.scores[name]) for name in a.scores) > tolerance

@@ -19,7 +19,7 @@ from leakrt.core.graphs import GraphSpec
 MEMORY = 4096  # bytes that a context needs for each sample of its profile
 
 
-def serialize(model: bytes, batches: tuple[int, ...], half: frozenset[str] = frozenset()) -> bytes:
+def serialize(model: bytes, batches: tuple[int, ...], *, half: frozenset[str] = frozenset()) -> bytes:
     """What the stand-in deserialises: an ONNX graph of a bundle, with its profiles and its float16 tensors."""
     return json.dumps({"batches": batches, "half": sorted(half)}).encode() + b"\n" + model
 
@@ -55,11 +55,11 @@ class _Runtime(_Recorded):
             return None
         head, model = data.split(b"\n", 1)
         self.trt.deserialized += 1
-        return _Engine(self.trt, self.log, json.loads(head), model)
+        return _Engine(self.trt, self.log, json.loads(head), model=model)
 
 
 class _Engine(_Recorded):
-    def __init__(self, trt: RunningTensorRT, logger, head: dict, model: bytes) -> None:
+    def __init__(self, trt: RunningTensorRT, logger, head: dict, *, model: bytes) -> None:
         super().__init__(trt, "ICudaEngine")
         import onnx
 
@@ -71,7 +71,7 @@ class _Engine(_Recorded):
             graph=graph,
             batches=head["batches"],
             tensors={t.name: t for t in tensors},
-            host=HostEngine(graph, model, tuple(head["batches"]), frozenset(head["half"])),
+            host=HostEngine(graph, model, tuple(head["batches"]), half=frozenset(head["half"])),
             taken=[],
             num_io_tensors=len(tensors),
             num_optimization_profiles=len(head["batches"]),
@@ -169,7 +169,7 @@ class _Context(_Recorded):
         if not ready or set(self.addresses) != set(self.engine.tensors):
             self.engine.log.log(1, "a run before everything was set")
             return False
-        self.engine.host.bind(batch, self.addresses, self.memory[0], SimpleNamespace()).enqueue(
+        self.engine.host.bind(batch, self.addresses, self.memory[0], stream=SimpleNamespace()).enqueue(
             self.trt.streams[stream]
         )
         return True

@@ -32,7 +32,7 @@ SPEC = ModelSpec(
 )
 
 
-def texture(name: str, seed: int, size: int = 40) -> npt.NDArray[np.uint8]:
+def texture(name: str, seed: int, *, size: int = 40) -> npt.NDArray[np.uint8]:
     """uint8 [size, size + 3, 3]: noise that is fine (real), in 4 x 4 blocks, smooth, or in stripes (no class)."""
     rng = np.random.default_rng(seed)
     fine = rng.normal(128, 45, (size + 4, size + 8, 3))
@@ -46,7 +46,7 @@ def texture(name: str, seed: int, size: int = 40) -> npt.NDArray[np.uint8]:
     return np.clip(fine, 0, 255).astype(np.uint8)
 
 
-def write_images(folder: Path, name: str, count: int, first_seed: int = 0) -> None:
+def write_images(folder: Path, name: str, count: int, *, first_seed: int = 0) -> None:
     """`count` images of one texture as PNG files."""
     from PIL import Image
 
@@ -59,13 +59,14 @@ def write_data(root: Path) -> Path:
     """train/ val/ test/ of the three classes; no picture is in two of them."""
     for start, (split, count) in enumerate(COUNTS.items()):
         for k, name in enumerate(CLASSES):
-            write_images(root / split / name, name, count, 10_000 * start + 1_000 * k)
+            write_images(root / split / name, name, count, first_seed=10_000 * start + 1_000 * k)
     return root
 
 
 def train_run(
     root: Path,
     data: Path,
+    *,
     restart: bool = False,
     skip_bad: bool = False,
     note: Callable[[str], None] = lambda text: None,
@@ -80,7 +81,20 @@ def train_run(
     recipe = {"epochs": 6, "batch_size": 8, "learning_rate": 5e-3, "widths": (8, 12), "threads": 1, "views": "plain"}
     config = TrainConfig(**{**recipe, **changes})
     vae, cache = f"onnx:{encoder}", root / "cache"
-    train(TrainRequest(data, root / "run", vae, cache, config, SPEC, 0.5, restart, skip_bad), note=note)
+    train(
+        TrainRequest(
+            data=data,
+            out=root / "run",
+            vae=vae,
+            cache=cache,
+            config=config,
+            spec=SPEC,
+            vae_scale=0.5,
+            restart=restart,
+            skip_bad=skip_bad,
+        ),
+        note=note,
+    )
     return root / "run"
 
 

@@ -30,7 +30,7 @@ needs_own_mounts = pytest.mark.skipif(not own_mounts(), reason="needs `unshare -
 
 
 def run_on_small_disk(
-    disk: Path, kilobytes: int, arguments: list[object], before: Path, after: Path
+    disk: Path, kilobytes: int, arguments: list[object], *, before: Path, after: Path
 ) -> subprocess.CompletedProcess[str]:
     """Run a command with a disk at the folder `disk` that holds at most so much, and the content of `before` at first.
 

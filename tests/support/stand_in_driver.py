@@ -31,7 +31,7 @@ int cuCtxPopCurrent_v2(void **c) { return 0; }
 
 
 def run_with_driver(
-    folder: Path, code: str, start: int = 0, version: int = 12040, minor: int = 7
+    folder: Path, code: str, *, start: int = 0, version: int = 12040, minor: int = 7
 ) -> subprocess.CompletedProcess:
     """Run `code` in a process whose driver is the stand-in, for CUDA `version`. `start`: what cuInit gives; `minor`: of
     the second GPU's compute capability 8."""

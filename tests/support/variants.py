@@ -38,7 +38,7 @@ def add_variants(path: Path, int8_leak: bool) -> Path:
         files[density_name(precision)] = files[density_name("fp32")]
     decision = bundle.decisions["fp32"].to_json()
     files["decision.json"] = json.dumps(dict.fromkeys(("fp32", "fp16", "int8"), decision)).encode()
-    write_bundle(path, bundle.spec, files, bundle.provenance)
+    write_bundle(path, bundle.spec, files, provenance=bundle.provenance)
     return path
 
 
@@ -73,7 +73,7 @@ def quantised(model: bytes, stem: str, given: list) -> bytes:
     for value in given:
         observer.add(value, histograms)
     ranges = {name: symmetric_range(h, "minmax") for name, h in histograms.items()}
-    return pack_weights(quantise(model, stem, [layer.name for layer in layers], ranges), stem)
+    return pack_weights(quantise(model, stem, [layer.name for layer in layers], ranges=ranges), stem)
 
 
 @functools.cache

@@ -59,7 +59,7 @@ def test_targets_are_the_classes_of_the_images():
 
 def test_noise_is_never_that_of_inference():
     latents = DATA.latents.take(np.arange(26), np.zeros(26, np.int64))
-    bank = normals(SPEC.noise_seed, 0, 1, len(SPEC.timesteps), SPEC.latent_shape)
+    bank = normals(SPEC.noise_seed, 0, 1, steps=len(SPEC.timesteps), shape=SPEC.latent_shape)
     fixed = noise_steps(latents, bank, step_coefficients(SPEC.schedule, SPEC.timesteps, SPEC.sigma_normalize))
     seen = np.concatenate([batch.noised for batch in epoch(0)])
     assert min(np.abs(fixed - one).max(axis=(1, 2, 3, 4)).min() for one in seen) > 0.1

@@ -15,7 +15,15 @@ from leakrt.train.comparison import PrecisionResult, agreement, latency
 from leakrt.train.evaluation import evaluate
 
 SPEC = ModelSpec(class_names=("gan", "real", "vae"), real_class="real")
-DECISION = Decision(1.0, 0.9, 0.5, -30.0, 0.05, 90, 4)
+DECISION = Decision(
+    temperature=1.0,
+    alarm_threshold=0.9,
+    real_threshold=0.5,
+    density_threshold=-30.0,
+    false_alarm_rate=0.05,
+    validation_real=90,
+    validation_alarms=4,
+)
 
 
 def verdict(*shares, kind="real", **changes):
@@ -26,7 +34,7 @@ def verdict(*shares, kind="real", **changes):
 
 SURE, UNSURE = verdict(0.05, 0.9, 0.05), verdict(0.4, 0.45, 0.15)
 FLIPPED = verdict(0.45, 0.4, 0.15)
-FAILED = Verdict.failed("x", "x: the file is empty", "onnxruntime", "fp16", "id")
+FAILED = Verdict.failed("x", "x: the file is empty", "onnxruntime", precision="fp16", bundle="id")
 
 
 def test_the_same_verdicts_agree_wholly():
@@ -61,8 +69,16 @@ def test_latency_runs_from_preprocess_to_decision():
 
 def test_a_result_is_one_json_object():
     verdicts = [verdict(*(1.0 if k == i else 0.0 for k in range(3))) for i in range(3)]
-    figures = evaluate(verdicts, SPEC.class_names, [], SPEC, DECISION)
-    result = PrecisionResult("fp16", "onnxruntime", 1.5, figures, agreement([SURE], [SURE]), latency([]), 2)
+    figures = evaluate(verdicts, SPEC.class_names, [], spec=SPEC, decision=DECISION)
+    result = PrecisionResult(
+        precision="fp16",
+        backend="onnxruntime",
+        megabytes=1.5,
+        evaluation=figures,
+        agreement=agreement([SURE], [SURE]),
+        latency=latency([]),
+        caught=2,
+    )
     data = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert data["macro_auc"] == 1.0
     assert data["agreement"] == {"images": 1, "labels": 1.0, "confident": None, "verdicts": 1.0}

@@ -23,14 +23,14 @@ COUNTS = {"train": 4, "val": 2, "test": 3}
 def data(tmp_path):
     for start, (split, count) in enumerate(COUNTS.items()):
         for k, name in enumerate(("real", "blocky")):
-            write_images(tmp_path / "data" / split / name, name, count, 100 * start + 1000 * k)
+            write_images(tmp_path / "data" / split / name, name, count, first_seed=100 * start + 1000 * k)
     return tmp_path / "data"
 
 
 @pytest.fixture
 def load(tmp_path):
     def load(root, skip_bad=False, progress=silent):
-        return load_data(list_data(root), ContentCache(tmp_path / "cache"), 2, skip_bad, progress)
+        return load_data(list_data(root), ContentCache(tmp_path / "cache"), 2, skip_bad=skip_bad, progress=progress)
 
     return load
 
@@ -111,11 +111,11 @@ def test_a_class_without_a_readable_image_is_an_error_even_when_bad_ones_are_lef
 
 def test_an_image_whose_content_is_known_is_not_decoded_again(data, tmp_path):
     cache = ContentCache(tmp_path / "cache")
-    load_data(list_data(data), cache, 2, False, silent)
+    load_data(list_data(data), cache, 2, skip_bad=False, progress=silent)
     path = data / "train/real/000.png"
     path.write_bytes(b"not a picture, but once it was")
     cache.add({hash_image(path): Content("0" * 64, "")})
-    found = load_data(list_data(data), ContentCache(tmp_path / "cache"), 2, False, silent)
+    found = load_data(list_data(data), ContentCache(tmp_path / "cache"), 2, skip_bad=False, progress=silent)
     assert len(found.items) == 18
     assert Content("0" * 64, "") in found.contents
 
@@ -149,7 +149,7 @@ def test_one_picture_under_two_labels_is_refused_with_both_files(data, load):
 
 def test_a_picture_that_looks_the_same_in_another_split_is_noted_and_kept(data, load):
     for start, (split, count) in enumerate(COUNTS.items()):
-        write_images(data / split / "smooth", "smooth", count, 3000 + 100 * start)
+        write_images(data / split / "smooth", "smooth", count, first_seed=3000 + 100 * start)
     save_again(data / "train/smooth/000.png", data / "test/smooth/again.jpg", quality=90)
     save_again(data / "train/smooth/000.png", data / "train/smooth/again.jpg", quality=80)  # no harm within a split
     found = load(data)

@@ -30,7 +30,7 @@ def test_density_and_decision_are_written_once_and_taken_again(run):
 
 
 def test_another_rate_moves_the_thresholds_alone(run):
-    first, second = fit_run(run, 0.05), fit_run(run, 0.2)
+    first, second = fit_run(run, rate=0.05), fit_run(run, rate=0.2)
     assert second.judge.decision.false_alarm_rate == 0.2
     assert second.judge.support.to_bytes() == first.judge.support.to_bytes()
     assert open_fitted(run).judge.decision.false_alarm_rate == 0.2
@@ -53,9 +53,9 @@ def test_thresholds_rest_on_validation_images_alone(run):
 
 def test_a_rate_that_the_validation_faces_can_not_carry_is_refused(run):
     with pytest.raises(DataError, match=r"can't support a false-alarm rate of 0.01"):
-        fit_run(run, 0.01)
+        fit_run(run, rate=0.01)
     with pytest.raises(UsageError, match="false-alarm rate"):
-        fit_run(run, 1.5)
+        fit_run(run, rate=1.5)
 
 
 def test_an_unfinished_run_is_refused(run):

@@ -54,12 +54,12 @@ def test_open_images_may_lie_in_folders_of_their_makers(data):
 
 def test_open_folders_named_as_a_known_class_or_as_a_label_are_refused(data, tmp_path):
     with pytest.raises(DataError, match=r"smooth has the name of a class that the model knows"):
-        open_images(data / "test", ("Smooth", "other"))
+        open_images(data / "test", known=("Smooth", "other"))
     with pytest.raises(DataError, match=r"smooth has the name of a class that the model knows"):
-        open_images(data / "test" / "smooth", ("smooth", "other"))
+        open_images(data / "test" / "smooth", known=("smooth", "other"))
     (data / "test" / "real").rename(data / "test" / "0_real")
     with pytest.raises(DataError, match=r"0_real is named as a label"):
-        open_images(data / "test", ("sd21",))
+        open_images(data / "test", known=("sd21",))
 
 
 def test_one_class_or_the_test_split_alone_can_be_listed(data, tmp_path):

@@ -208,7 +208,7 @@ def test_on_a_full_disk_there_is_one_line_nothing_is_lost_and_the_next_fill_goes
         tmp_path,
         Path(__file__).parents[1] / "support",
     ]
-    done = run_on_small_disk(tmp_path / "disk", 56, arguments, tmp_path / "before", tmp_path / "after")
+    done = run_on_small_disk(tmp_path / "disk", 56, arguments, before=tmp_path / "before", after=tmp_path / "after")
     assert done.stderr == ""
     line = rf"no space left while writing {tmp_path / 'disk'}/"
     first, second, last = done.stdout.splitlines()
@@ -271,7 +271,7 @@ def test_the_one_who_waits_is_told_and_finds_the_work_done(tmp_path, vae, wanted
 
     thread = Thread(target=fill_then_let_go)
     thread.start()
-    cache.fill(vae, wanted, 1, lambda *call: said.append(call))
+    cache.fill(vae, wanted, 1, progress=lambda *call: said.append(call))
     thread.join()
     assert {call[0] for call in said} == {"wait for another process that fills this cache"}
     assert vae.count == 0

@@ -15,7 +15,14 @@ from leakrt.core.spec import ModelSpec
 from leakrt.train.config import TrainConfig
 from leakrt.train.leak_encoder import ConvEncoder, LeakEncoder, PrototypeHead, StepAttention
 
-SPEC = ModelSpec(("a", "b", "c"), "b", image_size=56, timesteps=(0, 20, 150), embedding_dim=10, prototypes_per_class=4)
+SPEC = ModelSpec(
+    class_names=("a", "b", "c"),
+    real_class="b",
+    image_size=56,
+    timesteps=(0, 20, 150),
+    embedding_dim=10,
+    prototypes_per_class=4,
+)
 CONFIG = TrainConfig(widths=(6, 8))
 
 
@@ -100,7 +107,7 @@ def test_each_step_s_input_is_brought_to_unit_variance(normalize):
     latents = 0.7 * np.random.default_rng(0).standard_normal((40, *spec.latent_shape)).astype(np.float32)
     steps = noise_steps(
         latents,
-        normals(5, 0, 1, 3, spec.latent_shape),
+        normals(5, 0, 1, steps=3, shape=spec.latent_shape),
         step_coefficients(spec.schedule, spec.timesteps, normalize),
     )
     before = steps.reshape(40, 3, -1).std(axis=(0, 2))

@@ -35,4 +35,4 @@ def test_the_loss_is_cross_entropy_less_weighted_entropy(smoothing, weight):
     wanted = -(soft * log_shares).sum(1).mean() - weight * entropy
     tensors = [torch.from_numpy(a) for a in (scores, weights, targets)]
     config = TrainConfig(label_smoothing=smoothing, entropy_weight=weight)
-    assert float(training_loss(*tensors, config)) == pytest.approx(wanted, abs=1e-6)
+    assert float(training_loss(*tensors, config=config)) == pytest.approx(wanted, abs=1e-6)

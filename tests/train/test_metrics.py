@@ -23,7 +23,7 @@ def test_calibration_error_is_the_weighted_gap():
     right = np.array([True, True, True, False, True, False])
     wanted = (4 * abs(0.75 - 0.95) + 2 * abs(0.5 - 0.55)) / 6
     assert expected_calibration_error(confidence, right) == pytest.approx(wanted)
-    counts, means, accuracy = calibration_bins(confidence, right, 10)
+    counts, means, accuracy = calibration_bins(confidence, right, bins=10)
     assert counts.tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 0, 4]
     assert (means[5], accuracy[5]) == (pytest.approx(0.55), 0.5)
 
@@ -97,4 +97,4 @@ def test_calibration_error_is_that_of_its_definition(pairs, bins):
             accuracy = sum(r for _, r in inside) / len(inside)
             error += abs(accuracy - sum(c for c, _ in inside) / len(inside)) * len(inside) / len(pairs)
     confidence, right = np.array([c for c, _ in pairs]), np.array([r for _, r in pairs])
-    assert expected_calibration_error(confidence, right, bins) == pytest.approx(error, abs=1e-12)
+    assert expected_calibration_error(confidence, right, bins=bins) == pytest.approx(error, abs=1e-12)

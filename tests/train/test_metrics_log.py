@@ -14,7 +14,15 @@ TAGS = {"learning_rate", "train/loss", "val/loss", "val/macro_auc", "val/balance
 
 
 def row(epoch: int, loss: float = 0.5) -> EpochMetrics:
-    return EpochMetrics(epoch, 1e-3, loss, 2 * loss, 0.75, 0.5, 0.25)
+    return EpochMetrics(
+        epoch=epoch,
+        learning_rate=1e-3,
+        train_loss=loss,
+        val_loss=2 * loss,
+        val_macro_auc=0.75,
+        val_balanced_accuracy=0.5,
+        val_top1=0.25,
+    )
 
 
 def write(run, before, new):

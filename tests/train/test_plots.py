@@ -23,7 +23,13 @@ def results(classes: int, each: int = 12) -> ClosedResults:
     labels = np.repeat(np.arange(classes), each)
     shares = rng.dirichlet(np.ones(classes), len(labels))
     names = tuple(f"maker_{k}" for k in range(classes))
-    return ClosedResults(shares, labels, rng.standard_normal(len(labels)), ("real",) * len(labels), names)
+    return ClosedResults(
+        probabilities=shares,
+        labels=labels,
+        log_density=rng.standard_normal(len(labels)),
+        kinds=("real",) * len(labels),
+        class_names=names,
+    )
 
 
 OPEN = OpenResults(np.linspace(0.2, 0.6, 21), np.linspace(-3, 0, 21), ("unknown",) * 21)
@@ -52,7 +58,16 @@ def test_more_classes_than_colours_are_drawn(tmp_path):
 def test_confusion_shows_the_percentages_of_each_row():
     axes = Figure().add_subplot()
     shares = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.9, 0.1]])
-    draw_confusion(axes, ClosedResults(shares, np.array([0, 0, 1, 1]), np.zeros(4), ("real",) * 4, ("a", "b")))
+    draw_confusion(
+        axes,
+        ClosedResults(
+            probabilities=shares,
+            labels=np.array([0, 0, 1, 1]),
+            log_density=np.zeros(4),
+            kinds=("real",) * 4,
+            class_names=("a", "b"),
+        ),
+    )
     assert [text.get_text() for text in axes.texts] == ["100", "0", "50", "50"]
 
 

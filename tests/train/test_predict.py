@@ -25,7 +25,7 @@ def run(tmp_path) -> Run:
 
 def test_outputs_are_those_of_the_reference_noise_averaged_over_draws(run):
     spec, encoder, latents = run.spec, run.encoder(), run.latents("test")
-    bank = normals(spec.noise_seed, 0, spec.draws, len(spec.timesteps), spec.latent_shape)
+    bank = normals(spec.noise_seed, 0, spec.draws, steps=len(spec.timesteps), shape=spec.latent_shape)
     noised = noise_steps(latents, bank, step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize))
     wanted = run_encoder(encoder, noised).average_draws(spec.draws)
     found = predict(encoder, spec, latents)

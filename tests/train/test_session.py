@@ -28,7 +28,7 @@ MOMENTS = 24  # that often an undisturbed session asks the disk to keep somethin
 def write_two(root: Path) -> Path:
     for k, name in enumerate(("real", "smooth")):
         for start, (split, count) in enumerate((("train", 6), ("val", 3))):
-            write_images(root / split / name, name, count, 1000 * start + 100 * k)
+            write_images(root / split / name, name, count, first_seed=1000 * start + 100 * k)
     return root
 
 

@@ -39,14 +39,14 @@ def draw(seed: int, each: int = 90, separation: float = 1.5) -> ValidationOutput
 def kinds(outputs: ValidationOutputs, decision) -> np.ndarray:
     shares = probabilities(outputs.scores, decision.temperature)
     pairs = zip(shares, outputs.log_density, strict=True)
-    return np.array([judge(p, float(d), SPEC, decision).kind for p, d in pairs])
+    return np.array([judge(p, float(d), SPEC, decision=decision).kind for p, d in pairs])
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.05, 0.1])
 @pytest.mark.parametrize("seed", range(3))
 def test_at_most_the_allowed_real_faces_alarm(seed, rate):
     outputs = draw(seed)
-    decision = fit_decision(outputs, SPEC, rate)
+    decision = fit_decision(outputs, SPEC, rate=rate)
     found = kinds(outputs, decision)[outputs.labels == SPEC.real_index]
     alarms = int(np.isin(found, ("generator", "unknown")).sum())
     assert alarms == decision.validation_alarms == math.floor(rate * 91)
@@ -56,7 +56,7 @@ def test_at_most_the_allowed_real_faces_alarm(seed, rate):
 def test_new_real_faces_alarm_no_more_often_than_stated():
     rate, alarms, faces = 0.05, 0, 0
     for seed in range(40):
-        decision = fit_decision(draw(seed), SPEC, rate)
+        decision = fit_decision(draw(seed), SPEC, rate=rate)
         fresh = draw(1_000 + seed, each=200)
         found = kinds(fresh, decision)[fresh.labels == SPEC.real_index]
         alarms, faces = alarms + int(np.isin(found, ("generator", "unknown")).sum()), faces + len(found)
@@ -235,7 +235,7 @@ def test_the_interval_is_that_of_the_counted_chances(data):
     counted, tail = chances(alarms, validation, faces), (1 - Fraction(str(level))) / 2
     sums = [sum(counted[: x + 1]) for x in range(faces + 1)]
     assume(all(abs(s - t) > Fraction(1, 10**9) for s in sums for t in (tail, 1 - tail)))
-    low, high = alarm_interval(alarms, validation, faces, level)
+    low, high = alarm_interval(alarms, validation, faces, level=level)
     assert low == next(x for x, s in enumerate(sums) if s >= tail)
     assert high == next(x for x, s in enumerate(sums) if s >= 1 - tail)
     assert sum(counted[low : high + 1]) >= Fraction(str(level))
@@ -250,7 +250,7 @@ def test_whatever_the_scores_no_more_validation_faces_alarm_than_allowed_and_the
     labels = np.repeat(np.arange(3), each)
     scores = (np.round(rng.standard_normal((3 * each, 3)) * steps) / steps).astype(np.float32)
     outputs = ValidationOutputs(scores, np.round(rng.standard_normal(3 * each) * steps) / steps, labels)
-    decision = fit_decision(outputs, SPEC, rate)
+    decision = fit_decision(outputs, SPEC, rate=rate)
     found = kinds(outputs, decision)
     real = labels == SPEC.real_index
     alarms = int(np.isin(found[real], ("generator", "unknown")).sum())

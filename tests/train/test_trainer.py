@@ -28,7 +28,7 @@ DATA = TrainingData(latent_set(SPEC, 26, 0), latent_set(SPEC, 12, 1))
 
 def train(folder, config=CONFIG, data=DATA, report=lambda row: None):
     folder.mkdir(exist_ok=True)
-    Trainer(folder, SPEC, config, data).run(report=report)
+    Trainer(folder, SPEC, config, data=data).run(report=report)
     return {name: (folder / name).read_bytes() for name in (BEST, LAST, "metrics.csv")}
 
 

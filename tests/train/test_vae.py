@@ -50,7 +50,7 @@ def graph(build, shape=("B", 3, SIZE, SIZE), name="pixels", opset=17, element=1,
 
 
 def eighth(channels: int = 4):
-    return lambda g, x: g.conv(x, 3, channels, 8, 8)
+    return lambda g, x: g.conv(x, 3, channels, kernel=8, stride=8)
 
 
 def test_an_onnx_encoder_gives_its_output_times_the_scale(onnx_file):
@@ -87,7 +87,7 @@ def test_any_input_name_opset_and_dynamic_size_will_do(tmp_path, opset):
     ("model", "message"),
     [
         (lambda: vae_encoder(SPEC, channels_out=8), r"shape \[1, 8, 4, 4\] .* \[1, 4, 4, 4\] is needed: .* the mean"),
-        (lambda: graph(lambda g, x: g.conv(x, 3, 4, 4, 4)), r"shape \[1, 4, 8, 8\]"),
+        (lambda: graph(lambda g, x: g.conv(x, 3, 4, kernel=4, stride=4)), r"shape \[1, 4, 8, 8\]"),
         (lambda: graph(lambda g, x: g.op("Flatten", x)), r"shape \[1, 3072\]"),
         (lambda: graph(eighth(), ("B", 3, 64, 64)), "takes images of 64 x 64 only, where --image-size is 32"),
         (lambda: graph(lambda g, x: g.op("Relu", x), ("B", 3)), r"takes pixels tensor\(float\)"),
@@ -150,10 +150,10 @@ def test_a_run_reopens_the_very_encoder_and_no_other(tmp_path, onnx_file, monkey
     moved = onnx_file.rename(tmp_path / "moved.onnx")
     with pytest.raises(ModelError, match="can't be read"):
         reopen_vae(described)
-    assert reopen_vae(described, str(moved)).description.fingerprint == described.fingerprint
+    assert reopen_vae(described, source=str(moved)).description.fingerprint == described.fingerprint
     moved.write_bytes(vae_encoder(SPEC, seed=9))
     with pytest.raises(ModelError, match="is not the VAE that the run was trained through"):
-        reopen_vae(described, str(moved))
+        reopen_vae(described, source=str(moved))
 
 
 def test_a_description_survives_json_and_a_broken_one_is_refused(onnx_file):

@@ -23,7 +23,7 @@ class GpuBackend:
 
     forkable = False
 
-    def __init__(self, name: str, version: str, precision: str, threads: int, runner: GpuRunner, draws: int) -> None:
+    def __init__(self, name: str, version: str, precision: str, *, threads: int, runner: GpuRunner, draws: int) -> None:
         """`version` is of the library behind it, `threads` what the CPU's share of the work takes."""
         self.name, self.precision = name, precision
         self._version, self._threads, self._draws = version, threads, draws
@@ -50,7 +50,14 @@ class GpuBackend:
     def describe(self) -> Description:
         """What runs, and where; the memory is without the engines' weights."""
         ready = self._runner.ready
-        return Description(self.name, self._version, ready.device, self.precision, self._threads, ready.held)
+        return Description(
+            backend=self.name,
+            version=self._version,
+            device=ready.device,
+            precision=self.precision,
+            threads=self._threads,
+            device_bytes=ready.held,
+        )
 
     def close(self) -> None:
         """End what is on its way and free the device's memory; a second time is nothing."""

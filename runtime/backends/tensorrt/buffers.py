@@ -65,7 +65,9 @@ class Buffers:
     Attributes: `image`, `noised`, `results`, `workspace` (device), `results_host` (page-locked).
     """
 
-    def __init__(self, device: Device, spec: ModelSpec, batch: int, types: Mapping[str, str], workspace: int) -> None:
+    def __init__(
+        self, device: Device, spec: ModelSpec, batch: int, *, types: Mapping[str, str], workspace: int
+    ) -> None:
         """Raises OutOfMemoryError; nothing is held then."""
         self._device, self._side = device, spec.image_size
         self._all: list[Memory | HostMemory] = []

@@ -68,9 +68,9 @@ class CudaDevice:
     def allocate(self, size: int, what: str) -> Memory:
         """Device memory, cleared. Raises OutOfMemoryError."""
         try:
-            memory = CudaMemory(self._driver, self._driver.mem_alloc(size), size, self._account)
+            memory = CudaMemory(self._driver, self._driver.mem_alloc(size), size, account=self._account)
         except self._driver.MemoryError as error:
-            raise OutOfMemoryError(size, what, self._free()) from error
+            raise OutOfMemoryError(size, what, free=self._free()) from error
         try:
             with _translated(self._driver, f"clearing memory for {what}"):
                 self._driver.memset_d8_async(memory.address, 0, size, self._clearing)
@@ -138,7 +138,7 @@ class CudaDevice:
 class CudaMemory:
     """A `Memory`."""
 
-    def __init__(self, driver: ModuleType, allocation: Any, size: int, account: Callable[[int], None]) -> None:
+    def __init__(self, driver: ModuleType, allocation: Any, size: int, *, account: Callable[[int], None]) -> None:
         self._driver, self._allocation, self._account = driver, allocation, account
         self.address, self.size = int(allocation), size
         account(size)

@@ -27,7 +27,7 @@ class Engine(Protocol):
     def workspace(self, batch: int) -> int:
         """Bytes of device memory that running it needs beside its tensors; 0 where it looks after itself."""
 
-    def bind(self, batch: int, addresses: Mapping[str, int], workspace: int, stream: Stream) -> Binding:
+    def bind(self, batch: int, addresses: Mapping[str, int], workspace: int, *, stream: Stream) -> Binding:
         """Set it up. `workspace` is the address of that much memory; nothing else may use it at the same time.
 
         Raises ModelError, BackendError.

@@ -23,12 +23,12 @@ _DOCTOR = "`leakrt doctor` names what to do"
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
-def load(variant: Variant, threads: int, device: int = 0) -> Backend:
+def load(variant: Variant, threads: int, *, device: int = 0) -> Backend:
     """Load the variant's engines from the cache on GPU number `device`.
 
     Raises EngineError with the command that builds them, MissingExtraError, BackendError, ModelError.
     """
-    return load_engines(NAME, "tensorrt", variant, threads, device)
+    return load_engines(NAME, "tensorrt", variant, threads=threads, number=device)
 
 
 def probe() -> Availability:
@@ -36,7 +36,7 @@ def probe() -> Availability:
     return probe_flavour(NAME, "tensorrt")
 
 
-def load_engines(name: str, flavour_name: str, variant: Variant, threads: int, number: int) -> Backend:
+def load_engines(name: str, flavour_name: str, variant: Variant, *, threads: int, number: int) -> Backend:
     """`load`, for either library."""
     from ....core.errors import EngineError
     from ....core.files import sha256_bytes
@@ -54,15 +54,23 @@ def load_engines(name: str, flavour_name: str, variant: Variant, threads: int, n
         raise EngineError(problem)
     sources = sha256_bytes(variant.vae_encoder), sha256_bytes(variant.leak_encoder)
     draws = variant.spec.draws
-    wanted = WantedEngines(variant.precision, sources, draws, flavour, device, number, variant.bundle)
+    wanted = WantedEngines(
+        precision=variant.precision,
+        sources=sources,
+        draws=draws,
+        flavour=flavour,
+        device=device,
+        number=number,
+        bundle=variant.bundle,
+    )
     stored = find_engines(default_cache(), wanted)
 
     def open_engines(_: Device) -> Engines:
         return deserialize(variant, flavour, stored)
 
     options = RunnerOptions(batches=stored.batches)
-    runner = GpuRunner(variant.spec, lambda: CudaDevice(number), open_engines, options)
-    return GpuBackend(name, flavour.version, variant.precision, threads, runner, draws)
+    runner = GpuRunner(variant.spec, lambda: CudaDevice(number), open_engines, options=options)
+    return GpuBackend(name, flavour.version, variant.precision, threads=threads, runner=runner, draws=draws)
 
 
 def deserialize(variant: Variant, flavour: Flavour, stored: StoredEngines) -> Engines:
@@ -76,7 +84,7 @@ def deserialize(variant: Variant, flavour: Flavour, stored: StoredEngines) -> En
 
     spec = variant.spec
     vae, leak = (
-        TensorRTEngine(flavour, graph, engine.data, engine.record.key.dla_core)
+        TensorRTEngine(flavour, graph, engine.data, dla_core=engine.record.key.dla_core)
         for graph, engine in ((vae_encoder_graph(spec), stored.vae), (leak_encoder_graph(spec), stored.leak))
     )
     return Engines(vae, leak)
@@ -88,14 +96,20 @@ def probe_flavour(name: str, flavour: str) -> Availability:
 
     module = _MODULES[flavour]
     if importlib.util.find_spec(module) is None:
-        return Availability(name, False, "", f"{module} is not installed", _DOCTOR)
+        return Availability(backend=name, runs=False, version="", reason=f"{module} is not installed", install=_DOCTOR)
     version, reason = "", _missing()
     if not reason:  # only now is the library imported, which takes a while and may find its own libraries missing
         try:
             version = load_flavour(flavour).version
         except LeakRTError as error:
             reason = str(error)
-    return Availability(name, not reason, version or _version(module), reason, _DOCTOR if reason else "")
+    return Availability(
+        backend=name,
+        runs=not reason,
+        version=version or _version(module),
+        reason=reason,
+        install=_DOCTOR if reason else "",
+    )
 
 
 def _missing() -> str:

@@ -32,7 +32,7 @@ T = TypeVar("T")
 _CLOSED = "the GPU runner is closed; load the detector again"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunnerOptions:
     """How to use the device."""
 
@@ -42,7 +42,7 @@ class RunnerOptions:
     graphs: bool = True  # capture CUDA graphs
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Ready:
     """What the thread has made of its options."""
 
@@ -73,6 +73,7 @@ class GpuRunner:
         spec: ModelSpec,
         open_device: Callable[[], Device],
         load_engines: Callable[[Device], Engines],
+        *,
         options: RunnerOptions,
     ) -> None:
         """Start the thread, which opens the device, loads the engines and makes the slots.
@@ -81,7 +82,7 @@ class GpuRunner:
         """
         self._jobs: Jobs[_Job[Any]] = Jobs(options.waiting)
         started: Future[Ready] = Future()
-        worker = _Worker(spec, open_device, load_engines, options, self._jobs)
+        worker = _Worker(spec, open_device, load_engines, options=options, jobs=self._jobs)
         self._gate, self._thread = threading.Lock(), OwnerThread(partial(worker.run, started))
         try:
             self.ready = started.result()
@@ -150,6 +151,7 @@ class _Worker:
         spec: ModelSpec,
         open_device: Callable[[], Device],
         load_engines: Callable[[Device], Engines],
+        *,
         options: RunnerOptions,
         jobs: Jobs[_Job[Any]],
     ) -> None:
@@ -184,13 +186,20 @@ class _Worker:
         noise = self._make_noise(device)
 
         def make(batches: tuple[int, ...]) -> Slot:
-            return Slot(device, spec, engines, noise, batches, options.graphs)
+            return Slot(device, spec, engines, noise=noise, batches=batches, graphs=options.graphs)
 
         self._slots, batches, notes = fill_slots(make, options.batches, options.slots)
         first = self._slots[0]
         notes += [note for slot in self._slots for note in slot.notes]
         nodes = dict(first.nodes)
-        return Ready(device.name, batches, len(self._slots), tuple(dict.fromkeys(notes)), device.held(), nodes)
+        return Ready(
+            device=device.name,
+            batches=batches,
+            slots=len(self._slots),
+            notes=tuple(dict.fromkeys(notes)),
+            held=device.held(),
+            nodes=nodes,
+        )
 
     def _make_noise(self, device: Device) -> Noise:
         spec = self._spec

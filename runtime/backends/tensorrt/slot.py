@@ -64,7 +64,7 @@ class Noise:
     coefficients: Array  # [T, 2]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Plan:
     """A slot set up for one batch size."""
 
@@ -89,6 +89,7 @@ class Slot:
         device: Device,
         spec: ModelSpec,
         engines: Engines,
+        *,
         noise: Noise,
         batches: Sequence[int],
         graphs: bool = True,
@@ -106,7 +107,7 @@ class Slot:
         try:
             self._events += [device.event() for _ in range(len(STAGES) + 2)]
             workspace = max(engines.workspace(spec, batch) for batch in batches)
-            self._buffers = Buffers(device, spec, max(batches), self._types, workspace)
+            self._buffers = Buffers(device, spec, max(batches), types=self._types, workspace=workspace)
             for batch in sorted(batches):
                 self._plans[batch] = self._plan(engines, batch, graphs)
         except BaseException:
@@ -197,14 +198,14 @@ class Slot:
         at = {name: memory.results.address + part.offset for name, part in parts.items()}
         at |= {"image": memory.image.address, "noised": memory.noised.address}
         workspace = memory.workspace.address
-        vae = engines.vae.bind(batch, {n: at[n] for n in engines.vae.types}, workspace, self._stream)
+        vae = engines.vae.bind(batch, {n: at[n] for n in engines.vae.types}, workspace, stream=self._stream)
         try:
-            leak = engines.leak.bind(rows, {n: at[n] for n in engines.leak.types}, workspace, self._stream)
+            leak = engines.leak.bind(rows, {n: at[n] for n in engines.leak.types}, workspace, stream=self._stream)
         except BaseException:
             vae.free()
             raise
         results = {name: part.of(memory.results_host.array) for name, part in parts.items()}
-        plan = self._plans[batch] = _Plan(batch, parts, vae, leak, results)
+        plan = self._plans[batch] = _Plan(batch=batch, parts=parts, vae=vae, leak=leak, results=results)
         self._run(plan)  # TensorRT sets itself up at the first run, which can't be captured
         self._stream.synchronize()
         if graphs:

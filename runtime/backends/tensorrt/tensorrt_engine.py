@@ -19,7 +19,7 @@ class TensorRTEngine:
     Contexts work in memory that the caller gives, so that both graphs and all batch sizes of a slot share it.
     """
 
-    def __init__(self, flavour: Flavour, graph: GraphSpec, data: bytes, dla_core: int) -> None:
+    def __init__(self, flavour: Flavour, graph: GraphSpec, data: bytes, *, dla_core: int) -> None:
         """Deserialise bytes that `EngineCache.read` has verified; `dla_core` as in the engine's key.
 
         Raises EngineError when the library refuses them, ModelError when it is another graph, OutOfMemoryError.
@@ -40,26 +40,28 @@ class TensorRTEngine:
         """Bytes that running this batch needs beside its tensors. Raises BackendError for a batch without a profile."""
         return self._flavour.profile_memory(self._engines[0], self._profile(batch))
 
-    def bind(self, batch: int, addresses: Mapping[str, int], workspace: int, stream: Stream) -> TensorRTBinding:
+    def bind(self, batch: int, addresses: Mapping[str, int], workspace: int, *, stream: Stream) -> TensorRTBinding:
         """Make a context for the batch on these addresses. Raises ModelError, BackendError, OutOfMemoryError."""
         with listening(self._messages):
-            return self._bind(batch, addresses, workspace, stream)
+            return self._bind(batch, addresses, workspace, stream=stream)
 
     def free(self) -> None:
         """Let go of the engine, after its bindings; a second time is nothing."""
         self._engines, self._used = [], []
         self._deserialize = self._never_again
 
-    def _bind(self, batch: int, addresses: Mapping[str, int], workspace: int, stream: Stream) -> TensorRTBinding:
+    def _bind(self, batch: int, addresses: Mapping[str, int], workspace: int, *, stream: Stream) -> TensorRTBinding:
         profile, size = self._profile(batch), self.workspace(batch)
         which = self._engine_for(profile)
         context: IExecutionContext = self._flavour.create_context(
-            self._engines[which], profile, workspace, size, stream.handle
+            self._engines[which], profile, workspace, size=size, stream=stream.handle
         )
         if context is None:
             raise self._failure(f"making a context for a batch of {batch} failed")
         self._used[which].add(profile)
-        binding = TensorRTBinding(context, self._messages, self._failure, partial(self._used[which].discard, profile))
+        binding = TensorRTBinding(
+            context, self._messages, self._failure, on_free=partial(self._used[which].discard, profile)
+        )
         try:
             if not context.set_input_shape(self._graph.input.name, (batch, *self._graph.input.shape)):
                 raise self._failure(f"a batch of {batch} was refused")
@@ -76,7 +78,7 @@ class TensorRTEngine:
 
     def _make_engine(self, data: bytes, dla_core: int) -> ICudaEngine:
         with listening(self._messages):
-            engine: ICudaEngine = self._flavour.deserialize(data, dla_core)
+            engine: ICudaEngine = self._flavour.deserialize(data, dla_core=dla_core)
         if engine is None:
             self._raise_if_full()
             raise EngineError(
@@ -160,6 +162,7 @@ class TensorRTBinding:
         context: IExecutionContext,
         messages: Messages,
         failure: Callable[[str], Exception],
+        *,
         on_free: Callable[[], None],
     ) -> None:
         self._context: IExecutionContext = context

@@ -43,7 +43,7 @@ class TorchBackend:
     name = NAME
     forkable = False
 
-    def __init__(self, variant: Variant, runner: Runner, device: torch.device, batch: int, threads: int) -> None:
+    def __init__(self, variant: Variant, runner: Runner, device: torch.device, *, batch: int, threads: int) -> None:
         """`batch`: images at once; it shrinks where the device's memory does not hold them."""
         self.precision, self.batch = variant.precision, batch
         self._spec = variant.spec
@@ -66,9 +66,22 @@ class TorchBackend:
     def describe(self) -> Description:
         """What runs, and where."""
         if self._device.type != "cuda":
-            return Description(NAME, torch.__version__, cpu_name(), self.precision, self._threads)
+            return Description(
+                backend=NAME,
+                version=torch.__version__,
+                device=cpu_name(),
+                precision=self.precision,
+                threads=self._threads,
+            )
         name, held = torch.cuda.get_device_name(self._device), torch.cuda.memory_reserved(self._device)
-        return Description(NAME, torch.__version__, name, self.precision, self._threads, held)
+        return Description(
+            backend=NAME,
+            version=torch.__version__,
+            device=name,
+            precision=self.precision,
+            threads=self._threads,
+            device_bytes=held,
+        )
 
     @property
     def _runner(self) -> Runner:
@@ -132,9 +145,11 @@ class TorchFrameBackend(TorchBackend):
 
     ahead = 1
 
-    def __init__(self, variant: Variant, runner: GraphRunner, device: torch.device, batch: int, threads: int) -> None:
+    def __init__(
+        self, variant: Variant, runner: GraphRunner, device: torch.device, *, batch: int, threads: int
+    ) -> None:
         """`runner` has a feed for frames."""
-        super().__init__(variant, runner, device, batch, threads)
+        super().__init__(variant, runner, device, batch=batch, threads=threads)
         self._lock = threading.Lock()
 
     def submit(self, frames: Sequence[Frame]) -> Callable[[], ChainResult]:
@@ -162,7 +177,7 @@ class TorchFrameBackend(TorchBackend):
             return super()._alone(graph, value)
 
 
-def load_torch(variant: Variant, networks: Mapping[str, Network], threads: int, number: int = 0) -> TorchBackend:
+def load_torch(variant: Variant, networks: Mapping[str, Network], threads: int, *, number: int = 0) -> TorchBackend:
     """The variant on that GPU of those torch sees, or where it sees none on the CPU.
 
     On a GPU fp16 runs in float16 with float32 islands, as CUDA graphs, in the memory format that is faster there;
@@ -181,8 +196,8 @@ def load_torch(variant: Variant, networks: Mapping[str, Network], threads: int, 
     if variant.precision != "fp32":
         raise BackendError(f"torch runs {variant.precision} on a GPU only, and sees none here; take fp32")
     device = torch.device("cpu")
-    chain = TorchChain(variant.spec, networks, Placement(device, torch.float32), threads)
-    return TorchBackend(variant, PlainRunner(chain, device), device, 1, threads)
+    chain = TorchChain(variant.spec, networks, Placement(device=device, dtype=torch.float32), threads=threads)
+    return TorchBackend(variant, PlainRunner(chain, device), device, batch=1, threads=threads)
 
 
 def _refuse_fork(threads: int) -> None:
@@ -200,13 +215,17 @@ def _on_gpu(variant: Variant, networks: Mapping[str, Network], threads: int) -> 
     norms, kernels = find_norm_kernels(device), find_kernels()
 
     def make(memory_format: torch.memory_format) -> GraphRunner:
-        placement = Placement(device, _DTYPES[variant.precision], memory_format, norms)
+        placement = Placement(
+            device=device, dtype=_DTYPES[variant.precision], memory_format=memory_format, kernels=norms
+        )
         feed = None if kernels is None else FrameFeed(kernels, spec.image_size, device)
-        return GraphRunner(TorchChain(spec, networks, placement, threads), spec.image_size, device, _SIZES, feed)
+        return GraphRunner(
+            TorchChain(spec, networks, placement, threads=threads), spec.image_size, device, sizes=_SIZES, feed=feed
+        )
 
     formats = (torch.channels_last, torch.contiguous_format)
     blank = np.zeros((1, 3, spec.image_size, spec.image_size), np.float32)
     runner = quickest([partial(make, f) for f in formats], blank)
     torch.cuda.empty_cache()  # what the other one held
     made = TorchBackend if kernels is None else TorchFrameBackend
-    return made(variant, runner, device, _SIZES[-1], threads)
+    return made(variant, runner, device, batch=_SIZES[-1], threads=threads)

@@ -40,12 +40,12 @@ def _bias(network: Network, node: Node | None) -> str:
     return node.inputs[2] if tensor is not None and tensor.ndim == 1 else ""
 
 
-def _bare(node: Node, output: str = "") -> Node:
+def _bare(node: Node, *, output: str = "") -> Node:
     """The convolution without its bias."""
     return replace(node, inputs=node.inputs[:2], outputs=(output,) if output else node.outputs)
 
 
-def _with_inputs(norm: Node, x: str, other: str, shift: str) -> Node:
+def _with_inputs(norm: Node, x: str, other: str, *, shift: str) -> Node:
     inputs = (*norm.inputs, "", "")[:4]
     return replace(norm, inputs=(x, *inputs[1:], other, shift))
 
@@ -61,7 +61,7 @@ def _into_norms(network: Network) -> Network:
         norm, bias = links.next(node, GROUP_NORM), _bias(network, node)
         if norm is not None and bias and _is_bare_norm(norm, node.outputs[0]):
             chains.append(((node,), _bare(node)))
-            chains.append(((norm,), _with_inputs(norm, node.outputs[0], "", bias)))
+            chains.append(((norm,), _with_inputs(norm, node.outputs[0], "", shift=bias)))
     return replaced(network, chains)
 
 
@@ -80,7 +80,7 @@ def _into_sums(network: Network) -> Network:
         (other,) = (name for name in node.inputs if name != x)
         bias = _merged(tensors, [_bias(network, c) for c in convolutions])
         chains += [((c,), _bare(c)) for c in convolutions]
-        chains.append(((node,), Node(SUM, (x, other, bias), node.outputs, _NO_PADS)))
+        chains.append(((node,), Node(operator=SUM, inputs=(x, other, bias), outputs=node.outputs, attributes=_NO_PADS)))
     return replaced(replace(network, tensors=tensors), chains)
 
 
@@ -104,8 +104,8 @@ def _before_norms(network: Network) -> Network:
                 yield node
                 continue
             raw = f"{name} without bias"
-            yield _bare(node, raw)
-            yield Node(SUM, (raw, "", bias), (name,), _NO_PADS)
+            yield _bare(node, output=raw)
+            yield Node(operator=SUM, inputs=(raw, "", bias), outputs=(name,), attributes=_NO_PADS)
 
     return replace(network, nodes=tuple(nodes()))
 
@@ -135,7 +135,7 @@ def _sums_into_norms(network: Network) -> Network:
 
 def _taken_in(found: _Normed, links: Links) -> Node:
     x, other, bias = found.sum.inputs
-    norm, name = _with_inputs(found.norm, x, other, bias), found.sum.outputs[0]
+    norm, name = _with_inputs(found.norm, x, other, shift=bias), found.sum.outputs[0]
     return norm if links.readers(name) == 1 else replace(norm, outputs=(*norm.outputs, name))
 
 

@@ -19,7 +19,7 @@ STAGES = ("vae", "noising", "leak")  # as in Verdict.latency_ms
 Mark = Callable[[int], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Placement:
     """Where and in what a chain runs. In float16 the leak encoder keeps all but its convolutions in float32."""
 
@@ -32,14 +32,14 @@ class Placement:
 class TorchChain:
     """Both networks of a bundle and the noising between them."""
 
-    def __init__(self, spec: ModelSpec, networks: Mapping[str, Network], placement: Placement, threads: int) -> None:
+    def __init__(self, spec: ModelSpec, networks: Mapping[str, Network], placement: Placement, *, threads: int) -> None:
         """Raises ModelError naming an operator that is not known, or a network with other names than the format's."""
         self._placement = placement
         graphs = vae_encoder_graph(spec), leak_encoder_graph(spec)
         self._latent, self._outputs = (output_order(graph, networks[graph.stem]) for graph in graphs)
         self._vae = self._network(networks, graphs[0].stem, WORKHORSES)
         self._leak = self._network(networks, graphs[1].stem, frozenset({"Conv"}))
-        self._noise = Noising(spec, placement.dtype, placement.device, threads)
+        self._noise = Noising(spec, placement.dtype, placement.device, threads=threads)
 
     def __call__(self, image: Tensor, mark: Mark = lambda place: None) -> tuple[Tensor, ...]:
         """image float32 [B, 3, S, S] to latent [B, 4, S/8, S/8], scores, embedding, gates, step weights, float32.
@@ -70,7 +70,14 @@ class TorchChain:
     def _network(self, networks: Mapping[str, Network], stem: str, half: frozenset[str]) -> TorchNetwork:
         place = self._placement
         arithmetic = Arithmetic(place.dtype, half)
-        return TorchNetwork(networks[stem], stem, arithmetic, place.device, place.memory_format, place.kernels)
+        return TorchNetwork(
+            networks[stem],
+            stem,
+            arithmetic,
+            device=place.device,
+            memory_format=place.memory_format,
+            kernels=place.kernels,
+        )
 
 
 def output_order(graph: GraphSpec, network: Network) -> list[int]:

@@ -36,7 +36,7 @@ class GraphRunner:
     """
 
     def __init__(
-        self, chain: TorchChain, side: int, device: torch.device, sizes: Sequence[int], feed: FrameFeed | None = None
+        self, chain: TorchChain, side: int, device: torch.device, *, sizes: Sequence[int], feed: FrameFeed | None = None
     ) -> None:
         """Nothing is captured yet. `sizes` ascend; `feed` is what `run_frames` needs."""
         self.chain, self._side, self._device, self._sizes = chain, side, device, tuple(sizes)
@@ -190,7 +190,7 @@ class _Captured:
         return DeviceResult(unpack(self.rows[:count], self.shapes, len(self.image)), times)
 
 
-def quickest(makers: Sequence[Callable[[], R]], image: Array, rounds: int = 20) -> R:
+def quickest(makers: Sequence[Callable[[], R]], image: Array, *, rounds: int = 20) -> R:
     """The runner that takes `image` through fastest, by the median of its rounds.
 
     It is the first, unless another takes under 0.97 of its time, so that chance does not change which it is.

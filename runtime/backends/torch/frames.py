@@ -30,7 +30,12 @@ class FrameFeed:
         if size > len(self._host):
             self._grow(size)
         pieces = lay_frames(frames, self._side, self._host.numpy())
-        return Staged(self._host, self._there, pieces, place_frames(frames, self._side, self._there.data_ptr()))
+        return Staged(
+            host=self._host,
+            there=self._there,
+            pieces=pieces,
+            where=place_frames(frames, self._side, self._there.data_ptr()),
+        )
 
     def preprocess(self, staged: Staged, image: Tensor) -> None:
         """Put what was staged and copied on the current stream, into the first rows of `image` float32 [B, 3, S, S].
@@ -50,7 +55,7 @@ class FrameFeed:
         self._there = there
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Staged:
     """Frames that are being laid on the host, and where they go."""
 

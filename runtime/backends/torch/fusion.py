@@ -63,7 +63,9 @@ def _silus(network: Network) -> Network:
     for node in network.nodes:
         product = links.next(node, "Mul") if node.operator == "Sigmoid" else None
         if product is not None and sorted(product.inputs) == sorted((node.inputs[0], node.outputs[0])):
-            chains.append(((node, product), Node(SILU, node.inputs, product.outputs, {})))
+            chains.append(
+                ((node, product), Node(operator=SILU, inputs=node.inputs, outputs=product.outputs, attributes={}))
+            )
     return replaced(network, chains)
 
 
@@ -89,13 +91,18 @@ def _group_norm(network: Network, links: Links, split: Node) -> tuple[tuple[Node
     nodes, last, names = [split, norm, back], back, []
     for operator in ("Mul", "Add"):
         following = links.next(last, operator)
-        name = "" if following is None else _channel_weight(network.tensors, following, last.outputs[0], target)
+        name = "" if following is None else _channel_weight(network.tensors, following, last.outputs[0], target=target)
         if following is not None and name:
             nodes.append(following)
             last = following
         names.append(name)
     attributes = {"groups": groups, "epsilon": norm.attributes.get("epsilon", 1e-5), "silu": 0}
-    fused = Node(GROUP_NORM, (split.inputs[0], back.inputs[1], *names), last.outputs, attributes)
+    fused = Node(
+        operator=GROUP_NORM,
+        inputs=(split.inputs[0], back.inputs[1], *names),
+        outputs=last.outputs,
+        attributes=attributes,
+    )
     return tuple(nodes), fused
 
 
@@ -113,7 +120,7 @@ def _is_bare(tensors: Mapping[str, npt.NDArray[Any]], norm: Node) -> bool:
 
 
 def _channel_weight(
-    tensors: Mapping[str, npt.NDArray[Any]], node: Node, value: str, target: npt.NDArray[np.int64]
+    tensors: Mapping[str, npt.NDArray[Any]], node: Node, value: str, *, target: npt.NDArray[np.int64]
 ) -> str:
     """The name of the constant that `node` applies to each channel of `value`, or "" if it does something else."""
     others = [name for name in node.inputs if name != value]

@@ -17,7 +17,7 @@ _INSTALL = "pip install 'leakrt[train]'"
 _PRECISIONS = ("fp32", "fp16")
 
 
-def load(variant: Variant, threads: int, device: int = 0) -> Backend:
+def load(variant: Variant, threads: int, *, device: int = 0) -> Backend:
     """Load the variant, on GPU number `device` where torch sees GPUs. Raises UsageError for a GPU that is not there,
     MissingExtraError, BackendError without weights or for int8, BundleError, ModelError."""
     require("torch", "train")
@@ -30,14 +30,14 @@ def load(variant: Variant, threads: int, device: int = 0) -> Backend:
     networks = weights.from_bytes(variant.weights())
     from .backend import load_torch
 
-    return load_torch(variant, networks, threads, device)
+    return load_torch(variant, networks, threads, number=device)
 
 
 def probe() -> Availability:
     """Whether torch is installed, found without importing it, which takes seconds."""
     if importlib.util.find_spec("torch") is None:
-        return Availability(NAME, False, "", "torch is not installed", _INSTALL)
-    return Availability(NAME, True, _version(), "", "")
+        return Availability(backend=NAME, runs=False, version="", reason="torch is not installed", install=_INSTALL)
+    return Availability(backend=NAME, runs=True, version=_version(), reason="", install="")
 
 
 def _version() -> str:

@@ -47,7 +47,7 @@ class Arithmetic:
     half: frozenset[str] = WORKHORSES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Step:
     run: Callable[..., Any]
     inputs: tuple[str, ...]
@@ -66,6 +66,7 @@ class TorchNetwork:
         network: Network,
         stem: str,
         arithmetic: Arithmetic,
+        *,
         device: torch.device,
         memory_format: torch.memory_format = torch.contiguous_format,
         kernels: NormKernels = TORCH,
@@ -80,7 +81,7 @@ class TorchNetwork:
         self._steps = self._plan(network)
         self._constants = {name: torch.from_numpy(np.array(t)) for name, t in network.tensors.items()}
         self._weights = {
-            name: _placed(self._constants[name], dtype, device, memory_format)
+            name: _placed(self._constants[name], dtype, device, memory_format=memory_format)
             for name, dtype in self._dtypes(network).items()
         }
 
@@ -132,7 +133,9 @@ class TorchNetwork:
         except (ModelError, KeyError, TypeError) as error:
             raise ModelError(f"{self._stem}: {name} can't be run by the torch backend: {error}") from error
         takes, numbers = self._takes(node.operator), node.operator in READ_AS_NUMBERS
-        return _Step(run, node.inputs, node.outputs, over, takes, numbers, name)
+        return _Step(
+            run=run, inputs=node.inputs, outputs=node.outputs, over=over, takes=takes, numbers=numbers, name=name
+        )
 
     def _takes(self, operator: str) -> torch.dtype | None:
         if self._arithmetic.dtype is torch.float32:
@@ -158,7 +161,7 @@ class TorchNetwork:
         return wishes.pop() if len(wishes) == 1 else torch.float32
 
 
-def _placed(tensor: Tensor, dtype: torch.dtype, device: torch.device, memory_format: torch.memory_format) -> Tensor:
+def _placed(tensor: Tensor, dtype: torch.dtype, device: torch.device, *, memory_format: torch.memory_format) -> Tensor:
     """On the device. Channels last by its strides even where they mean nothing, as those of a 1 x 1 convolution do:
     cuDNN reads the layout of what it gives off them, too."""
     moved = tensor.to(device, dtype)

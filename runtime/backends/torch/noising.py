@@ -22,9 +22,9 @@ class Noising:
     where it is built in; else torch does, in two.
     """
 
-    def __init__(self, spec: ModelSpec, dtype: torch.dtype, device: torch.device, threads: int) -> None:
+    def __init__(self, spec: ModelSpec, dtype: torch.dtype, device: torch.device, *, threads: int) -> None:
         """Draw the bank and copy it to the device."""
-        drawn = HostNoising(spec, threads)
+        drawn = HostNoising(spec, threads=threads)
         bank, self._coefficients = drawn.bank, drawn.coefficients
         self._dtype, self._shape = dtype, bank.shape
         self._kernels = find_kernels() if device.type == "cuda" else None

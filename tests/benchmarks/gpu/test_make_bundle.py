@@ -18,10 +18,10 @@ def test_a_precision_without_a_gate_is_refused_by_a_detector_and_loaded_by_a_par
     bundle = Bundle(made)
     assert bundle.precisions == ("fp32", "fp16")
     with pytest.raises(BundleError, match="fp16 never passed its gate"):
-        Detector.load(made, "onnxruntime", "fp16")
+        Detector.load(made, backend="onnxruntime", precision="fp16")
     loading = script("loading")
     for precision in bundle.precisions:
-        loaded = LoadedVariant.load(bundle, precision, "onnxruntime", 1)
+        loaded = LoadedVariant.load(bundle, precision, "onnxruntime", threads=1)
         verdict = loading.detector_of(bundle, loaded).check(bundle.golden().image)
         assert (verdict.precision, verdict.error) == (precision, None)
 

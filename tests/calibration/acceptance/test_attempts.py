@@ -11,7 +11,17 @@ pytest.importorskip("onnx")
 from leakrt.calibration.acceptance.attempts import OnBackend, failures
 from leakrt.core.gates import MIN_INT8_SHARE, MIN_INT8_SPEEDUP, Comparison, Limits, Speedup
 
-HELD = Comparison(100, 0.96, 0.001, 0.95, 0.995, 0.95, 3, 40, (0, 6))
+HELD = Comparison(
+    images=100,
+    macro_auc=0.96,
+    macro_auc_drop=0.001,
+    agreement=0.95,
+    agreement_confident=0.995,
+    verdict_agreement=0.95,
+    false_alarms=3,
+    real_faces=40,
+    interval=(0, 6),
+)
 
 
 def times(low):

@@ -17,10 +17,28 @@ from leakrt.core.gates import FP16_LIMITS, Comparison, Limits
 from leakrt.core.outputs import LeakOutputs
 
 SPEC = replace(TINY_SPEC, class_names=("blocky", "real", "smooth"))
-DECISION = Decision(1.0, 0.9, 0.2, -50.0, 0.05, 99, 4)
+DECISION = Decision(
+    temperature=1.0,
+    alarm_threshold=0.9,
+    real_threshold=0.2,
+    density_threshold=-50.0,
+    false_alarm_rate=0.05,
+    validation_real=99,
+    validation_alarms=4,
+)
 LABELS = np.array([0, 1, 2, 0, 1, 2, 1], np.int64)
 SURE = np.array([0.98, 0.97, 0.96, 0.9, 0.5, 0.45, 0.4])  # of the true class; the last three are near ties
-HOLDS = Comparison(7, 0.9, 0.0, 1.0, 1.0, 1.0, 0, 3, (0, 2))
+HOLDS = Comparison(
+    images=7,
+    macro_auc=0.9,
+    macro_auc_drop=0.0,
+    agreement=1.0,
+    agreement_confident=1.0,
+    verdict_agreement=1.0,
+    false_alarms=0,
+    real_faces=3,
+    interval=(0, 2),
+)
 
 
 def judged(shares=SURE, kinds=None, moved=()) -> Judged:
@@ -31,30 +49,35 @@ def judged(shares=SURE, kinds=None, moved=()) -> Judged:
     found[rows, at] = shares
     blank = np.zeros((len(LABELS), 1), np.float32)
     outputs = LeakOutputs(found.astype(np.float32), blank, blank, blank)
-    return Judged(outputs, LABELS, tuple(kinds or ["real" if k == 1 else "generator" for k in LABELS]), found)
+    return Judged(
+        outputs=outputs,
+        labels=LABELS,
+        kinds=tuple(kinds or ["real" if k == 1 else "generator" for k in LABELS]),
+        probabilities=found,
+    )
 
 
 def test_the_same_outputs_lose_nothing():
-    found = compare(judged(), judged(), SPEC, DECISION)
+    found = compare(judged(), judged(), SPEC, decision=DECISION)
     assert (found.images, found.macro_auc_drop, found.agreement, found.agreement_confident) == (7, 0.0, 1.0, 1.0)
     assert found.failures(Limits()) == found.failures(FP16_LIMITS) == ()
 
 
 def test_a_near_tie_that_moves_counts_among_all_images_alone():
-    found = compare(judged(), judged(moved=[6]), SPEC, DECISION)
+    found = compare(judged(), judged(moved=[6]), SPEC, decision=DECISION)
     assert found.agreement == pytest.approx(6 / 7)
     assert found.agreement_confident == 1.0
 
 
 def test_a_confident_image_that_moves_counts_in_both():
-    found = compare(judged(), judged(moved=[0]), SPEC, DECISION)
+    found = compare(judged(), judged(moved=[0]), SPEC, decision=DECISION)
     assert found.agreement == pytest.approx(6 / 7)
     assert found.agreement_confident == pytest.approx(2 / 3)  # three of seven margins lie above the median
 
 
 def test_false_alarms_are_real_faces_called_generator_or_unknown():
     kinds = ["unknown", "generator", "real", "generator", "unknown", "generator", "abstain"]
-    found = compare(judged(), judged(kinds=kinds), SPEC, DECISION)
+    found = compare(judged(), judged(kinds=kinds), SPEC, decision=DECISION)
     assert (found.false_alarms, found.real_faces) == (2, 3)
     assert found.verdict_agreement == pytest.approx(2 / 7)  # rows 3 and 5 alone are as before
 
@@ -105,10 +128,10 @@ def test_outputs_that_are_not_finite_are_refused():
     variant = judged()
     variant.probabilities[3] = np.nan
     with pytest.raises(DataError, match="not finite"):
-        compare(judged(), variant, SPEC, DECISION)
+        compare(judged(), variant, SPEC, decision=DECISION)
 
 
 def test_a_class_without_an_image_is_named():
     spec = replace(SPEC, class_names=("blocky", "real", "smooth", "woven"))
     with pytest.raises(DataError, match="no validation image of woven"):
-        compare(judged(), judged(), spec, DECISION)
+        compare(judged(), judged(), spec, decision=DECISION)

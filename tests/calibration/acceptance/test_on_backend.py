@@ -35,8 +35,8 @@ def data(tmp_path_factory):
 @pytest.fixture
 def bundle(data, tmp_path):
     """With an fp16 variant that was measured on ONNX Runtime alone."""
-    path = random_bundle(tmp_path / "bundle", SPEC)
-    add_fp16(path, data, HalfOptions(EASY, 1), onnxruntime_only(1), silent)
+    path = random_bundle(tmp_path / "bundle", spec=SPEC)
+    add_fp16(path, data, HalfOptions(EASY, 1), backends=onnxruntime_only(1), progress=silent)
     return path
 
 
@@ -46,18 +46,18 @@ def limits(monkeypatch):
 
 
 def measure(bundle, data, precision="fp16", backend="openvino"):
-    return gate_later(bundle, data, GateRequest(precision, backend, threads=1), silent)
+    return gate_later(bundle, data, GateRequest(precision=precision, backend=backend, threads=1), progress=silent)
 
 
 def test_a_variant_that_holds_there_can_be_used_there(bundle, data, limits):
     limits(EASY)
     with pytest.raises(BundleError, match=r"measure it: leakrt gate BUNDLE DATA --backend openvino --precision fp16"):
-        Detector.load(bundle, "openvino", "fp16", threads=1)
+        Detector.load(bundle, backend="openvino", precision="fp16", threads=1)
     result = measure(bundle, data)
     assert (result.failures, result.found.gate.images) == ((), 72)
     assert 0 < result.found.speedup.low <= result.found.speedup.median
     assert gated_backends(Bundle(bundle).provenance, "fp16") == ("onnxruntime", "openvino")
-    assert Detector.load(bundle, "openvino", "fp16", threads=1).describe().precision == "fp16"
+    assert Detector.load(bundle, backend="openvino", precision="fp16", threads=1).describe().precision == "fp16"
     told = Bundle(bundle).provenance["variants"]["fp16"]["gate"]
     assert told["openvino"] == result.to_json()
     assert told["onnxruntime"]["passed"] is True
@@ -73,7 +73,7 @@ def test_one_that_does_not_is_told_and_stays_refused(bundle, data, limits):
     assert gated_backends(after.provenance, "fp16") == ("onnxruntime",)
     assert after.decisions == before.decisions
     with pytest.raises(BundleError, match="never passed its gate on openvino"):
-        Detector.load(bundle, "openvino", "fp16", threads=1)
+        Detector.load(bundle, backend="openvino", precision="fp16", threads=1)
 
 
 def test_it_adds_to_the_manifest_and_the_tolerances_and_changes_nothing_else(bundle, data, limits):

@@ -27,7 +27,7 @@ class Machine:
         self.order.append(runner)
 
     def measure(self):
-        return measure_speedup("exact", "variant", self.run, self.clock)
+        return measure_speedup("exact", "variant", self.run, clock=self.clock)
 
 
 def test_calls_are_warmed_up_then_taken_in_turn_each_after_one_that_is_not_timed():

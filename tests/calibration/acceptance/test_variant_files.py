@@ -36,12 +36,20 @@ def variant_of(bundle, **changes):
     report = {"int8_share": 0.9, "gate": gates_with_figures("int8", gates)}
     leak = leak_encoder(TINY_SPEC, support.prototypes, seed=5)
     decision = replace(bundle.decisions["fp32"], temperature=1.75)
-    made = NewVariant("int8", bundle.graph("vae_encoder", "fp32"), leak, other, decision, report, {"openvino": 0.5})
+    made = NewVariant(
+        precision="int8",
+        vae_encoder=bundle.graph("vae_encoder", "fp32"),
+        leak_encoder=leak,
+        support=other,
+        decision=decision,
+        report=report,
+        fp32_tolerance={"openvino": 0.5},
+    )
     return replace(made, **changes)
 
 
 def runner_of(variant):
-    return load_variant(TINY_SPEC, variant.vae_encoder, variant.leak_encoder, 1)
+    return load_variant(TINY_SPEC, variant.vae_encoder, variant.leak_encoder, threads=1)
 
 
 def files_of(bundle):

@@ -25,7 +25,7 @@ GRAPHS = {
 
 
 def run(model, graph, value, optimised=False):
-    return GraphRunner(graph, model, 1, optimised).run(value)
+    return GraphRunner(graph, model, 1, optimised=optimised).run(value)
 
 
 def kinds(model, kind=10):
@@ -139,7 +139,7 @@ def test_values_over_65504_make_islands_and_the_graph_stays_finite():
     value = RNG.uniform(5, 20, (2, 4, 6, 6)).astype(np.float32)
     # ONNX Runtime's CPU has no float16 multiplication and keeps float32 between two: what a GPU does is only modelled
     assert not np.isfinite(run(rounded(parsed, []), graph, value)[0]).all()
-    islands = overflowing_nodes(parsed, largest_values(parsed, graph, [value[:1], value[1:]], 1))
+    islands = overflowing_nodes(parsed, largest_values(parsed, graph, [value[:1], value[1:]], threads=1))
     assert len(islands) == 3
     for model in (rounded(parsed, islands), convert(parsed, "g", islands)):
         np.testing.assert_allclose(run(model, graph, value)[0], value, rtol=1e-3)
@@ -181,6 +181,13 @@ def test_a_strongly_typed_graph_builds_with_tensorrt_rtx(case, tmp_path):
     parsed, graph, _ = case
     for choice in ("none", "last", "every other"):
         model = convert(parsed, graph.stem, islands_of(parsed, choice))
-        job = BuildJob(graph.stem, model, "fp16", (1,), BuildOptions(targets=("8.6",)), 0)
-        built = build_engine(load_flavour("tensorrt-rtx"), job, False, silent)
+        job = BuildJob(
+            name=graph.stem,
+            model=model,
+            precision="fp16",
+            batches=(1,),
+            options=BuildOptions(targets=("8.6",)),
+            device=0,
+        )
+        built = build_engine(load_flavour("tensorrt-rtx"), job, False, progress=silent)
         assert {layer.dtype for layer in built.layers} >= ({"HALF"} if choice == "none" else {"HALF", "FLOAT"})

@@ -59,7 +59,7 @@ def test_a_graph_of_islands_alone_is_the_graph(graph, image):
 def test_the_graph_that_is_given_stays_as_it_was(graph):
     before = graph.SerializeToString()
     rounded(graph, [])
-    largest_values(graph, SPEC, [np.ones((1, 7), np.float32)], 1)
+    largest_values(graph, SPEC, [np.ones((1, 7), np.float32)], threads=1)
     assert graph.SerializeToString() == before
 
 
@@ -85,15 +85,15 @@ def test_a_value_that_two_nodes_read_is_rounded_once():
 
 def test_the_largest_magnitude_of_each_tensor_is_that_of_all_inputs(graph):
     inputs = [np.full((1, 7), value, np.float32) for value in (1.0, -8.0, 2.0)]
-    found = largest_values(graph, SPEC, inputs, 1)
+    found = largest_values(graph, SPEC, inputs, threads=1)
     assert found == {"t0": np.float32(8.0) * FACTOR[0], "latent": abs(np.float32(-8.0) * FACTOR[0] + OFFSET[0])}
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan, 3e38])
 def test_what_is_not_finite_is_infinitely_large(graph, value):
-    assert largest_values(graph, SPEC, [np.full((1, 7), value, np.float32)], 1)["t0"] == np.inf
+    assert largest_values(graph, SPEC, [np.full((1, 7), value, np.float32)], threads=1)["t0"] == np.inf
 
 
 def test_an_input_of_another_shape_is_refused(graph):
     with pytest.raises(ModelError, match=r"^g: ONNX Runtime can't run it"):
-        largest_values(graph, SPEC, [np.ones((1, 8), np.float32)], 1)
+        largest_values(graph, SPEC, [np.ones((1, 8), np.float32)], threads=1)

@@ -31,7 +31,7 @@ def pictures(count=6):
 
 
 def search(vae=VAE, leak=LEAK):
-    return IslandSearch(SPEC, vae, leak, pictures(), 1, silent)
+    return IslandSearch(SPEC, vae, leak, images=pictures(), threads=1, progress=silent)
 
 
 def offset(model, amount):

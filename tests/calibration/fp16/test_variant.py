@@ -37,7 +37,11 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def timed(monkeypatch):
     """Runs are timed as ever, but what comes of it must not hang on how busy the machine was."""
-    monkeypatch.setattr(measuring, "measure_speedup", lambda *given: steady(1.5 * (measure_speedup(*given).low > 0)))
+    monkeypatch.setattr(
+        measuring,
+        "measure_speedup",
+        lambda *given, **options: steady(1.5 * (measure_speedup(*given, **options).low > 0)),
+    )
 
 
 def steady(times):
@@ -45,7 +49,7 @@ def steady(times):
 
 
 def make(bundle, data, limits=EASY, **options):
-    return add_fp16(bundle, data, HalfOptions(limits, 1, **options), onnxruntime_only(1), silent)
+    return add_fp16(bundle, data, HalfOptions(limits, 1, **options), backends=onnxruntime_only(1), progress=silent)
 
 
 def files_of(bundle):
@@ -54,7 +58,7 @@ def files_of(bundle):
 
 @pytest.fixture
 def bundle(tmp_path):
-    return random_bundle(tmp_path / "bundle", SPEC)
+    return random_bundle(tmp_path / "bundle", spec=SPEC)
 
 
 def test_a_variant_that_holds_is_written_loads_and_is_told_of(bundle, data):
@@ -83,11 +87,11 @@ def test_a_variant_that_holds_is_written_loads_and_is_told_of(bundle, data):
 def test_other_installed_backends_have_gates_of_their_own(bundle, data):
     pytest.importorskip("openvino", reason="openvino is not installed")
     backends = installed(1)
-    add_fp16(bundle, data, HalfOptions(EASY, 1), backends, silent)
+    add_fp16(bundle, data, HalfOptions(EASY, 1), backends=backends, progress=silent)
     opened = Bundle(bundle)
     assert set(gated_backends(opened.provenance, "fp16")) == backends.loaders.keys() >= {"onnxruntime", "openvino"}
     assert opened.decisions["fp16"].tolerance.keys() == backends.loaders.keys()
-    assert Detector.load(bundle, "openvino", threads=1).describe().precision == "fp16"
+    assert Detector.load(bundle, backend="openvino", threads=1).describe().precision == "fp16"
     assert Detector.load(bundle, threads=1).describe().backend == "openvino"  # the first in the order of auto
 
 
@@ -112,7 +116,7 @@ def test_auto_takes_it_and_its_verdicts_say_so(bundle, data):
 
 
 def test_auto_passes_over_one_that_may_be_slower_than_fp32_and_a_name_takes_it(bundle, data, monkeypatch):
-    monkeypatch.setattr(measuring, "measure_speedup", lambda *given: Speedup(1.3, 0.6, 1.4, 25))
+    monkeypatch.setattr(measuring, "measure_speedup", lambda *given, **options: Speedup(1.3, 0.6, 1.4, 25))
     make(bundle, data)
     found = [Detector.load(bundle, precision=p, threads=1).describe().precision for p in ("auto", "fp16")]
     assert found == ["fp32", "fp16"]
@@ -145,13 +149,13 @@ def test_an_older_onnx_runtime_is_refused_in_one_line(bundle, data, monkeypatch)
 
 def test_other_classes_and_a_bundle_that_is_half_already_are_refused(bundle, data, tmp_path):
     with pytest.raises(DataError, match="not in the order"):
-        make(random_bundle(tmp_path / "other", TINY_SPEC), data)
+        make(random_bundle(tmp_path / "other", spec=TINY_SPEC), data)
     make(bundle, data)
     opened = Bundle(bundle)
     files = {name: opened.read(name) for name in opened.file_sizes if "fp16" not in name}
     files["vae_encoder.fp32.onnx"] = opened.read("vae_encoder.fp16.onnx")
     files["decision.json"] = json.dumps({"fp32": opened.decisions["fp32"].to_json()}).encode()
-    write_bundle(tmp_path / "half", SPEC, files, {})
+    write_bundle(tmp_path / "half", SPEC, files, provenance={})
     with pytest.raises(ModelError, match="vae_encoder: the graph has float16 weights already"):
         make(tmp_path / "half", data)
 
@@ -173,7 +177,9 @@ def sd_bundle(path, gain):
     vae = export_module(ScaledEncoder(model, 0.5), vae_encoder_graph(SPEC))
     shape = (len(SPEC.class_names), SPEC.prototypes_per_class, SPEC.embedding_dim)
     prototypes = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
-    write_bundle(path, SPEC, bundle_files(SPEC, vae, leak_encoder(SPEC, prototypes), prototypes), {})
+    write_bundle(
+        path, SPEC, bundle_files(SPEC, vae, leak_encoder(SPEC, prototypes), prototypes=prototypes), provenance={}
+    )
     return path
 
 
@@ -200,6 +206,8 @@ def test_the_variant_builds_with_tensorrt_rtx(bundle, data, tmp_path, monkeypatc
     from leakrt.engines.library.installed import load_flavour
 
     make(bundle, data)
-    request = BuildRequest("fp16", load_flavour("tensorrt-rtx"), BuildOptions(targets=("8.6",)))
-    outcomes = build_bundle(Bundle(bundle), request, EngineCache(tmp_path / "cache", 1 << 30), silent)
+    request = BuildRequest(
+        precision="fp16", flavour=load_flavour("tensorrt-rtx"), options=BuildOptions(targets=("8.6",))
+    )
+    outcomes = build_bundle(Bundle(bundle), request, EngineCache(tmp_path / "cache", 1 << 30), progress=silent)
     assert all(outcome.built and "HALF" in {layer.dtype for layer in outcome.record.layers} for outcome in outcomes)

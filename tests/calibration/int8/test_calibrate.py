@@ -33,7 +33,9 @@ def options(**changes):
 
 
 def run(bundle, data, cache, **changes):
-    return calibrate(bundle, data, options(**changes), None, onnxruntime_only(1), cache, silent)
+    return calibrate(
+        bundle, data, options(**changes), refitter=None, backends=onnxruntime_only(1), cache=cache, progress=silent
+    )
 
 
 def files_of(bundle):
@@ -42,7 +44,7 @@ def files_of(bundle):
 
 @pytest.fixture
 def bundle(tmp_path):
-    return random_bundle(tmp_path / "bundle", SPEC)
+    return random_bundle(tmp_path / "bundle", spec=SPEC)
 
 
 @pytest.fixture

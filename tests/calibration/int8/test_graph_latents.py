@@ -48,7 +48,7 @@ def plain(stored):
 
 
 def of(latents, model=GRAPH, threads=2, **options):
-    return latents.of(TINY_SPEC, model, threads, "task", silent, **options)
+    return latents.of(TINY_SPEC, model, threads, task="task", progress=silent, **options)
 
 
 def test_they_are_those_of_the_graph_in_the_order_of_the_images(tmp_path, paths):
@@ -107,7 +107,9 @@ def test_those_of_another_bundle_stay_when_one_is_done(tmp_path, paths):
 
 def test_progress_is_told_under_the_name_of_the_task(tmp_path, paths):
     seen = []
-    GraphLatents(tmp_path / "cache", paths).of(TINY_SPEC, GRAPH, 1, "int8 latents", lambda *step: seen.append(step))
+    GraphLatents(tmp_path / "cache", paths).of(
+        TINY_SPEC, GRAPH, 1, task="int8 latents", progress=lambda *step: seen.append(step)
+    )
     assert seen[-1] == ("int8 latents", 6, 6)
 
 

@@ -35,15 +35,16 @@ def quantised(exact, request):
     parsed = parse_graph(exact, STEM)
     layers = find_layers(parsed, STEM)
     ranges = dict.fromkeys(observed_tensors(parsed, layers), 3.0)
-    rounded = quantise(exact, STEM, [layer.name for layer in layers], ranges, request.param)
-    return correct(exact, rounded, STEM, [images(1, seed) for seed in range(3)], 1, silent)
+    rounded = quantise(exact, STEM, [layer.name for layer in layers], ranges=ranges, weight_bits=request.param)
+    return correct(exact, rounded, STEM, inputs=[images(1, seed) for seed in range(3)], threads=1, progress=silent)
 
 
 @pytest.mark.parametrize("optimised", [True, False])
 def test_onnx_runtime_gives_the_same_bits(quantised, optimised):
     image = images(3)
     before, after = (
-        GraphRunner(SPEC, model, 1, optimised).run(image)[0] for model in (quantised, pack_weights(quantised, STEM))
+        GraphRunner(SPEC, model, 1, optimised=optimised).run(image)[0]
+        for model in (quantised, pack_weights(quantised, STEM))
     )
     np.testing.assert_array_equal(after, before)
 
@@ -55,7 +56,7 @@ def test_openvino_takes_it_and_comes_no_further_from_onnx_runtime(quantised):
 
     image = images(4)
     wanted = GraphRunner(SPEC, quantised, 1, optimised=False).run(image)[0]
-    leak = leak_encoder(TINY_SPEC, prototypes(), 0)
+    leak = leak_encoder(TINY_SPEC, prototypes(), seed=0)
     packed = OpenVinoBackend(Variant(TINY_SPEC, "int8", pack_weights(quantised, STEM), leak, None), 1)
     assert np.abs(packed.vae_encoder(image) - wanted).max() < 0.05 * wanted.std()
 

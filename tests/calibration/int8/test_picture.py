@@ -15,10 +15,13 @@ pytest.importorskip("matplotlib")
 
 
 def draw(path, count, returned=()):
-    layers = [Layer(f"/encoder/conv{i}", "a", "b", 100) for i in range(count)]
-    found = [LayerSensitivity(layer, 1 / count, 0.1, 0.05 * (i + 1), 0.0) for i, layer in enumerate(layers)]
+    layers = [Layer(name=f"/encoder/conv{i}", input="a", output="b", multiplications=100) for i in range(count)]
+    found = [
+        LayerSensitivity(layer=layer, share=1 / count, latent_error=0.1, score_error=0.05 * (i + 1), labels_moved=0.0)
+        for i, layer in enumerate(layers)
+    ]
     times = {layer.name: 1.0 + i for i, layer in enumerate(layers)}
-    sensitivity_picture(path, found, returned, times, {name: t / 2 for name, t in times.items()})
+    sensitivity_picture(path, found, returned, fp32_ms=times, int8_ms={name: t / 2 for name, t in times.items()})
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 

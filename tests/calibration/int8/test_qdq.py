@@ -27,7 +27,7 @@ def test_all_weights_take_seven_bits_and_biases_and_zero_points_stay_symmetric(m
     import onnx
 
     layers, ranges = generous(model)
-    graph = onnx.load_model_from_string(quantise(model, "vae_encoder", [n.name for n in layers], ranges)).graph
+    graph = onnx.load_model_from_string(quantise(model, "vae_encoder", [n.name for n in layers], ranges=ranges)).graph
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
     weights = [n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] in constants]
     assert len(weights) == len(layers)
@@ -44,7 +44,7 @@ def test_all_weights_take_seven_bits_and_biases_and_zero_points_stay_symmetric(m
 
 def test_the_quantised_graph_gives_nearly_what_the_float_graph_gives(model):
     layers, ranges = generous(model)
-    quantised = quantise(model, "vae_encoder", [n.name for n in layers], ranges)
+    quantised = quantise(model, "vae_encoder", [n.name for n in layers], ranges=ranges)
     image = np.random.default_rng(0).uniform(-1, 1, (3, 3, 40, 40)).astype(np.float32)
     spec = vae_encoder_graph(TINY_SPEC)
     exact, found = (GraphRunner(spec, g, 1).run(image)[0] for g in (model, quantised))
@@ -54,7 +54,7 @@ def test_the_quantised_graph_gives_nearly_what_the_float_graph_gives(model):
 
 def test_optimised_and_plain_execution_agree_since_seven_bits_never_saturate(model):
     layers, ranges = generous(model)
-    quantised = quantise(model, "vae_encoder", [n.name for n in layers], ranges)
+    quantised = quantise(model, "vae_encoder", [n.name for n in layers], ranges=ranges)
     image = np.random.default_rng(1).uniform(-1, 1, (2, 3, 40, 40)).astype(np.float32)
     spec = vae_encoder_graph(TINY_SPEC)
     fast, plain = (GraphRunner(spec, quantised, 1, optimised=o).run(image)[0] for o in (True, False))
@@ -63,7 +63,7 @@ def test_optimised_and_plain_execution_agree_since_seven_bits_never_saturate(mod
 
 def test_layers_that_are_not_named_stay_float(model):
     layers, ranges = generous(model)
-    some = quantise(model, "vae_encoder", [layers[1].name], ranges)
+    some = quantise(model, "vae_encoder", [layers[1].name], ranges=ranges)
     parsed = parse_graph(some, "vae_encoder")
     producers = {o: n.op_type for n in parsed.graph.node for o in n.output}
     reads = {n.name: producers.get(n.input[1]) for n in parsed.graph.node if n.op_type == "Conv"}
@@ -72,19 +72,19 @@ def test_layers_that_are_not_named_stay_float(model):
 
 def test_a_quantised_graph_is_not_quantised_again(model):
     layers, ranges = generous(model)
-    quantised = quantise(model, "vae_encoder", [layers[0].name], ranges)
+    quantised = quantise(model, "vae_encoder", [layers[0].name], ranges=ranges)
     with pytest.raises(ModelError, match="quantised already"):
-        quantise(quantised, "vae_encoder", [layers[0].name], ranges)
+        quantise(quantised, "vae_encoder", [layers[0].name], ranges=ranges)
 
 
 def test_a_missing_range_and_an_unknown_layer_are_named(model):
     layers, _ = generous(model)
     with pytest.raises(ModelError, match="no range was collected for image"):
-        quantise(model, "vae_encoder", [layers[0].name], {})
+        quantise(model, "vae_encoder", [layers[0].name], ranges={})
     with pytest.raises(ModelError, match="no convolution nowhere"):
-        quantise(model, "vae_encoder", ["nowhere"], {})
+        quantise(model, "vae_encoder", ["nowhere"], ranges={})
 
 
 def test_bytes_that_are_no_graph_are_refused():
     with pytest.raises(ModelError, match="not an ONNX graph"):
-        quantise(b"\x08nonsense", "vae_encoder", ["x"], {})
+        quantise(b"\x08nonsense", "vae_encoder", ["x"], ranges={})

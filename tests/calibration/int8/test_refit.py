@@ -45,7 +45,7 @@ def teacher():
 def student_of(teacher, config=CONFIG, **recipe):
     exact = latents(0)
     pairs = LatentPairs(stored(exact), stored(rounded(exact)))
-    return refit(teacher, pairs, TINY_SPEC, config, RefitConfig(**recipe), silent)
+    return refit(teacher, pairs, TINY_SPEC, config=config, recipe=RefitConfig(**recipe), progress=silent)
 
 
 def distance(student, teacher):
@@ -62,7 +62,14 @@ def test_the_student_says_on_rounded_latents_more_of_what_the_teacher_said(teach
 
 def test_a_student_of_latents_that_are_not_rounded_says_what_the_teacher_says(teacher):
     exact, unseen = latents(0), latents(1)
-    student = refit(teacher, LatentPairs(stored(exact), stored(exact)), TINY_SPEC, CONFIG, RefitConfig(), silent)
+    student = refit(
+        teacher,
+        LatentPairs(stored(exact), stored(exact)),
+        TINY_SPEC,
+        config=CONFIG,
+        recipe=RefitConfig(),
+        progress=silent,
+    )
     found, wanted = (predict(encoder, TINY_SPEC, unseen).embedding for encoder in (student, teacher))
     assert float(np.mean((found - wanted) ** 2)) < 1e-3 * float(wanted.var())
 
@@ -89,5 +96,5 @@ def test_fewer_images_than_a_batch_are_one_batch(teacher):
     seen = []
     exact = latents(0)[:3]
     pairs = LatentPairs(stored(exact), stored(rounded(exact)))
-    refit(teacher, pairs, TINY_SPEC, CONFIG, RefitConfig(), lambda *step: seen.append(step))
+    refit(teacher, pairs, TINY_SPEC, config=CONFIG, recipe=RefitConfig(), progress=lambda *step: seen.append(step))
     assert seen == [("refit", 1, 1)]

@@ -32,7 +32,7 @@ def refitter(tmp_path):
         config = TrainConfig(widths=(4, 6), batch_size=4)
         torch.manual_seed(0)
         teacher = Teacher(LeakEncoder(TINY_SPEC, config), config)
-        return Refitter(teacher, RefitConfig(**recipe), tmp_path / "cache", tmp_path / "bundle")
+        return Refitter(teacher, RefitConfig(**recipe), tmp_path / "cache", bundle=tmp_path / "bundle")
 
     return make
 
@@ -41,21 +41,31 @@ def test_fp32_latents_are_made_once_for_all_attempts_and_int8_ones_for_each(list
     tasks = []
     work, fp32 = refitter(), vae_encoder(TINY_SPEC, seed=0)
     for seed in (1, 2):
-        work.refit(TINY_SPEC, listing, fp32, vae_encoder(TINY_SPEC, seed=seed), 2, lambda *step: tasks.append(step))
+        work.refit(
+            TINY_SPEC,
+            listing,
+            fp32,
+            int8=vae_encoder(TINY_SPEC, seed=seed),
+            threads=2,
+            progress=lambda *step: tasks.append(step),
+        )
     last = [task for task, done, total in tasks if done == total and "latents" in task]
     assert last == [f"{p} latents of training images" for p in ("fp32", "int8", "int8")]
 
 
 def test_of_many_images_as_many_are_taken_as_the_recipe_says(listing, refitter):
     vae = vae_encoder(TINY_SPEC, seed=0)
-    _, outputs = refitter(images=7).refit(TINY_SPEC, listing, vae, vae, 1, silent)
+    _, outputs = refitter(images=7).refit(TINY_SPEC, listing, vae, int8=vae, threads=1, progress=silent)
     assert len(outputs.scores) == 7
 
 
 def test_threads_do_not_change_the_student_and_torch_keeps_its_own(listing, refitter):
     fp32, other = vae_encoder(TINY_SPEC, seed=0), vae_encoder(TINY_SPEC, seed=1)
     torch.set_num_threads(2)
-    graphs = {refitter().refit(TINY_SPEC, listing, fp32, other, threads, silent)[0] for threads in (1, 2)}
+    graphs = {
+        refitter().refit(TINY_SPEC, listing, fp32, int8=other, threads=threads, progress=silent)[0]
+        for threads in (1, 2)
+    }
     assert len(graphs) == 1
     assert torch.get_num_threads() == 2
 
@@ -68,8 +78,8 @@ def test_a_refit_gives_a_graph_that_is_another_than_the_teacher_and_the_same_twi
     fp32, other = vae_encoder(TINY_SPEC, seed=0), vae_encoder(TINY_SPEC, seed=1)
 
     def refitted():
-        work = Refitter(Teacher(teacher, config), RefitConfig(epochs=2), tmp_path / "cache", tmp_path / "bundle")
-        return work.refit(TINY_SPEC, listing, fp32, other, 1, silent)
+        work = Refitter(Teacher(teacher, config), RefitConfig(epochs=2), tmp_path / "cache", bundle=tmp_path / "bundle")
+        return work.refit(TINY_SPEC, listing, fp32, int8=other, threads=1, progress=silent)
 
     (graph, outputs), (again, _) = refitted(), refitted()
     assert graph == again

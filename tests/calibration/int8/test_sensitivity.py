@@ -26,7 +26,9 @@ def measured(coarse=(), wide=1.0):
     shape = (len(TINY_SPEC.class_names), TINY_SPEC.prototypes_per_class, TINY_SPEC.embedding_dim)
     leak = leak_encoder(TINY_SPEC, np.random.default_rng(0).standard_normal(shape).astype(np.float32))
     shown = list(np.random.default_rng(1).uniform(-1, 1, (6, 3, 40, 40)).astype(np.float32))
-    return layers, measure_layers(vae, leak, TINY_SPEC, layers, ranges, shown, 7, 1, silent)
+    return layers, measure_layers(
+        vae, leak, TINY_SPEC, layers=layers, ranges=ranges, images=shown, weight_bits=7, threads=1, progress=silent
+    )
 
 
 def test_every_layer_is_measured_in_the_order_of_the_graph_and_shares_add_up():
@@ -46,8 +48,10 @@ def test_a_layer_whose_range_is_far_too_wide_stands_out_and_the_others_stay():
 
 
 def sensitivity(name, multiplications, score_error, total):
-    layer = Layer(name, f"{name}.in", f"{name}.out", multiplications)
-    return LayerSensitivity(layer, multiplications / total, 0.0, score_error, 0.0)
+    layer = Layer(name=name, input=f"{name}.in", output=f"{name}.out", multiplications=multiplications)
+    return LayerSensitivity(
+        layer=layer, share=multiplications / total, latent_error=0.0, score_error=score_error, labels_moved=0.0
+    )
 
 
 def chain(**errors):

@@ -45,11 +45,11 @@ def test_an_adobe_rgb_profile_is_converted_in_every_format_that_holds_one():
     expected = converted(COLOURS, ADOBE, lambda v: v ** (563 / 256))
     picture = Image.fromarray(COLOURS.astype(np.uint8))
     for kind, options in (("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})):
-        pixels, notes = read(encoded(picture, kind, icc_profile=profile, **options))
+        pixels, notes = read(encoded(picture, kind=kind, icc_profile=profile, **options))
         assert np.abs(pixels - expected).max() <= 1.2, kind
         assert notes == ("its colours were converted to sRGB from Adobe RGB (compatible)",)
     flat = Image.new("RGB", (64, 64), (200, 40, 90))
-    pixels, _ = read(encoded(flat, "JPEG", quality=100, subsampling=0, icc_profile=profile))
+    pixels, _ = read(encoded(flat, kind="JPEG", quality=100, subsampling=0, icc_profile=profile))
     assert np.abs(pixels[8, 8] - converted(np.array([[200, 40, 90]]), ADOBE, lambda v: v ** (563 / 256))).max() <= 3
 
 
@@ -97,5 +97,5 @@ def test_a_profile_for_other_channels_is_noted_and_ignored():
 
 
 def test_inks_without_a_profile_are_noted():
-    data = encoded(Image.new("CMYK", (40, 40), (0, 255, 255, 0)), "TIFF")
+    data = encoded(Image.new("CMYK", (40, 40), (0, 255, 255, 0)), kind="TIFF")
     assert decode_image(data, "x").notes == (PLAIN_CMYK,)

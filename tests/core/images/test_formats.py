@@ -14,15 +14,15 @@ PICTURE = Image.fromarray(np.arange(40 * 40 * 3, dtype=np.uint8).reshape(40, 40,
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000"])
 def test_a_file_is_recognised_by_its_first_bytes(kind):
-    assert format_of(encoded(PICTURE, kind)[:64]) == kind
+    assert format_of(encoded(PICTURE, kind=kind)[:64]) == kind
 
 
 def test_heif_and_jpeg_xl_are_recognised(monkeypatch):
     heif, jxl = pytest.importorskip("pillow_heif"), pytest.importorskip("pillow_jxl")
     heif.register_heif_opener()
     assert jxl is not None
-    assert format_of(encoded(PICTURE, "HEIF")[:64]) == "HEIF"
-    assert format_of(encoded(PICTURE, "JXL")[:64]) == "JXL"
+    assert format_of(encoded(PICTURE, kind="HEIF")[:64]) == "HEIF"
+    assert format_of(encoded(PICTURE, kind="JXL")[:64]) == "JXL"
 
 
 @pytest.mark.parametrize("head", [b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n", b"II+\0", b"MM\0+", b"\xff\x4f\xff\x51"])

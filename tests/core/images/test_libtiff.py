@@ -16,7 +16,7 @@ from leakrt.core.images.libtiff import damage_reports
 
 def damaged() -> bytes:
     black = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64), dtype=np.uint8)).convert("1")
-    data = bytearray(encoded(black, "TIFF", compression="group4"))
+    data = bytearray(encoded(black, kind="TIFF", compression="group4"))
     for at in range(60, 120):
         data[at] ^= 0x55
     return bytes(data)
@@ -46,5 +46,5 @@ def test_reports_are_those_of_their_own_thread(capfd):
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "group4"])
 def test_a_good_file_reports_nothing(compression):
     with damage_reports() as reports:
-        load(encoded(Image.new("1", (64, 64), 1), "TIFF", compression=compression))
+        load(encoded(Image.new("1", (64, 64), 1), kind="TIFF", compression=compression))
     assert reports == []

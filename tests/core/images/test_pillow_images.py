@@ -24,19 +24,19 @@ def opened(data: bytes) -> Image.Image:
 
 
 def overwritten() -> bytes:
-    data = bytearray(encoded(SMOOTH, "JPEG", quality=95))
+    data = bytearray(encoded(SMOOTH, kind="JPEG", quality=95))
     middle = len(data) // 2
     data[middle : middle + 300] = b"\x55" * 300
     return bytes(data)
 
 
 def half() -> bytes:
-    data = encoded(SMOOTH, "JPEG", quality=95)
+    data = encoded(SMOOTH, kind="JPEG", quality=95)
     return data[: len(data) // 2] + b"\xff\xd9"
 
 
 def wrong_checksum() -> bytes:
-    data = bytearray(encoded(SMOOTH, "PNG"))
+    data = bytearray(encoded(SMOOTH, kind="PNG"))
     data[data.rindex(b"IEND") - 8] ^= 1
     return bytes(data)
 
@@ -69,7 +69,7 @@ def test_what_the_file_states_beside_its_pixels_is_applied():
         png(samples, 8, RGB, chunks=chunk(b"gAMA", struct.pack(">I", 100_000))),
         png(samples, 8, RGB, chunks=chunk(b"cICP", bytes([12, 13, 0, 1]))),
         png(samples[..., 0] * 257, 16, GREY, chunks=chunk(b"tRNS", struct.pack(">H", int(samples[0, 0, 0]) * 257))),
-        encoded(SMOOTH, "JPEG"),
+        encoded(SMOOTH, kind="JPEG"),
     ]
     for data in files:
         expected, found = decode_image(data, "the image"), convert_image(opened(data))
@@ -94,7 +94,7 @@ def test_deep_grey_whose_file_is_gone_keeps_its_depth_and_says_so():
 
 
 def test_an_image_that_was_changed_after_it_was_opened_is_judged_as_it_is():
-    image = opened(encoded(SMOOTH, "PNG"))
+    image = opened(encoded(SMOOTH, kind="PNG"))
     image.paste((255, 0, 0), (0, 0, 40, 40))
     read = convert_image(image)
     assert read.pixels[10, 10].tolist() == [0, 0, 255]
@@ -102,14 +102,14 @@ def test_an_image_that_was_changed_after_it_was_opened_is_judged_as_it_is():
 
 
 def test_a_thumbnail_is_not_its_file():
-    image = opened(encoded(SMOOTH, "JPEG"))
+    image = opened(encoded(SMOOTH, kind="JPEG"))
     image.thumbnail((50, 50))
     assert max(convert_image(image).pixels.shape[:2]) == 50
 
 
 def test_a_later_frame_says_which_it_is():
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
-    image = opened(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    image = opened(encoded(frames[0], kind="GIF", save_all=True, append_images=frames[1:]))
     image.seek(1)
     read = convert_image(image)
     assert read.pixels[5, 5].tolist() == [255, 0, 0]
@@ -120,7 +120,7 @@ def test_a_later_frame_says_which_it_is():
 def test_a_setting_that_hides_damage_is_refused_for_opened_images_alone(monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(UsageError, match=r"LOAD_TRUNCATED_IMAGES is set"):
-        convert_image(opened(encoded(SMOOTH, "PNG")))
+        convert_image(opened(encoded(SMOOTH, kind="PNG")))
     assert convert_image(SMOOTH).pixels.shape == (90, 101, 3)
 
 
@@ -131,7 +131,7 @@ def test_an_image_made_in_memory_gives_the_pixels_of_its_file(mode):
         picture = Image.fromarray(RNG.integers(0, 65536, (H, W), dtype=np.uint16))
     else:
         picture = picture.convert(mode) if mode in ("RGBA", "LA") else picture.convert("RGB").convert(mode)
-    assert np.array_equal(convert_image(picture).pixels, decode_image(encoded(picture, "TIFF"), "x").pixels)
+    assert np.array_equal(convert_image(picture).pixels, decode_image(encoded(picture, kind="TIFF"), "x").pixels)
 
 
 def test_an_image_in_memory_is_turned_by_its_exif_block():

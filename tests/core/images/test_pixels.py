@@ -66,7 +66,7 @@ def test_a_cut_run_length_bmp_is_refused():
 
 @pytest.mark.parametrize("kind", ["WEBP", "GIF", "AVIF", "JPEG2000", "BMP"])
 def test_a_file_that_is_cut_anywhere_is_refused_or_equal(kind):
-    data = encoded(Image.fromarray(RNG.integers(0, 256, (H, W, 3), dtype=np.uint8)), kind)
+    data = encoded(Image.fromarray(RNG.integers(0, 256, (H, W, 3), dtype=np.uint8)), kind=kind)
     whole = rgb(data)
     for length in range(16, len(data), max(1, len(data) // 60)):
         try:
@@ -78,7 +78,7 @@ def test_a_file_that_is_cut_anywhere_is_refused_or_equal(kind):
 
 def test_a_bare_jpeg_2000_codestream_needs_its_end():
     picture = Image.fromarray(RNG.integers(0, 256, (H, W, 3), dtype=np.uint8))
-    data = encoded(picture, "JPEG2000", no_jp2=True, quality_mode="rates", quality_layers=[20])
+    data = encoded(picture, kind="JPEG2000", no_jp2=True, quality_mode="rates", quality_layers=[20])
     for length in range(100, len(data) - 1):
         with pytest.raises(ImageError):
             decode_image(data[:length], "x")
@@ -91,7 +91,7 @@ def test_a_setting_that_hides_damage_is_refused(monkeypatch):
 
 
 def test_a_gif_frame_that_covers_a_part_of_its_canvas_is_noted():
-    data = bytearray(encoded(Image.new("L", (40, 40), 90), "GIF"))
+    data = bytearray(encoded(Image.new("L", (40, 40), 90), kind="GIF"))
     data[6:10] = (60).to_bytes(2, "little") + (50).to_bytes(2, "little")  # the canvas
     read = decode_image(bytes(data), "x")
     assert read.pixels.shape == (50, 60, 3)

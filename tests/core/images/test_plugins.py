@@ -28,7 +28,7 @@ def test_formats_of_extras_are_read_or_their_command_is_named(kind):
         plugin.register_heif_opener()
     smooth = Image.fromarray(RNG.integers(0, 256, (4, 5), dtype=np.uint8)).resize((W, H)).convert("RGB")
     options = {"quality": -1} if kind == "HEIF" else {"lossless": True}
-    moved = np.abs(rgb(encoded(smooth, kind, **options)) - np.asarray(smooth))
+    moved = np.abs(rgb(encoded(smooth, kind=kind, **options)) - np.asarray(smooth))
     assert moved.mean() <= (1 if kind == "HEIF" else 0)
 
 
@@ -43,7 +43,7 @@ def test_without_its_extra_a_format_names_the_command(brand, extra, monkeypatch)
 
 
 def test_a_pillow_without_a_decoder_is_named(monkeypatch):
-    data = encoded(Image.new("RGB", (40, 40)), "AVIF")
+    data = encoded(Image.new("RGB", (40, 40)), kind="AVIF")
     monkeypatch.setattr(features, "check", lambda name: False)
     plugins._missing.cache_clear()
     with pytest.raises(ImageError, match=r"^x: this Pillow was built without AVIF; .*: pip install -U pillow$"):

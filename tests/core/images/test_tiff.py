@@ -36,9 +36,9 @@ def samples_of(bits: int, channels: int) -> np.ndarray:
 def test_an_orientation_turns_the_picture_once(orientation, compression):
     picture, exif = Image.fromarray(samples_of(8, 3)), Image.Exif()
     exif[0x0112] = orientation
-    expected = decode_image(encoded(picture, "PNG", exif=exif), "x").pixels
+    expected = decode_image(encoded(picture, kind="PNG", exif=exif), "x").pixels
     assert np.array_equal(
-        decode_image(encoded(picture, "TIFF", compression=compression, exif=exif), "x").pixels, expected
+        decode_image(encoded(picture, kind="TIFF", compression=compression, exif=exif), "x").pixels, expected
     )
 
 
@@ -114,7 +114,7 @@ def test_pixels_of_an_unknown_kind_are_refused():
 
 @pytest.mark.parametrize("compression", ["tiff_deflate", "tiff_adobe_deflate"])
 def test_damage_that_deflate_s_checksum_shows_is_refused(compression):
-    data = encoded(Image.fromarray(samples_of(8, 3)), "TIFF", compression=compression)
+    data = encoded(Image.fromarray(samples_of(8, 3)), kind="TIFF", compression=compression)
     for at in range(20, len(data) - 300, 97):
         with pytest.raises(ImageError, match="damaged or cut short"):
             decode_image(data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :], "x")
@@ -122,7 +122,7 @@ def test_damage_that_deflate_s_checksum_shows_is_refused(compression):
 
 def test_what_libtiff_reports_without_failing_is_refused():
     black = Image.fromarray(samples_of(8, 1)[..., 0]).convert("1")
-    data = encoded(black, "TIFF", compression="group4")
+    data = encoded(black, kind="TIFF", compression="group4")
     outcomes = []
     for at in range(40, len(data) - 300, 5):
         broken = data[:at] + bytes([data[at] ^ 64]) + data[at + 1 :]
@@ -136,7 +136,7 @@ def test_what_libtiff_reports_without_failing_is_refused():
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_a_jpeg_strip_is_decoded_strictly(mode):
     smooth = Image.fromarray(RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)).resize((96, 80)).convert(mode)
-    data = encoded(smooth, "TIFF", compression="jpeg")
+    data = encoded(smooth, kind="TIFF", compression="jpeg")
     assert decode_image(data, "x").pixels.shape == (80, 96, 3)
     scan = data.rindex(b"\xff\xda") + 30
     with pytest.raises(ImageError, match=r"damaged or cut short \(a strip of the TIFF: Corrupt JPEG data"):

@@ -15,7 +15,7 @@ def chain(length: int) -> bytes:
     g = Graph(np.random.default_rng(3))
     name = "image"
     for i in range(length):
-        name = g.conv(name, 3, 3, 3, 1, out="latent" if i == length - 1 else f"x{i}")
+        name = g.conv(name, 3, 3, kernel=3, stride=1, out="latent" if i == length - 1 else f"x{i}")
     return g.build({"image": ["B", 3, 9, 11]}, {"latent": ["B", 3, 9, 11]})
 
 
@@ -40,7 +40,7 @@ def test_the_first_bad_layer_is_found_wherever_it_is(bad):
         (wanted,), (found,) = (run_graph(m, given, (output,)) for m in (part, spoil(part, weight)))
         return relative_error(found, wanted)
 
-    found = first_bad_layer(model, compare, 1e-3, silent)
+    found = first_bad_layer(model, compare, 1e-3, progress=silent)
     assert found is not None
     assert found.output == ("latent" if bad == 12 else f"x{bad}")
     assert found.operator == "Conv"
@@ -51,12 +51,12 @@ def test_the_first_bad_layer_is_found_wherever_it_is(bad):
 def test_a_graph_that_agrees_has_no_bad_layer():
     from leakrt.engines.build.bisect import first_bad_layer
 
-    assert first_bad_layer(vae_encoder(TINY_SPEC), lambda part, output: 0.0, 1e-3, silent) is None
+    assert first_bad_layer(vae_encoder(TINY_SPEC), lambda part, output: 0.0, 1e-3, progress=silent) is None
 
 
 def test_nan_is_bad():
     from leakrt.engines.build.bisect import first_bad_layer
 
-    found = first_bad_layer(chain(3), lambda part, output: float("nan"), 1e-3, silent)
+    found = first_bad_layer(chain(3), lambda part, output: float("nan"), 1e-3, progress=silent)
     assert found is not None
     assert found.output == "x0"

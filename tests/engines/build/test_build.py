@@ -22,7 +22,7 @@ def request_of(rtx):
     from leakrt.engines.build.builder import BuildOptions
 
     def make(precision="fp32", **options):
-        return BuildRequest(precision, rtx, BuildOptions(**{"targets": ("8.6",), **options}))
+        return BuildRequest(precision=precision, flavour=rtx, options=BuildOptions(**{"targets": ("8.6",), **options}))
 
     return make
 
@@ -33,7 +33,7 @@ def build(variants, cache, request_of):
     from leakrt.engines.build.build import build_bundle
 
     def call(*args, progress=silent, **options):
-        return build_bundle(Bundle(variants), request_of(*args, **options), cache, progress)
+        return build_bundle(Bundle(variants), request_of(*args, **options), cache, progress=progress)
 
     return call
 
@@ -115,7 +115,7 @@ def test_what_can_not_be_built_is_refused_by_name(build, tiny, cache, request_of
     from leakrt.engines.build.build import build_bundle
 
     with pytest.raises(BundleError, match="has no int8 variant; it has: fp32"):
-        build_bundle(Bundle(tiny), request_of("int8"), cache, silent)
+        build_bundle(Bundle(tiny), request_of("int8"), cache, progress=silent)
     for target, words in (("8.7", "Orin"), ("9.0", "H100"), ("7", "can't build for compute capability 7")):
         with pytest.raises(UsageError, match=words):
             build(targets=(target,))
@@ -149,8 +149,8 @@ from leakrt.engines.library.installed import load_flavour
 def progress(task, done, total):
     if task == "build leak_encoder":
         print("building", flush=True)
-request = BuildRequest("fp32", load_flavour("tensorrt-rtx"), BuildOptions(targets=("8.6",)))
-for o in build_bundle(Bundle(sys.argv[1]), request, default_cache(), progress):
+request = BuildRequest(precision="fp32", flavour=load_flavour("tensorrt-rtx"), options=BuildOptions(targets=("8.6",)))
+for o in build_bundle(Bundle(sys.argv[1]), request, default_cache(), progress=progress):
     print("built" if o.built else "found", flush=True)
 """
 
@@ -199,7 +199,7 @@ def test_a_build_waits_for_the_process_that_has_the_lock_and_says_so(build, cach
     said, held = [], threading.Event()
 
     def hold():
-        with engine_lock(cache.root, vae.record.key.digest, silent, ""):
+        with engine_lock(cache.root, vae.record.key.digest, silent, waiting=""):
             held.set()
             while not said:
                 time.sleep(0.05)

@@ -15,7 +15,7 @@ from leakrt.engines.build.builder import BuildJob, BuildOptions, build_engine, g
 from leakrt.engines.library.tensorrt10 import TensorRT10
 
 NEW = "10.13.3.9"
-JOB = BuildJob("vae_encoder", b"onnx", "fp16", (1,), BuildOptions(), 0)
+JOB = BuildJob(name="vae_encoder", model=b"onnx", precision="fp16", batches=(1,), options=BuildOptions(), device=0)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_ctrl_c_ends_the_build_and_not_the_wait_for_it():
 
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        build_engine(slow(trt), JOB, False, progress)
+        build_engine(slow(trt), JOB, False, progress=progress)
     assert trt.stopped.is_set()
     assert time.monotonic() - begin < 5
 
@@ -89,7 +89,7 @@ def test_ctrl_c_does_not_wait_for_a_builder_that_never_asks():
 
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        build_engine(Deaf(RecordingTensorRT(NEW), NEW), JOB, False, progress)
+        build_engine(Deaf(RecordingTensorRT(NEW), NEW), JOB, False, progress=progress)
     assert time.monotonic() - begin < 2
 
 
@@ -97,7 +97,7 @@ def test_a_builder_that_gives_nothing_is_explained_from_what_it_said():
     trt = RecordingTensorRT(NEW, fails="Error Code 2: OutOfMemory (Requested size was 2147483648 bytes.)")
     words = "vae_encoder: TensorRT 10.13.3.9 did not build it: out of GPU memory: 2048 MiB were wanted; use a smaller"
     with pytest.raises(EngineError, match=words):
-        build_engine(TensorRT10(trt, NEW), JOB, False, silent)
+        build_engine(TensorRT10(trt, NEW), JOB, False, progress=silent)
 
 
 def test_a_library_that_does_not_start_says_why(no_gpu):
@@ -113,32 +113,32 @@ def test_a_library_that_does_not_start_says_why(no_gpu):
             return builder
 
     with pytest.raises(EngineError, match=r"TensorRT 10.13.3.9 does not start: no NVIDIA driver here"):
-        build_engine(TensorRT10(Broken(NEW), NEW), JOB, False, silent)
+        build_engine(TensorRT10(Broken(NEW), NEW), JOB, False, progress=silent)
 
 
 def test_a_dla_that_this_machine_lacks_is_refused_with_the_machines_that_have_one():
-    job = BuildJob("vae_encoder", b"onnx", "fp16", (1,), BuildOptions(dla_core=1), 0)
+    job = BuildJob(name="vae_encoder", model=b"onnx", precision="fp16", batches=(1,), options=BuildOptions(dla_core=1), device=0)
     for cores, words in ((0, "has no DLA .AGX Orin"), (1, "has 1 DLA cores")):
         with pytest.raises(EngineError, match=f"--dla 1: this machine {words}"):
-            build_engine(TensorRT10(RecordingTensorRT("10.3.0", cores), "10.3.0"), job, False, silent)
+            build_engine(TensorRT10(RecordingTensorRT("10.3.0", cores=cores), "10.3.0"), job, False, progress=silent)
 
 
 def test_without_a_gpu_a_build_that_needs_one_is_refused(no_gpu):
     with pytest.raises(BackendError, match="no NVIDIA driver here"):
-        build_engine(TensorRT10(RecordingTensorRT(NEW), NEW), JOB, True, silent)
+        build_engine(TensorRT10(RecordingTensorRT(NEW), NEW), JOB, True, progress=silent)
 
 
 def test_a_builder_that_fails_says_why(rtx, variants, no_gpu):
     model = Bundle(variants).graph("vae_encoder", "fp32")
-    job = BuildJob("vae_encoder", model, "fp32", (1,), BuildOptions(targets=("current",)), 0)
+    job = BuildJob(name="vae_encoder", model=model, precision="fp32", batches=(1,), options=BuildOptions(targets=("current",)), device=0)
     with pytest.raises(EngineError, match="did not build it: no NVIDIA driver here"):
-        build_engine(rtx, job, False, silent)
+        build_engine(rtx, job, False, progress=silent)
 
 
 def test_memory_and_compiled_layers_come_from_what_the_builder_says(rtx, variants):
     model = Bundle(variants).graph("vae_encoder", "fp32")
-    job = BuildJob("vae_encoder", model, "fp32", (2,), BuildOptions(targets=("8.6",)), 0)
-    built = build_engine(rtx, job, False, silent)
+    job = BuildJob(name="vae_encoder", model=model, precision="fp32", batches=(2,), options=BuildOptions(targets=("8.6",)), device=0)
+    built = build_engine(rtx, job, False, progress=silent)
     assert built.memory["weights"] > 0
     assert built.memory["activations"] > 0
     assert built.timing == b""

@@ -17,7 +17,7 @@ VAE, LEAK = vae_encoder_graph(TINY_SPEC), leak_encoder_graph(TINY_SPEC)
 def derived(variants, graph, precision, flavour=Modern):
     from leakrt.engines.build.derive import derive_graph
 
-    return derive_graph(Bundle(variants).graph(graph.stem, precision), graph, precision, flavour())
+    return derive_graph(Bundle(variants).graph(graph.stem, precision), graph, precision, flavour=flavour())
 
 
 def types(model: bytes) -> dict[str, int]:
@@ -80,7 +80,7 @@ def test_an_opset_the_parser_does_not_know_is_refused(variants):
     model = onnx.load_model_from_string(Bundle(variants).graph("vae_encoder", "fp32"))
     model.opset_import[0].version = 21
     with pytest.raises(ModelError, match=r"opset 21, where .* reads up to 17; export the bundle again"):
-        derive_graph(model.SerializeToString(), VAE, "fp32", Old())
+        derive_graph(model.SerializeToString(), VAE, "fp32", flavour=Old())
 
 
 def test_8_5_gets_weights_as_float32_before_pairs_and_computes_the_same_bits(variants):

@@ -18,7 +18,7 @@ VAE, LEAK = vae_encoder_graph(TINY_SPEC), leak_encoder_graph(TINY_SPEC)
 def derived(variants, graph, precision):
     from leakrt.engines.build.derive import derive_graph
 
-    return derive_graph(Bundle(variants).graph(graph.stem, precision), graph, precision, Modern())
+    return derive_graph(Bundle(variants).graph(graph.stem, precision), graph, precision, flavour=Modern())
 
 
 def test_derived_graphs_say_what_the_bundle_says(variants):
@@ -28,7 +28,7 @@ def test_derived_graphs_say_what_the_bundle_says(variants):
     for precision in ("fp16", "int8"):
         golden = golden_inputs(bundle, precision)
         for graph in (VAE, LEAK):
-            found = check_parity(bundle, graph, precision, derived(variants, graph, precision), golden)
+            found = check_parity(bundle, graph, precision, derived=derived(variants, graph, precision), golden=golden)
             judged = precision == "fp16" or can_judge_int8()
             assert [p.output for p in found] == ([t.name for t in graph.outputs] if judged else [])
 
@@ -44,7 +44,7 @@ def test_a_derived_graph_that_says_something_else_is_refused_with_its_error(vari
     wrong = replace(derived(variants, VAE, "fp16"), model=model.SerializeToString())
     bundle = Bundle(variants)
     with pytest.raises(ParityError, match=r"vae_encoder: latent of the fp16 graph .* where 0.02 is allowed"):
-        check_parity(bundle, VAE, "fp16", wrong, golden_inputs(bundle, "fp16"))
+        check_parity(bundle, VAE, "fp16", derived=wrong, golden=golden_inputs(bundle, "fp16"))
 
 
 def biased_convolution(bias: float) -> bytes:
@@ -90,7 +90,7 @@ def test_the_bundles_own_bytes_need_no_parity(variants):
     from leakrt.engines.build.parity import check_parity, golden_inputs
 
     bundle = Bundle(variants)
-    assert check_parity(bundle, VAE, "fp32", derived(variants, VAE, "fp32"), golden_inputs(bundle, "fp32")) == ()
+    assert check_parity(bundle, VAE, "fp32", derived=derived(variants, VAE, "fp32"), golden=golden_inputs(bundle, "fp32")) == ()
 
 
 def test_the_golden_way_is_that_of_the_runtime(variants):
@@ -103,7 +103,7 @@ def test_the_golden_way_is_that_of_the_runtime(variants):
     bundle = Bundle(variants)
     spec = bundle.spec
     backend = OnnxRuntimeBackend(Variant(spec, "fp32", *(bundle.graph(g.stem, "fp32") for g in (VAE, LEAK))), 1)
-    pipeline = Pipeline(spec, bundle.support("fp32"), backend, 1)
+    pipeline = Pipeline(spec, bundle.support("fp32"), backend, threads=1)
     buffer = pipeline.image_buffer()
     pipeline.preprocess(bundle.golden().image, buffer)
     golden = golden_inputs(bundle, "fp32")

@@ -18,8 +18,8 @@ from leakrt.engines.cache.record import EngineRecord
 def store(cache, data: bytes, key: EngineKey = KEY, used: float = 0.0) -> EngineRecord:
     from leakrt.engines.cache.index import engine_lock
 
-    record = record_of(data, key)
-    with engine_lock(cache.root, key.digest, silent, ""):
+    record = record_of(data, key=key)
+    with engine_lock(cache.root, key.digest, silent, waiting=""):
         cache.store(record, data)
     if used:
         os.utime(cache.path(record).with_suffix(".json"), (used, used))
@@ -115,7 +115,7 @@ def test_the_least_recently_used_goes_first(cache):
     old, middle, new = keys(3)
     for age, key in enumerate((old, middle)):
         store(cache, b"0123456789", key, used=1000.0 + age)
-    cache.read(record_of(b"0123456789", old))  # now the last used
+    cache.read(record_of(b"0123456789", key=old))  # now the last used
     store(cache, b"0123456789", new)
     assert {e.digest for e in cache.engines()} == {old.digest, new.digest}
 
@@ -132,8 +132,8 @@ def test_engines_that_are_of_no_use_apart_stay_together(cache):
     first, second, other = keys(3)
     store(cache, b"0123456789", other, used=1000.0)
     store(cache, b"0123456789", first)
-    record = record_of(b"abcdefghij", second)
-    assert cache.store(record, b"abcdefghij", {first.digest, second.digest}) == ()
+    record = record_of(b"abcdefghij", key=second)
+    assert cache.store(record, b"abcdefghij", together={first.digest, second.digest}) == ()
     assert {e.digest for e in cache.engines()} == {first.digest, second.digest}
 
 
@@ -165,7 +165,7 @@ def test_prune_leaves_alone_what_another_process_builds(cache):
 
     folder = cache.root / KEY.digest
     folder.mkdir(parents=True)
-    with engine_lock(cache.root, KEY.digest, silent, ""):
+    with engine_lock(cache.root, KEY.digest, silent, waiting=""):
         (folder / ".vae_encoder.fp16.engine.1.part").write_bytes(b"half")
         assert cache.prune(cache.limit).busy == 1
         assert folder.exists()
@@ -177,7 +177,7 @@ def test_prune_leaves_alone_an_engine_that_waits_for_the_one_it_is_used_with(cac
     from leakrt.engines.cache.index import engine_locks
 
     first, second = keys(2)
-    record = record_of(b"engine", first)
+    record = record_of(b"engine", key=first)
     with engine_locks(cache.root, {first.digest: "vae_encoder", second.digest: "leak_encoder"}, silent):
         cache.store(record, b"engine")
         pruned = cache.prune(0)

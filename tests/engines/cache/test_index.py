@@ -16,7 +16,7 @@ from leakrt.core.progress import silent
 from leakrt.engines.cache import index
 from leakrt.engines.cache.index import INDEX, Entry, Index, read_index, write_index
 
-ENTRY = Entry("vae_encoder.fp16.engine", 7, "a" * 64, "b" * 64)
+ENTRY = Entry(file="vae_encoder.fp16.engine", size=7, sha256="a" * 64, record="b" * 64)
 DIGEST = "0" * 32
 
 
@@ -102,7 +102,7 @@ def test_what_is_made_here_is_trusted_whatever_the_umask(tmp_path, mask):
 
     root, before = tmp_path / "leakrt" / "engines", os.umask(mask)
     try:
-        with engine_lock(root, DIGEST, silent, ""), index_lock(root):
+        with engine_lock(root, DIGEST, silent, waiting=""), index_lock(root):
             write_index(root, Index({DIGEST: ENTRY}))
     finally:
         os.umask(before)
@@ -116,7 +116,8 @@ def test_the_lock_of_a_process_that_was_killed_is_free_again(root):
     code = (
         "import sys\nfrom pathlib import Path\nfrom leakrt.core.progress import silent\n"
         "from leakrt.engines.cache.index import engine_lock\n"
-        f"with engine_lock(Path(sys.argv[1]), {DIGEST!r}, silent, ''):\n  print('held', flush=True)\n  input()\n"
+        f"with engine_lock(Path(sys.argv[1]), {DIGEST!r}, silent, waiting=''):\n"
+        "  print('held', flush=True)\n  input()\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -125,7 +126,7 @@ def test_the_lock_of_a_process_that_was_killed_is_free_again(root):
     assert try_engine_lock(root, DIGEST) is None
     process.kill()
     process.communicate()
-    with engine_lock(root, DIGEST, silent, ""):
+    with engine_lock(root, DIGEST, silent, waiting=""):
         assert try_engine_lock(root, DIGEST) is None
 
 

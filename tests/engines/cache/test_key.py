@@ -24,7 +24,16 @@ def test_every_field_of_the_key_changes_the_folder(name):
 
 
 def wanted(**changes: object) -> Wanted:
-    base = Wanted("vae_encoder", "fp16", "a" * 64, "tensorrt", "10.3.0", GPU, (1,), RECIPE)
+    base = Wanted(
+        graph="vae_encoder",
+        precision="fp16",
+        source="a" * 64,
+        flavour="tensorrt",
+        version="10.3.0",
+        device=GPU,
+        batches=(1,),
+        recipe=RECIPE,
+    )
     return replace(base, **changes)
 
 

@@ -17,7 +17,17 @@ FULL = replace(
     record_of(b"engine"),
     memory={"activations": 5, "weights": 7},
     layers=(NetworkLayer("conv1", "CONVOLUTION", "HALF"),),
-    compiled=(FusedLayer("a", "kgen", ("float16 [1, 3]",), ("int8 [1, 4]",), "int8", ("conv1", "relu1"), "tactic"),),
+    compiled=(
+        FusedLayer(
+            name="a",
+            kind="kgen",
+            inputs=("float16 [1, 3]",),
+            outputs=("int8 [1, 4]",),
+            precision="int8",
+            nodes=("conv1", "relu1"),
+            tactic="tactic",
+        ),
+    ),
 )
 
 

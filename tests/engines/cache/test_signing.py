@@ -94,7 +94,7 @@ def test_a_signature_holds_for_its_key_and_its_bytes_alone(signer):
 
     signature = signer.sign(b"data")
     assert len(signature) == 64
-    check_signature(signer.public_key, signature, b"data", "folder")
+    check_signature(signer.public_key, signature, b"data", what="folder")
     for key, given, data in (
         (signer.public_key, signature, b"Data"),
         (signer.public_key, signature[:-1], b"data"),
@@ -102,7 +102,7 @@ def test_a_signature_holds_for_its_key_and_its_bytes_alone(signer):
         ("00" * 32, signature, b"data"),
     ):
         with pytest.raises(EngineError, match="folder: the signature is not that of"):
-            check_signature(key, given, data, "folder")
+            check_signature(key, given, data, what="folder")
 
 
 def test_this_machine_trusts_its_own_key(signer):

@@ -11,7 +11,7 @@ from leakrt.engines.library.device import parse_driver_version
 def ask(tmp_path, code: str, start: int = 0) -> str:
     """What `code` prints in a process whose driver is the stand-in."""
     names = "from leakrt.engines.library.device import *\nfrom leakrt.core.errors import LeakRTError\n"
-    done = run_with_driver(tmp_path, names + code, start)
+    done = run_with_driver(tmp_path, names + code, start=start)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -56,9 +56,9 @@ class Cycle:
         self.made, self.own = made, self
 
 class Collecting(Messages):
-    def add(self, *args):
+    def add(self, *args, **options):
         [[] for _ in range(5000)]  # enough for a collection, unless there is none
-        super().add(*args)
+        super().add(*args, **options)
 
 other, ours = Other(), shared_logger(trt)
 user = trt.Runtime(other)  # another library of this process, with a logger of its own
@@ -95,10 +95,10 @@ def test_anything_else_is_the_first_error_in_one_line_and_bounded():
 def test_messages_are_bounded_counted_and_read_for_memory():
     messages = Messages()
     for index in range(1000):
-        messages.add(ERROR, ERROR, WARNING, f"error {index}")
-        messages.add(WARNING, ERROR, WARNING, "the same\nwarning")
+        messages.add(ERROR, ERROR, WARNING, text=f"error {index}")
+        messages.add(WARNING, ERROR, WARNING, text="the same\nwarning")
     for size in (5, 9, 7):
-        messages.add(INFO, ERROR, WARNING, f"Total Activation Memory: {size} bytes")
+        messages.add(INFO, ERROR, WARNING, text=f"Total Activation Memory: {size} bytes")
     assert len(messages.errors) == 64
     assert dict(messages.warnings) == {"the same warning": 1000}
     assert messages.memory == {"activations": 9}

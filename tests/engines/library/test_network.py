@@ -12,13 +12,20 @@ from leakrt.core.progress import silent
 def job(model: bytes, *batches: int):
     from leakrt.engines.build.builder import BuildJob, BuildOptions
 
-    return BuildJob("vae_encoder", model, "fp32", batches or (1,), BuildOptions(targets=("8.6",)), 0)
+    return BuildJob(
+        name="vae_encoder",
+        model=model,
+        precision="fp32",
+        batches=batches or (1,),
+        options=BuildOptions(targets=("8.6",)),
+        device=0,
+    )
 
 
 def test_layers_are_described_as_parsed(rtx):
     from leakrt.engines.build.builder import build_engine
 
-    layers = build_engine(rtx, job(vae_encoder(TINY_SPEC)), False, silent).layers
+    layers = build_engine(rtx, job(vae_encoder(TINY_SPEC)), False, progress=silent).layers
     kinds = [layer.kind for layer in layers]
     assert kinds.count("CONVOLUTION") == 3
     assert kinds.count("ACTIVATION") == 2
@@ -30,7 +37,7 @@ def test_layers_are_described_as_parsed(rtx):
 def test_each_batch_size_has_layers_of_its_own(rtx, batches):
     from leakrt.engines.build.builder import build_engine
 
-    compiled = build_engine(rtx, job(vae_encoder(TINY_SPEC), *batches), False, silent).compiled
+    compiled = build_engine(rtx, job(vae_encoder(TINY_SPEC), *batches), False, progress=silent).compiled
     given = [
         layer.inputs[0] for layer in compiled if f"{TINY_SPEC.image_size}, {TINY_SPEC.image_size}" in str(layer.inputs)
     ]
@@ -46,14 +53,14 @@ def test_a_graph_whose_image_size_is_dynamic_is_refused(rtx):
     model = onnx.load_model_from_string(vae_encoder(TINY_SPEC))
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
     with pytest.raises(ModelError, match="the batch alone must be dynamic"):
-        build_engine(rtx, job(model.SerializeToString()), False, silent)
+        build_engine(rtx, job(model.SerializeToString()), False, progress=silent)
 
 
 def test_bytes_that_are_no_onnx_are_refused_in_one_line(rtx):
     from leakrt.engines.build.builder import build_engine
 
     with pytest.raises(ModelError, match=r"^vae_encoder: TensorRT-RTX .* can't parse the graph [^\n]*$"):
-        build_engine(rtx, job(b"nothing"), False, silent)
+        build_engine(rtx, job(b"nothing"), False, progress=silent)
 
 
 def test_an_operator_that_the_parser_does_not_know_is_named(rtx):
@@ -64,4 +71,4 @@ def test_an_operator_that_the_parser_does_not_know_is_named(rtx):
     model = onnx.load_model_from_string(vae_encoder(TINY_SPEC))
     model.graph.node[1].op_type, model.graph.node[1].name = "Relux", "act1"
     with pytest.raises(ModelError, match=r"^vae_encoder: TensorRT-RTX .* can't parse the graph .Relux act1: [^\n]*$"):
-        build_engine(rtx, job(model.SerializeToString()), False, silent)
+        build_engine(rtx, job(model.SerializeToString()), False, progress=silent)

@@ -13,8 +13,15 @@ from leakrt.engines.library.rtx import CURRENT, PORTABLE
 
 
 def build(flavour, *targets: str, **options):
-    job = BuildJob("vae_encoder", vae_encoder(TINY_SPEC), "fp32", (1,), BuildOptions(targets=targets, **options), 0)
-    return build_engine(flavour, job, False, silent)
+    job = BuildJob(
+        name="vae_encoder",
+        model=vae_encoder(TINY_SPEC),
+        precision="fp32",
+        batches=(1,),
+        options=BuildOptions(targets=targets, **options),
+        device=0,
+    )
+    return build_engine(flavour, job, False, progress=silent)
 
 
 def test_every_capability_it_names_is_one_the_library_has(rtx):

@@ -17,8 +17,16 @@ ALL = [*TENS, "11.4.0.106"]
 
 
 def build(trt, precision="fp16", progress=silent, **options):
-    job = BuildJob("vae_encoder", b"onnx", precision, (1,), BuildOptions(**options), 0, b"")
-    return build_engine(TensorRT10(trt, trt.__version__), job, False, progress)
+    job = BuildJob(
+        name="vae_encoder",
+        model=b"onnx",
+        precision=precision,
+        batches=(1,),
+        options=BuildOptions(**options),
+        device=0,
+        timing=b"",
+    )
+    return build_engine(TensorRT10(trt, trt.__version__), job, False, progress=progress)
 
 
 @pytest.mark.parametrize("version", ALL)

@@ -14,8 +14,16 @@ OLD = "8.5.3.1"
 
 
 def build(trt, precision="fp16", **options):
-    job = BuildJob("vae_encoder", b"onnx", precision, (1, 4), BuildOptions(**options), 0, b"learned")
-    return build_engine(TensorRT8(trt, OLD), job, False, silent)
+    job = BuildJob(
+        name="vae_encoder",
+        model=b"onnx",
+        precision=precision,
+        batches=(1, 4),
+        options=BuildOptions(**options),
+        device=0,
+        timing=b"learned",
+    )
+    return build_engine(TensorRT8(trt, OLD), job, False, progress=silent)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +95,7 @@ def test_an_opset_above_17_is_not_handed_to_its_parser(variants):
     model = onnx.load_model_from_string(bundle.graph(graph.stem, "fp32"))
     model.opset_import[0].version = 18
     with pytest.raises(ModelError, match=r"opset 18, where TensorRT 8.5.3.1 reads up to 17"):
-        derive_graph(model.SerializeToString(), graph, "fp32", TensorRT8(RecordingTensorRT(OLD), OLD))
+        derive_graph(model.SerializeToString(), graph, "fp32", flavour=TensorRT8(RecordingTensorRT(OLD), OLD))
 
 
 def test_the_real_bindings_take_this_dialect_or_say_that_there_is_no_driver(no_gpu):

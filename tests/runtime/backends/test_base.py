@@ -30,7 +30,7 @@ def bundle(tiny, tmp_path_factory) -> Bundle:
     opened = Bundle(tiny)
     files = {name: opened.read(name) for name in opened.hashes}
     path = tmp_path_factory.mktemp("base") / "bundle"
-    write_bundle(path, opened.spec, files | weights_file(files), {})
+    write_bundle(path, opened.spec, files | weights_file(files), provenance={})
     return Bundle(path)
 
 
@@ -126,4 +126,4 @@ def test_a_gpu_s_number_is_refused_where_a_backend_runs_on_the_cpu(name, variant
     if not kind.probe().runs:
         pytest.skip(f"{name} can't run here: {kind.probe().reason}")
     with pytest.raises(UsageError, match=f"--device 1: {name} runs on the CPU; leave it away"):
-        kind.load(variant, 1, 1)
+        kind.load(variant, 1, device=1)

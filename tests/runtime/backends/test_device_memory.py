@@ -26,7 +26,7 @@ def test_sizes_are_rounded_up_to_the_alignment(size, rounded):
     ],
 )
 def test_memory_that_ran_out_is_told_with_what_was_wanted_and_what_is_free(wanted, free, said):
-    error = OutOfMemoryError(wanted, "the images", free)
+    error = OutOfMemoryError(wanted, "the images", free=free)
     assert str(error) == f"out of GPU memory: {said} use a smaller batch, or end what else uses the GPU"
     assert (error.wanted, error.what) == (wanted, "the images")
     assert isinstance(error, BackendError)

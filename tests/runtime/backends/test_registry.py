@@ -20,7 +20,11 @@ def kinds(monkeypatch):
         raise AssertionError("nothing is loaded here")
 
     def make(name, reason=""):
-        return BackendKind(name, lambda: Availability(name, not reason, "1.0", reason, "buy one"), load)
+        return BackendKind(
+            name,
+            lambda: Availability(backend=name, runs=not reason, version="1.0", reason=reason, install="buy one"),
+            load,
+        )
 
     found = {k.name: k for k in (make("fast", "no GPU"), make("middling"), make("slow"))}
     monkeypatch.setattr(registry, "AUTO_ORDER", tuple(found))
@@ -29,19 +33,19 @@ def kinds(monkeypatch):
 
 
 def test_auto_takes_the_first_that_can_run(kinds):
-    assert registry.choose("auto", kinds) is kinds["middling"]
+    assert registry.choose("auto", measured=kinds) is kinds["middling"]
 
 
 def test_auto_passes_over_a_backend_that_the_bundle_was_never_measured_on(kinds):
-    assert registry.choose("auto", ("slow", "fast")) is kinds["slow"]
+    assert registry.choose("auto", measured=("slow", "fast")) is kinds["slow"]
 
 
 def test_the_order_is_fixed_whatever_the_order_of_what_was_measured(kinds):
-    assert registry.candidates("fastest", ("slow", "middling")) == [kinds["middling"], kinds["slow"]]
+    assert registry.candidates("fastest", measured=("slow", "middling")) == [kinds["middling"], kinds["slow"]]
 
 
 def test_a_named_backend_is_taken_even_where_the_bundle_was_not_measured(kinds):
-    assert registry.choose("middling", ("slow",)) is kinds["middling"]
+    assert registry.choose("middling", measured=("slow",)) is kinds["middling"]
 
 
 def test_a_named_backend_that_can_not_run_is_an_error_and_never_replaced(kinds):
@@ -52,13 +56,13 @@ def test_a_named_backend_that_can_not_run_is_an_error_and_never_replaced(kinds):
 def test_with_none_that_runs_every_reason_is_told(kinds, monkeypatch):
     monkeypatch.setattr(registry, "AUTO_ORDER", ("fast", "fast"))
     with pytest.raises(BackendError, match="fast can't run: no GPU; buy one; fast can't run"):
-        registry.choose("auto", kinds)
+        registry.choose("auto", measured=kinds)
 
 
 def test_a_backend_that_must_be_named_is_never_meant_by_another_name():
     measured = ("onnxruntime", *NAMED_ONLY)
     for name in ("auto", "fastest"):
-        assert [kind.name for kind in registry.candidates(name, measured)] == ["onnxruntime"]
+        assert [kind.name for kind in registry.candidates(name, measured=measured)] == ["onnxruntime"]
     assert [registry.kind(name).name for name in NAMED_ONLY] == list(NAMED_ONLY)
 
 

@@ -26,7 +26,7 @@ VERSION = VERSIONS[-1]
 @pytest.fixture
 def gpus(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    made = HostGpus(monkeypatch, 2, VERSION, "tensorrt_rtx")
+    made = HostGpus(monkeypatch, 2, VERSION, backend="tensorrt_rtx")
     yield made
     assert made.held == 0
 
@@ -39,8 +39,8 @@ def scores(verdicts) -> np.ndarray:
 def test_an_engine_for_this_capability_among_others_gives_the_verdicts_of_the_cpu(gpus, tiny, image_folder, targets):
     gpus.build(tiny, "fp32", (1, 4), device=NO_DEVICE, targets=targets)
     paths = find_images(image_folder(6))
-    wanted = Detector.load(tiny, "onnxruntime", threads=1).check_batch(paths)
-    detector = Detector.load(tiny, "tensorrt_rtx", threads=1)
+    wanted = Detector.load(tiny, backend="onnxruntime", threads=1).check_batch(paths)
+    detector = Detector.load(tiny, backend="tensorrt_rtx", threads=1)
     found = detector.check_batch(paths)
     described = detector.describe()
     detector.close()
@@ -51,9 +51,11 @@ def test_an_engine_for_this_capability_among_others_gives_the_verdicts_of_the_cp
 
 def test_buffers_that_are_filled_again_do_not_mix_frames(gpus, tiny):
     gpus.build(tiny, "fp32", (1, 4), device=NO_DEVICE, targets=("default",))
-    detector = Detector.load(tiny, "tensorrt_rtx", threads=1)
+    detector = Detector.load(tiny, backend="tensorrt_rtx", threads=1)
     given = distinct_frames(24)
-    assert [wrong_scores(detector, given, ring, batch, 1e-5) for ring in (1, 3) for batch in (1, 8)] == [0] * 4
+    assert [
+        wrong_scores(detector, given, ring, batch=batch, tolerance=1e-5) for ring in (1, 3) for batch in (1, 8)
+    ] == [0] * 4
     detector.close()
 
 
@@ -61,13 +63,13 @@ def test_a_gpu_that_the_library_refuses_is_told_before_an_engine_is_looked_for(g
     gpus.build(tiny, "fp32", device=NO_DEVICE, targets=("default",))
     gpus.found[0] = replace(GPU, name="H100", capability="9.0")
     with pytest.raises(EngineError, match=r"does not run on compute capability 9\.0; for 9\.0 \(H100 and H200\)"):
-        Detector.load(tiny, "tensorrt_rtx", threads=1)
+        Detector.load(tiny, backend="tensorrt_rtx", threads=1)
 
 
 def test_which_driver_and_which_gpu_of_that_capability_built_it_does_not_matter(gpus, tiny, image_folder):
     gpus.build(tiny, "fp32", device=NO_DEVICE, targets=("8.9",))
     gpus.found[0] = replace(GPU, name="another 8.9", multiprocessors=9, driver="999.1")
-    detector = Detector.load(tiny, "tensorrt_rtx", threads=1)
+    detector = Detector.load(tiny, backend="tensorrt_rtx", threads=1)
     assert len(detector.check_batch(find_images(image_folder(2)))) == 2
     detector.close()
 
@@ -83,7 +85,7 @@ def test_which_driver_and_which_gpu_of_that_capability_built_it_does_not_matter(
 def test_other_engines_are_told_with_the_command_that_builds_these(gpus, tiny, changed, why):
     gpus.build(tiny, "fp32", **{"device": NO_DEVICE, **changed})
     with pytest.raises(EngineError, match=rf"{why}.*leakrt build .* --precision fp32 --flavour tensorrt-rtx"):
-        Detector.load(tiny, "tensorrt_rtx")
+        Detector.load(tiny, backend="tensorrt_rtx")
     assert gpus.trt.deserialized == 0
 
 

@@ -24,7 +24,7 @@ def cache(root):
     cache = EngineCache(root, 8 << 30)
     for batches in ((1,), (1, 4)):
         data = bytes(batches) * 33
-        cache.store(record_of(data, replace(KEY, batches=batches)), data)
+        cache.store(record_of(data, key=replace(KEY, batches=batches)), data)
     return cache
 
 

@@ -32,7 +32,20 @@ def test_a_machine_is_known_by_its_release_file_or_its_gpu(facts, kind):
      ("NVIDIA L4", "datacenter"), ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "datacenter"), ("NVIDIA B200", "datacenter")],
 )  # fmt: skip
 def test_names_tell_rtx_from_datacenter(name, kind):
-    assert machine_kind(None, [Gpu(0, Device(name, "8.9", 1, "580"), 1 << 30, False)]) == kind
+    assert (
+        machine_kind(
+            None,
+            [
+                Gpu(
+                    index=0,
+                    device=Device(name=name, capability="8.9", multiprocessors=1, driver="580"),
+                    memory=1 << 30,
+                    integrated=False,
+                )
+            ],
+        )
+        == kind
+    )
 
 
 def test_every_kind_has_its_driver():

@@ -47,7 +47,7 @@ def test_a_bare_machine_gets_a_command_for_each_thing_on_each_kind():
     ("facts", "command"), [(RTX_PC, "nvidia-driver-580-open"), (SERVER, "nvidia-headless-580-server")]
 )
 def test_a_driver_too_old_for_the_toolkit_is_told_with_both_versions(facts, command):
-    old = replace(facts, driver=DriverFacts("550.54.15", "12.4", "", 0))
+    old = replace(facts, driver=DriverFacts(version="550.54.15", cuda="12.4", problem="", code=0))
     for name in ("CUDA toolkit", "kernels", "TensorRT"):
         need = of(old, name)
         assert need.state == UNFIT
@@ -65,15 +65,21 @@ def test_on_a_jetson_kernels_of_another_toolkit_are_compiled_anew_since_its_driv
 
 
 def test_kernels_for_other_gpus_name_the_one_that_is_left_out():
-    second = Gpu(1, Device("NVIDIA GeForce GTX 1080", "6.1", 20, "580"), 8 << 30, False)
+    second = Gpu(
+        index=1,
+        device=Device(name="NVIDIA GeForce GTX 1080", capability="6.1", multiprocessors=20, driver="580"),
+        memory=8 << 30,
+        integrated=False,
+    )
     need = of(replace(RTX_PC, gpus=(*RTX_PC.gpus, second)), "kernels")
     assert need.state == UNFIT
     assert need.detail.startswith("NVIDIA GeForce GTX 1080: they were built for 7.5")
 
 
 def test_jetpack_5_is_too_old_and_says_why():
-    facts = replace(ORIN, jetson=Jetson("NVIDIA Jetson AGX Xavier", "35.4.1", "5.1.2"), bindings=("3.8",),
-                    libraries=(Library("tensorrt", "", 0, ""), Library("tensorrt-rtx", "", 0, "")))  # fmt: skip
+    libraries = tuple(Library(flavour=name, version="", cuda=0, problem="") for name in ("tensorrt", "tensorrt-rtx"))
+    jetson = Jetson("NVIDIA Jetson AGX Xavier", "35.4.1", "5.1.2")
+    facts = replace(ORIN, jetson=jetson, bindings=("3.8",), libraries=libraries)
     need = of(facts, "TensorRT")
     assert need.state == UNFIT
     assert "JetPack 5.1.2's TensorRT is for its Python 3.8, and LeakRT needs 3.10 or newer" in need.detail
@@ -88,21 +94,31 @@ def test_jetpack_5_is_too_old_and_says_why():
     ],
 )
 def test_bindings_of_the_system_that_this_python_does_not_see(python, words):
-    facts = replace(ORIN, python=python, libraries=(Library("tensorrt", "", 0, ""), ORIN.libraries[1]))
+    facts = replace(
+        ORIN, python=python, libraries=(Library(flavour="tensorrt", version="", cuda=0, problem=""), ORIN.libraries[1])
+    )
     need = of(facts, "TensorRT")
     assert (need.state, words in need.detail) == (UNFIT, True)
     assert need.commands["jetson"].startswith("/usr/bin/python3.10 -m venv --system-site-packages")
 
 
 def test_bindings_that_do_not_import_give_their_reason():
-    broken = Library("tensorrt", "", 12, "tensorrt does not import (libnvinfer.so.10: cannot open shared object file)")
+    broken = Library(
+        flavour="tensorrt",
+        version="",
+        cuda=12,
+        problem="tensorrt does not import (libnvinfer.so.10: cannot open shared object file)",
+    )
     need = of(replace(SERVER, libraries=(broken, SERVER.libraries[1])), "TensorRT")
     assert (need.state, "libnvinfer.so.10" in need.detail) == (UNFIT, True)
     assert need.commands["datacenter"] == "pip install tensorrt"
 
 
 def test_a_missing_tensorrt_is_one_command_on_a_jetson_and_another_on_a_server():
-    gone = (Library("tensorrt", "", 0, ""), Library("tensorrt-rtx", "", 0, ""))
+    gone = (
+        Library(flavour="tensorrt", version="", cuda=0, problem=""),
+        Library(flavour="tensorrt-rtx", version="", cuda=0, problem=""),
+    )
     assert of(replace(ORIN, libraries=gone, bindings=()), "TensorRT").commands["jetson"] == (
         "sudo apt install python3-libnvinfer"
     )
@@ -112,7 +128,9 @@ def test_a_missing_tensorrt_is_one_command_on_a_jetson_and_another_on_a_server()
 
 
 def test_a_hidden_gpu_is_not_a_missing_driver():
-    driver = DriverFacts("580.95.05", "13.0", "the NVIDIA driver can't be used: no NVIDIA GPU is visible", 100)
+    driver = DriverFacts(
+        version="580.95.05", cuda="13.0", problem="the NVIDIA driver can't be used: no NVIDIA GPU is visible", code=100
+    )
     hidden = of(replace(RTX_PC, driver=driver, gpus=(), hidden="-1"), "driver")
     assert hidden.detail.endswith("no NVIDIA GPU is visible, and $CUDA_VISIBLE_DEVICES is '-1'")
     assert set(hidden.commands.values()) == {"unset CUDA_VISIBLE_DEVICES"}
@@ -120,7 +138,9 @@ def test_a_hidden_gpu_is_not_a_missing_driver():
 
 
 def test_a_driver_updated_under_a_running_system_wants_a_restart():
-    driver = DriverFacts("580.95.05", "13.0", "the NVIDIA driver can't be used: driver and library differ", 803)
+    driver = DriverFacts(
+        version="580.95.05", cuda="13.0", problem="the NVIDIA driver can't be used: driver and library differ", code=803
+    )
     assert set(of(replace(RTX_PC, driver=driver, gpus=()), "driver").commands.values()) == {"sudo reboot"}
 
 

@@ -48,7 +48,13 @@ def test_the_cache_is_tried_by_writing_and_left_as_it_was(cache):
 
 
 def test_without_a_backend_nothing_can_be_checked(monkeypatch):
-    missing = Availability("onnxruntime", False, "", "onnxruntime is not installed", "pip install onnxruntime")
+    missing = Availability(
+        backend="onnxruntime",
+        runs=False,
+        version="",
+        reason="onnxruntime is not installed",
+        install="pip install onnxruntime",
+    )
     monkeypatch.setattr(doctor, "probe_all", lambda: [missing])
     assert doctor.examine().problems == ("no backend can run; see above",)
 

@@ -30,13 +30,13 @@ def test_normals_have_the_same_bits(arm, count):
     _core.fill_normals(SEED, 7, here, threads=1)
     arm.call("normals", SEED, 2, 1, 7, 0, count, there)
     np.testing.assert_array_equal(there, here[1, 2])
-    assert np.abs(there - noise.normals(SEED, 7, 2, 3, (count,))[1, 2]).max() <= 2e-6
+    assert np.abs(there - noise.normals(SEED, 7, 2, steps=3, shape=(count,))[1, 2]).max() <= 2e-6
 
 
 @pytest.mark.parametrize("count", [1, 15, 515, 1024])
 def test_noising_has_the_same_bits(arm, count):
     latent = np.random.default_rng(count).normal(size=(1, 1, 1, count)).astype(np.float32)
-    bank, pair = noise.normals(3, 0, 1, 1, (1, 1, count)), np.array([[34.1, 0.7]], np.float32)
+    bank, pair = noise.normals(3, 0, 1, steps=1, shape=(1, 1, count)), np.array([[34.1, 0.7]], np.float32)
     there = poisoned(count)
     arm.call("noise", latent, bank, pair, count, there)
     np.testing.assert_array_equal(there, _core.noise_steps(latent, bank, pair, threads=1).ravel())

@@ -16,7 +16,7 @@ from leakrt.core.density import log_density_reference
 @given(batch=st.integers(1, 4), count=st.integers(1, 700), dimension=st.integers(1, 35),
        bandwidth=st.floats(0.01, 10), scale=st.floats(0.01, 30))  # fmt: skip
 def test_it_agrees_with_the_reference(batch, count, dimension, bandwidth, scale):
-    x, support = points(batch, count, dimension, scale)
+    x, support = points(batch, count, dimension, scale=scale)
     expected = log_density_reference(x, support, bandwidth)
     np.testing.assert_allclose(twin.kde_log_density(x, support, bandwidth), expected, rtol=1e-11, atol=1e-9)
 

@@ -18,7 +18,11 @@ ELEMENTS = st.one_of(st.integers(1, 70), st.sampled_from([64, 128, 256, 1764]))
 def arguments(batch, draws, steps, elements, latents_type="float32", key=0):
     rng = np.random.default_rng(key)
     latents = rng.normal(size=(batch, elements)).astype(latents_type)
-    return latents, noise.normals(3, 0, draws, steps, (elements,)), rng.normal(size=(steps, 2)).astype(np.float32)
+    return (
+        latents,
+        noise.normals(3, 0, draws, steps=steps, shape=(elements,)),
+        rng.normal(size=(steps, 2)).astype(np.float32),
+    )
 
 
 def reference(latents, bank, c):

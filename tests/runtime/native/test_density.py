@@ -21,7 +21,7 @@ from leakrt.core.density import log_density_reference
     scale=st.floats(0.01, 30),
 )
 def test_it_agrees_with_the_reference(batch, count, dimension, bandwidth, scale):
-    x, support = points(batch, count, dimension, scale)
+    x, support = points(batch, count, dimension, scale=scale)
     expected = log_density_reference(x, support, bandwidth)
     np.testing.assert_allclose(_core.kde_log_density(x, support, bandwidth), expected, rtol=1e-11, atol=1e-9)
 

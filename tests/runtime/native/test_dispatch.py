@@ -45,7 +45,7 @@ def given_arrays():
     return {
         "counter": rng.integers(0, 2**32, (101, 4), dtype=np.uint32),
         "latents": rng.normal(size=(3, *SHAPE)).astype(np.float32),
-        "bank": noise.normals(5, 6, 2, 8, SHAPE),
+        "bank": noise.normals(5, 6, 2, steps=8, shape=SHAPE),
         "c": rng.normal(size=(8, 2)).astype(np.float32),
         "x": rng.normal(size=(5, 37)).astype(np.float32),
         "support": rng.normal(size=(700, 37)).astype(np.float32),

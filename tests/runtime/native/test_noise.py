@@ -31,12 +31,12 @@ def test_words_are_the_reference_bit_for_bit(seed, rows, key):
 @settings(deadline=None, max_examples=50)
 @given(seed=SEEDS, sample=st.integers(0, 2**32 - 1), draws=st.integers(1, 3), steps=st.integers(1, 5), shape=SHAPES)
 def test_normals_are_the_reference_within_tolerance(seed, sample, draws, steps, shape):
-    expected = noise.normals(seed, sample, draws, steps, shape)
+    expected = noise.normals(seed, sample, draws, steps=steps, shape=shape)
     assert np.abs(fresh(seed, sample, draws, steps, shape) - expected).max() <= TOLERANCE
 
 
 def test_half_a_million_normals_are_within_tolerance():
-    expected = noise.normals(123, 4, 1, 1, (500_003,))
+    expected = noise.normals(123, 4, 1, steps=1, shape=(500_003,))
     assert np.abs(fresh(123, 4, 1, 1, (500_003,)) - expected).max() <= TOLERANCE
 
 
@@ -56,7 +56,7 @@ def test_enough_work_for_several_threads_changes_no_bit():
 def arguments(batch, draws, steps, shape):
     rng = np.random.default_rng(batch * 100 + steps)
     latents = rng.normal(size=(batch, *shape)).astype(np.float32)
-    return latents, noise.normals(3, 0, draws, steps, shape), rng.normal(size=(steps, 2)).astype(np.float32)
+    return latents, noise.normals(3, 0, draws, steps=steps, shape=shape), rng.normal(size=(steps, 2)).astype(np.float32)
 
 
 @settings(deadline=None, max_examples=50)

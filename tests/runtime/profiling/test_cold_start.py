@@ -11,7 +11,7 @@ from leakrt.runtime.profiling.cold_start import measure_cold_start, request_for
 
 
 def test_every_part_is_timed_and_the_whole_is_no_less_than_its_parts(tiny):
-    found = measure_cold_start(request_for(tiny, "onnxruntime", "fp32", 1, None), 2)
+    found = measure_cold_start(request_for(tiny, "onnxruntime", "fp32", threads=1, image=None), 2)
     assert found.runs == 2
     assert min(found.import_ms, found.load_ms, found.first_check_ms) > 0
     assert found.load_to_verdict_ms >= max(found.load_ms, found.first_check_ms)
@@ -21,18 +21,18 @@ def test_every_part_is_timed_and_the_whole_is_no_less_than_its_parts(tiny):
 
 def test_an_image_file_can_be_named(tiny, image_folder):
     image = image_folder(1) / "0000.jpg"
-    assert measure_cold_start(request_for(tiny, "auto", "auto", 1, image), 1).first_check_ms > 0
+    assert measure_cold_start(request_for(tiny, "auto", "auto", threads=1, image=image), 1).first_check_ms > 0
 
 
 def test_what_the_process_refuses_is_told_in_one_line(tiny, tmp_path):
     with pytest.raises(BackendError, match=r"to time a cold start failed: no bundle at .*none"):
-        measure_cold_start(request_for(tmp_path / "none", "auto", "auto", 1, None), 1)
+        measure_cold_start(request_for(tmp_path / "none", "auto", "auto", threads=1, image=None), 1)
 
 
 def test_a_process_that_dies_is_told_with_its_last_line(tiny, monkeypatch):
     monkeypatch.setenv("LEAKRT_SIMD", "abacus")
     with pytest.raises(BackendError, match="to time a cold start failed: ") as error:
-        measure_cold_start(request_for(tiny, "auto", "auto", 1, None), 1)
+        measure_cold_start(request_for(tiny, "auto", "auto", threads=1, image=None), 1)
     assert "\n" not in str(error.value)
 
 
@@ -40,4 +40,4 @@ def test_a_file_in_the_current_folder_can_not_stand_for_a_library(tiny, tmp_path
     (tmp_path / "numpy.py").write_text("raise SystemExit('taken over')")
     bundle = Path(tiny).resolve()
     monkeypatch.chdir(tmp_path)
-    assert measure_cold_start(request_for(bundle, "auto", "auto", 1, None), 1).runs == 1
+    assert measure_cold_start(request_for(bundle, "auto", "auto", threads=1, image=None), 1).runs == 1

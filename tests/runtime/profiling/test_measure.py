@@ -103,7 +103,7 @@ def test_a_stream_that_fails_ends_all_and_its_error_is_what_is_told(detector, fr
 
 def test_progress_ends_with_all_done(detector, frame):
     told = []
-    found = measure([detector], [frame] * 2, 0.8, lambda *what: told.append(what))
+    found = measure([detector], [frame] * 2, 0.8, progress=lambda *what: told.append(what))
     assert told[-1] == ("batch 2", 2 * found.end_to_end.samples, 2 * found.end_to_end.samples)
     assert all(done < total for _, done, total in told[:-1])
     assert len(told) >= 2

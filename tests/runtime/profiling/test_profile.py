@@ -44,12 +44,12 @@ def test_every_stream_runs_what_the_first_one_took(tiny, monkeypatch):
     """`fastest` races at every load."""
     asked, load = [], Detector.load
 
-    def noting(path, backend, precision, threads, device):
+    def noting(path, *, backend, precision, threads, device):
         asked.append((backend, precision))
-        return load(path, backend, precision, threads, device=device)
+        return load(path, backend=backend, precision=precision, threads=threads, device=device)
 
     monkeypatch.setattr(Detector, "load", noting)
-    found = profile_bundle(tiny, Options("fastest", batches=(1,), streams=3, **QUICK))
+    found = profile_bundle(tiny, Options(backend="fastest", batches=(1,), streams=3, **QUICK))
     assert asked == [("fastest", "auto"), *[(found.runs.backend, found.runs.precision)] * 2]
 
 

@@ -32,8 +32,8 @@ class Chain:
         vae, leak = (self.bundle.graph(stem, "fp32") for stem in ("vae_encoder", "leak_encoder"))
         rows = tuple(batch * spec.draws for batch in batches)
         return Engines(
-            HostEngine(vae_encoder_graph(spec), vae, tuple(batches), names),
-            HostEngine(leak_encoder_graph(spec), leak, rows, names),
+            HostEngine(vae_encoder_graph(spec), vae, tuple(batches), half=names),
+            HostEngine(leak_encoder_graph(spec), leak, rows, half=names),
         )
 
     def device(self, **options) -> HostDevice:
@@ -44,14 +44,17 @@ class Chain:
         """A running GpuRunner; close it."""
         chosen = RunnerOptions(**options)
         return GpuRunner(
-            self.spec, lambda: self.device(**(device or {})), lambda _: self.engines(chosen.batches, half), chosen
+            self.spec,
+            lambda: self.device(**(device or {})),
+            lambda _: self.engines(chosen.batches, half),
+            options=chosen,
         )
 
     def reference(self, frames):
         """What the CPU's pipeline makes of the frames."""
         graphs = [self.bundle.graph(stem, "fp32") for stem in ("vae_encoder", "leak_encoder")]
         backend = OnnxRuntimeBackend(Variant(self.spec, "fp32", *graphs), 1)
-        pipeline = Pipeline(self.spec, self.bundle.support("fp32"), backend, 1)
+        pipeline = Pipeline(self.spec, self.bundle.support("fp32"), backend, threads=1)
         images = [pipeline.image_buffer() for _ in frames]
         for frame, image in zip(frames, images, strict=True):
             pipeline.preprocess(frame, image)

@@ -28,7 +28,9 @@ def backend(chain):
     made: list[GpuBackend] = []
 
     def make(**options) -> GpuBackend:
-        made.append(GpuBackend("tensorrt", "10.13", "fp32", 3, chain.runner(**options), chain.spec.draws))
+        made.append(
+            GpuBackend("tensorrt", "10.13", "fp32", threads=3, runner=chain.runner(**options), draws=chain.spec.draws)
+        )
         return made[-1]
 
     yield make
@@ -150,7 +152,7 @@ def test_the_encoders_take_any_number_of_rows_in_full_batches(backend, chain, fr
     images = np.stack([preprocess_reference(frame, spec.image_size) for frame in frames(5)])
     latent = made.vae_encoder(images)
     assert latent.shape == (5, *spec.latent_shape)
-    bank = normals(spec.noise_seed, 0, spec.draws, len(spec.timesteps), spec.latent_shape)
+    bank = normals(spec.noise_seed, 0, spec.draws, steps=len(spec.timesteps), shape=spec.latent_shape)
     rows = np.concatenate([bank, 2 * bank, -bank, 0.5 * bank])[:7]  # more than batch x draws, and no multiple of it
     counts, judge = [], made._runner.judge
     monkeypatch.setattr(made._runner, "judge", lambda rows: counts.append(len(rows)) or judge(rows))

@@ -84,7 +84,7 @@ def test_a_tensor_takes_rows_times_its_shape(spec):
 def test_each_buffer_is_named_with_its_size_and_all_is_given_back(spec, monkeypatch):
     device = HostDevice()
     asked = noted(monkeypatch, device)
-    buffers = Buffers(device, spec, 5, HALVES, 777)
+    buffers = Buffers(device, spec, 5, types=HALVES, workspace=777)
     rows, size = 15, block_size(result_parts(spec, 5, HALVES))
     noised = 2 * rows * len(spec.timesteps) * int(np.prod(spec.latent_shape))
     assert asked == [
@@ -105,7 +105,7 @@ def test_each_buffer_is_named_with_its_size_and_all_is_given_back(spec, monkeypa
 def test_no_buffer_is_of_no_bytes_since_a_gpu_gives_none_of_those(spec, monkeypatch):
     device = HostDevice()
     asked = noted(monkeypatch, device)
-    buffers = Buffers(device, spec, 1, FLOATS, 0)
+    buffers = Buffers(device, spec, 1, types=FLOATS, workspace=0)
     assert min(size for _, size, _ in asked) == buffers.workspace.size == 1
     buffers.close()
     device.close()
@@ -116,10 +116,10 @@ def test_memory_that_ends_at_any_buffer_leaves_nothing_held(spec, monkeypatch, r
     """`room`: how many of the seven buffers fit."""
     plenty = HostDevice()
     asked = noted(monkeypatch, plenty)
-    Buffers(plenty, spec, 2, FLOATS, 4096).close()
+    Buffers(plenty, spec, 2, types=FLOATS, workspace=4096).close()
     device = HostDevice(limit=sum(size for _, size, _ in asked[: room + 1]) - 1)
     with pytest.raises(OutOfMemoryError) as error:
-        Buffers(device, spec, 2, FLOATS, 4096)
+        Buffers(device, spec, 2, types=FLOATS, workspace=4096)
     assert (error.value.wanted, error.value.what) == asked[room][1:]
     assert device.held() == 0
     device.close()
@@ -128,7 +128,7 @@ def test_memory_that_ends_at_any_buffer_leaves_nothing_held(spec, monkeypatch, r
 @pytest.mark.parametrize("mapped", [True, False])
 def test_staged_frames_are_where_the_kernel_is_told_to_look(spec, mapped):
     device = HostDevice(mapped=mapped)
-    buffers = Buffers(device, spec, 2, FLOATS, 1)
+    buffers = Buffers(device, spec, 2, types=FLOATS, workspace=1)
     stream, size = device.stream(), spec.image_size
     frames = [frame(41, 53), frame(7, 300, 1), frame(900, 1300, 2)]  # the last is more than a piece
     pieces, where = buffers.stage(frames)
@@ -150,7 +150,7 @@ def test_staged_frames_are_where_the_kernel_is_told_to_look(spec, mapped):
 
 def test_the_room_grows_with_what_comes_is_kept_and_moves_at_most_once_for_each_half_more(spec, monkeypatch):
     device = HostDevice()
-    buffers = Buffers(device, spec, 1, FLOATS, 1)
+    buffers = Buffers(device, spec, 1, types=FLOATS, workspace=1)
     asked = noted(monkeypatch, device)
     first = frame(900, 900)  # 2.4 MB
     buffers.stage([first])
@@ -172,7 +172,7 @@ def test_the_room_grows_with_what_comes_is_kept_and_moves_at_most_once_for_each_
 
 def test_frames_that_do_not_fit_leave_the_old_room_as_it_was(spec):
     device = HostDevice(limit=5 << 20)
-    buffers = Buffers(device, spec, 1, FLOATS, 1)
+    buffers = Buffers(device, spec, 1, types=FLOATS, workspace=1)
     held = device.held()
     given = frame(41, 53)
     _, before = buffers.stage([given])
@@ -189,7 +189,7 @@ def test_frames_that_do_not_fit_leave_the_old_room_as_it_was(spec):
 @pytest.mark.parametrize("mapped", [True, False])
 def test_other_input_shares_the_room(spec, mapped):
     device = HostDevice(mapped=mapped)
-    buffers = Buffers(device, spec, 1, FLOATS, 1)
+    buffers = Buffers(device, spec, 1, types=FLOATS, workspace=1)
     before = device.held()
     assert buffers.staging(1000).nbytes == 1000
     assert device.held() == before

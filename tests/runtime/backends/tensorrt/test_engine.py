@@ -15,7 +15,7 @@ BATCHES = (1, 3)
 
 
 def host_engine(graph, model: bytes, device: HostDevice):
-    return HostEngine(graph, model, BATCHES, frozenset({"image"}))
+    return HostEngine(graph, model, BATCHES, half=frozenset({"image"}))
 
 
 def tensorrt_engine(graph, model: bytes, device: HostDevice):
@@ -28,7 +28,7 @@ def tensorrt_engine(graph, model: bytes, device: HostDevice):
 
     version = "10.13.3.9"
     flavour = TensorRT10(RunningTensorRT(version, (graph,), device._streams), version)
-    return TensorRTEngine(flavour, graph, serialize(model, BATCHES, frozenset({"image"})), NO_DLA)
+    return TensorRTEngine(flavour, graph, serialize(model, BATCHES, half=frozenset({"image"})), dla_core=NO_DLA)
 
 
 class Memory:
@@ -68,7 +68,7 @@ def test_it_says_element_types_and_batch_sizes(opened):
 def test_bindings_of_two_batch_sizes_share_a_workspace_and_keep_to_their_own_tensors(opened):
     device, graph, engine = opened
     stream, memory = device.stream(), {batch: Memory(device, engine, graph, batch) for batch in BATCHES}
-    bindings = {b: engine.bind(b, memory[b].at, memory[3].work, stream) for b in BATCHES}
+    bindings = {b: engine.bind(b, memory[b].at, memory[3].work, stream=stream) for b in BATCHES}
     images = np.random.default_rng(4).uniform(-1, 1, (3, *graph.input.shape)).astype(np.float16)
     memory[3].arrays["image"][...] = images
     memory[1].arrays["image"][...] = images[1:2]
@@ -85,7 +85,7 @@ def test_bindings_of_two_batch_sizes_share_a_workspace_and_keep_to_their_own_ten
 def test_an_enqueued_run_waits_for_its_stream(opened):
     device, graph, engine = opened
     stream, memory, gate = device.stream(), Memory(device, engine, graph, 1), threading.Event()
-    binding = engine.bind(1, memory.at, memory.work, stream)
+    binding = engine.bind(1, memory.at, memory.work, stream=stream)
     stream.put(gate.wait)
     binding.enqueue(stream)
     memory.arrays["image"][...] = 0.25
@@ -100,7 +100,7 @@ def test_an_enqueued_run_waits_for_its_stream(opened):
 def test_bindings_and_engines_are_freed_twice_without_harm(opened):
     device, graph, engine = opened
     memory = Memory(device, engine, graph, 1)
-    binding = engine.bind(1, memory.at, memory.work, device.stream())
+    binding = engine.bind(1, memory.at, memory.work, stream=device.stream())
     for one in (binding, binding, engine, engine, memory):
         one.free()
     assert device.held() == 0

@@ -19,7 +19,7 @@ class Bound:
 
     def __init__(self, chain, batch: int, half: frozenset[str]) -> None:
         self.graph, model = vae_encoder_graph(chain.spec), chain.bundle.graph("vae_encoder", "fp32")
-        self.engine = HostEngine(self.graph, model, (1, batch), half)
+        self.engine = HostEngine(self.graph, model, (1, batch), half=half)
         self.device = chain.device()
         self.stream = self.device.stream()
         self.memory, self.arrays = {}, {}
@@ -30,7 +30,7 @@ class Bound:
             self.arrays[tensor.name] = view(self.memory[tensor.name].address, shape, dtype)
         self.memory["work"] = self.device.allocate(self.engine.workspace(batch), "work")
         at = {name: memory.address for name, memory in self.memory.items()}
-        self.binding = self.engine.bind(batch, at, at["work"], self.stream)
+        self.binding = self.engine.bind(batch, at, at["work"], stream=self.stream)
 
     def close(self) -> None:
         self.binding.free()
@@ -94,7 +94,7 @@ def test_every_run_fills_its_workspace_with_rubbish(bound):
 
 def test_batch_sizes_are_those_it_was_made_for_and_its_tensors_the_graphs(chain):
     model = chain.bundle.graph("leak_encoder", "fp32")
-    engine = HostEngine(leak_encoder_graph(chain.spec), model, (2, 10), frozenset({"noised"}))
+    engine = HostEngine(leak_encoder_graph(chain.spec), model, (2, 10), half=frozenset({"noised"}))
     assert engine.batches == (2, 10)
     assert engine.types == {
         "noised": "float16", "scores": "float32", "embedding": "float32", "gates": "float32", "step_weights": "float32",
@@ -104,5 +104,5 @@ def test_batch_sizes_are_those_it_was_made_for_and_its_tensors_the_graphs(chain)
 
 def test_a_graph_that_can_not_be_loaded_is_one_line(chain):
     with pytest.raises(ModelError, match="vae_encoder") as error:
-        HostEngine(vae_encoder_graph(chain.spec), b"no graph", (1,), frozenset())
+        HostEngine(vae_encoder_graph(chain.spec), b"no graph", (1,), half=frozenset())
     assert "\n" not in str(error.value)

@@ -40,14 +40,14 @@ GATED = {"fp16": {"onnxruntime": {"passed": True}}, "int8": {"onnxruntime": {"pa
 def detector(gpus, tiny):
     """The tiny bundle on the first of them, two batch sizes."""
     gpus.build(tiny, "fp32", (1, 4))
-    with_gpu = Detector.load(tiny, "tensorrt", threads=1)
+    with_gpu = Detector.load(tiny, backend="tensorrt", threads=1)
     yield with_gpu
     with_gpu.close()
 
 
 @pytest.fixture
 def reference(tiny):
-    return Detector.load(tiny, "onnxruntime", threads=1)
+    return Detector.load(tiny, backend="onnxruntime", threads=1)
 
 
 def scores(verdicts) -> np.ndarray:
@@ -68,7 +68,7 @@ def test_every_way_gives_the_verdicts_of_the_cpu(detector, reference, image_fold
     paths = find_images(image_folder(11))
     expected = reference.check_batch(paths)
     ways = [[detector.check(path) for path in paths], detector.check_batch(paths)]
-    ways += [list(detector.check_stream(paths, batch)) for batch in (1, 2, 3, 8, 50)]
+    ways += [list(detector.check_stream(paths, batch=batch)) for batch in (1, 2, 3, 8, 50)]
     ways += [[analysis.verdict for path in paths for analysis in detector.analyse(path)]]
     for verdicts in ways:
         same(verdicts, expected)
@@ -77,7 +77,7 @@ def test_every_way_gives_the_verdicts_of_the_cpu(detector, reference, image_fold
 
 def test_photographs_of_any_size_give_the_verdicts_of_the_cpu(detector, reference, shared):
     paths = find_images(shared("leakbench/test"))[:12]
-    same(list(detector.check_stream(paths, 5)), reference.check_batch(paths))
+    same(list(detector.check_stream(paths, batch=5)), reference.check_batch(paths))
 
 
 def test_a_verdict_names_the_stages_of_the_device(detector, image_folder):
@@ -99,7 +99,7 @@ def test_frames_are_not_preprocessed_on_the_cpu(detector, monkeypatch, image_fol
 def test_an_unreadable_image_has_its_place_in_the_stream(detector, reference, image_folder):
     paths = [*find_images(image_folder(5)), "/nowhere.png"]
     order = [paths[i] for i in (0, 5, 1, 2, 5, 3, 4)]
-    same(list(detector.check_stream(order, 2)), list(reference.check_stream(order, 2)))
+    same(list(detector.check_stream(order, batch=2)), list(reference.check_stream(order, batch=2)))
 
 
 def test_every_face_is_judged_and_none_is_no_error(detector, reference, image_folder):
@@ -124,7 +124,7 @@ def test_an_analysis_keeps_the_pixels_that_were_judged(detector, image_folder):
 @pytest.mark.parametrize("ring", [1, 2, 5, 20])
 def test_buffers_that_are_filled_again_do_not_mix_frames(detector, ring):
     given = distinct_frames(24)
-    assert [wrong_scores(detector, given, ring, batch, 1e-5) for batch in (1, 3, 8, 16)] == [0] * 4
+    assert [wrong_scores(detector, given, ring, batch=batch, tolerance=1e-5) for batch in (1, 3, 8, 16)] == [0] * 4
     expected = detector.check_batch(given)
     same(detector.check_batch(refilled(given, ring)), expected)
 
@@ -136,7 +136,7 @@ def test_a_source_that_fails_is_raised_after_the_verdicts_of_what_it_gave(detect
         yield from given
         raise OSError("the camera is gone")
 
-    stream, found = detector.check_stream(source(), 2), []
+    stream, found = detector.check_stream(source(), batch=2), []
     with pytest.raises(OSError, match="the camera is gone"):
         found.extend(next(stream) for _ in range(10))
     same(found, reference.check_batch(given))
@@ -149,7 +149,7 @@ def test_calls_from_many_threads_get_each_their_own_verdicts(detector, reference
     def judge(seed: int) -> None:
         order = np.random.default_rng(seed).permutation(6)
         given = [paths[i] for i in order]
-        found = list(detector.check_stream(given, 2)) if seed % 2 else detector.check_batch(given)
+        found = list(detector.check_stream(given, batch=2)) if seed % 2 else detector.check_batch(given)
         same(found, [expected[i] for i in order])
 
     with ThreadPoolExecutor(6) as pool:
@@ -159,7 +159,7 @@ def test_calls_from_many_threads_get_each_their_own_verdicts(detector, reference
 
 def test_the_next_batch_is_begun_before_the_verdicts_of_one_are_given(detector, image_folder):
     paths = find_images(image_folder(8))
-    stream = detector.check_stream(paths, 1)
+    stream = detector.check_stream(paths, batch=1)
     begun = []
     submit = detector._guarded.variant.backend.submit
     detector._guarded.variant.backend.submit = lambda given: begun.append(len(given)) or submit(given)
@@ -171,18 +171,18 @@ def test_the_next_batch_is_begun_before_the_verdicts_of_one_are_given(detector, 
 def test_a_stream_that_is_left_in_the_middle_leaves_the_detector_usable(detector, image_folder):
     paths = find_images(image_folder(9))
     for _ in range(3):
-        next(detector.check_stream(paths, 2))
+        next(detector.check_stream(paths, batch=2))
     assert len(detector.check_batch(paths)) == 9
 
 
 def test_closing_in_any_order_frees_the_device(gpus, tiny, image_folder):
     gpus.build(tiny, "fp32")
     paths = find_images(image_folder(9))
-    first, second, forgotten = (Detector.load(tiny, "tensorrt", threads=1) for _ in range(3))
+    first, second, forgotten = (Detector.load(tiny, backend="tensorrt", threads=1) for _ in range(3))
     second.check_batch(paths)
     first.close()
     same(second.check_batch(paths), forgotten.check_batch(paths))
-    stream = second.check_stream(paths, 1)
+    stream = second.check_stream(paths, batch=1)
     next(stream)
     del forgotten
     second.close()
@@ -198,8 +198,8 @@ def test_a_detector_that_is_forgotten_leaves_the_gpu_at_once(gpus, tiny, image_f
     paths = find_images(image_folder(3))
     gc.disable()
     try:
-        detector = Detector.load(tiny, "tensorrt", threads=1)
-        stream = detector.check_stream(paths, 1)
+        detector = Detector.load(tiny, backend="tensorrt", threads=1)
+        stream = detector.check_stream(paths, batch=1)
         next(stream)
         detector.analyse(paths[0])
         assert gpus.held > 0
@@ -214,7 +214,7 @@ def test_what_memory_does_not_hold_is_said_and_the_smaller_batch_goes_on(gpus, t
     gpus.options = {"limit": 5 << 20}
     paths = find_images(image_folder(5))
     with caplog.at_level(logging.WARNING):
-        detector = Detector.load(tiny, "tensorrt", threads=1)
+        detector = Detector.load(tiny, backend="tensorrt", threads=1)
     assert "batch 256 does not fit, so the largest is 1" in caplog.text
     assert "MiB were wanted" in caplog.text
     same(detector.check_batch(paths), reference.check_batch(paths))
@@ -223,10 +223,10 @@ def test_what_memory_does_not_hold_is_said_and_the_smaller_batch_goes_on(gpus, t
 
 def test_frames_too_large_for_one_batch_go_in_halves_and_one_too_large_is_refused(gpus, tiny, reference, caplog):
     gpus.build(tiny, "fp32", (4,))
-    plain = Detector.load(tiny, "tensorrt")
+    plain = Detector.load(tiny, backend="tensorrt")
     gpus.options = {"limit": gpus.held + (15 << 20)}  # four frames want 20, two 10
     plain.close()
-    detector = Detector.load(tiny, "tensorrt", threads=1)
+    detector = Detector.load(tiny, backend="tensorrt", threads=1)
     large = [np.random.default_rng(i).integers(0, 256, (900, 901, 3), dtype=np.uint8) for i in range(4)]
     same(detector.check_batch(large), reference.check_batch(large))
     assert caplog.text.count("going on in smaller batches: out of GPU memory: ") == 1
@@ -240,10 +240,10 @@ def test_a_fault_is_judged_again_on_the_safer_engines_alone(gpus, tmp_path):
     path = guarded_bundle(tmp_path / "b", {"fp16": NAN}, gates=GATED)
     for precision in ("fp16", "fp32"):
         gpus.build(path, precision)
-    detector = Detector.load(path, "tensorrt", "fp16", threads=1)
+    detector = Detector.load(path, backend="tensorrt", precision="fp16", threads=1)
     found, expected = (
         detector.check_batch(frames(5, 2)),
-        Detector.load(path, "onnxruntime", "fp32").check_batch(frames(5, 2)),
+        Detector.load(path, backend="onnxruntime", precision="fp32").check_batch(frames(5, 2)),
     )
     assert [v.precision for v in found] == ["fp16", "fp16", "fp32", "fp16", "fp16"]
     assert found[2].reasons[-1].startswith("fp16: the VAE encoder gave a value that is not finite; judged at fp32")
@@ -255,7 +255,7 @@ def test_a_fault_is_judged_again_on_the_safer_engines_alone(gpus, tmp_path):
 def test_without_safer_engines_it_abstains_and_names_what_builds_them(gpus, tmp_path):
     path = guarded_bundle(tmp_path / "b", {"fp16": NAN}, gates=GATED)
     gpus.build(path, "fp16")
-    detector = Detector.load(path, "tensorrt", "fp16", threads=1)
+    detector = Detector.load(path, backend="tensorrt", precision="fp16", threads=1)
     verdict = detector.check(BRIGHT)
     assert verdict.verdict == "abstain"
     assert f"leakrt build {path} --precision fp32" in verdict.reasons[1]
@@ -268,7 +268,7 @@ def test_a_variant_may_be_named_where_its_graphs_passed_and_auto_takes_what_pass
         gpus.build(path, precision)
 
     def taken(backend, precision):
-        detector = Detector.load(path, backend, precision, threads=1)
+        detector = Detector.load(path, backend=backend, precision=precision, threads=1)
         described = detector.describe()
         detector.close()
         return described.backend, described.precision
@@ -277,7 +277,7 @@ def test_a_variant_may_be_named_where_its_graphs_passed_and_auto_takes_what_pass
     assert taken("tensorrt", "auto") == ("tensorrt", "fp32")
     assert taken("auto", "auto")[0] != "tensorrt"
     with pytest.raises(BundleError, match="int8 never passed its gate on tensorrt"):
-        Detector.load(path, "tensorrt", "int8")
+        Detector.load(path, backend="tensorrt", precision="int8")
     measured = guarded_bundle(tmp_path / "m", {}, gates={"fp16": {"tensorrt": {"passed": True}}})
     gpus.build(measured, "fp16")
     path = measured
@@ -287,16 +287,16 @@ def test_a_variant_may_be_named_where_its_graphs_passed_and_auto_takes_what_pass
 def test_engines_that_move_the_golden_image_are_refused_and_nothing_stays_on_the_device(gpus, tmp_path):
     path = guarded_bundle(tmp_path / "b", {}, gates=GATED)
     shape = (len(SPEC.class_names), SPEC.prototypes_per_class, SPEC.embedding_dim)
-    other = leak_encoder(SPEC, np.zeros(shape, np.float32), 99)
+    other = leak_encoder(SPEC, np.zeros(shape, np.float32), seed=99)
     gpus.build(path, "fp16", graphs={"leak_encoder": other})
     with pytest.raises(ParityError, match="fp16 on tensorrt moves the golden image's scores"):
-        Detector.load(path, "tensorrt", "fp16")
+        Detector.load(path, backend="tensorrt", precision="fp16")
     assert gpus.held == 0
 
 
 def test_without_engines_the_error_names_the_command_and_builds_nothing(gpus, tiny):
     with pytest.raises(EngineError) as error:
-        Detector.load(tiny, "tensorrt")
+        Detector.load(tiny, backend="tensorrt")
     assert str(error.value) == (
         f"no fp32 engines of {tiny} for TensorRT {VERSION} on GPU A (vae_encoder: none was built; leak_encoder: none "
         f"was built); build them with: leakrt build {tiny} --precision fp32"
@@ -316,7 +316,7 @@ def test_without_engines_the_error_names_the_command_and_builds_nothing(gpus, ti
 def test_engines_that_do_not_fit_are_told_with_the_command(gpus, tiny, changed, why):
     gpus.build(tiny, "fp32", **changed)
     with pytest.raises(EngineError, match=rf"{why}.*; build them with: leakrt build .* --precision fp32$"):
-        Detector.load(tiny, "tensorrt")
+        Detector.load(tiny, backend="tensorrt")
     assert gpus.trt.deserialized == 0
 
 
@@ -328,24 +328,24 @@ def test_a_damaged_engine_is_never_deserialised(gpus, tiny, keep, why):
     data[len(data) // 3] ^= 1
     path.write_bytes(data[: int(keep * len(data))])
     with pytest.raises(EngineError, match=rf"{why}.*; build them with: leakrt build"):
-        Detector.load(tiny, "tensorrt")
+        Detector.load(tiny, backend="tensorrt")
     assert gpus.trt.deserialized == 0
 
 
 def test_the_second_gpu_is_taken_by_its_number(gpus, tiny, image_folder):
     gpus.build(tiny, "fp32", device=gpus.found[1])
-    detector = Detector.load(tiny, "tensorrt", device=1)
+    detector = Detector.load(tiny, backend="tensorrt", device=1)
     detector.check_batch(find_images(image_folder(2)))
     assert [number for number, _ in gpus.opened] == [1]
     detector.close()
     with pytest.raises(EngineError, match=r"it was built on GPU B .*, and this is GPU A"):
-        Detector.load(tiny, "tensorrt", device=0)
+        Detector.load(tiny, backend="tensorrt", device=0)
 
 
 @pytest.mark.parametrize("number", [2, -1])
 def test_a_number_that_no_gpu_has_is_refused_with_those_there_are(gpus, tiny, number):
     with pytest.raises(BackendError, match=rf"--device {number}: no such GPU; this machine has 0: GPU A, 1: GPU B"):
-        Detector.load(tiny, "tensorrt", device=number)
+        Detector.load(tiny, backend="tensorrt", device=number)
 
 
 def test_the_command_line_names_a_gpu_by_its_number(gpus, tiny, image_folder, leakrt):
@@ -364,7 +364,7 @@ def test_the_command_line_names_a_gpu_by_its_number(gpus, tiny, image_folder, le
 
 def test_a_backend_of_the_cpu_takes_no_number(tiny):
     with pytest.raises(UsageError, match="--device 1: onnxruntime runs on the CPU; leave it away"):
-        Detector.load(tiny, "onnxruntime", device=1)
+        Detector.load(tiny, backend="onnxruntime", device=1)
 
 
 @pytest.mark.parametrize(
@@ -388,8 +388,12 @@ def test_a_probe_names_the_first_thing_that_is_missing(monkeypatch, missing, sai
 
     def find_driver():
         started.append(1)
-        gone = device.Driver(None, "no NVIDIA driver here", "")
-        return gone if missing == "driver" else device.Driver(object(), "", "11.4" if missing == "old" else "13.0")
+        gone = device.Driver(library=None, problem="no NVIDIA driver here", cuda="")
+        return (
+            gone
+            if missing == "driver"
+            else device.Driver(library=object(), problem="", cuda="11.4" if missing == "old" else "13.0")
+        )
 
     def load_flavour(name):
         if missing == "version":

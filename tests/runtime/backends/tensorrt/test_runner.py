@@ -52,7 +52,7 @@ def test_what_loads_the_engines_is_let_go_with_the_bytes_that_it_holds(chain, fr
     def load(_, held=held):
         return chain.engines()
 
-    with GpuRunner(chain.spec, chain.device, load, RunnerOptions()) as runner:
+    with GpuRunner(chain.spec, chain.device, load, options=RunnerOptions()) as runner:
         del load, held
         gc.collect()
         assert gone() is None
@@ -142,7 +142,7 @@ def test_a_start_that_fails_raises_in_the_caller_and_leaves_nothing(chain, faili
 
     open_device = fail if failing == "device" else chain.device
     with pytest.raises(ModelError, match="no such thing"):
-        GpuRunner(chain.spec, open_device, fail, RunnerOptions())
+        GpuRunner(chain.spec, open_device, fail, options=RunnerOptions())
     assert gpu_threads() == []
 
 
@@ -248,7 +248,7 @@ def test_who_is_interrupted_while_the_engines_load_leaves_no_thread_behind(chain
 
     monkeypatch.setattr(Future, "result", result)
     with pytest.raises(interrupted):
-        GpuRunner(chain.spec, chain.device, load, RunnerOptions())
+        GpuRunner(chain.spec, chain.device, load, options=RunnerOptions())
     assert gpu_threads() == []
     assert chain.devices[-1].held() == 0
 

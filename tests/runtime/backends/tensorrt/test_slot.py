@@ -26,12 +26,14 @@ class OneSlot:
     def __init__(self, chain, batches=(1,), half=False, graphs=True, **options) -> None:
         spec = chain.spec
         self.device = chain.device(**options)
-        bank = normals(spec.noise_seed, 0, spec.draws, len(spec.timesteps), spec.latent_shape)
+        bank = normals(spec.noise_seed, 0, spec.draws, steps=len(spec.timesteps), shape=spec.latent_shape)
         self._bank = self.device.allocate_host(bank.nbytes, "the noise")
         self._bank.array[:] = np.frombuffer(bank.tobytes(), np.uint8)
         noise = Noise(self._bank.address, step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize))
         try:
-            self.slot = Slot(self.device, spec, chain.engines(batches, half), noise, batches, graphs)
+            self.slot = Slot(
+                self.device, spec, chain.engines(batches, half), noise=noise, batches=batches, graphs=graphs
+            )
         except BaseException:
             self._bank.free()
             raise

@@ -18,7 +18,7 @@ class Card:
     def slot(self, batches: tuple[int, ...]):
         need = max(batches)
         if need > self.room:
-            raise OutOfMemoryError(need << 20, f"a batch of {need}", self.room << 20)
+            raise OutOfMemoryError(need << 20, f"a batch of {need}", free=self.room << 20)
         self.room -= need
         self.open += 1
         return Slot(self, need)

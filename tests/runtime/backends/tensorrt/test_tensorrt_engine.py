@@ -48,8 +48,8 @@ class Library:
 
     def engine(self, which: int = 0, batches=(1, 4), half=frozenset()) -> TensorRTEngine:
         graph = self.graphs[which]
-        data = serialize(self.chain.bundle.graph(graph.stem, "fp32"), tuple(batches), frozenset(half))
-        return TensorRTEngine(self.flavour, graph, data, NO_DLA)
+        data = serialize(self.chain.bundle.graph(graph.stem, "fp32"), tuple(batches), half=frozenset(half))
+        return TensorRTEngine(self.flavour, graph, data, dla_core=NO_DLA)
 
     def engines(self, batches, half) -> Engines:
         rows = [batch * self.chain.spec.draws for batch in batches]
@@ -74,7 +74,7 @@ def library(chain):
 def test_the_chain_gives_what_the_cpu_gives_with_every_version(library, chain, frames, version, half):
     its = library(version)
     options = RunnerOptions(batches=(1, 3), slots=2)
-    with GpuRunner(chain.spec, lambda: its.device, lambda _: its.engines((1, 3), half), options) as runner:
+    with GpuRunner(chain.spec, lambda: its.device, lambda _: its.engines((1, 3), half), options=options) as runner:
         found = np.concatenate([averaged(result).scores for result in runner.run(frames(8))])
     expected = chain.reference(frames(8)).scores
     assert np.abs(found - expected).max() <= (2e-2 if half else 1e-5) * max(1.0, np.abs(expected).max())
@@ -97,12 +97,12 @@ def test_two_contexts_of_one_profile_take_two_engines_only_where_they_must(libra
     its = library(version)
     engine, (stream, memory) = its.engine(), its.stream_and_memory()
     addresses = dict.fromkeys(engine.types, memory)
-    bindings = [engine.bind(4, addresses, memory, stream) for _ in range(2)]
+    bindings = [engine.bind(4, addresses, memory, stream=stream) for _ in range(2)]
     assert its.trt.deserialized == engines
     for binding in bindings:
         binding.free()
     gc.collect()
-    engine.bind(4, addresses, memory, stream).free()  # a freed context's profile is taken again
+    engine.bind(4, addresses, memory, stream=stream).free()  # a freed context's profile is taken again
     assert its.trt.deserialized == engines
 
 
@@ -115,7 +115,7 @@ def test_the_engine_of_another_graph_is_refused(library, chain):
     its = library()
     data = serialize(chain.bundle.graph("leak_encoder", "fp32"), (1,))
     with pytest.raises(ModelError, match=r"vae_encoder: the inputs are \['noised'\]"):
-        TensorRTEngine(its.flavour, its.graphs[0], data, NO_DLA)
+        TensorRTEngine(its.flavour, its.graphs[0], data, dla_core=NO_DLA)
 
 
 @pytest.mark.parametrize(
@@ -154,10 +154,10 @@ def test_an_error_of_one_call_is_not_told_of_the_next(library):
     for said in ("first", "second"):
         its.trt.says["create_execution_context"] = said
         with pytest.raises(ModelError, match=f": {said}$"):
-            engine.bind(1, {}, 0, its.device.stream())
+            engine.bind(1, {}, 0, stream=its.device.stream())
 
 
 def run_once(its: Library) -> None:
     engine, (stream, memory) = its.engine(), its.stream_and_memory()
-    binding = engine.bind(1, dict.fromkeys(engine.types, memory), memory, stream)
+    binding = engine.bind(1, dict.fromkeys(engine.types, memory), memory, stream=stream)
     binding.enqueue(stream)

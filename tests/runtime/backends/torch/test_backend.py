@@ -27,7 +27,7 @@ def variant(bundle):
 
 @pytest.fixture(scope="module")
 def chain(bundle, networks):
-    return TorchChain(bundle.spec, networks, Placement(CPU, torch.float32), 1)
+    return TorchChain(bundle.spec, networks, Placement(device=CPU, dtype=torch.float32), threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,9 @@ def test_the_chain_gives_what_its_parts_give(bundle, backend):
 
     assert isinstance(backend, ChainBackend)
     assert not isinstance(Parts(), ChainBackend)
-    whole, parts = (Pipeline(bundle.spec, bundle.support("fp32"), b, 1).run(list(batch)) for b in (backend, Parts()))
+    whole, parts = (
+        Pipeline(bundle.spec, bundle.support("fp32"), b, threads=1).run(list(batch)) for b in (backend, Parts())
+    )
     for name in ("scores", "embedding", "gates", "step_weights"):
         np.testing.assert_allclose(getattr(whole.outputs, name), getattr(parts.outputs, name), atol=1e-6)
     np.testing.assert_allclose(whole.log_density, parts.log_density, atol=1e-6)
@@ -88,14 +90,14 @@ def test_stage_times_are_no_more_than_the_whole(backend):
 
 def test_a_batch_that_does_not_fit_is_halved_said_and_stays_halved(variant, chain, caplog):
     runner = Small(chain, 3)
-    backend = TorchBackend(variant, runner, CPU, 16, 1)
+    backend = TorchBackend(variant, runner, CPU, batch=16, threads=1)
     batch = images(13)
     with caplog.at_level(logging.WARNING):
         found = backend.chain(batch)
     assert runner.tried[:3] == [13, 6, 3]
     assert (backend.batch, runner.forgotten) == (3, [13, 6])
     assert "2.50 GiB was wanted for a batch of 13; going on with 6" in caplog.text
-    wanted = TorchBackend(variant, PlainRunner(chain, CPU), CPU, 16, 1).chain(batch)
+    wanted = TorchBackend(variant, PlainRunner(chain, CPU), CPU, batch=16, threads=1).chain(batch)
     np.testing.assert_allclose(found.outputs.scores, wanted.outputs.scores, atol=1e-6)
     np.testing.assert_allclose(found.latent, wanted.latent, atol=1e-6)
     runner.tried.clear()
@@ -104,7 +106,7 @@ def test_a_batch_that_does_not_fit_is_halved_said_and_stays_halved(variant, chai
 
 
 def test_memory_that_holds_not_one_image_is_one_line_that_says_how_much_was_wanted(variant, chain):
-    backend = TorchBackend(variant, Small(chain, 0), CPU, 16, 1)
+    backend = TorchBackend(variant, Small(chain, 0), CPU, batch=16, threads=1)
     with pytest.raises(
         BackendError, match=r"out of memory: 2\.50 GiB was wanted for one image; end what else"
     ) as error:
@@ -120,7 +122,9 @@ def test_fp16_without_a_gpu_is_refused(variant, networks, backend):
 
 
 def test_a_half_chain_is_near_the_float_one(bundle, networks, chain):
-    half = TorchChain(bundle.spec, networks, Placement(CPU, torch.float16, torch.channels_last), 1)
+    half = TorchChain(
+        bundle.spec, networks, Placement(device=CPU, dtype=torch.float16, memory_format=torch.channels_last), threads=1
+    )
     wanted, found = (PlainRunner(c, CPU).run(images(3)) for c in (chain, half))
     for a, b in zip(wanted.arrays, found.arrays, strict=True):
         assert b.dtype == np.float32
@@ -135,4 +139,6 @@ def test_weights_hold_to_the_formats_names_at_load(bundle, networks):
 
     renamed = replace(networks["vae_encoder"], outputs=(networks["vae_encoder"].nodes[0].outputs[0],))
     with pytest.raises(ModelError, match=r"^vae_encoder: the outputs are .* where latent"):
-        TorchChain(bundle.spec, {**networks, "vae_encoder": renamed}, Placement(CPU, torch.float32), 1)
+        TorchChain(
+            bundle.spec, {**networks, "vae_encoder": renamed}, Placement(device=CPU, dtype=torch.float32), threads=1
+        )

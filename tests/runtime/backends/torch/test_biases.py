@@ -22,11 +22,21 @@ EVEN, UNEVEN = (1, 1, 1, 1), (0, 0, 1, 1)
 
 def conv(x: str, y: str, pads=EVEN, stride: int = 1, name: str = "") -> Node:
     name = name or y
-    return Node("Conv", (x, f"{name}.w", f"{name}.b"), (y,), {"pads": pads, "strides": (stride, stride), "group": 1})
+    return Node(
+        operator="Conv",
+        inputs=(x, f"{name}.w", f"{name}.b"),
+        outputs=(y,),
+        attributes={"pads": pads, "strides": (stride, stride), "group": 1},
+    )
 
 
 def norm(x: str, y: str) -> Node:
-    return Node(GROUP_NORM, (x, "shape", "scale", "offset"), (y,), {"groups": 3, "epsilon": 1e-5, "silu": 1})
+    return Node(
+        operator=GROUP_NORM,
+        inputs=(x, "shape", "scale", "offset"),
+        outputs=(y,),
+        attributes={"groups": 3, "epsilon": 1e-5, "silu": 1},
+    )
 
 
 def network(*nodes: Node, outputs: tuple[str, ...] = ("y",)) -> Network:
@@ -38,12 +48,14 @@ def network(*nodes: Node, outputs: tuple[str, ...] = ("y",)) -> Network:
             shape = (CHANNELS, CHANNELS, 3, 3)
             tensors[node.inputs[1]] = RNG.standard_normal(shape, dtype=np.float32) / 7
             tensors[node.inputs[2]] = RNG.standard_normal(CHANNELS, dtype=np.float32)
-    return Network("x", outputs, nodes, tensors)
+    return Network(input="x", outputs=outputs, nodes=nodes, tensors=tensors)
 
 
 def run(net: Network, kernels: NormKernels, dtype=torch.float32) -> list[np.ndarray]:
     x = torch.from_numpy(np.random.default_rng(1).standard_normal((2, CHANNELS, 9, 7), np.float32)).to(dtype)
-    made = TorchNetwork(net, "g", Arithmetic(dtype), torch.device("cpu"), torch.channels_last, kernels)
+    made = TorchNetwork(
+        net, "g", Arithmetic(dtype), device=torch.device("cpu"), memory_format=torch.channels_last, kernels=kernels
+    )
     with torch.inference_mode():
         return [out.numpy() for out in made(x.contiguous(memory_format=torch.channels_last))]
 
@@ -69,7 +81,7 @@ RESNET = (
     conv("b", "c"),
     norm("c", "d"),
     conv("d", "e"),
-    Node("Add", ("a", "e"), ("f",), {}),
+    Node(operator="Add", inputs=("a", "e"), outputs=("f",), attributes={}),
 )
 
 
@@ -80,8 +92,10 @@ def test_a_norm_takes_the_bias_of_the_convolution_before_it():
 
 
 def test_a_sum_takes_the_bias_of_one_convolution_or_of_both():
-    one = network(conv("x", "a"), Node("Add", ("x", "a"), ("y",), {}))
-    both = network(conv("x", "a"), conv("x", "b"), Node("Add", ("a", "b"), ("y",), {}))
+    one = network(conv("x", "a"), Node(operator="Add", inputs=("x", "a"), outputs=("y",), attributes={}))
+    both = network(
+        conv("x", "a"), conv("x", "b"), Node(operator="Add", inputs=("a", "b"), outputs=("y",), attributes={})
+    )
     for net, convolutions in ((one, 1), (both, 2)):
         assert (kinds(net), biased(net)) == ({"Conv": convolutions, SUM: 1}, 0)
         assert_unchanged(net)
@@ -94,7 +108,12 @@ def test_a_residual_block_is_convolutions_and_norms_and_nothing_else():
 
 
 def test_a_sum_that_another_reads_before_the_norm_is_there_for_it():
-    net = network(conv("x", "a"), conv("a", "b"), norm("a", "c"), Node("Add", ("b", "c"), ("y",), {}))
+    net = network(
+        conv("x", "a"),
+        conv("a", "b"),
+        norm("a", "c"),
+        Node(operator="Add", inputs=("b", "c"), outputs=("y",), attributes={}),
+    )
     assert kinds(net)[SUM] == 1
     assert_unchanged(net)
 
@@ -118,9 +137,9 @@ def test_zeros_stay_with_the_convolution_where_another_reads_the_sum():
     "nodes",
     [
         (conv("x", "y"),),
-        (conv("x", "a"), Node("Relu", ("a",), ("y",), {})),
-        (conv("x", "a"), Node("Add", ("a", "a"), ("y",), {})),
-        (conv("x", "a"), Node("Add", ("a", "scale"), ("y",), {})),
+        (conv("x", "a"), Node(operator="Relu", inputs=("a",), outputs=("y",), attributes={})),
+        (conv("x", "a"), Node(operator="Add", inputs=("a", "a"), outputs=("y",), attributes={})),
+        (conv("x", "a"), Node(operator="Add", inputs=("a", "scale"), outputs=("y",), attributes={})),
     ],
     ids=["an output", "another operator", "itself", "a constant"],
 )
@@ -138,7 +157,12 @@ def test_an_output_keeps_its_bias_though_a_norm_reads_it():
 
 
 def test_a_bias_that_two_convolutions_share_is_taken_from_both():
-    nodes = (conv("x", "a", name="s"), norm("a", "b"), conv("b", "c", name="s"), Node("Add", ("x", "c"), ("y",), {}))
+    nodes = (
+        conv("x", "a", name="s"),
+        norm("a", "b"),
+        conv("b", "c", name="s"),
+        Node(operator="Add", inputs=("x", "c"), outputs=("y",), attributes={}),
+    )
     net = network(*nodes)
     assert biased(net) == 0
     assert_unchanged(net)
@@ -152,5 +176,7 @@ def test_half_networks_are_as_near_as_with_biases_in_place():
 
 
 def test_no_weight_is_left_that_nothing_reads():
-    net = network(conv("x", "a"), conv("x", "b"), Node("Add", ("a", "b"), ("y",), {}))
+    net = network(
+        conv("x", "a"), conv("x", "b"), Node(operator="Add", inputs=("a", "b"), outputs=("y",), attributes={})
+    )
     assert set(fuse_biases(net).tensors) == {"a.w", "b.w", "a.b + b.b"}

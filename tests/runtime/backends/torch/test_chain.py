@@ -56,7 +56,9 @@ def detector():
 
 
 def chain_of(detector, dtype=torch.float16, memory_format=torch.channels_last, kernels=TORCH):
-    return TorchChain(*detector, Placement(META, dtype, memory_format, kernels), 1)
+    return TorchChain(
+        *detector, Placement(device=META, dtype=dtype, memory_format=memory_format, kernels=kernels), threads=1
+    )
 
 
 def run(chain):
@@ -106,8 +108,8 @@ def test_every_group_norm_of_a_channels_last_chain_is_left_to_the_kernels(detect
         return torch_norm(x, *rest)
 
     norms = with_kernels(kernels.takes, counted, torch_add)
-    place = Placement(torch.device("cpu"), torch.float16, torch.channels_last, norms)
-    chain, fake = TorchChain(*detector, place, 1), FakeTensorMode(allow_non_fake_inputs=True)
+    place = Placement(device=torch.device("cpu"), dtype=torch.float16, memory_format=torch.channels_last, kernels=norms)
+    chain, fake = TorchChain(*detector, place, threads=1), FakeTensorMode(allow_non_fake_inputs=True)
     chain._vae._weights = {name: fake.from_tensor(tensor) for name, tensor in chain._vae._weights.items()}
     chain._vae(fake.from_tensor(torch.empty((2, 3, 256, 256), dtype=torch.float16)).contiguous(
         memory_format=torch.channels_last

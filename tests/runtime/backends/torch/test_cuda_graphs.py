@@ -42,14 +42,19 @@ def prepared(given):
 
 
 def on(device, bundle, networks, dtype=torch.float32, memory_format=torch.contiguous_format):
-    return TorchChain(bundle.spec, networks, Placement(torch.device(device), dtype, memory_format), 1)
+    return TorchChain(
+        bundle.spec,
+        networks,
+        Placement(device=torch.device(device), dtype=dtype, memory_format=memory_format),
+        threads=1,
+    )
 
 
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 7, 16])
 def test_a_graph_gives_what_the_cpu_gives_whatever_its_padding(bundle, networks, batch):
-    runner = GraphRunner(on("cuda", bundle, networks), SIDE, torch.device("cuda"), (1, 2, 4, 8, 16))
+    runner = GraphRunner(on("cuda", bundle, networks), SIDE, torch.device("cuda"), sizes=(1, 2, 4, 8, 16))
     wanted = PlainRunner(on("cpu", bundle, networks), torch.device("cpu")).run(images(batch))
     for _ in range(2):
         found = runner.run(images(batch))
@@ -61,7 +66,7 @@ def test_a_graph_gives_what_the_cpu_gives_whatever_its_padding(bundle, networks,
 @pytest.mark.gpu
 @needs_gpu
 def test_graphs_of_several_sizes_do_not_write_over_one_another(bundle, networks):
-    runner = GraphRunner(on("cuda", bundle, networks), SIDE, torch.device("cuda"), (1, 2, 4))
+    runner = GraphRunner(on("cuda", bundle, networks), SIDE, torch.device("cuda"), sizes=(1, 2, 4))
     first = {n: runner.run(images(n)).arrays for n in (1, 2, 4)}
     for n in (4, 1, 2, 4, 2):
         for a, b in zip(first[n], runner.run(images(n)).arrays, strict=True):
@@ -89,7 +94,7 @@ def test_a_chain_that_waits_for_the_device_runs_without_a_graph(bundle, networks
     chain = on("cuda", bundle, networks)
     noise = chain._noise
     chain._noise = lambda latent: noise(latent * float(latent.isfinite().all()))  # reads a number in the capture
-    runner = GraphRunner(chain, SIDE, torch.device("cuda"), (1, 2))
+    runner = GraphRunner(chain, SIDE, torch.device("cuda"), sizes=(1, 2))
     with caplog.at_level(logging.WARNING):
         found = runner.run(images(1))
     assert "no CUDA graph can be made" in caplog.text
@@ -134,7 +139,7 @@ def replayed(bundle, networks, monkeypatch):
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(GraphRunner, "_place", lambda self: torch.inference_mode())
     device = torch.device("cpu")
-    runner = GraphRunner(chain, SIDE, device, (1, 2, 4), FrameFeed(_grid, SIDE, device))
+    runner = GraphRunner(chain, SIDE, device, sizes=(1, 2, 4), feed=FrameFeed(_grid, SIDE, device))
 
     def capture(size):
         with torch.inference_mode():
@@ -177,12 +182,12 @@ def test_frames_go_through_a_replay_into_outputs_and_times(replayed, bundle, net
 def test_a_backend_for_frames_takes_any_number_of_them_and_ends_when_it_is_closed(replayed, bundle):
     graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
     variant = Variant(bundle.spec, "fp32", *graphs)
-    backend = TorchFrameBackend(variant, replayed, torch.device("cpu"), 4, 1)
+    backend = TorchFrameBackend(variant, replayed, torch.device("cpu"), batch=4, threads=1)
     assert isinstance(backend, FrameBackend)
     given = frames(11)
-    reference = Pipeline(bundle.spec, bundle.support("fp32"), OnnxRuntimeBackend(variant, 1), 1)
+    reference = Pipeline(bundle.spec, bundle.support("fp32"), OnnxRuntimeBackend(variant, 1), threads=1)
     wanted = reference.run([reference.prepare(frame) for frame in given])
-    pipeline = Pipeline(bundle.spec, bundle.support("fp32"), backend, 1)
+    pipeline = Pipeline(bundle.spec, bundle.support("fp32"), backend, threads=1)
     result = pipeline.run([pipeline.prepare(frame) for frame in given])
     np.testing.assert_allclose(result.outputs.scores, wanted.outputs.scores, rtol=1e-3, atol=1e-4)
     assert list(result.latency_ms)[:6] == ["copy_in", "preprocess", "vae", "noising", "leak", "copy_out"]
@@ -248,7 +253,7 @@ def test_frames_without_a_graph_give_the_same(bundle, networks):
     kernels = pytest.importorskip("leakrt._cuda", reason="LeakRT was built without a CUDA toolkit")
     device = torch.device("cuda")
     feed = FrameFeed(kernels, SIDE, device)
-    runner = GraphRunner(on("cuda", bundle, networks), SIDE, device, (1, 2, 4), feed)
+    runner = GraphRunner(on("cuda", bundle, networks), SIDE, device, sizes=(1, 2, 4), feed=feed)
     wanted = runner.run_frames(frames(3)).arrays
     runner._plain = PlainRunner(runner.chain, device)
     for a, b in zip(wanted, runner.run_frames(frames(3)).arrays, strict=True):

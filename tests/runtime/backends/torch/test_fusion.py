@@ -22,16 +22,27 @@ def norm(
 ) -> Network:
     """Group norm of x [B, 12, 5, 7], as torch's exporter writes it."""
     nodes = [
-        Node("Reshape", ("x", "split"), ("a",), {}),
-        Node("InstanceNormalization", ("a", "ones", "zeros"), ("b",), {"epsilon": EPSILON}),
-        Node("Reshape", ("b", "target"), ("c",), {}),
+        Node(operator="Reshape", inputs=("x", "split"), outputs=("a",), attributes={}),
+        Node(
+            operator="InstanceNormalization",
+            inputs=("a", "ones", "zeros"),
+            outputs=("b",),
+            attributes={"epsilon": EPSILON},
+        ),
+        Node(operator="Reshape", inputs=("b", "target"), outputs=("c",), attributes={}),
     ]
     last = "c"
     if affine:
-        nodes += [Node("Mul", ("c", "weight"), ("d",), {}), Node("Add", ("bias", "d"), ("e",), {})]
+        nodes += [
+            Node(operator="Mul", inputs=("c", "weight"), outputs=("d",), attributes={}),
+            Node(operator="Add", inputs=("bias", "d"), outputs=("e",), attributes={}),
+        ]
         last = "e"
     if silu:
-        nodes += [Node("Sigmoid", (last,), ("f",), {}), Node("Mul", (last, "f"), ("g",), {})]
+        nodes += [
+            Node(operator="Sigmoid", inputs=(last,), outputs=("f",), attributes={}),
+            Node(operator="Mul", inputs=(last, "f"), outputs=("g",), attributes={}),
+        ]
         last = "g"
     constants = {
         "split": np.array([0, groups, -1], np.int64),
@@ -41,7 +52,7 @@ def norm(
         "weight": RNG.standard_normal((CHANNELS, 1, 1), dtype=np.float32),
         "bias": RNG.standard_normal((CHANNELS, 1, 1), dtype=np.float32),
     }
-    return Network("x", (last,), tuple(nodes), {**constants, **tensors})
+    return Network(input="x", outputs=(last,), nodes=tuple(nodes), tensors={**constants, **tensors})
 
 
 def operators(network: Network) -> Counter:
@@ -50,7 +61,9 @@ def operators(network: Network) -> Counter:
 
 def run(network: Network, x: np.ndarray, **arithmetic) -> np.ndarray:
     with torch.inference_mode():
-        return TorchNetwork(network, "g", Arithmetic(**arithmetic), torch.device("cpu"))(torch.from_numpy(x))[0].numpy()
+        return TorchNetwork(network, "g", Arithmetic(**arithmetic), device=torch.device("cpu"))(torch.from_numpy(x))[
+            0
+        ].numpy()
 
 
 def by_hand(network: Network, x: np.ndarray, groups: int = GROUPS) -> np.ndarray:
@@ -82,20 +95,25 @@ def test_weights_that_only_the_parts_read_are_dropped():
 
 def test_a_sigmoid_that_others_read_is_no_silu():
     network = norm(affine=False)
-    network = Network("x", ("g", "f"), network.nodes, network.tensors)
+    network = Network(input="x", outputs=("g", "f"), nodes=network.nodes, tensors=network.tensors)
     assert operators(network) == {GROUP_NORM: 1, "Sigmoid": 1, "Mul": 1}
 
 
 def test_a_silu_alone_is_found():
-    nodes = (Node("Sigmoid", ("x",), ("s",), {}), Node("Mul", ("s", "x"), ("y",), {}))
-    network, x = Network("x", ("y",), nodes, {}), image()
+    nodes = (
+        Node(operator="Sigmoid", inputs=("x",), outputs=("s",), attributes={}),
+        Node(operator="Mul", inputs=("s", "x"), outputs=("y",), attributes={}),
+    )
+    network, x = Network(input="x", outputs=("y",), nodes=nodes, tensors={}), image()
     assert operators(network) == {SILU: 1}
     np.testing.assert_allclose(run(network, x), x / (1 + np.exp(-x.astype(np.float64))), rtol=1e-5, atol=1e-6)
 
 
 def test_a_norm_whose_inside_is_an_output_stays_apart():
     network = norm()
-    assert GROUP_NORM not in operators(Network("x", (*network.outputs, "b"), network.nodes, network.tensors))
+    assert GROUP_NORM not in operators(
+        Network(input="x", outputs=(*network.outputs, "b"), nodes=network.nodes, tensors=network.tensors)
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +150,7 @@ def test_a_norm_that_also_reshapes_is_still_right():
 
 def test_channels_last_gives_the_same():
     network, x = norm(), torch.from_numpy(image())
-    found = TorchNetwork(network, "g", Arithmetic(), torch.device("cpu"), torch.channels_last)
+    found = TorchNetwork(network, "g", Arithmetic(), device=torch.device("cpu"), memory_format=torch.channels_last)
     with torch.inference_mode():
         y = found(x.contiguous(memory_format=torch.channels_last))[0]
     assert y.is_contiguous(memory_format=torch.channels_last)

@@ -34,7 +34,7 @@ def files(tiny):
 def bundle(tiny, files, tmp_path_factory):
     """The tiny bundle with its weights."""
     path = tmp_path_factory.mktemp("torch") / "bundle"
-    write_bundle(path, Bundle(tiny).spec, files, {})
+    write_bundle(path, Bundle(tiny).spec, files, provenance={})
     return path
 
 
@@ -52,7 +52,9 @@ def with_weights(variant, **networks):
 
 def test_it_gives_the_verdicts_of_onnx_runtime(bundle, image_folder):
     paths = find_images(image_folder(9))
-    wanted, found = (Detector.load(bundle, name, threads=1).check_batch(paths) for name in ("onnxruntime", "torch"))
+    wanted, found = (
+        Detector.load(bundle, backend=name, threads=1).check_batch(paths) for name in ("onnxruntime", "torch")
+    )
     assert [(v.verdict, v.label, v.prototype) for v in found] == [(v.verdict, v.label, v.prototype) for v in wanted]
     for a, b in zip(wanted, found, strict=True):
         np.testing.assert_allclose(list(b.scores.values()), list(a.scores.values()), atol=1e-5)
@@ -62,10 +64,10 @@ def test_it_gives_the_verdicts_of_onnx_runtime(bundle, image_folder):
 
 def test_a_score_does_not_depend_on_its_batch_or_its_thread_count(bundle, image_folder):
     paths = find_images(image_folder(5))
-    one_by_one = Detector.load(bundle, "torch", threads=1)
+    one_by_one = Detector.load(bundle, backend="torch", threads=1)
     alone = [one_by_one.check(path).scores for path in paths]
     assert [v.scores for v in one_by_one.check_batch(paths)] == alone
-    for a, b in zip(Detector.load(bundle, "torch", threads=2).check_batch(paths), alone, strict=True):
+    for a, b in zip(Detector.load(bundle, backend="torch", threads=2).check_batch(paths), alone, strict=True):
         np.testing.assert_allclose(list(a.scores.values()), list(b.values()), atol=1e-6)
 
 
@@ -83,7 +85,7 @@ def test_a_gpu_that_torch_does_not_see_is_refused_with_those_it_sees(variant, mo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: seen > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
     with pytest.raises(UsageError, match=f"--device 3: torch sees {said}"):
-        backend.load(variant, 1, 3)
+        backend.load(variant, 1, device=3)
 
 
 def test_outputs_stand_in_the_order_of_the_format_whatever_theirs_is(variant):
@@ -97,7 +99,7 @@ def test_outputs_stand_in_the_order_of_the_format_whatever_theirs_is(variant):
 
 def test_a_bundle_without_weights_says_so(tiny):
     with pytest.raises(BackendError, match=r"holds no weights\.safetensors, which torch needs; export it again"):
-        Detector.load(tiny, "torch")
+        Detector.load(tiny, backend="torch")
 
 
 def test_int8_is_refused(variant):
@@ -146,11 +148,11 @@ def test_weights_that_differ_from_the_graphs_are_refused_by_the_golden_image(tin
     leak = from_bytes(variant.weights())["leak_encoder"]
     moved = {n: (t * np.float32(1.01) if t.ndim == 4 else t) for n, t in leak.tensors.items()}
     changed = with_weights(variant, leak_encoder=replace(leak, tensors=moved)).weights()
-    write_bundle(tmp_path / "b", Bundle(tiny).spec, files | {WEIGHTS_NAME: changed}, {})
+    write_bundle(tmp_path / "b", Bundle(tiny).spec, files | {WEIGHTS_NAME: changed}, provenance={})
     from leakrt.core.errors import ParityError
 
     with pytest.raises(ParityError, match="fp32 on torch moves the golden image's scores"):
-        Detector.load(tmp_path / "b", "torch")
+        Detector.load(tmp_path / "b", backend="torch")
 
 
 def test_broken_weights_are_one_line(variant):

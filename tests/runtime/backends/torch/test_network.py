@@ -51,9 +51,12 @@ def test_a_stable_diffusion_encoder_gives_what_onnx_runtime_gives(sd_vae, memory
     model, spec = sd_vae
     image = RNG.uniform(-1, 1, (2, 3, 56, 56)).astype(np.float32)
     wanted = GraphRunner(vae_encoder_graph(spec), model, 1).run(image)[0]
-    found = run(TorchNetwork(network_of(model, "vae_encoder"), "vae_encoder", Arithmetic(), CPU, memory_format), image)[
-        0
-    ]
+    found = run(
+        TorchNetwork(
+            network_of(model, "vae_encoder"), "vae_encoder", Arithmetic(), device=CPU, memory_format=memory_format
+        ),
+        image,
+    )[0]
     np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
 
 
@@ -69,7 +72,7 @@ def test_a_half_encoder_is_near_the_float_one(sd_vae):
     network = network_of(sd_vae[0], "vae_encoder")
     image = RNG.uniform(-1, 1, (1, 3, 56, 56)).astype(np.float32)
     wanted, found = (
-        run(TorchNetwork(network, "vae_encoder", Arithmetic(dtype), CPU), image)[0]
+        run(TorchNetwork(network, "vae_encoder", Arithmetic(dtype), device=CPU), image)[0]
         for dtype in (torch.float32, torch.float16)
     )
     error = np.sqrt(((found - wanted) ** 2).mean()) / wanted.std()
@@ -85,7 +88,9 @@ def test_both_graphs_of_a_bundle_give_what_onnx_runtime_gives():
     ):
         x = RNG.standard_normal((3, *graph.input.shape)).astype(np.float32)
         network = network_of(model, graph.stem)
-        found = dict(zip(network.outputs, run(TorchNetwork(network, graph.stem, Arithmetic(), CPU), x), strict=True))
+        found = dict(
+            zip(network.outputs, run(TorchNetwork(network, graph.stem, Arithmetic(), device=CPU), x), strict=True)
+        )
         for tensor, wanted in zip(graph.outputs, GraphRunner(graph, model, 1).run(x), strict=True):
             np.testing.assert_allclose(found[tensor.name], wanted, rtol=1e-4, atol=1e-5)
 
@@ -96,7 +101,7 @@ def test_a_leak_encoder_with_half_convolutions_keeps_its_head_in_float32():
     network = network_of(leak_encoder(spec, prototypes), "leak_encoder")
     x = RNG.standard_normal((2, 3, *spec.latent_shape)).astype(np.float32)
     half = Arithmetic(torch.float16, frozenset({"Conv"}))
-    wanted, found = (run(TorchNetwork(network, "leak_encoder", a, CPU), x) for a in (Arithmetic(), half))
+    wanted, found = (run(TorchNetwork(network, "leak_encoder", a, device=CPU), x) for a in (Arithmetic(), half))
     for a, b in zip(wanted, found, strict=True):
         assert b.dtype == np.float32
         np.testing.assert_allclose(b, a, atol=2e-3 * max(1.0, np.abs(a).max()))
@@ -108,8 +113,10 @@ def test_values_are_freed_after_their_last_use():
     import weakref
 
     alive: list = []
-    nodes = tuple(Node("Relu", (f"x{i}",), (f"x{i + 1}",), {}) for i in range(100))
-    network = TorchNetwork(Network("x0", ("x100",), nodes, {}), "g", Arithmetic(), CPU)
+    nodes = tuple(Node(operator="Relu", inputs=(f"x{i}",), outputs=(f"x{i + 1}",), attributes={}) for i in range(100))
+    network = TorchNetwork(
+        Network(input="x0", outputs=("x100",), nodes=nodes, tensors={}), "g", Arithmetic(), device=CPU
+    )
     most = 0
 
     def watch(x):
@@ -127,14 +134,25 @@ def test_values_are_freed_after_their_last_use():
 
 
 def test_outputs_that_are_read_on_are_kept():
-    nodes = (Node("Relu", ("x",), ("a",), {}), Node("Neg", ("a",), ("b",), {}))
-    a, b = run(TorchNetwork(Network("x", ("a", "b"), nodes, {}), "g", Arithmetic(), CPU), np.float32([-1, 2]))
+    nodes = (
+        Node(operator="Relu", inputs=("x",), outputs=("a",), attributes={}),
+        Node(operator="Neg", inputs=("a",), outputs=("b",), attributes={}),
+    )
+    a, b = run(
+        TorchNetwork(Network(input="x", outputs=("a", "b"), nodes=nodes, tensors={}), "g", Arithmetic(), device=CPU),
+        np.float32([-1, 2]),
+    )
     np.testing.assert_array_equal(a, -b)
 
 
 def test_shapes_that_do_not_fit_are_one_line_that_names_the_step():
-    nodes = (Node("Add", ("x", "w"), ("y",), {}),)
-    network = TorchNetwork(Network("x", ("y",), nodes, {"w": np.zeros(4, np.float32)}), "g", Arithmetic(), CPU)
+    nodes = (Node(operator="Add", inputs=("x", "w"), outputs=("y",), attributes={}),)
+    network = TorchNetwork(
+        Network(input="x", outputs=("y",), nodes=nodes, tensors={"w": np.zeros(4, np.float32)}),
+        "g",
+        Arithmetic(),
+        device=CPU,
+    )
     with pytest.raises(ModelError, match=r"^g: torch can't run it, at Add y \(") as error:
         run(network, np.zeros(3, np.float32))
     assert "\n" not in str(error.value)
@@ -143,6 +161,11 @@ def test_shapes_that_do_not_fit_are_one_line_that_names_the_step():
 def test_weights_of_1_x_1_convolutions_are_channels_last_by_their_strides():
     """Any strides would do for torch; cuDNN takes the layout of its result from them."""
     weight = np.ones((5, 3, 1, 1), np.float32)
-    network = Network("x", ("y",), (Node("Conv", ("x", "w"), ("y",), {"pads": (0, 0, 0, 0)}),), {"w": weight})
-    made = TorchNetwork(network, "g", Arithmetic(), torch.device("cpu"), torch.channels_last)
+    network = Network(
+        input="x",
+        outputs=("y",),
+        nodes=(Node(operator="Conv", inputs=("x", "w"), outputs=("y",), attributes={"pads": (0, 0, 0, 0)}),),
+        tensors={"w": weight},
+    )
+    made = TorchNetwork(network, "g", Arithmetic(), device=torch.device("cpu"), memory_format=torch.channels_last)
     assert made._weights["w"].stride() == (3, 1, 3, 3)

@@ -33,22 +33,31 @@ CASES = [
     case("Clip", constants=[None, np.float32(0.5)], name="above only"),
     case("Clip", name="nothing"),
     case("Dropout"),
-    case("MatMul", ROWS, [floats(7, 5)]),
-    case("MatMul", ROWS, [floats(3, 5, 4)], swap=True, name="batched, constant first"),
-    case("Gemm", (4, 7), [floats(7, 5), floats(5)]),
-    case("Gemm", (4, 7), [floats(5, 7)], transB=1, alpha=0.5, name="without C"),
-    case("Gemm", (7, 4), [floats(5, 7), floats(1, 5)], transA=1, transB=1, alpha=0.5, beta=2.0, name="transposed"),
-    case("Softmax", ROWS, axis=1),
-    case("Softmax", ROWS, name="last axis"),
-    case("LogSoftmax", ROWS, axis=-2),
-    case("LayerNormalization", ROWS, [floats(7), floats(7)], epsilon=1e-3),
-    case("LayerNormalization", ROWS, [floats(4, 7)], axis=1, name="two axes, no bias"),
-    *(case(op, ROWS, axes=[1, -1], keepdims=0) for op in ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2")),
-    case("ReduceLogSumExp", ROWS, axes=[-1], keepdims=1),
-    case("ReduceLogSumExp", ROWS, axes=[0, 2], keepdims=0, name="two axes"),
-    case("ReduceMean", ROWS, name="all axes"),
-    case("ReduceSum", ROWS, [ints(0, -1)], keepdims=0),
-    case("ReduceSum", ROWS, noop_with_empty_axes=1, name="of no axes"),
+    case("MatMul", shape=ROWS, constants=[floats(7, 5)]),
+    case("MatMul", shape=ROWS, constants=[floats(3, 5, 4)], swap=True, name="batched, constant first"),
+    case("Gemm", shape=(4, 7), constants=[floats(7, 5), floats(5)]),
+    case("Gemm", shape=(4, 7), constants=[floats(5, 7)], transB=1, alpha=0.5, name="without C"),
+    case(
+        "Gemm",
+        shape=(7, 4),
+        constants=[floats(5, 7), floats(1, 5)],
+        transA=1,
+        transB=1,
+        alpha=0.5,
+        beta=2.0,
+        name="transposed",
+    ),
+    case("Softmax", shape=ROWS, axis=1),
+    case("Softmax", shape=ROWS, name="last axis"),
+    case("LogSoftmax", shape=ROWS, axis=-2),
+    case("LayerNormalization", shape=ROWS, constants=[floats(7), floats(7)], epsilon=1e-3),
+    case("LayerNormalization", shape=ROWS, constants=[floats(4, 7)], axis=1, name="two axes, no bias"),
+    *(case(op, shape=ROWS, axes=[1, -1], keepdims=0) for op in ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2")),
+    case("ReduceLogSumExp", shape=ROWS, axes=[-1], keepdims=1),
+    case("ReduceLogSumExp", shape=ROWS, axes=[0, 2], keepdims=0, name="two axes"),
+    case("ReduceMean", shape=ROWS, name="all axes"),
+    case("ReduceSum", shape=ROWS, constants=[ints(0, -1)], keepdims=0),
+    case("ReduceSum", shape=ROWS, noop_with_empty_axes=1, name="of no axes"),
     case("Cast", to=1),
     case("Reshape", constants=[ints(0, 3, -1)]),
     case("Flatten"),
@@ -56,25 +65,25 @@ CASES = [
     case("Flatten", axis=0, name="first"),
     case("Transpose", perm=[0, 2, 3, 1]),
     case("Transpose", name="reversed"),
-    case("Squeeze", (3, 1, 4, 1), [ints(1, -1)]),
-    case("Squeeze", (3, 1, 4, 1), name="all"),
-    case("Unsqueeze", ROWS, [ints(0, -1, 2)]),
+    case("Squeeze", shape=(3, 1, 4, 1), constants=[ints(1, -1)]),
+    case("Squeeze", shape=(3, 1, 4, 1), name="all"),
+    case("Unsqueeze", shape=ROWS, constants=[ints(0, -1, 2)]),
     case("Slice", constants=[ints(1, -9), ints(1000, -2), ints(1, 2), ints(2, 3)]),
     case("Slice", constants=[ints(0, 2), ints(1, 5)], name="leading axes"),
     case("Slice", constants=[ints(1), ints(5), ints(-1)], name="last axis"),
     case("Split", outputs=3, axis=1),
     case("Split", constants=[ints(1, 2, 3)], outputs=3, axis=1, name="stated"),
     case("Concat", constants=[floats(2, 3, 21, 12)], axis=1),
-    case("Gather", ROWS, [ints(2, 0, -1)], axis=1),
-    case("Gather", ROWS, [np.array(-1, np.int64)], axis=-1, name="one"),
-    case("Gather", ROWS, [np.array([[0, 1], [2, 2]], np.int64)], axis=0, name="a table"),
-    case("Expand", (3, 1, 4), [ints(2, 1, 5, 1)]),
+    case("Gather", shape=ROWS, constants=[ints(2, 0, -1)], axis=1),
+    case("Gather", shape=ROWS, constants=[np.array(-1, np.int64)], axis=-1, name="one"),
+    case("Gather", shape=ROWS, constants=[np.array([[0, 1], [2, 2]], np.int64)], axis=0, name="a table"),
+    case("Expand", shape=(3, 1, 4), constants=[ints(2, 1, 5, 1)]),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(CASE, CASES)
 def test_it_gives_what_onnx_runtime_gives(operator, shape, constants, attributes, low, outputs, swap):
-    assert_same(operator, shape, constants, attributes, low, outputs, swap)
+    assert_same(operator, shape, constants, attributes=attributes, low=low, outputs=outputs, swap=swap)
 
 
 def test_every_operator_that_is_known_is_tested_here_or_with_those_on_images():
@@ -109,7 +118,7 @@ def test_shapes_that_are_computed_are_followed():
 
 
 def test_an_unknown_operator_is_one_line_that_names_it():
-    model = model_of("Det", (3, 3), [], {})
+    model = model_of("Det", (3, 3), [], attributes={})
     with pytest.raises(ModelError, match=r"^g: the torch backend does not know Det y; run the bundle on another"):
         by_torch(model, floats(3, 3))
 
@@ -123,7 +132,7 @@ def test_an_unknown_operator_is_one_line_that_names_it():
     ],
 )
 def test_what_an_operator_can_not_do_is_one_line_that_names_it(operator, constants, attributes, why):
-    model = model_of(operator, IMAGE, constants, attributes)
+    model = model_of(operator, IMAGE, constants, attributes=attributes)
     with pytest.raises(ModelError, match=why) as error:
         by_torch(model, floats(*IMAGE))
     assert "\n" not in str(error.value)

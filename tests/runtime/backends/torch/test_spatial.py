@@ -42,11 +42,11 @@ CASES = [
     case("Resize", constants=[None, None, ints(2, 6, 30, 25)], mode="linear", name="to a size"),
     case("Resize", constants=[None, None, ints(2, 6, 30, 25)], mode="linear",
          coordinate_transformation_mode="align_corners", name="corners"),
-    case("DepthToSpace", (2, 12, 5, 3), blocksize=2),
-    case("DepthToSpace", (2, 12, 5, 3), blocksize=2, mode="CRD", name="CRD"),
-    case("SpaceToDepth", (2, 3, 6, 8), blocksize=2),
-    case("Conv", (1, 6, 3, 4), [W], name="to one pixel"),
-    case("Conv", (3, 6, 1, 1), [W], pads=[1, 2, 1, 1], name="of one pixel"),
+    case("DepthToSpace", shape=(2, 12, 5, 3), blocksize=2),
+    case("DepthToSpace", shape=(2, 12, 5, 3), blocksize=2, mode="CRD", name="CRD"),
+    case("SpaceToDepth", shape=(2, 3, 6, 8), blocksize=2),
+    case("Conv", shape=(1, 6, 3, 4), constants=[W], name="to one pixel"),
+    case("Conv", shape=(3, 6, 1, 1), constants=[W], pads=[1, 2, 1, 1], name="of one pixel"),
     case("Conv", constants=[floats(4, 3, 3, 3)], group=2, auto_pad="SAME_UPPER", strides=[3, 2],
          name="same, grouped"),
     case("Conv", constants=[W], auto_pad="VALID", strides=[2, 1], dilations=[2, 3], name="valid, dilated"),
@@ -63,13 +63,13 @@ CASES = [
          coordinate_transformation_mode="asymmetric", nearest_mode="floor", name="nearest, to sizes rounded down"),
     case("Resize", constants=[None, None, ints(2, 6, 30, 25)], mode="nearest",
          coordinate_transformation_mode="asymmetric", nearest_mode="floor", name="nearest, to a size"),
-    case("Resize", (3, 6, 1, 1), [None, np.float32([1, 1, 3, 2])], mode="linear", name="of one pixel"),
+    case("Resize", shape=(3, 6, 1, 1), constants=[None, np.float32([1, 1, 3, 2])], mode="linear", name="of one pixel"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(CASE, CASES)
 def test_it_gives_what_onnx_runtime_gives(operator, shape, constants, attributes, low, outputs, swap):
-    assert_same(operator, shape, constants, attributes, low, outputs, swap)
+    assert_same(operator, shape, constants, attributes=attributes, low=low, outputs=outputs, swap=swap)
 
 
 def test_every_operator_on_images_is_tested():
@@ -83,12 +83,14 @@ def test_axes_to_pad_may_be_named(axes, mode):
     """Since opset 18."""
     pads = ints(*range(1, 1 + 2 * len(axes)))
     value = np.float32(0.25) if mode == "constant" else None
-    assert_same("Pad", IMAGE, [pads, value, ints(*axes)], {"mode": mode}, -2.0, 1, False, opset=18)
+    assert_same(
+        "Pad", IMAGE, [pads, value, ints(*axes)], attributes={"mode": mode}, low=-2.0, outputs=1, swap=False, opset=18
+    )
 
 
 def test_max_pooling_pads_with_less_than_any_value():
     x = np.full((1, 1, 3, 3), -7.0, np.float32)
-    model = model_of("MaxPool", x.shape, [], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]})
+    model = model_of("MaxPool", x.shape, [], attributes={"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]})
     np.testing.assert_array_equal(by_torch(model, x), x)
 
 
@@ -113,7 +115,7 @@ def test_max_pooling_pads_with_less_than_any_value():
     ],
 )  # fmt: skip
 def test_what_torch_does_not_do_is_one_line_that_names_it(operator, constants, attributes, why):
-    model = model_of(operator, IMAGE, constants, attributes)
+    model = model_of(operator, IMAGE, constants, attributes=attributes)
     with pytest.raises(ModelError, match=why) as error:
         by_torch(model, floats(*IMAGE))
     assert "\n" not in str(error.value)
