@@ -45,7 +45,7 @@ from leakrt.core.progress import Progress
 from leakrt.demo.dataset import SyntheticPlan, take_photographs
 from leakrt.engines.build.build import bundle_graphs
 from leakrt.export.graph_io import parse_graph
-from leakrt.runtime.backends.base import Variant as GraphPair
+from leakrt.runtime.backends.base import Variant
 from leakrt.runtime.detector import Detector
 from leakrt.runtime.finite import GuardedVariant
 from leakrt.runtime.loaded import LoadedVariant
@@ -153,7 +153,7 @@ def quantised(
 def _differences(backends: Backends, networks: Networks, graphs: tuple[bytes, bytes], image: Array) -> dict[str, Any]:
     """No gate was passed, since there is none for random weights; by how much backends differ is needed to load."""
     scores = {
-        name: run_images(loader(GraphPair(networks.spec, "int8", *graphs)), networks.spec, [image])[1].scores
+        name: run_images(loader(Variant(networks.spec, "int8", *graphs)), networks.spec, [image])[1].scores
         for name, loader in backends.loaders.items()
     }
     reference = next(iter(scores.values()))

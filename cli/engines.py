@@ -78,12 +78,12 @@ _HEADER = ("engine", "graph", "precision", "batch", "for", "with", "size", "stat
 
 def _misfits(engines: list[CachedEngine]) -> dict[str, str]:
     """Digest to why a whole engine can't be run on this machine, for those that can't."""
-    from ..engines.build.build import usable_here
+    from ..engines.build.build import reasons_unusable
     from ..engines.library.installed import installed_flavours
 
     flavours = installed_flavours() if engines else []  # importing them takes a second
     whole = [(engine.digest, engine.record) for engine in engines if engine.record and not engine.problem]
-    reasons = ((digest, next(usable_here(record, flavours), "")) for digest, record in whole)
+    reasons = ((digest, next(reasons_unusable(record, flavours), "")) for digest, record in whole)
     return {digest: reason for digest, reason in reasons if reason}
 
 

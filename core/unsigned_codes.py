@@ -28,7 +28,7 @@ _X86 = ("x86_64", "amd64", "i686", "i386")
 
 
 @dataclass(frozen=True)
-class _Node:
+class _OnnxNode:
     kind: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -80,7 +80,7 @@ def _graph(graph: Sequence[Field], zeros: set[str], codes: set[str]) -> Iterator
             yield field.raw
 
 
-def _zero_points(nodes: Sequence[_Node], constants: Mapping[str, bool]) -> set[str]:
+def _zero_points(nodes: Sequence[_OnnxNode], constants: Mapping[str, bool]) -> set[str]:
     """Names of the zero points to change: those of a Q of an activation, less those that anything else depends on."""
     makers = {output: node for node in nodes for output in node.outputs if node.kind == _QUANTIZE}
     around = [q for q in makers.values() if q.inputs[0] not in constants and constants.get(q.inputs[2])]
@@ -96,7 +96,7 @@ def _zero_points(nodes: Sequence[_Node], constants: Mapping[str, bool]) -> set[s
     return found
 
 
-def _is_pair(source: _Node | None, node: _Node) -> bool:
+def _is_pair(source: _OnnxNode | None, node: _OnnxNode) -> bool:
     """Whether a DQ reads the codes of a Q, with its scale and zero point."""
     return source is not None and node.kind == _DEQUANTIZE and node.inputs[1:] == source.inputs[1:]
 
@@ -120,13 +120,13 @@ def _name_of(field: Field) -> str:
     return next((text(f.value) for f in fields(field.value) if f.number == where), "")
 
 
-def _node(message: memoryview) -> _Node:
+def _node(message: memoryview) -> _OnnxNode:
     held = list(fields(message))
     inputs, outputs = (tuple(text(f.value) for f in held if f.number == n) for n in (_INPUT, _OUTPUT))
     kind = next((text(f.value) for f in held if f.number == _OP_TYPE), "")
     if kind in (_QUANTIZE, _DEQUANTIZE) and len(inputs) < 3:
         inputs = (*inputs, *[""] * (3 - len(inputs)))
-    return _Node(kind, (*inputs, *_read_within(held, 0)), outputs)
+    return _OnnxNode(kind, (*inputs, *_read_within(held, 0)), outputs)
 
 
 def _read_within(node: Sequence[Field], depth: int) -> Iterator[str]:

@@ -33,7 +33,7 @@ class _Grid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Face:
+class _FaceShape:
     """Where the parts of one face lie, in head units (the head is 1 high and `width` wide), and their colours."""
 
     width: float
@@ -150,12 +150,12 @@ def _torso(rng: np.random.Generator, grid: _Grid, picture: Array) -> Array:
     return _over(picture, cloth * folds[..., None], cover)
 
 
-def _draw_face(rng: np.random.Generator) -> _Face:
+def _draw_face(rng: np.random.Generator) -> _FaceShape:
     tone = rng.beta(1.3, 1.1)  # from very dark to very pale skin
     skin = np.array([0.11, 0.06, 0.04]) * (1 - tone) + np.array([0.72, 0.48, 0.38]) * tone
     hairs = np.array([[0.01, 0.01, 0.01], [0.06, 0.03, 0.015], [0.2, 0.1, 0.04], [0.5, 0.36, 0.16], [0.45, 0.45, 0.46]])
     irises = np.array([[0.05, 0.025, 0.01], [0.12, 0.07, 0.03], [0.08, 0.16, 0.3], [0.1, 0.18, 0.08]])
-    return _Face(
+    return _FaceShape(
         width=rng.uniform(0.68, 0.8),
         eye=rng.uniform(0.27, 0.33),
         eye_y=rng.uniform(-0.16, -0.06),
@@ -167,7 +167,7 @@ def _draw_face(rng: np.random.Generator) -> _Face:
     )
 
 
-def _height(rng: np.random.Generator, g: _Grid, f: _Face) -> Array:
+def _height(rng: np.random.Generator, g: _Grid, f: _FaceShape) -> Array:
     """The relief of the face, head units."""
     nose = 0.5 * (f.eye_y + f.mouth_y) + 0.03
     dome = 0.8 * np.sqrt(np.clip(1 - (g.x / f.width) ** 2 - g.y**2, 0.0, None))
@@ -185,7 +185,7 @@ def _height(rng: np.random.Generator, g: _Grid, f: _Face) -> Array:
     return np.asarray(dome + relief, np.float32)
 
 
-def _head(rng: np.random.Generator, g: _Grid, f: _Face) -> tuple[Array, Array]:
+def _head(rng: np.random.Generator, g: _Grid, f: _FaceShape) -> tuple[Array, Array]:
     """The lit head float32 [S, S, 3] and its coverage [S, S]."""
     size = len(g.x)
     jaw = _Grid(g.x * (1 + 0.22 * np.clip(g.y, 0, None) ** 2), g.y, g.pixel)
@@ -210,7 +210,7 @@ def _head(rng: np.random.Generator, g: _Grid, f: _Face) -> tuple[Array, Array]:
     return np.asarray(_over(throat, lit, cover), np.float32), np.maximum(cover, neck)
 
 
-def _complexion(rng: np.random.Generator, g: _Grid, f: _Face) -> Array:
+def _complexion(rng: np.random.Generator, g: _Grid, f: _FaceShape) -> Array:
     """Albedo of skin, eyes, brows and lips, float32 [S, S, 3]."""
     size = len(g.x)
     pores = 1 + np.float32(rng.uniform(0.02, 0.08)) * pink_noise(rng, size, rng.uniform(0.6, 1.1))
@@ -234,7 +234,7 @@ def _complexion(rng: np.random.Generator, g: _Grid, f: _Face) -> Array:
     return albedo
 
 
-def _eye(rng: np.random.Generator, g: _Grid, f: _Face, *, albedo: Array, cx: float) -> Array:
+def _eye(rng: np.random.Generator, g: _Grid, f: _FaceShape, *, albedo: Array, cx: float) -> Array:
     wide, tall, gaze = 0.115, 0.055, f.yaw * 0.3
     white = g.ellipse(cx, f.eye_y, wide, ry=tall)
     albedo = _over(
@@ -260,7 +260,7 @@ def _strands(rng: np.random.Generator, size: int, hair: Array) -> Array:
     return np.asarray(hair * streaks[..., None] * np.float32(rng.uniform(0.5, 1.1)) + 0.004, np.float32)
 
 
-def _hair_behind(rng: np.random.Generator, g: _Grid, f: _Face, *, picture: Array) -> Array:
+def _hair_behind(rng: np.random.Generator, g: _Grid, f: _FaceShape, *, picture: Array) -> Array:
     size = len(g.x)
     length, volume = rng.choice([0.5, 0.9, 1.5]), rng.uniform(1.05, 1.3)
     ragged = _Grid(g.x + 0.02 * pink_noise(rng, size, 1.0), g.y + 0.02 * pink_noise(rng, size, 1.0), g.pixel)
@@ -268,7 +268,7 @@ def _hair_behind(rng: np.random.Generator, g: _Grid, f: _Face, *, picture: Array
     return _over(picture, _strands(rng, size, f.hair), cover)
 
 
-def _hair_in_front(rng: np.random.Generator, g: _Grid, f: _Face, *, picture: Array) -> Array:
+def _hair_in_front(rng: np.random.Generator, g: _Grid, f: _FaceShape, *, picture: Array) -> Array:
     if rng.random() < 0.1:
         return picture
     size = len(g.x)
@@ -282,7 +282,7 @@ def _hair_in_front(rng: np.random.Generator, g: _Grid, f: _Face, *, picture: Arr
     return _over(picture, _strands(rng, size, f.hair), fringe)
 
 
-def _glasses(rng: np.random.Generator, g: _Grid, f: _Face, *, picture: Array) -> Array:
+def _glasses(rng: np.random.Generator, g: _Grid, f: _FaceShape, *, picture: Array) -> Array:
     frame = np.zeros_like(g.x)
     radius, thick = rng.uniform(0.16, 0.21), rng.uniform(0.02, 0.04)
     for side in (-1.0, 1.0):

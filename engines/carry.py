@@ -17,7 +17,7 @@ from pathlib import Path
 from ..core.errors import EngineError, StorageError
 from ..core.files import atomic_folder, read_bounded, sha256_bytes
 from ..core.progress import Progress
-from .build.build import usable_here
+from .build.build import reasons_unusable
 from .cache.cache import EngineCache
 from .cache.index import engine_locks
 from .cache.key import ENGINE_STEM
@@ -84,7 +84,7 @@ def add_engines(carried: Sequence[Carried], cache: EngineCache, progress: Progre
     """
     flavours = installed_flavours()
     for item in carried:
-        for reason in usable_here(item.record, flavours):
+        for reason in reasons_unusable(item.record, flavours):
             raise EngineError(f"{item.record.file} can't run on this machine: {reason}; build it again for this one")
     evicted: list[str] = []
     together = {item.record.key.digest: item.record.file for item in carried}

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from ..core.errors import EngineError
 from .build.derive import RECIPE
 from .cache.cache import EngineCache
-from .cache.key import GRAPHS, Wanted
+from .cache.key import GRAPHS, EngineQuery
 from .cache.record import EngineRecord
-from .library.device import Device
+from .library.device import TargetDevice
 from .library.flavour import Flavour
 
 
@@ -40,7 +40,7 @@ class WantedEngines:
     sources: tuple[str, str]  # SHA-256 of the bundle's VAE encoder and leak encoder, as ONNX
     draws: int  # of the spec: the leak encoder sees as many samples an image
     flavour: Flavour
-    device: Device
+    device: TargetDevice
     number: int  # of that GPU, for --device
     bundle: str  # where the bundle lies
 
@@ -83,7 +83,7 @@ def build_command(wanted: WantedEngines) -> str:
 def _find(cache: EngineCache, wanted: WantedEngines, graph: str, *, source: str) -> StoredEngine:
     """Raises EngineError that says why there is none."""
     flavour = wanted.flavour
-    asked = Wanted(
+    asked = EngineQuery(
         graph=graph,
         precision=wanted.precision,
         source=source,

@@ -35,7 +35,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class OutputComparison:
     """One output of one engine against ONNX Runtime on the ONNX that it was built from."""
 
     graph: str
@@ -54,7 +54,7 @@ class Comparison:
 class Verified:
     """One engine's outputs, and where it goes wrong first, if it does."""
 
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[OutputComparison, ...]
     bad_layer: BadLayer | None
     note: str = ""  # what people should know of the comparison
 
@@ -171,7 +171,7 @@ def _verify_one(
         progress(f"verify {graph.stem}", profile, len(record.key.batches))
         errors = _errors(model, data, _feed(graph, record, sample, batch=batch), request=request, profile=profile)
         comparisons += [
-            Comparison(graph=graph.stem, output=name, batch=batch, error=error, limit=limit)
+            OutputComparison(graph=graph.stem, output=name, batch=batch, error=error, limit=limit)
             for name, error in errors.items()
         ]
     progress(f"verify {graph.stem}", len(record.key.batches), len(record.key.batches))

@@ -32,8 +32,8 @@ from ..train.run import Run, RunItem
 from ..train.thresholds import FALSE_ALARM_RATE
 from ..train.vae import VaeEncoder
 from .leak_graph import export_leak_encoder
-from .parity import Graphs, Parity, Source, measure, run_graphs
-from .sessions import GraphRunner
+from .parity import GraphParity, Graphs, Source, measure, run_graphs
+from .sessions import GraphSession
 from .thumbnails import make_exemplars, nearest_images
 from .vae_graph import export_vae
 from .weights import weights_file
@@ -50,7 +50,7 @@ class Exported:
     """A bundle that was written, and what was measured on the way."""
 
     path: Path
-    parity: Parity
+    parity: GraphParity
     validation: Evaluation
     judge: Judge
 
@@ -122,10 +122,10 @@ def load_graphs(files: dict[str, bytes], run: Run) -> Graphs:
     """Both graphs in ONNX Runtime."""
     threads = run.info.config.threads
     specs = (vae_encoder_graph(run.spec), leak_encoder_graph(run.spec))
-    return Graphs(*(GraphRunner(s, files[graph_name(s.stem, PRECISION)], threads) for s in specs))
+    return Graphs(*(GraphSession(s, files[graph_name(s.stem, PRECISION)], threads) for s in specs))
 
 
-def provenance(run: Run, parity: Parity, validation: Evaluation) -> dict[str, Any]:
+def provenance(run: Run, parity: GraphParity, validation: Evaluation) -> dict[str, Any]:
     """Where a bundle comes from, for its manifest. No path of this machine is in it, and no time: equal runs give
     equal bundles."""
     vae = run.info.vae

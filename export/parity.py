@@ -18,7 +18,7 @@ from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
 from ..train.predict import concatenate, run_encoder, verdicts
 from ..train.vae import VaeEncoder
-from .sessions import GraphRunner
+from .sessions import GraphSession
 
 RELATIVE_TOLERANCE = 1e-4  # largest |score difference| over largest |score|
 _HEADROOM = 4.0  # of the tolerance stated for a device over what was allowed here: other CPUs sum in other orders
@@ -26,7 +26,7 @@ _BATCH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parity:
+class GraphParity:
     """How far the graphs are from their source. Scores are compared before temperature."""
 
     images: int
@@ -46,8 +46,8 @@ class Parity:
 class Graphs:
     """The two exported graphs in ONNX Runtime."""
 
-    vae_encoder: GraphRunner
-    leak_encoder: GraphRunner
+    vae_encoder: GraphSession
+    leak_encoder: GraphSession
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def run_graphs(graphs: Graphs, spec: ModelSpec, images: Array) -> tuple[Array, L
 
 def measure(
     source: Source, graphs: Graphs, judge: Judge, *, images: Sequence[Array], progress: Progress = silent
-) -> Parity:
+) -> GraphParity:
     """Compare on preprocessed images, each float32 [3, S, S].
 
     Raises ParityError when scores differ by more than 1e-4 of the largest, or a verdict differs.
@@ -92,7 +92,7 @@ def measure(
     return _compare(judge, concatenate(wanted, spec), concatenate(found, spec), latent_difference=latent_difference)
 
 
-def _compare(judge: Judge, wanted: LeakOutputs, found: LeakOutputs, *, latent_difference: float) -> Parity:
+def _compare(judge: Judge, wanted: LeakOutputs, found: LeakOutputs, *, latent_difference: float) -> GraphParity:
     names = [str(i) for i in range(len(wanted.scores))]
     pairs = zip(verdicts(judge, names, wanted), verdicts(judge, names, found), strict=True)
     same = sum((a.verdict, a.label) == (b.verdict, b.label) for a, b in pairs)
@@ -106,7 +106,7 @@ def _compare(judge: Judge, wanted: LeakOutputs, found: LeakOutputs, *, latent_di
         )
     if same != len(names):
         raise ParityError(f"the exported graphs change {len(names) - same} of {len(names)} verdicts; report this")
-    return Parity(
+    return GraphParity(
         images=len(names),
         latent_difference=latent_difference,
         score_difference=difference,

@@ -89,7 +89,7 @@ def _by_run(events: Sequence[dict[str, Any]]) -> list[list[Kernel]]:
     return [run for run in found if run]
 
 
-class GraphRunner:
+class GraphSession:
     """One graph of a variant, an input row at a time, so that a result never depends on its batch."""
 
     def __init__(self, graph: GraphSpec, model: bytes, threads: int, *, optimised: bool = True) -> None:
@@ -106,10 +106,10 @@ class GraphRunner:
         return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
 
-class Variant:
+class SessionPair:
     """The two graphs of a variant, loaded for measuring."""
 
-    def __init__(self, vae: GraphRunner, leak: GraphRunner) -> None:
+    def __init__(self, vae: GraphSession, leak: GraphSession) -> None:
         self._vae, self._leak = vae, leak
 
     def vae_encoder(self, image: Array) -> Array:

@@ -16,7 +16,7 @@ _COUNTED = 8  # user to steal; guest time is within user's
 
 
 @dataclass(frozen=True)
-class HostMemory:
+class ProcessMemory:
     """Memory of this process in bytes; None where the system does not say."""
 
     resident: int | None
@@ -42,10 +42,10 @@ def cpu_name() -> str:
     return board or platform.processor() or platform.machine()
 
 
-def host_memory() -> HostMemory:
+def host_memory() -> ProcessMemory:
     """What this process holds now. Not ru_maxrss: in a child that starts at its parent's peak."""
     found = dict(line.partition(":")[::2] for line in _lines(_STATUS))
-    return HostMemory(_kib(found.get("VmRSS", "")), _kib(found.get("VmHWM", "")))
+    return ProcessMemory(_kib(found.get("VmRSS", "")), _kib(found.get("VmHWM", "")))
 
 
 def cpu_times() -> CpuTimes | None:

@@ -12,7 +12,7 @@ from ..core.progress import Progress, silent
 from ..core.verdict import Verdict
 from .data import hash_image
 from .fit import FittedRun
-from .latents import LatentCache, Wanted
+from .latents import LatentCache, LatentRequest
 from .predict import predict, verdicts
 from .run import open_cache
 
@@ -27,7 +27,7 @@ def judge_images(fitted: FittedRun, paths: Sequence[Path], *, progress: Progress
     cache = open_cache(Path(run.info.cache), run.info.vae)
     checked = _check(cache, paths, run.info.config.threads, progress=progress)
     readable = [(path, digest) for path, digest in zip(paths, checked, strict=True) if isinstance(digest, str)]
-    missing = cache.missing(Wanted(path, digest, (0,)) for path, digest in readable)
+    missing = cache.missing(LatentRequest(path, digest, (0,)) for path, digest in readable)
     if missing:
         cache.fill(run.vae(), missing, run.info.config.threads, progress=progress)
     latents = cache.read([digest for _, digest in readable], [0])[:, 0]

@@ -49,7 +49,7 @@ _WAITING = "wait for another process that fills this cache"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LatentRequest:
     """An image file and the views of it that are needed."""
 
     path: Path
@@ -133,22 +133,22 @@ class LatentCache:
         """Whether the plain view of an image file is here."""
         return (digest, 0) in self._rows
 
-    def missing(self, wanted: Iterable[Wanted]) -> list[Wanted]:
+    def missing(self, wanted: Iterable[LatentRequest]) -> list[LatentRequest]:
         """Each image with those of its views that are not here, or damaged; the same file is listed once."""
-        needed: dict[str, Wanted] = {}
+        needed: dict[str, LatentRequest] = {}
         records = self._map()
         for image in wanted:
             views = {v for v in image.views if not self._is_intact(records, (image.digest, v))}
             if image.digest in needed:
                 views |= set(needed[image.digest].views)
             if views:
-                needed[image.digest] = Wanted(image.path, image.digest, tuple(sorted(views)))
+                needed[image.digest] = LatentRequest(image.path, image.digest, tuple(sorted(views)))
         return list(needed.values())
 
     def fill(
         self,
         vae: VaeEncoder,
-        wanted: Sequence[Wanted],
+        wanted: Sequence[LatentRequest],
         threads: int,
         *,
         progress: Progress = silent,
@@ -240,7 +240,7 @@ def _write_at(path: Path, offset: int, data: bytes) -> None:
         os.fsync(handle.fileno())
 
 
-def _encode_all(vae: VaeEncoder, missing: Iterable[Wanted], threads: int) -> Iterator[list[Encoded]]:
+def _encode_all(vae: VaeEncoder, missing: Iterable[LatentRequest], threads: int) -> Iterator[list[Encoded]]:
     """The latents of each image in turn; a few images ahead are in work."""
     running: deque[Future[list[Encoded]]] = deque()
     pool = ThreadPoolExecutor(threads)
@@ -255,7 +255,7 @@ def _encode_all(vae: VaeEncoder, missing: Iterable[Wanted], threads: int) -> Ite
         pool.shutdown(cancel_futures=True)
 
 
-def _encode(vae: VaeEncoder, image: Wanted) -> list[Encoded]:
+def _encode(vae: VaeEncoder, image: LatentRequest) -> list[Encoded]:
     size = vae.description.image_size
     square = np.empty((3, size, size), np.float32)
     _core.preprocess(read_image(image.path).pixels, square, threads=1)

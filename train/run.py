@@ -31,7 +31,7 @@ from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .contents import Content
 from .data import DataSet, Item, hash_image
-from .latents import VIEW_COUNTS, LatentCache, Wanted
+from .latents import VIEW_COUNTS, LatentCache, LatentRequest
 from .layout import SPLITS, Split
 from .leak_encoder import LeakEncoder
 from .metrics_log import EpochMetrics, read_metrics
@@ -169,7 +169,7 @@ class Run:
         """
         items = self.of(split)
         cache = open_cache(Path(self.info.cache), self.info.vae)
-        missing = cache.missing(Wanted(Path(item.path), item.digest, (0,)) for item in items)
+        missing = cache.missing(LatentRequest(Path(item.path), item.digest, (0,)) for item in items)
         if missing:
             _check_present(missing)
             cache.fill(self.vae(), missing, self.info.config.threads, progress=progress)
@@ -243,7 +243,7 @@ def _shape(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...] | 
     return tuple(tensors[name].shape) if name in tensors else None
 
 
-def _check_present(missing: Sequence[Wanted]) -> None:
+def _check_present(missing: Sequence[LatentRequest]) -> None:
     for image in missing:
         try:
             same = hash_image(image.path) == image.digest

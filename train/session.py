@@ -20,7 +20,7 @@ from .batches import LatentSet
 from .config import TrainConfig
 from .contents import ContentCache
 from .data import DataSet, list_data, load_data
-from .latents import LatentCache, Wanted
+from .latents import LatentCache, LatentRequest
 from .metrics_log import METRICS_FILE, TENSORBOARD_FOLDER, EpochMetrics
 from .run import ITEMS_FILE, RUN_FILE, Run, RunInfo, open_cache, training_views, write_items
 from .trainer import BEST, LAST, Trainer, TrainingData
@@ -172,7 +172,7 @@ def _encode(
 ) -> TrainingData:
     views = training_views(config)
     wanted = [
-        Wanted(item.path, digest, views if item.split == "train" else (0,))
+        LatentRequest(item.path, digest, views if item.split == "train" else (0,))
         for item, digest in zip(data.items, data.hashes, strict=True)
     ]
     cache.fill(vae, wanted, config.threads, progress=progress)

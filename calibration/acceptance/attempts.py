@@ -16,10 +16,10 @@ from ...core.gates import Comparison, Limits, Speedup, gate_to_json, share_failu
 from ...core.outputs import LeakOutputs
 from ...core.progress import Progress
 from ...core.variants import NAMED_ONLY
-from ...runtime.backends.base import Variant as GraphPair
+from ...runtime.backends.base import Variant
 from ..images import images, preprocess_file
 from .measure import compare, judge_all
-from .measuring import Backends, Runner, load_variant, run_images, whole_way
+from .measuring import Backends, VariantRunner, load_variant, run_images, whole_way
 from .variant_files import NewVariant
 
 _REFERENCE = "onnxruntime"
@@ -77,7 +77,7 @@ class Examiner:
             self.exact, labels, self._spec, decision=bundle.decisions["fp32"], support=bundle.support("fp32")
         )
 
-    def run(self, runner: Runner, what: str) -> tuple[Array, LeakOutputs]:
+    def run(self, runner: VariantRunner, what: str) -> tuple[Array, LeakOutputs]:
         """Latents and outputs of every validation image; `what` runs, for progress. Raises ModelError, ImageError."""
         stream, task = (x[0] for x in images(self._paths, self._spec.image_size)), f"{what} on validation images"
         return run_images(runner, self._spec, stream, task=task, total=len(self._paths), progress=self._progress)
@@ -95,7 +95,7 @@ class Examiner:
         for name, loader in self._backends.loaders.items():
             precision, graphs = variant.precision, (variant.vae_encoder, variant.leak_encoder)
             try:
-                runner = loader(GraphPair(self._spec, precision, *graphs))
+                runner = loader(Variant(self._spec, precision, *graphs))
                 got = outputs if name == _REFERENCE else self.run(runner, f"{precision}, {name}")[1]
                 gate = self.compare(variant, got)
                 times = self._backends.speedup(
@@ -115,7 +115,7 @@ class Examiner:
             if name == _REFERENCE:
                 continue
             try:
-                got = self.run(loader(GraphPair(self._spec, "fp32", *self._graphs)), f"fp32, {name}")[1]
+                got = self.run(loader(Variant(self._spec, "fp32", *self._graphs)), f"fp32, {name}")[1]
             except LeakRTError:
                 continue
             if float(np.abs(got.scores - self.exact.scores).max()) <= allowed:

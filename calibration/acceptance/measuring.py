@@ -16,10 +16,9 @@ from ...core.noising import Noising
 from ...core.outputs import LeakOutputs
 from ...core.progress import Progress, silent
 from ...core.spec import ModelSpec
-from ...export.sessions import GraphRunner, Variant
+from ...export.sessions import GraphSession, SessionPair
 from ...runtime.backends import registry
-from ...runtime.backends.base import BackendKind
-from ...runtime.backends.base import Variant as GraphPair
+from ...runtime.backends.base import BackendKind, Variant
 from ...train.predict import concatenate
 from .speed import ON_CPU, clock_of, measure_speedup
 
@@ -28,7 +27,7 @@ _REFERENCE = registry.REFERENCE
 Array = npt.NDArray[np.float32]
 
 
-class Runner(Protocol):
+class VariantRunner(Protocol):
     """A loaded variant: what every backend of the runtime is, too."""
 
     def vae_encoder(self, image: Array) -> Array:
@@ -39,7 +38,7 @@ class Runner(Protocol):
 
 
 Weights = Callable[[], bytes]
-Loader = Callable[[GraphPair], Runner]
+Loader = Callable[[Variant], VariantRunner]
 Graphs = tuple[bytes, bytes]  # VAE encoder, leak encoder
 
 
@@ -58,19 +57,19 @@ class Backends:
         *,
         precision: str,
         graphs: Graphs,
-        run: Callable[[Runner], object],
+        run: Callable[[VariantRunner], object],
     ) -> Speedup:
         """`run` at fp32 beside `run` of the variant on the backend `name`. Raises what loading there raises."""
         load = self.timed[name]
         return measure_speedup(
-            load(GraphPair(spec, "fp32", *exact)), load(GraphPair(spec, precision, *graphs)), run, clock=clock_of(name)
+            load(Variant(spec, "fp32", *exact)), load(Variant(spec, precision, *graphs)), run, clock=clock_of(name)
         )
 
 
-def load_variant(spec: ModelSpec, vae_encoder: bytes, leak_encoder: bytes, *, threads: int) -> Variant:
+def load_variant(spec: ModelSpec, vae_encoder: bytes, leak_encoder: bytes, *, threads: int) -> SessionPair:
     """Both graphs in ONNX Runtime, an image at a time. Raises ModelError."""
-    vae = GraphRunner(vae_encoder_graph(spec), vae_encoder, threads)
-    return Variant(vae, GraphRunner(leak_encoder_graph(spec), leak_encoder, threads))
+    vae = GraphSession(vae_encoder_graph(spec), vae_encoder, threads)
+    return SessionPair(vae, GraphSession(leak_encoder_graph(spec), leak_encoder, threads))
 
 
 def onnxruntime_only(threads: int) -> Backends:
@@ -96,12 +95,12 @@ def installed(threads: int, *, weights: Weights | None = None) -> Backends:
     return Backends(loaders, timed)
 
 
-def load_on(graphs: GraphPair, *, kind: BackendKind, threads: int, weights: Weights | None) -> Runner:
+def load_on(graphs: Variant, *, kind: BackendKind, threads: int, weights: Weights | None) -> VariantRunner:
     """A variant on one of the runtime's backends. Raises what loading there raises."""
     return kind.load(replace(graphs, weights=weights), threads)
 
 
-def _load_reference(graphs: GraphPair, *, threads: int) -> Runner:
+def _load_reference(graphs: Variant, *, threads: int) -> VariantRunner:
     return load_variant(graphs.spec, graphs.vae_encoder, graphs.leak_encoder, threads=threads)
 
 
@@ -112,7 +111,7 @@ def _torch_sees_gpu() -> bool:
 
 
 def run_images(
-    runner: Runner,
+    runner: VariantRunner,
     spec: ModelSpec,
     images: Iterable[Array],
     *,
@@ -129,14 +128,14 @@ def run_images(
     return stacked, run_latents(runner, spec, stacked)
 
 
-def run_latents(runner: Runner, spec: ModelSpec, latents: Array) -> LeakOutputs:
+def run_latents(runner: VariantRunner, spec: ModelSpec, latents: Array) -> LeakOutputs:
     """Outputs averaged over draws of latents float32 [N, 4, S/8, S/8]. Raises ModelError."""
     noising = Noising(spec)
     rows = [runner.leak_encoder(noising(latents[i : i + 1])).average_draws(spec.draws) for i in range(len(latents))]
     return concatenate(rows, spec)
 
 
-def whole_way(spec: ModelSpec, image: Array) -> Callable[[Runner], LeakOutputs]:
+def whole_way(spec: ModelSpec, image: Array) -> Callable[[VariantRunner], LeakOutputs]:
     """What takes a runner from a preprocessed image float32 [3, S, S] to its outputs, the noise made beforehand."""
     noising = Noising(spec)
     return lambda runner: runner.leak_encoder(noising(runner.vae_encoder(image[None])))

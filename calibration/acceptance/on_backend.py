@@ -20,13 +20,12 @@ from ...core.progress import Progress
 from ...core.variants import VARIANTS
 from ...core.weights import WEIGHTS_NAME
 from ...runtime.backends import registry
-from ...runtime.backends.base import Backend
-from ...runtime.backends.base import Variant as GraphPair
+from ...runtime.backends.base import Backend, Variant
 from ..images import images, preprocess_file
 from ..validation_images import labelled, labels_of, paths_of
 from .attempts import OnBackend
 from .measure import Judged, compare, judge_all
-from .measuring import Runner, load_variant, run_images, whole_way
+from .measuring import VariantRunner, load_variant, run_images, whole_way
 from .speed import ON_CPU, clock_of, measure_speedup
 
 _REFERENCE = registry.REFERENCE
@@ -87,7 +86,7 @@ class _Measurement:
             raise DataError(f"{data} has no validation images, which a gate is measured on")
         self._exact = self._reference_runner("fp32")
 
-    def on(self, runner: Runner) -> LaterGate:
+    def on(self, runner: VariantRunner) -> LaterGate:
         """The gate on a loaded backend."""
         request, precision = self._request, self._request.precision
         exact = self._run(self._exact, f"fp32 on {_REFERENCE}")
@@ -106,7 +105,7 @@ class _Measurement:
             precision=precision, backend=request.backend, found=found, failures=gate.failures(LIMITS[precision])
         )
 
-    def _speedup(self, runner: Runner) -> Speedup:
+    def _speedup(self, runner: VariantRunner) -> Speedup:
         request = self._request
         if request.precision == "fp32":
             return UNCHANGED
@@ -116,13 +115,13 @@ class _Measurement:
                 request = replace(request, threads=1)
                 runner = _load(self._bundle, request.precision, request)
                 opened.callback(_close, runner)
-            exact: Runner = self._exact
+            exact: VariantRunner = self._exact
             with suppress(LeakRTError):  # such as an engine that was never built
                 exact = _load(self._bundle, "fp32", request)
                 opened.callback(_close, exact)
             return measure_speedup(exact, runner, whole_way(self._spec, image), clock=clock_of(request.backend))
 
-    def _run(self, runner: Runner, task: str) -> LeakOutputs:
+    def _run(self, runner: VariantRunner, task: str) -> LeakOutputs:
         stream = (x[0] for x in images(self._paths, self._spec.image_size))
         return run_images(runner, self._spec, stream, task=task, total=len(self._paths), progress=self._progress)[1]
 
@@ -133,7 +132,7 @@ class _Measurement:
     def _decision(self, precision: str) -> Decision:
         return self._bundle.decisions[precision]
 
-    def _reference_runner(self, precision: str) -> Runner:
+    def _reference_runner(self, precision: str) -> VariantRunner:
         return load_variant(self._spec, *_graphs(self._bundle, precision), threads=self._request.threads)
 
 
@@ -143,11 +142,11 @@ def _graphs(bundle: Bundle, precision: str) -> tuple[bytes, bytes]:
 
 def _load(bundle: Bundle, precision: str, request: GateRequest) -> Backend:
     weights = (lambda: bundle.read(WEIGHTS_NAME)) if bundle.has(WEIGHTS_NAME) else None
-    pair = GraphPair(bundle.spec, precision, *_graphs(bundle, precision), weights, str(bundle.path))
+    pair = Variant(bundle.spec, precision, *_graphs(bundle, precision), weights, str(bundle.path))
     return registry.load(request.backend, pair, request.threads, device=request.device)
 
 
-def _close(runner: Runner) -> None:
+def _close(runner: VariantRunner) -> None:
     close = getattr(runner, "close", None)  # backends that hold a GPU's memory have one
     if close is not None:
         close()

@@ -17,7 +17,7 @@ from ...core.errors import BundleError
 from ...core.outputs import LeakOutputs
 from ...core.support import Support
 from ...core.variants import VARIANTS
-from .measuring import Runner, run_images
+from .measuring import VariantRunner, run_images
 
 _TOLERANCE = {"fp16": 2e-2, "int8": 8e-2}  # of the largest score: other CPUs sum and round in other orders
 _FALLBACK_TOLERANCE = 1e-3
@@ -36,7 +36,7 @@ class NewVariant:
     fp32_tolerance: Mapping[str, float] = field(default_factory=dict)  # of fp32 on other backends, measured by the way
 
 
-def add_variant(bundle: Bundle, variant: NewVariant, runner: Runner) -> Path:
+def add_variant(bundle: Bundle, variant: NewVariant, runner: VariantRunner) -> Path:
     """Write the bundle anew with the variant, in one step; on any failure it is as it was.
 
     Raises BundleError, StorageError.
@@ -61,7 +61,7 @@ def add_variant(bundle: Bundle, variant: NewVariant, runner: Runner) -> Path:
     return bundle.path
 
 
-def _golden(bundle: Bundle, precision: str, runner: Runner) -> tuple[Golden, LeakOutputs]:
+def _golden(bundle: Bundle, precision: str, runner: VariantRunner) -> tuple[Golden, LeakOutputs]:
     golden, size = bundle.golden(), bundle.spec.image_size
     image = np.empty((3, size, size), np.float32)
     _core.preprocess(golden.image, image)

@@ -18,7 +18,7 @@ from ...core.outputs import LeakOutputs
 from ...core.progress import Progress
 from ...core.spec import ModelSpec
 from ...export.graph_io import parse_graph
-from ...export.sessions import GraphRunner
+from ...export.sessions import GraphSession
 from ..layers import multiplications
 from .convert import check_convertible, overflowing_nodes
 from .regions import Region, find_regions, half_share
@@ -43,7 +43,7 @@ class ScoreError:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class SearchStep:
     """One set of islands on the way."""
 
     region: str  # that was added, "GRAPH: NAME"; empty for the first
@@ -71,14 +71,14 @@ class IslandSearch:
         self._scores = self._judge(leak, self._latents)
         self._overflow = self._find_overflow()
 
-    def steps(self, margins: Array) -> Iterator[Step]:
+    def steps(self, margins: Array) -> Iterator[SearchStep]:
         """Sets of islands, each with one region more than the last; `margins` [N]: fp32 score gaps of real images.
 
         It begins with what overflows, and ends where no region is worth its casts or too little would stay float16.
         """
         islands = self._overflow
         error = self.measure(islands, margins)
-        yield Step(region="", islands=islands, error=error, half_share=self._shares(islands))
+        yield SearchStep(region="", islands=islands, error=error, half_share=self._shares(islands))
         for region in self._ranked():
             tried = islands | {(region.graph, node) for node in region.nodes}
             if tried == islands or self._shares(tried)[region.graph] < MIN_SHARE:
@@ -87,7 +87,7 @@ class IslandSearch:
             if not found.relative**2 <= (1.0 - _MIN_GAIN) * error.relative**2:
                 continue
             islands, error = tried, found
-            yield Step(
+            yield SearchStep(
                 region=f"{region.graph}: {region.name}", islands=islands, error=error, half_share=self._shares(islands)
             )
 
@@ -134,11 +134,11 @@ class IslandSearch:
         return rounded(self.models[stem], {node for graph, node in islands if graph == stem})
 
     def _encode(self, model: bytes) -> Array:
-        runner = GraphRunner(self._graphs[0], model, self._threads)
+        runner = GraphSession(self._graphs[0], model, self._threads)
         return np.concatenate([runner.run(x[None])[0] for x in self._images])
 
     def _judge(self, model: bytes, latents: Array) -> Array:
-        runner, draws = GraphRunner(self._graphs[1], model, self._threads), self._spec.draws
+        runner, draws = GraphSession(self._graphs[1], model, self._threads), self._spec.draws
         rows = [LeakOutputs(*runner.run(self._noising(z[None]))).average_draws(draws).scores for z in latents]
         return np.concatenate(rows)
 

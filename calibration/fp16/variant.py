@@ -27,7 +27,7 @@ from ..images import preprocess_file
 from ..validation_images import labelled, labels_of, paths_of
 from .convert import convert
 from .rounding import rounded
-from .search import IslandSearch, Step, score_margins, search_images
+from .search import IslandSearch, SearchStep, score_margins, search_images
 
 PRECISION = "fp16"
 ROUNDED = "rounded"  # beside the backends: every value that is held in float16 rounded to it, as a GPU does
@@ -50,7 +50,7 @@ class HalfOptions:
 class HalfAttempt:
     """One set of islands, measured on all validation images."""
 
-    step: Step
+    step: SearchStep
     gates: dict[str, Comparison]  # backend, or ROUNDED, to what was measured
     failures: tuple[str, ...]  # on ONNX Runtime or rounded; empty: the gate holds
     speedups: Mapping[str, Speedup] = field(default_factory=dict)  # of each backend
@@ -60,7 +60,7 @@ class HalfAttempt:
 class HalfResult:
     """What was tried, and what was written (None: nothing, since no attempt passed)."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[SearchStep, ...]
     attempts: tuple[HalfAttempt, ...]
     written: Path | None
 
@@ -100,7 +100,7 @@ class _HalfExport:
 
     def run(self) -> HalfResult:
         expected = _CAUTION * (1.0 - self._options.limits.min_agreement)
-        steps: list[Step] = []
+        steps: list[SearchStep] = []
         attempts: list[HalfAttempt] = []
         for step in self._search.steps(score_margins(self._examiner.exact.scores)):
             steps.append(step)
@@ -113,7 +113,7 @@ class _HalfExport:
             return HalfResult(tuple(steps), tuple(attempts), written)
         return HalfResult(tuple(steps), tuple(attempts), None)
 
-    def _attempt(self, step: Step, steps: Sequence[Step], attempts: list[HalfAttempt]) -> Path | None:
+    def _attempt(self, step: SearchStep, steps: Sequence[SearchStep], attempts: list[HalfAttempt]) -> Path | None:
         """Measure one set of islands on all validation images; the bundle's path when it passed and was written."""
         if not np.isfinite(step.error.relative):
             attempts.append(
@@ -140,7 +140,7 @@ class _HalfExport:
         told = replace(variant, report=self._report(attempts[-1], backends, steps))
         return add_variant(self._bundle, told, runner)
 
-    def _rounded(self, step: Step) -> LeakOutputs:
+    def _rounded(self, step: SearchStep) -> LeakOutputs:
         graphs = [rounded(model, _of(step, stem)) for stem, model in self._search.models.items()]
         runner = load_variant(self._spec, graphs[0], graphs[1], threads=self._options.threads)
         return self._examiner.run(runner, "every value rounded")[1]
@@ -162,7 +162,9 @@ class _HalfExport:
         chosen = np.unique(np.linspace(0, len(self._val) - 1, min(count, len(self._val))).round().astype(int))
         return [preprocess_file(self._val[i], self._spec.image_size) for i in chosen]
 
-    def _report(self, attempt: HalfAttempt, backends: Mapping[str, OnBackend], steps: Sequence[Step]) -> dict[str, Any]:
+    def _report(
+        self, attempt: HalfAttempt, backends: Mapping[str, OnBackend], steps: Sequence[SearchStep]
+    ) -> dict[str, Any]:
         """What the manifest tells of the variant."""
         return {
             "gate": {name: found.to_json(self._options.limits) for name, found in backends.items()},
@@ -180,7 +182,7 @@ class _HalfExport:
         }
 
 
-def _of(step: Step, stem: str) -> set[str]:
+def _of(step: SearchStep, stem: str) -> set[str]:
     """The islands of one graph."""
     return {node for graph, node in step.islands if graph == stem}
 

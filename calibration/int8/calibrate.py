@@ -20,7 +20,7 @@ from ...core.noising import Noising
 from ...core.outputs import LeakOutputs
 from ...core.progress import Progress
 from ...export.graph_io import parse_graph
-from ...export.sessions import Variant
+from ...export.sessions import SessionPair
 from ...train.density import fit_support, support_log_density
 from ...train.thresholds import ValidationOutputs, fit_decision
 from ..acceptance.attempts import Attempt, Examiner, failures
@@ -272,7 +272,7 @@ class _Calibration:
         yield self._quantised(leak, "leak_encoder", names, ranges=ranges, inputs=given), True, train
         yield leak, False, train
 
-    def _loaded(self, vae: bytes, leak: bytes) -> Variant:
+    def _loaded(self, vae: bytes, leak: bytes) -> SessionPair:
         return load_variant(self._spec, vae, leak, threads=self._options.threads)
 
     def _fit(

@@ -54,7 +54,7 @@ def correct(
     layers = [node for node in graph.graph.node if node.op_type == "Conv"]
     outputs = {node.name: node.output[0] for node in exact.graph.node if node.op_type == "Conv"}
     for done, node in enumerate(layers, 1):
-        layer = _Layer.of(node, graph, weights)
+        layer = _QuantisedLayer.of(node, graph, weights)
         if layer is not None and node.name in outputs:
             wanted = _Tap(exact, name, outputs[node.name], threads=threads)
             given = _Tap(graph, name, node.input[0], threads=threads)
@@ -85,7 +85,7 @@ class _Constants:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Layer:
+class _QuantisedLayer:
     """A convolution of the quantised graph and where its constants lie."""
 
     weight: str
@@ -96,7 +96,7 @@ class _Layer:
     shape: tuple[int, ...]  # of the weight
 
     @classmethod
-    def of(cls, node: onnx.NodeProto, model: onnx.ModelProto, constants: _Constants) -> _Layer | None:
+    def of(cls, node: onnx.NodeProto, model: onnx.ModelProto, constants: _Constants) -> _QuantisedLayer | None:
         """None for one in groups, or with computed weights. A bias of zeros is added where there is none."""
         producers = {output: n for n in model.graph.node for output in n.output}
         weight, scale = node.input[1], ""
@@ -167,7 +167,7 @@ class _Moments:
     outputs: Doubles  # [O, D + 1] of y u^T
 
 
-def _gather(layer: _Layer, wanted: _Tap, given: _Tap, *, inputs: Sequence[Array]) -> _Moments:
+def _gather(layer: _QuantisedLayer, wanted: _Tap, given: _Tap, *, inputs: Sequence[Array]) -> _Moments:
     draw = np.random.default_rng(0)
     inner = int(np.prod(layer.shape[1:]))
     share = -(-max(_MIN_SAMPLES, _SAMPLES_A_WEIGHT * inner) // len(inputs))
@@ -182,7 +182,7 @@ def _gather(layer: _Layer, wanted: _Tap, given: _Tap, *, inputs: Sequence[Array]
     return moments
 
 
-def _solve(layer: _Layer, constants: _Constants, moments: _Moments) -> None:
+def _solve(layer: _QuantisedLayer, constants: _Constants, moments: _Moments) -> None:
     """Write weights, bias and scale."""
     weight = constants.read(layer.weight).astype(np.float64)
     flat = weight.reshape(len(weight), -1)

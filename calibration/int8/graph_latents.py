@@ -12,9 +12,9 @@ from ...core.files import sha256_bytes
 from ...core.graphs import vae_encoder_graph
 from ...core.progress import Progress
 from ...core.spec import ModelSpec
-from ...export.sessions import GraphRunner
+from ...export.sessions import GraphSession
 from ...train.data import hash_image
-from ...train.latents import LatentCache, Wanted
+from ...train.latents import LatentCache, LatentRequest
 from ...train.vae import PREPROCESS_VERSION, VaeDescription
 
 _PLAIN = (0,)  # the one view that is wanted
@@ -33,7 +33,7 @@ class GraphVae:
         self.description = VaeDescription(
             kind="onnx", source="vae_encoder", scale=1.0, image_size=spec.image_size, fingerprint=fingerprint
         )
-        self._runner = GraphRunner(vae_encoder_graph(spec), model, 1)
+        self._runner = GraphSession(vae_encoder_graph(spec), model, 1)
 
     def encode(self, images: Array) -> Array:
         """Images float32 [B, 3, S, S] to latents float32 [B, 4, S/8, S/8]. Raises ModelError."""
@@ -60,7 +60,7 @@ class GraphLatents:
     def __init__(self, root: Path, paths: Sequence[Path]) -> None:
         """`root` holds a cache for each graph. Raises ImageError for a file that can't be read."""
         self._root = root
-        self._wanted = [Wanted(path, hash_image(path), _PLAIN) for path in paths]
+        self._wanted = [LatentRequest(path, hash_image(path), _PLAIN) for path in paths]
         self._passing: list[LatentCache] = []
 
     def of(

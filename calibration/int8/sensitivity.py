@@ -15,7 +15,7 @@ from ...core.outputs import LeakOutputs
 from ...core.progress import Progress
 from ...core.spec import ModelSpec
 from ...export.graph_io import parse_graph
-from ...export.sessions import GraphRunner
+from ...export.sessions import GraphSession
 from ..layers import Layer, int8_share, multiplications
 from .qdq import quantise
 
@@ -51,10 +51,10 @@ def measure_layers(
 
     The arithmetic is that of the Q/DQ graph itself, run in float32, so that no backend's kernels get in.
     """
-    leak, noising = GraphRunner(leak_encoder_graph(spec), leak_encoder, threads), Noising(spec)
+    leak, noising = GraphSession(leak_encoder_graph(spec), leak_encoder, threads), Noising(spec)
 
     def run(graph: bytes) -> tuple[Array, Array]:
-        runner = GraphRunner(vae_encoder_graph(spec), graph, threads, optimised=False)
+        runner = GraphSession(vae_encoder_graph(spec), graph, threads, optimised=False)
         latents = np.concatenate([runner.run(image[None])[0] for image in images])
         rows = [LeakOutputs(*leak.run(noising(z[None]))).average_draws(spec.draws).scores for z in latents]
         return latents, np.concatenate(rows)

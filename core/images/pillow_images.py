@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import ImageError, UsageError
 from ..files import read_bounded
 from .limits import MAX_FILE_BYTES, MAX_PIXELS
-from .pixels import Facts, bgr, turned
+from .pixels import PixelFacts, bgr, turned
 from .reader import HIDES_DAMAGE, DecodedImage, decode_image, orientation_of
 from .tiff import depth_of
 
@@ -47,7 +47,7 @@ def convert_image(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> Decode
 def _in_memory(image: Image.Image, notes: tuple[str, ...]) -> DecodedImage:
     image.load()
     bits, white_is_zero = depth_of(getattr(image, "tag_v2", {}))
-    facts = Facts(bits=bits, white_is_zero=white_is_zero, profile=image.info.get("icc_profile"))
+    facts = PixelFacts(bits=bits, white_is_zero=white_is_zero, profile=image.info.get("icc_profile"))
     pixels, more = bgr(image, _NAME, facts)
     orientation, unread = orientation_of(image)
     return DecodedImage(turned(pixels, orientation), (*notes, *more, *unread))

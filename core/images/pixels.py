@@ -22,7 +22,7 @@ _ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class PixelFacts:
     """What a file states of its pixels that Pillow does not apply."""
 
     bits: int = 16  # of a grey value in Pillow's 16-bit modes
@@ -32,7 +32,7 @@ class Facts:
     profile: bytes | None = None  # ICC; empty when it was damaged
 
 
-def bgr(image: Image.Image, name: str, facts: Facts) -> tuple[Pixels, tuple[str, ...]]:
+def bgr(image: Image.Image, name: str, facts: PixelFacts) -> tuple[Pixels, tuple[str, ...]]:
     """Pixels uint8 [H, W, 3] of a loaded Pillow image as sRGB, not turned, and notes on what was converted.
 
     Raises ImageError for 32-bit and floating-point pixels, whose range is unknown.
@@ -63,7 +63,7 @@ def turned(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def _high_byte(image: Image.Image, facts: Facts) -> Image.Image:
+def _high_byte(image: Image.Image, facts: PixelFacts) -> Image.Image:
     """Grey of more than 8 bits as 8: Pillow's own conversion would clip instead of scaling."""
     from PIL import Image
 
@@ -71,7 +71,7 @@ def _high_byte(image: Image.Image, facts: Facts) -> Image.Image:
     return Image.fromarray(~grey if facts.white_is_zero else grey)
 
 
-def _key_alpha(image: Image.Image, name: str, facts: Facts) -> Image.Image | None:
+def _key_alpha(image: Image.Image, name: str, facts: PixelFacts) -> Image.Image | None:
     """Alpha of an image in which one value is transparent; None if no value is."""
     from PIL import Image
 

@@ -37,7 +37,7 @@ from .formats import FORMATS, HEAD_BYTES, format_of
 from .jpeg import UNCHECKED, UncheckedError, decode_jpeg
 from .libtiff import damage_reports
 from .limits import DAMAGED, MAX_FILE_BYTES, MAX_PIXELS, MIN_SIDE
-from .pixels import Facts, bgr, turned
+from .pixels import PixelFacts, bgr, turned
 from .plugins import require_decoder
 from .png import PngFacts, read_png
 from .tiff import read_tiff
@@ -131,7 +131,7 @@ def _jpeg_pixels(image: Image.Image, data: bytes, name: str) -> tuple[npt.NDArra
         return _checked_jpeg(image, data, name, profile=profile)
     except UncheckedError:
         image.load()
-        pixels, notes = bgr(image, name, Facts(profile=profile))
+        pixels, notes = bgr(image, name, PixelFacts(profile=profile))
         return pixels, (UNCHECKED, *notes)
 
 
@@ -143,26 +143,26 @@ def _checked_jpeg(
     if image.mode == "CMYK":  # Adobe stores inks inverted, which Pillow knows
         _, warned = decode_jpeg(data, "CMYK", name)
         image.load()
-        pixels, notes = bgr(image, name, Facts(profile=profile))
+        pixels, notes = bgr(image, name, PixelFacts(profile=profile))
     elif profile is None:
         return decode_jpeg(data, "BGR", name)
     else:
         decoded, warned = decode_jpeg(data, "GRAY" if image.mode == "L" else "RGB", name)
-        pixels, notes = bgr(Image.fromarray(decoded.squeeze()), name, Facts(profile=profile))
+        pixels, notes = bgr(Image.fromarray(decoded.squeeze()), name, PixelFacts(profile=profile))
     return pixels, (*warned, *notes)
 
 
-def _facts(image: Image.Image, data: bytes, name: str, *, png: PngFacts | None) -> Facts:
+def _facts(image: Image.Image, data: bytes, name: str, *, png: PngFacts | None) -> PixelFacts:
     """What the file states beside Pillow's mode; asked before the pixels are loaded, since a turned TIFF loses tags."""
     if png is not None:
-        return Facts(transparent=png.transparent, key_bits=png.bits, profile=png.profile_of_colours(name))
+        return PixelFacts(transparent=png.transparent, key_bits=png.bits, profile=png.profile_of_colours(name))
     profile = image.info.get("icc_profile")
     if image.format == "TIFF":
         facts = read_tiff(image.tag_v2, data, name)  # type: ignore[attr-defined]
-        return Facts(bits=facts.bits, white_is_zero=facts.white_is_zero, profile=profile)
+        return PixelFacts(bits=facts.bits, white_is_zero=facts.white_is_zero, profile=profile)
     if profile is None and image.format in ("AVIF", "HEIF"):
         profile = _profile_of_nclx(data, name)
-    return Facts(profile=profile)
+    return PixelFacts(profile=profile)
 
 
 def _profile_of_nclx(data: bytes, name: str) -> bytes | None:

@@ -15,12 +15,12 @@ from ...core.progress import Progress
 from .builder import BuildJob, BuildOptions, BuiltEngine, build_engine, flag_names, graph_batches
 from ..cache.cache import EngineCache
 from .derive import RECIPE, DerivedGraph, boundary_types, derive_graph
-from ..library.device import NO_DEVICE, Device, find_device, find_driver, list_devices
+from ..library.device import NO_DEVICE, TargetDevice, find_device, find_driver, list_devices
 from ..library.flavour import DEFAULT_LEVEL, NO_DLA, Flavour
 from ..cache.index import engine_locks
 from ..cache.key import EngineKey, canonical, device_misfit
 from .parity import GoldenInputs, can_judge_int8, check_parity, golden_inputs
-from ..cache.record import EngineRecord, Parity
+from ..cache.record import EngineRecord, OutputParity
 from ..library.rtx import CURRENT, PORTABLE, capability_order
 
 
@@ -45,7 +45,7 @@ class BuildOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Step:
+class _BuildStep:
     """One graph on its way."""
 
     bundle: Bundle
@@ -116,7 +116,7 @@ def _settled(request: BuildRequest) -> BuildRequest:
     return replace(request, options=replace(options, targets=tuple(sorted(set(options.targets), key=capability_order))))
 
 
-def _device(request: BuildRequest) -> Device:
+def _device(request: BuildRequest) -> TargetDevice:
     """The device an engine is bound to, empty where it is for a list of capabilities. Raises BackendError, UsageError
     for a GPU on which the engine would not run."""
     if not _needs_gpu(request):
@@ -138,7 +138,7 @@ def _needs_gpu(request: BuildRequest) -> bool:
     return not request.flavour.targets or request.options.targets == (CURRENT,)
 
 
-def _step(bundle: Bundle, graph: GraphSpec, request: BuildRequest, *, device: Device) -> _Step:
+def _step(bundle: Bundle, graph: GraphSpec, request: BuildRequest, *, device: TargetDevice) -> _BuildStep:
     options = request.options
     if graph.input.name != "image":
         options = replace(options, dla_core=NO_DLA)  # attention over steps is not what a DLA is for
@@ -164,11 +164,11 @@ def _step(bundle: Bundle, graph: GraphSpec, request: BuildRequest, *, device: De
         targets=targets,
         recipe=RECIPE,
     )
-    return _Step(bundle=bundle, graph=graph, request=request, derived=derived, key=key)
+    return _BuildStep(bundle=bundle, graph=graph, request=request, derived=derived, key=key)
 
 
 def _ensure(
-    step: _Step,
+    step: _BuildStep,
     cache: EngineCache,
     together: frozenset[str],
     *, golden: _LateGolden,
@@ -200,7 +200,7 @@ def _ensure(
     return BuildOutcome(record=record, path=cache.path(record), built=True, notes=tuple(notes))
 
 
-def _cached(step: _Step, cache: EngineCache, notes: list[str]) -> BuildOutcome | None:
+def _cached(step: _BuildStep, cache: EngineCache, notes: list[str]) -> BuildOutcome | None:
     """The engine of this key, its bytes verified; one that is broken is told and built again."""
     try:
         record = cache.get(step.key)
@@ -213,13 +213,13 @@ def _cached(step: _Step, cache: EngineCache, notes: list[str]) -> BuildOutcome |
     return BuildOutcome(record=record, path=cache.path(record), built=False, notes=tuple(notes))
 
 
-def _parity(step: _Step, golden: GoldenInputs, notes: list[str]) -> tuple[Parity, ...]:
+def _parity(step: _BuildStep, golden: GoldenInputs, notes: list[str]) -> tuple[OutputParity, ...]:
     if step.request.precision == "int8" and step.derived.changed and not can_judge_int8():
         notes.append(f"{step.graph.stem}: parity of the int8 graph is not judged; that needs ONNX Runtime 1.32")
     return check_parity(step.bundle, step.graph, step.request.precision, derived=step.derived, golden=golden)
 
 
-def _record(step: _Step, built: BuiltEngine, parity: tuple[Parity, ...]) -> EngineRecord:
+def _record(step: _BuildStep, built: BuiltEngine, parity: tuple[OutputParity, ...]) -> EngineRecord:
     from ... import __version__
 
     return EngineRecord(
@@ -254,7 +254,7 @@ def _timing_name(key: EngineKey) -> str:
     return f"{sha256_bytes(canonical(place))[:32]}.timing"
 
 
-def usable_here(record: EngineRecord, flavours: list[Flavour]) -> Iterator[str]:
+def reasons_unusable(record: EngineRecord, flavours: list[Flavour]) -> Iterator[str]:
     """Why an engine can't be run on this machine; nothing when it can, as far as can be seen."""
     key = record.key
     here = [flavour for flavour in flavours if flavour.name == key.flavour]
@@ -267,7 +267,7 @@ def usable_here(record: EngineRecord, flavours: list[Flavour]) -> Iterator[str]:
         yield f"it was built by LeakRT {record.leakrt}, which makes other graphs of a bundle than this version"
 
 
-def _misfit(key: EngineKey, device: Device, flavours: list[Flavour]) -> str:
+def _misfit(key: EngineKey, device: TargetDevice, flavours: list[Flavour]) -> str:
     """Why it can't run on a device: it was made for others, or its library does not run there at all."""
     problems = (flavour.gpu_problem(device.capability) for flavour in flavours)
     return device_misfit(key, device) or next(filter(None, problems), "")

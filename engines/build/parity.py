@@ -15,7 +15,7 @@ from ...core.noise import noise_steps, normals
 from ...core.preprocess import preprocess_reference
 from ...core.schedule import step_coefficients
 from .derive import DerivedGraph
-from ..cache.record import Parity
+from ..cache.record import OutputParity
 
 _HALF_LIMIT = 0.02  # of what float16 may change
 _INT8_LIMIT = 0.1  # a float16 value beside a rounding edge falls on the other side: one int8 step
@@ -50,7 +50,7 @@ def golden_inputs(bundle: Bundle, precision: str) -> GoldenInputs:
 
 def check_parity(
     bundle: Bundle, graph: GraphSpec, precision: str, *, derived: DerivedGraph, golden: GoldenInputs
-) -> tuple[Parity, ...]:
+) -> tuple[OutputParity, ...]:
     """Compare every output of the derived graph with the bundle's. Raises ParityError naming the output and both
     numbers; empty where nothing was changed, or where this ONNX Runtime can't judge."""
     if not derived.changed or (precision == "int8" and not can_judge_int8()):
@@ -60,7 +60,7 @@ def check_parity(
     wanted = run_graph(bundle.graph(graph.stem, precision), given, names)
     found = run_graph(derived.model, given, names)
     limit = _limit(bundle, graph, precision, golden=golden)
-    compared = tuple(Parity(n, relative_error(f, w), limit) for n, f, w in zip(names, found, wanted, strict=True))
+    compared = tuple(OutputParity(n, relative_error(f, w), limit) for n, f, w in zip(names, found, wanted, strict=True))
     for parity in compared:
         if not parity.error <= parity.limit:  # also when it is no number
             raise ParityError(

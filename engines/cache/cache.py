@@ -23,7 +23,7 @@ from pathlib import Path
 from ...core.errors import EngineError, StorageError, UsageError
 from ...core.files import atomic_write, cache_folder, read_bounded, sha256_bytes
 from .index import DIGEST, Entry, Index, index_lock, make_folder, read_index, try_engine_lock, write_index
-from .key import EngineKey, Wanted, misfit
+from .key import EngineKey, EngineQuery, misfit
 from .record import ENGINE_LIMIT, RECORD_LIMIT, EngineRecord
 
 DEFAULT_LIMIT = 8 << 30  # bytes
@@ -67,7 +67,7 @@ class EngineCache:
         listed = [self._look(digest, entry) for digest, entry in read_index(self.root).engines.items()]
         return sorted(listed, key=lambda engine: -engine.used)
 
-    def find(self, wanted: Wanted) -> tuple[EngineRecord | None, tuple[str, ...]]:
+    def find(self, wanted: EngineQuery) -> tuple[EngineRecord | None, tuple[str, ...]]:
         """The newest engine that is what a runtime wants, or None with the reasons why the others of its graph are not.
 
         Raises EngineError (the index).

@@ -12,7 +12,7 @@ from typing import Any
 from ...core.bundle import PRECISIONS
 from ...core.errors import EngineError
 from ...core.files import sha256_bytes
-from ..library.device import NO_DEVICE, Device
+from ..library.device import NO_DEVICE, TargetDevice
 from ..library.flavour import FLAVOURS, version_numbers
 from ..library.rtx import PORTABLE
 
@@ -40,7 +40,7 @@ class EngineKey:
     level: int
     workspace: int  # MiB; 0: all there is
     dla_core: int  # -1: none
-    device: Device  # empty where the engine is for a list of compute capabilities
+    device: TargetDevice  # empty where the engine is for a list of compute capabilities
     targets: tuple[str, ...]  # that list; empty where it is for one device
     recipe: int  # of what is derived from the bundle's ONNX
 
@@ -71,12 +71,12 @@ class EngineKey:
     def from_json(cls, data: object) -> EngineKey:
         """Read what `to_json` wrote. Raises EngineError for missing, unknown or mistyped fields."""
         values = read_fields(cls, data, "engine key")
-        values["device"] = Device(**read_fields(Device, values["device"], "engine key: device"))
+        values["device"] = TargetDevice(**read_fields(TargetDevice, values["device"], "engine key: device"))
         return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class EngineQuery:
     """What a runtime looks for: any engine of this graph that this library can run on this device."""
 
     graph: str
@@ -84,12 +84,12 @@ class Wanted:
     source: str  # SHA-256 of the bundle's ONNX
     flavour: str
     version: str
-    device: Device
+    device: TargetDevice
     batches: tuple[int, ...]  # of this graph; every one must have its profile
     recipe: int
 
 
-def misfit(key: EngineKey, wanted: Wanted) -> str:
+def misfit(key: EngineKey, wanted: EngineQuery) -> str:
     """Why an engine is not what is wanted, in a few words; empty when it is. Nearest misses are told most exactly."""
     if (key.graph, key.precision, key.source) != (wanted.graph, wanted.precision, wanted.source):
         return "it was built from another graph"
@@ -103,7 +103,7 @@ def misfit(key: EngineKey, wanted: Wanted) -> str:
     return device_misfit(key, wanted.device)
 
 
-def device_misfit(key: EngineKey, device: Device) -> str:
+def device_misfit(key: EngineKey, device: TargetDevice) -> str:
     """Why an engine can't run on a device; empty when it can, or when there is no device to ask about."""
     if device == NO_DEVICE:
         return ""
@@ -147,7 +147,7 @@ def _fits(value: object, annotation: str) -> bool:
     return True  # nested classes check themselves
 
 
-def _place(device: Device) -> str:
+def _place(device: TargetDevice) -> str:
     return (
         f"{device.name} ({device.capability}, {device.multiprocessors} multiprocessors, driver {device.driver})"
         if device != NO_DEVICE

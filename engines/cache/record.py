@@ -18,7 +18,7 @@ ENGINE_LIMIT = 16 << 30  # bytes of the engine
 
 
 @dataclass(frozen=True)
-class Parity:
+class OutputParity:
     """How far one output of the derived ONNX lies from the bundle's, on ONNX Runtime, on the golden image."""
 
     output: str
@@ -41,7 +41,7 @@ class EngineRecord:
     layers: tuple[NetworkLayer, ...]  # as parsed, before fusion
     compiled: tuple[FusedLayer, ...]  # as the builder logged them, each profile's; empty where it logs none
     warnings: tuple[str, ...]
-    parity: tuple[Parity, ...]  # empty: the builder got the bundle's own ONNX
+    parity: tuple[OutputParity, ...]  # empty: the builder got the bundle's own ONNX
 
     @property
     def file(self) -> str:
@@ -83,7 +83,7 @@ class EngineRecord:
             raise EngineError(f"{where}: {error}") from error
         values["layers"] = tuple(NetworkLayer(**read_fields(NetworkLayer, x, where)) for x in values["layers"])
         values["compiled"] = tuple(FusedLayer(**read_fields(FusedLayer, x, where)) for x in values["compiled"])
-        values["parity"] = tuple(Parity(**read_fields(Parity, x, where)) for x in values["parity"])
+        values["parity"] = tuple(OutputParity(**read_fields(OutputParity, x, where)) for x in values["parity"])
         memory = values["memory"]
         if not isinstance(memory, dict) or not all(type(v) is int for v in memory.values()):
             raise EngineError(f"{where}: memory is not a number of bytes for each kind")

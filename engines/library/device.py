@@ -21,7 +21,7 @@ _VERSION_FILE = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Device:
+class TargetDevice:
     """What an engine is bound to. All empty: no device, for engines that are made for a list of capabilities."""
 
     name: str = ""
@@ -30,7 +30,7 @@ class Device:
     driver: str = ""  # the driver's version, else the CUDA version it supports
 
 
-NO_DEVICE = Device()
+NO_DEVICE = TargetDevice()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Gpu:
     """A visible GPU with what an engine does not depend on."""
 
     index: int  # what --device takes
-    device: Device
+    device: TargetDevice
     memory: int  # bytes
     integrated: bool  # it shares the host's memory, as on a Jetson
 
@@ -71,7 +71,7 @@ def find_driver() -> Driver:
     return Driver(library=library, problem="", cuda=cuda)
 
 
-def list_devices() -> list[Device]:
+def list_devices() -> list[TargetDevice]:
     """Every visible GPU, in the driver's order; empty where there is no driver. Raises BackendError."""
     driver = find_driver()
     if driver.library is None:
@@ -111,7 +111,7 @@ def parse_driver_version(text: str) -> str:
     return found.group(1) if found else ""
 
 
-def find_device(index: int) -> Device:
+def find_device(index: int) -> TargetDevice:
     """The GPU with this number. Raises BackendError that says why there is none, or which there are."""
     driver = find_driver()
     if driver.library is None:
@@ -155,13 +155,13 @@ def pop_context() -> None:
     find_driver().library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
 
-def _describe(driver: Driver, index: int) -> Device:
+def _describe(driver: Driver, index: int) -> TargetDevice:
     library, handle, name = driver.library, ctypes.c_int(), ctypes.create_string_buffer(256)
     _check(library.cuDeviceGet(ctypes.byref(handle), index), f"opening GPU {index}")
     _check(library.cuDeviceGetName(name, len(name), handle), f"naming GPU {index}")
     major, minor, processors = (_attribute(library, handle, a) for a in (_MAJOR, _MINOR, _MULTIPROCESSORS))
     text = name.value.decode("utf-8", "replace")
-    return Device(
+    return TargetDevice(
         name=text,
         capability=f"{major}.{minor}",
         multiprocessors=processors,

@@ -27,7 +27,7 @@ class OutOfMemoryError(BackendError):
         self.wanted, self.what = wanted, what
 
 
-class Memory(Protocol):
+class DeviceMemory(Protocol):
     """Memory of the device."""
 
     address: int
@@ -37,7 +37,7 @@ class Memory(Protocol):
         """Give it back; a second time is nothing."""
 
 
-class HostMemory(Protocol):
+class PinnedMemory(Protocol):
     """Page-locked memory of the host; `address` is where the device sees it, 0 where it does not."""
 
     address: int
@@ -75,7 +75,7 @@ class Event(Protocol):
         """Give it back; a second time is nothing."""
 
 
-class Graph(Protocol):
+class CapturedGraph(Protocol):
     """What was captured, launched as one."""
 
     nodes: int
@@ -127,10 +127,10 @@ class Device(Protocol):
     def event(self) -> Event:
         """A new event."""
 
-    def allocate(self, size: int, what: str) -> Memory:
+    def allocate(self, size: int, what: str) -> DeviceMemory:
         """Device memory, cleared. Raises OutOfMemoryError, which names `what`."""
 
-    def allocate_host(self, size: int, what: str) -> HostMemory:
+    def allocate_host(self, size: int, what: str) -> PinnedMemory:
         """Page-locked memory. Raises OutOfMemoryError, which names `what`."""
 
     def copy_in(self, to: int, source: npt.NDArray[Any], stream: Stream) -> None:
@@ -139,7 +139,7 @@ class Device(Protocol):
     def copy_out(self, to: npt.NDArray[Any], source: int, stream: Stream) -> None:
         """From an address of the device to page-locked memory."""
 
-    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
+    def capture(self, stream: Stream, work: Callable[[], None]) -> CapturedGraph:
         """What `work` puts on the stream, as a graph. Raises BackendError; the stream can be used again then."""
 
     def held(self) -> int:

@@ -29,8 +29,8 @@ class OnnxRuntimeBackend:
         self.precision = variant.precision
         self._threads = threads
         self.forkable = threads == 1
-        self._vae = _Graph(vae_encoder_graph(variant.spec), variant.vae_encoder, threads)
-        self._leak = _Graph(leak_encoder_graph(variant.spec), variant.leak_encoder, threads)
+        self._vae = _Session(vae_encoder_graph(variant.spec), variant.vae_encoder, threads)
+        self._leak = _Session(leak_encoder_graph(variant.spec), variant.leak_encoder, threads)
 
     def vae_encoder(self, image: Array) -> Array:
         """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""
@@ -47,7 +47,7 @@ class OnnxRuntimeBackend:
         )
 
 
-class _Graph:
+class _Session:
     """One session that keeps to its GraphSpec."""
 
     def __init__(self, graph: GraphSpec, model: bytes, threads: int) -> None:

@@ -47,8 +47,8 @@ class OpenVinoBackend:
         self._threads = threads
         core = open_core()
         vae = settings(threads, floats="f32" if variant.precision == "fp32" else self.vae_float)
-        self._vae = _Graph(core, vae_encoder_graph(variant.spec), variant.vae_encoder, compiled_with=vae)
-        self._leak = _Graph(
+        self._vae = _CompiledGraph(core, vae_encoder_graph(variant.spec), variant.vae_encoder, compiled_with=vae)
+        self._leak = _CompiledGraph(
             core, leak_encoder_graph(variant.spec), variant.leak_encoder, compiled_with=settings(threads)
         )
         self._device = str(core.get_property(_DEVICE, "FULL_DEVICE_NAME"))
@@ -84,7 +84,7 @@ def settings(threads: int, *, floats: str = "f32") -> dict[str, Any]:
     }
 
 
-class _Graph:
+class _CompiledGraph:
     """One compiled graph that keeps to its GraphSpec."""
 
     def __init__(self, core: Any, graph: GraphSpec, model: bytes, *, compiled_with: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...core.errors import LeakRTError
-from ...engines.build.build import usable_here
+from ...engines.build.build import reasons_unusable
 from ...engines.cache.cache import CachedEngine, EngineCache, default_cache
 from ...engines.library.flavour import Flavour
 
@@ -48,7 +48,7 @@ def look_at_cache(flavours: Sequence[Flavour]) -> CacheState:
 
 def _state(cache: EngineCache, engines: list[CachedEngine], flavours: Sequence[Flavour]) -> CacheState:
     whole = [engine.record for engine in engines if engine.record and not engine.problem]
-    reasons = [reason for record in whole for reason in list(usable_here(record, list(flavours)))[:1]]
+    reasons = [reason for record in whole for reason in list(reasons_unusable(record, list(flavours)))[:1]]
     return CacheState(
         path=str(cache.root),
         engines=len(engines),

@@ -13,7 +13,7 @@ from ...engines.library.device import Gpu, driver_version, find_driver, list_gpu
 from .cached import CacheState, look_at_cache
 from .jetson import Jetson, read_jetson
 from .libraries import Library, find_libraries, pycuda_version, system_bindings
-from .toolkit import Kernels, Toolkit, find_kernels, find_toolkit
+from .toolkit import KernelBuild, Toolkit, find_kernels, find_toolkit
 
 _VERSION = re.compile(r'^(ID|VERSION_ID)="?([\w.]+)"?$', re.MULTILINE)
 _CONTAINER_MARKS = (".dockerenv", "run/.containerenv")
@@ -31,7 +31,7 @@ class DriverFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class MachineFacts:
     """What was found. `needs.judge` says what it means."""
 
     python: str  # major and minor version: "3.11"
@@ -43,18 +43,18 @@ class Facts:
     driver: DriverFacts
     gpus: tuple[Gpu, ...]
     toolkit: Toolkit
-    kernels: Kernels
+    kernels: KernelBuild
     libraries: tuple[Library, ...]
     bindings: tuple[str, ...]  # Pythons that system packages brought TensorRT's bindings for
     pycuda: str
     cache: CacheState
 
 
-def gather(root: Path = Path("/")) -> Facts:
+def gather(root: Path = Path("/")) -> MachineFacts:
     """Look at this machine; files of the system are read below `root`. Raises nothing."""
     libraries, usable = find_libraries()
     driver, gpus = _driver()
-    return Facts(
+    return MachineFacts(
         python=".".join(platform.python_version_tuple()[:2]),
         distribution=read_distribution(root),
         architecture=platform.machine(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ...engines.library.flavour import version_numbers
 from . import commands
 from .commands import DATACENTER, JETSON, Commands
-from .facts import HIDING, Facts
+from .facts import HIDING, MachineFacts
 from .libraries import Library
 from .toolkit import driver_too_old, kernels_misfit, listed
 
@@ -25,7 +25,7 @@ class Need:
     commands: Commands = field(default_factory=dict)  # kind of machine to the one command; empty where none is needed
 
 
-def judge(facts: Facts) -> tuple[Need, ...]:
+def judge(facts: MachineFacts) -> tuple[Need, ...]:
     """Every need, in the order in which to see to them."""
     return (
         _driver(facts),
@@ -37,7 +37,7 @@ def judge(facts: Facts) -> tuple[Need, ...]:
     )
 
 
-def _driver(facts: Facts) -> Need:
+def _driver(facts: MachineFacts) -> Need:
     driver = facts.driver
     if not driver.problem:
         version = f"{driver.version}, " if driver.version else ""
@@ -60,7 +60,7 @@ def _driver(facts: Facts) -> Need:
     return Need(name="driver", state=MISSING, detail=driver.problem, commands=commands.get_driver())
 
 
-def _toolkit(facts: Facts) -> Need:
+def _toolkit(facts: MachineFacts) -> Need:
     toolkit, cuda = facts.toolkit, facts.driver.cuda
     if not toolkit.path:
         if facts.kernels.toolkit and facts.pycuda:
@@ -76,7 +76,7 @@ def _toolkit(facts: Facts) -> Need:
     return Need(name="CUDA toolkit", state=READY if toolkit.version else UNFIT, detail=told)
 
 
-def _kernels(facts: Facts) -> Need:
+def _kernels(facts: MachineFacts) -> Need:
     kernels, cuda = facts.kernels, facts.driver.cuda
     build = commands.build_kernels(facts.toolkit)
     if kernels.problem:
@@ -95,7 +95,7 @@ def _kernels(facts: Facts) -> Need:
     return Need(name="kernels", state=READY, detail=told)
 
 
-def _pycuda(facts: Facts) -> Need:
+def _pycuda(facts: MachineFacts) -> Need:
     if facts.pycuda:
         return Need(name="PyCUDA", state=READY, detail=facts.pycuda)
     return Need(
@@ -106,11 +106,11 @@ def _pycuda(facts: Facts) -> Need:
     )
 
 
-def _library(facts: Facts, library: Library) -> Need:
+def _library(facts: MachineFacts, library: Library) -> Need:
     return _tensorrt(facts, library) if library.flavour == "tensorrt" else _rtx(facts, library)
 
 
-def _tensorrt(facts: Facts, library: Library) -> Need:
+def _tensorrt(facts: MachineFacts, library: Library) -> Need:
     get = commands.get_tensorrt(_major(facts.driver.cuda))
     if facts.jetson and facts.jetson.too_old:
         told = (
@@ -128,7 +128,7 @@ def _tensorrt(facts: Facts, library: Library) -> Need:
     return Need(name="TensorRT", state=MISSING, detail="not installed", commands=get)
 
 
-def _unseen_bindings(facts: Facts) -> str:
+def _unseen_bindings(facts: MachineFacts) -> str:
     """What keeps this Python from TensorRT's bindings that the system has; empty where it has none."""
     if not facts.bindings:
         return ""
@@ -138,7 +138,7 @@ def _unseen_bindings(facts: Facts) -> str:
     return f"the system has it for Python {theirs}, and this is {facts.python}"
 
 
-def _rtx(facts: Facts, library: Library) -> Need:
+def _rtx(facts: MachineFacts, library: Library) -> Need:
     kind = commands.machine_kind(facts.jetson, facts.gpus)
     if library.usable:
         return _checked(facts, "TensorRT-RTX", library, get=commands.get_rtx())
@@ -148,7 +148,7 @@ def _rtx(facts: Facts, library: Library) -> Need:
     return Need(name="TensorRT-RTX", state=state, detail=told, commands=commands.get_rtx())
 
 
-def _checked(facts: Facts, name: str, library: Library, *, get: Commands) -> Need:
+def _checked(facts: MachineFacts, name: str, library: Library, *, get: Commands) -> Need:
     """A library that imports: it may still be for a newer CUDA than the driver's."""
     cuda = facts.driver.cuda
     if cuda and library.cuda > _major(cuda):
@@ -157,7 +157,7 @@ def _checked(facts: Facts, name: str, library: Library, *, get: Commands) -> Nee
     return Need(name=name, state=READY, detail=library.version)
 
 
-def _engines(facts: Facts) -> Need:
+def _engines(facts: MachineFacts) -> Need:
     cache = facts.cache
     if cache.problem:
         return Need(name="engine cache", state=UNFIT, detail=cache.problem)
@@ -170,7 +170,7 @@ def _engines(facts: Facts) -> Need:
     return Need(name="engine cache", state=READY, detail=f"{cache.engines} engines")
 
 
-def _newer_driver(facts: Facts) -> Commands:
+def _newer_driver(facts: MachineFacts) -> Commands:
     """A Jetson's driver stays what its JetPack brought: there the toolkit that fits comes with that JetPack."""
     return {**commands.get_driver(), JETSON: "sudo apt install nvidia-jetpack"}
 

@@ -19,7 +19,7 @@ from ..backends.base import Availability
 from ..backends.registry import AUTO_ORDER, probe_all
 from ..threads import resolve_threads
 from .commands import machine_kind
-from .facts import Facts, gather
+from .facts import MachineFacts, gather
 from .needs import Need, judge
 
 _REQUIREMENT = re.compile(r"""(?P<name>[\w.-]+)[^;]*(?:;.*extra\s*==\s*["'](?P<extra>[\w-]+)["'].*)?""")
@@ -40,7 +40,7 @@ class Nvidia:
     """What there is of an NVIDIA GPU and of all that it takes. None of it is a problem where there is none."""
 
     kind: str  # "jetson", "rtx", "datacenter"; empty where no GPU was found
-    facts: Facts
+    facts: MachineFacts
     needs: tuple[Need, ...]
 
 

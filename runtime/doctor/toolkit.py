@@ -26,7 +26,7 @@ class Toolkit:
 
 
 @dataclass(frozen=True)
-class Kernels:
+class KernelBuild:
     """`leakrt._cuda`, as it was built."""
 
     toolkit: str = ""  # the CUDA version it was built with; empty where it is not there
@@ -54,13 +54,13 @@ def parse_nvcc(text: str) -> str:
     return found.group(1) if found else ""
 
 
-def find_kernels() -> Kernels:
+def find_kernels() -> KernelBuild:
     """Ask `leakrt._cuda`. Raises nothing."""
     try:
         from ... import _cuda
     except ImportError as error:
-        return Kernels(problem=f"LeakRT was built without its CUDA kernels ({error})")
-    return Kernels(cuda_version(_cuda.toolkit_version()), _cuda.architectures())
+        return KernelBuild(problem=f"LeakRT was built without its CUDA kernels ({error})")
+    return KernelBuild(cuda_version(_cuda.toolkit_version()), _cuda.architectures())
 
 
 def cuda_version(number: int) -> str:
@@ -73,7 +73,7 @@ def driver_too_old(driver: str, toolkit: str) -> bool:
     return bool(driver and toolkit) and version_numbers(driver)[:1] < version_numbers(toolkit)[:1]
 
 
-def kernels_misfit(kernels: Kernels, driver: str, capability: str) -> str:
+def kernels_misfit(kernels: KernelBuild, driver: str, capability: str) -> str:
     """Why kernels can't run with a driver for CUDA `driver` on a GPU of a compute capability; empty when they can."""
     if driver_too_old(driver, kernels.toolkit):
         return f"they were built with CUDA {kernels.toolkit}, and the driver supports CUDA up to {driver}"
@@ -90,7 +90,7 @@ def kernels_misfit(kernels: Kernels, driver: str, capability: str) -> str:
     return ""
 
 
-def listed(kernels: Kernels) -> str:
+def listed(kernels: KernelBuild) -> str:
     """What kernels were built for, for people: "8.6, 8.9, 7.5 as PTX"."""
     real, virtual = _built(kernels.architectures)
     return ", ".join([*real, *(f"{c} as PTX" for c in virtual)]) or kernels.architectures

@@ -60,7 +60,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryUse:
     """Bytes at the end, with every stream loaded; None where it is not known or there is no device of its own."""
 
     host_resident: int | None
@@ -78,7 +78,7 @@ class Profile:
     image: tuple[int, int]  # width and height of the frame, pixels
     batches: tuple[BatchProfile, ...]
     cold_start: ColdStart | None
-    memory: Memory
+    memory: MemoryUse
     machine: Machine
 
     def notes(self) -> tuple[str, ...]:
@@ -153,7 +153,7 @@ def profile_bundle(path: Path, options: Options, *, progress: Progress = silent)
         image=(shown.shape[1], shown.shape[0]),
         batches=batches,
         cold_start=cold_start,
-        memory=Memory(host.resident, host.peak, runs.device_bytes),
+        memory=MemoryUse(host.resident, host.peak, runs.device_bytes),
         machine=Machine(
             cpu=cpu_name(),
             cores=resolve_threads(0),

@@ -234,7 +234,7 @@ def stand_in(monkeypatch):
     pytest.importorskip("polygraphy", reason="the comparison is Polygraphy's (extra rtx)")
     from leakrt.engines import verify
     from leakrt.engines.build import build, builder
-    from leakrt.engines.library.device import Device
+    from leakrt.engines.library.device import TargetDevice
 
     models: dict[bytes, bytes] = {}
     real = builder.build_engine
@@ -248,7 +248,7 @@ def stand_in(monkeypatch):
         for module in (build, verify):
             monkeypatch.setattr(module, "build_engine", building)
         for module in (verify, __import__("leakrt.engines.library.device", fromlist=["x"])):
-            monkeypatch.setattr(module, "find_device", lambda index: Device(name="NVIDIA A", capability="8.6"))
+            monkeypatch.setattr(module, "find_device", lambda index: TargetDevice(name="NVIDIA A", capability="8.6"))
         monkeypatch.setattr(verify, "use_device", lambda index: nullcontext())
         monkeypatch.setattr(
             verify, "engine_runner", lambda flavour, engine, profile: verify.reference_runner(change(models[engine]))

@@ -81,11 +81,13 @@ def test_engines_of_another_major_version_say_so_and_are_no_damage(leakrt, engin
 
 def test_engines_for_another_gpu_say_so(leakrt, engines, machine, monkeypatch):
     from leakrt.engines.build import build
-    from leakrt.engines.library.device import Device
+    from leakrt.engines.library.device import TargetDevice
 
     machine("here", tensorrt="10.3.0")
     monkeypatch.setattr(
-        build, "list_devices", lambda: [Device(name="NVIDIA B", capability="9.0", multiprocessors=132, driver="580.1")]
+        build,
+        "list_devices",
+        lambda: [TargetDevice(name="NVIDIA B", capability="9.0", multiprocessors=132, driver="580.1")],
     )
     out = leakrt("engines", "list").out
     assert (
@@ -229,11 +231,13 @@ def test_an_engine_of_another_version_is_refused_before_it_is_taken(leakrt, carr
 
 def test_an_engine_for_other_gpus_is_refused_before_it_is_taken(leakrt, carried, monkeypatch):
     from leakrt.engines.build import build
-    from leakrt.engines.library.device import Device
+    from leakrt.engines.library.device import TargetDevice
 
     folder, key = carried
     monkeypatch.setattr(
-        build, "list_devices", lambda: [Device(name="NVIDIA T4", capability="7.5", multiprocessors=40, driver="580.1")]
+        build,
+        "list_devices",
+        lambda: [TargetDevice(name="NVIDIA T4", capability="7.5", multiprocessors=40, driver="580.1")],
     )
     done = leakrt("engines", "add", folder, "--key", key)
     assert (done.code, leakrt("engines", "list").out) == (1, "")
@@ -245,7 +249,7 @@ def test_an_engine_for_later_gpus_is_told_on_one_that_its_library_does_not_run_o
     from dataclasses import replace
 
     from leakrt.engines.build import build
-    from leakrt.engines.library.device import NO_DEVICE, Device
+    from leakrt.engines.library.device import NO_DEVICE, TargetDevice
     from leakrt.engines.library.rtx import TensorRTRTX
 
     key = replace(KEY, flavour="tensorrt-rtx", version="1.7.1", device=NO_DEVICE, targets=("default",))
@@ -254,9 +258,9 @@ def test_an_engine_for_later_gpus_is_told_on_one_that_its_library_does_not_run_o
         monkeypatch.setattr(
             build,
             "list_devices",
-            lambda c=capability: [Device(name="NVIDIA X", capability=c, multiprocessors=100, driver="580.1")],
+            lambda c=capability: [TargetDevice(name="NVIDIA X", capability=c, multiprocessors=100, driver="580.1")],
         )
-        reason = next(build.usable_here(record, [TensorRTRTX(None, "1.7.1")]), "")
+        reason = next(build.reasons_unusable(record, [TensorRTRTX(None, "1.7.1")]), "")
         assert (words in reason) if words else reason == ""
 
 

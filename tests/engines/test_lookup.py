@@ -9,7 +9,7 @@ from engine_records import GPU, KEY, record_of
 
 from leakrt.core.errors import EngineError
 from leakrt.engines.build.derive import RECIPE
-from leakrt.engines.library.device import Device
+from leakrt.engines.library.device import TargetDevice
 from leakrt.engines.library.rtx import TensorRTRTX
 from leakrt.engines.library.tensorrt10 import TensorRT10
 from leakrt.engines.lookup import WantedEngines, build_command, find_engines
@@ -76,7 +76,7 @@ def test_what_is_missing_is_told_for_each_graph(cache, store):
                 WANTED,
                 bundle="b",
                 flavour=TensorRTRTX(None, "1.7"),
-                device=Device(name="H100", capability="9.0", multiprocessors=132, driver="1"),
+                device=TargetDevice(name="H100", capability="9.0", multiprocessors=132, driver="1"),
             ),
             "leakrt build b --precision fp16 --flavour tensorrt-rtx --target current",
         ),
@@ -100,7 +100,7 @@ def test_engines_that_were_really_built_are_found_by_any_gpu_they_are_for(cache,
         progress=silent,
     )
     sources = tuple(bundle.hashes[graph_name(stem, "fp32")] for stem in ("vae_encoder", "leak_encoder"))
-    gpu = Device(name="RTX", capability="8.6", multiprocessors=10, driver="1")
+    gpu = TargetDevice(name="RTX", capability="8.6", multiprocessors=10, driver="1")
     wanted = WantedEngines(
         precision="fp32",
         sources=sources,
@@ -113,5 +113,5 @@ def test_engines_that_were_really_built_are_found_by_any_gpu_they_are_for(cache,
     assert find_engines(cache, wanted).batches == (1, 4)
     with pytest.raises(EngineError, match=r"it is for compute capability 8.6, and other has 12.0"):
         find_engines(
-            cache, replace(wanted, device=Device(name="other", capability="12.0", multiprocessors=10, driver="1"))
+            cache, replace(wanted, device=TargetDevice(name="other", capability="12.0", multiprocessors=10, driver="1"))
         )

@@ -10,7 +10,7 @@ from bundles import TINY_SPEC, leak_encoder, vae_encoder
 
 from leakrt.core.errors import ModelError
 from leakrt.core.graphs import leak_encoder_graph, vae_encoder_graph
-from leakrt.export.sessions import GraphRunner, Variant, open_session, profile_kernels, run_session
+from leakrt.export.sessions import GraphSession, SessionPair, open_session, profile_kernels, run_session
 
 RNG = np.random.default_rng(2)
 VAE, LEAK = vae_encoder(TINY_SPEC), leak_encoder(TINY_SPEC, RNG.standard_normal((3, 2, 12)).astype(np.float32))
@@ -23,10 +23,10 @@ def images():
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_row_gives_the_same_bits_in_every_batch_and_on_any_number_of_threads(images, threads):
-    runner = GraphRunner(vae_encoder_graph(TINY_SPEC), VAE, threads)
+    runner = GraphSession(vae_encoder_graph(TINY_SPEC), VAE, threads)
     (whole,) = runner.run(images)
     parts = np.concatenate([runner.run(images[:2])[0], runner.run(images[2:])[0]])
-    alone = GraphRunner(vae_encoder_graph(TINY_SPEC), VAE, 1).run(images)[0]
+    alone = GraphSession(vae_encoder_graph(TINY_SPEC), VAE, 1).run(images)[0]
     assert whole.shape == (5, 4, 5, 5)
     assert np.array_equal(whole, parts)
     assert np.array_equal(whole, alone)
@@ -35,20 +35,20 @@ def test_a_row_gives_the_same_bits_in_every_batch_and_on_any_number_of_threads(i
 def test_outputs_come_in_the_order_of_the_format(images):
     graph = leak_encoder_graph(TINY_SPEC)
     noised = RNG.standard_normal((2, 3, 4, 5, 5)).astype(np.float32)
-    outputs = GraphRunner(graph, LEAK, 1).run(noised)
+    outputs = GraphSession(graph, LEAK, 1).run(noised)
     assert [o.shape[1:] for o in outputs] == [tensor.shape for tensor in graph.outputs]
 
 
 def test_a_graph_is_run_as_it_stands_or_optimised_with_the_same_meaning(images):
     plain, optimised = (
-        GraphRunner(vae_encoder_graph(TINY_SPEC), VAE, 1, optimised=o).run(images)[0] for o in (False, True)
+        GraphSession(vae_encoder_graph(TINY_SPEC), VAE, 1, optimised=o).run(images)[0] for o in (False, True)
     )
     assert np.abs(plain - optimised).max() <= 1e-5 * np.abs(plain).max()
 
 
 def test_a_variant_takes_an_image_to_its_outputs(images):
-    variant = Variant(
-        GraphRunner(vae_encoder_graph(TINY_SPEC), VAE, 1), GraphRunner(leak_encoder_graph(TINY_SPEC), LEAK, 1)
+    variant = SessionPair(
+        GraphSession(vae_encoder_graph(TINY_SPEC), VAE, 1), GraphSession(leak_encoder_graph(TINY_SPEC), LEAK, 1)
     )
     latent = variant.vae_encoder(images)
     outputs = variant.leak_encoder(np.stack([latent] * 3, axis=1))

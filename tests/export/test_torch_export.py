@@ -13,7 +13,7 @@ pytest.importorskip("onnxslim")
 
 from leakrt.core.errors import ModelError
 from leakrt.core.graphs import GraphSpec, TensorSpec
-from leakrt.export.sessions import GraphRunner, open_session, run_session
+from leakrt.export.sessions import GraphSession, open_session, run_session
 from leakrt.export.torch_export import export_module
 
 GRAPH = GraphSpec("toy", TensorSpec("image", (3, 7, 9)), (TensorSpec("latent", (2, 63)), TensorSpec("scores", (2,))))
@@ -89,5 +89,5 @@ def test_the_exporter_says_nothing_and_its_logger_is_left_as_it_was(capfd, recwa
 
 def test_a_runner_takes_it_row_by_row(exported):
     image = np.random.default_rng(3).standard_normal((3, 3, 7, 9)).astype(np.float32)
-    whole = GraphRunner(GRAPH, exported[1], 1).run(image)
-    assert np.array_equal(whole[0][1:2], GraphRunner(GRAPH, exported[1], 1).run(image[1:2])[0])
+    whole = GraphSession(GRAPH, exported[1], 1).run(image)
+    assert np.array_equal(whole[0][1:2], GraphSession(GRAPH, exported[1], 1).run(image[1:2])[0])

@@ -29,7 +29,7 @@ def test_a_system_that_says_nothing_is_named_by_its_architecture_and_has_no_figu
     for name in ("_CPUINFO", "_BOARD", "_STATUS", "_STAT"):
         monkeypatch.setattr(machine, name, tmp_path / "none")
     assert machine.cpu_name()
-    assert machine.host_memory() == machine.HostMemory(None, None)
+    assert machine.host_memory() == machine.ProcessMemory(None, None)
     assert machine.cpu_times() is None
     assert machine.busy_elsewhere(None, None) is None
 

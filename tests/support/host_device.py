@@ -23,12 +23,12 @@ from leakrt import _grid
 from leakrt.core.errors import BackendError
 from leakrt.runtime.backends.device_memory import (
     ALIGNMENT,
+    CapturedGraph,
+    DeviceMemory,
     Event,
     FrameAt,
-    Graph,
-    HostMemory,
-    Memory,
     OutOfMemoryError,
+    PinnedMemory,
     Stream,
 )
 
@@ -275,5 +275,5 @@ def _own(stream: Stream) -> HostStream:
     return stream
 
 
-def _keeps_to_the_protocols(block: HostBlock, graph: HostGraph) -> tuple[Memory, HostMemory, Graph]:
+def _keeps_to_the_protocols(block: HostBlock, graph: HostGraph) -> tuple[DeviceMemory, PinnedMemory, CapturedGraph]:
     return block, block, graph

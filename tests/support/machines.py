@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from leakrt.engines.library.device import Device, Gpu
+from leakrt.engines.library.device import Gpu, TargetDevice
 from leakrt.runtime.doctor.cached import CacheState
-from leakrt.runtime.doctor.facts import DriverFacts, Facts
+from leakrt.runtime.doctor.facts import DriverFacts, MachineFacts
 from leakrt.runtime.doctor.jetson import Jetson
 from leakrt.runtime.doctor.libraries import Library
-from leakrt.runtime.doctor.toolkit import Kernels, Toolkit
+from leakrt.runtime.doctor.toolkit import KernelBuild, Toolkit
 
 # First lines of /etc/nv_tegra_release as read on devices.
 RELEASES = {
@@ -47,14 +47,16 @@ def put(root: Path, files: dict[str, str]) -> Path:
 def _gpu(name: str, capability: str, gib: int, *, integrated: bool = False) -> Gpu:
     return Gpu(
         index=0,
-        device=Device(name=name, capability=capability, multiprocessors=16, driver="580.95.05"),
+        device=TargetDevice(name=name, capability=capability, multiprocessors=16, driver="580.95.05"),
         memory=gib << 30,
         integrated=integrated,
     )
 
 
-_KERNELS = Kernels("13.0", "75-real 86-real 87-real 89-real 90-real 100-real 110-real 120-real 75-virtual 120-virtual")
-RTX_PC = Facts(
+_KERNELS = KernelBuild(
+    "13.0", "75-real 86-real 87-real 89-real 90-real 100-real 110-real 120-real 75-virtual 120-virtual"
+)
+RTX_PC = MachineFacts(
     python="3.12",
     distribution="ubuntu2404",
     architecture="x86_64",
@@ -92,7 +94,7 @@ ORIN = replace(
     driver=DriverFacts(version="540.4.0", cuda="12.6", problem="", code=0),
     gpus=(_gpu("Orin", "8.7", 7, integrated=True),),
     toolkit=Toolkit("/usr/local/cuda/bin/nvcc", "12.6", False),
-    kernels=Kernels("12.6", "72-real 75-real 86-real 87-real 72-virtual 87-virtual"),
+    kernels=KernelBuild("12.6", "72-real 75-real 86-real 87-real 72-virtual 87-virtual"),
     libraries=(
         Library(flavour="tensorrt", version="10.3.0", cuda=0, problem=""),
         Library(flavour="tensorrt-rtx", version="", cuda=0, problem=""),
@@ -104,7 +106,7 @@ BARE = replace(
     driver=DriverFacts(version="", cuda="", problem="no NVIDIA driver here: libcuda.so.1 can't be loaded", code=0),
     gpus=(),
     toolkit=Toolkit(),
-    kernels=Kernels(problem="LeakRT was built without its CUDA kernels (no _cuda)"),
+    kernels=KernelBuild(problem="LeakRT was built without its CUDA kernels (no _cuda)"),
     libraries=(
         Library(flavour="tensorrt", version="", cuda=0, problem=""),
         Library(flavour="tensorrt-rtx", version="", cuda=0, problem=""),

@@ -20,7 +20,7 @@ from leakrt.core.errors import DataError, ImageError, ModelError, StorageError
 from leakrt.core.images import READER_VERSION
 from leakrt.core.locks import take
 from leakrt.train.data import hash_image
-from leakrt.train.latents import LatentCache, LatentTable, Wanted, apply_view
+from leakrt.train.latents import LatentCache, LatentRequest, LatentTable, apply_view
 from leakrt.train.vae import open_vae
 
 
@@ -45,7 +45,7 @@ def vae(tmp_path):
 def wanted(tmp_path):
     write_images(tmp_path / "images", "real", 7)
     paths = sorted((tmp_path / "images").iterdir())
-    return [Wanted(path, hash_image(path), (0, 1)) for path in paths]
+    return [LatentRequest(path, hash_image(path), (0, 1)) for path in paths]
 
 
 def open_cache(tmp_path, vae):
@@ -156,7 +156,7 @@ def test_latents_that_are_not_finite_name_the_image_and_the_encoder_and_are_not_
     (tmp_path / "nan.onnx").write_bytes(not_finite(0.9))
     encoder = open_vae(f"onnx:{tmp_path / 'nan.onnx'}", 0.5, SPEC.image_size)
     Image.new("RGB", (40, 40), "white").save(tmp_path / "white.png")
-    white = Wanted(tmp_path / "white.png", hash_image(tmp_path / "white.png"), (0, 1))
+    white = LatentRequest(tmp_path / "white.png", hash_image(tmp_path / "white.png"), (0, 1))
     cache = open_cache(tmp_path, encoder)
     cache.fill(encoder, wanted, 1)
     with pytest.raises(ModelError, match=r"nan\.onnx gives latents that are not finite for .*white\.png") as error:

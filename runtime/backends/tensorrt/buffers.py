@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ....core.graphs import TensorSpec, leak_encoder_graph, vae_encoder_graph
 from ....core.spec import ModelSpec
-from ..device_memory import Device, Frame, FrameAt, HostMemory, Memory, aligned
+from ..device_memory import Device, DeviceMemory, Frame, FrameAt, PinnedMemory, aligned
 from ..staging import frames_size, lay_frames, place_frames
 
 Piece = tuple[int, npt.NDArray[np.uint8]]  # an address of the device, and the page-locked bytes to copy there
@@ -70,9 +70,9 @@ class Buffers:
     ) -> None:
         """Raises OutOfMemoryError; nothing is held then."""
         self._device, self._side = device, spec.image_size
-        self._all: list[Memory | HostMemory] = []
-        self._frames_host: HostMemory | None = None
-        self._frames: Memory | None = None
+        self._all: list[DeviceMemory | PinnedMemory] = []
+        self._frames_host: PinnedMemory | None = None
+        self._frames: DeviceMemory | None = None
         self._room = 0
         image, noised = vae_encoder_graph(spec).input, leak_encoder_graph(spec).input
         rows, size = batch * spec.draws, block_size(result_parts(spec, batch, types))
@@ -122,7 +122,7 @@ class Buffers:
                 memory.free()
         self._all, self._frames_host, self._frames = [], None, None
 
-    def _device_memory(self, size: int, what: str) -> Memory:
+    def _device_memory(self, size: int, what: str) -> DeviceMemory:
         memory = self._device.allocate(size, what)
         self._all.append(memory)
         return memory

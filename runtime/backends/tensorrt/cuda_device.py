@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ....core.errors import BackendError, one_line, require
 from ....engines.library.device import current_context, find_device, pop_context
-from ..device_memory import Event, Graph, HostMemory, Kernels, Memory, OutOfMemoryError, Stream
+from ..device_memory import CapturedGraph, DeviceMemory, Event, Kernels, OutOfMemoryError, PinnedMemory, Stream
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no order with the default stream, which a capture could not stand
 REBUILD = "install LeakRT where a CUDA toolkit's nvcc is on PATH: pip install --no-binary leakrt leakrt"
@@ -65,7 +65,7 @@ class CudaDevice:
         """A new event that keeps a time."""
         return CudaEvent(self._cuda)
 
-    def allocate(self, size: int, what: str) -> Memory:
+    def allocate(self, size: int, what: str) -> DeviceMemory:
         """Device memory, cleared. Raises OutOfMemoryError."""
         try:
             memory = CudaMemory(self._driver, self._driver.mem_alloc(size), size, account=self._account)
@@ -80,7 +80,7 @@ class CudaDevice:
             raise
         return memory
 
-    def allocate_host(self, size: int, what: str) -> HostMemory:
+    def allocate_host(self, size: int, what: str) -> PinnedMemory:
         """Page-locked memory, mapped where the GPU shares the host's. Raises OutOfMemoryError."""
         flags = self._driver.host_alloc_flags.DEVICEMAP if self.mapped else 0
         try:
@@ -99,7 +99,7 @@ class CudaDevice:
         with _translated(self._driver, "copying from the GPU"):
             self._driver.memcpy_dtoh_async(to, source, _raw(stream))
 
-    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
+    def capture(self, stream: Stream, work: Callable[[], None]) -> CapturedGraph:
         """Capture by the runtime's functions: PyCUDA has none. Raises BackendError."""
         self._cuda.begin_capture(stream.handle)
         try:

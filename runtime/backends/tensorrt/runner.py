@@ -20,7 +20,7 @@ from ....core.outputs import LeakOutputs
 from ....core.schedule import step_coefficients
 from ....core.spec import ModelSpec
 from ..base import ChainResult
-from ..device_memory import Device, Frame, Memory
+from ..device_memory import Device, DeviceMemory, Frame
 from .jobs import Jobs
 from .owner_thread import OwnerThread
 from .ring import Ring
@@ -159,7 +159,7 @@ class _Worker:
         self._options, self._jobs = options, jobs
         self._device: Device | None = None
         self._engines: Engines | None = None
-        self._bank: Memory | None = None
+        self._bank: DeviceMemory | None = None
         self._slots: list[Slot] = []
 
     def run(self, started: Future[Ready]) -> None:

@@ -19,7 +19,7 @@ from ....core.errors import BackendError
 from ....core.outputs import LeakOutputs
 from ....core.spec import ModelSpec
 from ..base import ChainResult
-from ..device_memory import Device, Event, Frame, FrameAt, Graph, Stream
+from ..device_memory import CapturedGraph, Device, Event, Frame, FrameAt, Stream
 from .buffers import Buffers, Part, Piece, result_parts
 from .engine import Binding, Engine
 
@@ -73,7 +73,7 @@ class _Plan:
     vae: Binding
     leak: Binding
     results: Mapping[str, npt.NDArray[Any]]  # each part where it lies in the host's block, made once
-    graph: Graph | None = None
+    graph: CapturedGraph | None = None
 
     @property
     def size(self) -> int:

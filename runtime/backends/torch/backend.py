@@ -20,11 +20,11 @@ from ...forked import FirstUse
 from ...machine import cpu_name
 from ..base import Array, ChainResult, Description, Frame, Variant
 from .chain import Placement, TorchChain
-from .cuda_graphs import GraphRunner, quickest
+from .cuda_graphs import CudaGraphRunner, quickest
 from .frames import FrameFeed
 from .group_norm import find_norm_kernels
 from .noising import find_kernels
-from .runner import DeviceResult, PlainRunner, Runner, exact, joined
+from .runner import ChainRunner, DeviceResult, PlainRunner, exact, joined
 
 NAME = "torch"
 _SIZES = (1, 2, 4, 8, 16)  # batch sizes that graphs are made for
@@ -43,11 +43,13 @@ class TorchBackend:
     name = NAME
     forkable = False
 
-    def __init__(self, variant: Variant, runner: Runner, device: torch.device, *, batch: int, threads: int) -> None:
+    def __init__(
+        self, variant: Variant, runner: ChainRunner, device: torch.device, *, batch: int, threads: int
+    ) -> None:
         """`batch`: images at once; it shrinks where the device's memory does not hold them."""
         self.precision, self.batch = variant.precision, batch
         self._spec = variant.spec
-        self._held: Runner | None = runner
+        self._held: ChainRunner | None = runner
         self._device, self._threads = device, threads
 
     def chain(self, images: Array) -> ChainResult:
@@ -84,7 +86,7 @@ class TorchBackend:
         )
 
     @property
-    def _runner(self) -> Runner:
+    def _runner(self) -> ChainRunner:
         if self._held is None:
             raise BackendError("the torch backend is closed; load the detector again")
         return self._held
@@ -146,7 +148,7 @@ class TorchFrameBackend(TorchBackend):
     ahead = 1
 
     def __init__(
-        self, variant: Variant, runner: GraphRunner, device: torch.device, *, batch: int, threads: int
+        self, variant: Variant, runner: CudaGraphRunner, device: torch.device, *, batch: int, threads: int
     ) -> None:
         """`runner` has a feed for frames."""
         super().__init__(variant, runner, device, batch=batch, threads=threads)
@@ -156,7 +158,7 @@ class TorchFrameBackend(TorchBackend):
         """Run frames uint8 [H, W, 3] BGR of any sizes; see FrameBackend. Raises ModelError, BackendError."""
         with self._lock:
             runner = self._runner
-            assert isinstance(runner, GraphRunner)
+            assert isinstance(runner, CudaGraphRunner)
             found = self._result(self._in_batches(runner.run_frames, frames), len(frames))
         return lambda: found
 
@@ -214,12 +216,12 @@ def _on_gpu(variant: Variant, networks: Mapping[str, Network], threads: int) -> 
     device, spec = torch.device("cuda", torch.cuda.current_device()), variant.spec
     norms, kernels = find_norm_kernels(device), find_kernels()
 
-    def make(memory_format: torch.memory_format) -> GraphRunner:
+    def make(memory_format: torch.memory_format) -> CudaGraphRunner:
         placement = Placement(
             device=device, dtype=_DTYPES[variant.precision], memory_format=memory_format, kernels=norms
         )
         feed = None if kernels is None else FrameFeed(kernels, spec.image_size, device)
-        return GraphRunner(
+        return CudaGraphRunner(
             TorchChain(spec, networks, placement, threads=threads), spec.image_size, device, sizes=_SIZES, feed=feed
         )
 

@@ -13,7 +13,7 @@ from ....core.spec import ModelSpec
 from ....core.weights import Network
 from .group_norm import TORCH, NormKernels
 from .network import WORKHORSES, Arithmetic, TorchNetwork
-from .noising import Noising
+from .noising import DeviceNoising
 
 STAGES = ("vae", "noising", "leak")  # as in Verdict.latency_ms
 Mark = Callable[[int], None]
@@ -39,7 +39,7 @@ class TorchChain:
         self._latent, self._outputs = (output_order(graph, networks[graph.stem]) for graph in graphs)
         self._vae = self._network(networks, graphs[0].stem, WORKHORSES)
         self._leak = self._network(networks, graphs[1].stem, frozenset({"Conv"}))
-        self._noise = Noising(spec, placement.dtype, placement.device, threads=threads)
+        self._noise = DeviceNoising(spec, placement.dtype, placement.device, threads=threads)
 
     def __call__(self, image: Tensor, mark: Mark = lambda place: None) -> tuple[Tensor, ...]:
         """image float32 [B, 3, S, S] to latent [B, 4, S/8, S/8], scores, embedding, gates, step weights, float32.

@@ -16,18 +16,18 @@ from ....core.errors import one_line
 from ..base import Frame
 from .chain import STAGES, TorchChain
 from .frames import FrameFeed
-from .runner import Array, DeviceResult, PlainRunner, Runner, exact, pack, unpack
+from .runner import Array, ChainRunner, DeviceResult, PlainRunner, exact, pack, unpack
 
 _WARM_RUNS = 3  # before a capture: libraries choose their algorithms, Triton compiles
 _LEAD = 0.97  # of the first one's time that another memory format must stay under to be taken
 
-R = TypeVar("R", bound=Runner)
+R = TypeVar("R", bound=ChainRunner)
 Fill = Callable[[], Iterator[tuple[str, torch.cuda.Event]]]
 
 _log = logging.getLogger(__name__)
 
 
-class GraphRunner:
+class CudaGraphRunner:
     """Runs images float32 [B, 3, S, S] of the host, or frames, through a chain on a stream of its own. For one thread
     at a time.
 

@@ -14,7 +14,7 @@ from ....core.spec import ModelSpec
 _TYPES = {torch.float32: "float32", torch.float16: "float16"}
 
 
-class Noising:
+class DeviceNoising:
     """Called with latents float32 [B, 4, S/8, S/8] gives [B x draws, T, 4, S/8, S/8] of `dtype`, sample-major.
 
     u_t = c[t, 0] z0 + c[t, 1] eps_t in float32, each product and the sum rounded, then once to `dtype`: the numbers of

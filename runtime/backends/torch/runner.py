@@ -45,7 +45,7 @@ def exact() -> Iterator[None]:
         yield
 
 
-class Runner(Protocol):
+class ChainRunner(Protocol):
     """For one thread at a time."""
 
     chain: TorchChain

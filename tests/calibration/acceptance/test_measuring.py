@@ -19,7 +19,7 @@ from leakrt.calibration.acceptance.measuring import (
 )
 from leakrt.core.bundle import Bundle
 from leakrt.runtime.backends import registry
-from leakrt.runtime.backends.base import Variant as GraphPair
+from leakrt.runtime.backends.base import Variant
 from leakrt.runtime.detector import Detector
 
 
@@ -80,7 +80,7 @@ def test_torch_measures_what_onnx_runtime_does_from_the_bundles_weights(bundle):
     (data,) = weights_file({name: bundle.read(name) for name in bundle.hashes}).values()
     images = pictures(bundle.spec, 2)
     runner = load_on(
-        GraphPair(bundle.spec, "fp32", *graphs(bundle)), kind=registry.kind("torch"), threads=1, weights=lambda: data
+        Variant(bundle.spec, "fp32", *graphs(bundle)), kind=registry.kind("torch"), threads=1, weights=lambda: data
     )
     wanted = run_images(load_variant(bundle.spec, *graphs(bundle), threads=1), bundle.spec, images)[1]
     np.testing.assert_allclose(run_images(runner, bundle.spec, images)[1].scores, wanted.scores, atol=1e-4)
@@ -97,7 +97,7 @@ def test_torch_is_measured_on_a_gpu_only_and_with_weights_only():
 def test_every_backend_measures_the_same(bundle):
     images = pictures(bundle.spec, 2)
     found = [
-        run_images(loader(GraphPair(bundle.spec, "fp32", *graphs(bundle))), bundle.spec, images)[1].scores
+        run_images(loader(Variant(bundle.spec, "fp32", *graphs(bundle))), bundle.spec, images)[1].scores
         for loader in installed(1).loaders.values()
     ]
     np.testing.assert_allclose(found[1], found[0], atol=1e-4)
@@ -106,7 +106,7 @@ def test_every_backend_measures_the_same(bundle):
 def test_a_speedup_is_timed_on_one_thread_of_the_backend_that_is_named(bundle):
     backends, image = installed(2), pictures(bundle.spec, 1)[0]
     assert backends.timed.keys() == backends.loaders.keys()
-    runner = backends.timed["onnxruntime"](GraphPair(bundle.spec, "fp32", *graphs(bundle)))
+    runner = backends.timed["onnxruntime"](Variant(bundle.spec, "fp32", *graphs(bundle)))
     assert runner._vae._session.get_session_options().intra_op_num_threads == 1
     way = whole_way(bundle.spec, image)
     for name in backends.timed:

@@ -13,7 +13,7 @@ from leakrt.calibration.fp16.rounding import largest_values, rounded
 from leakrt.core.errors import ModelError
 from leakrt.core.graphs import GraphSpec, TensorSpec, leak_encoder_graph, vae_encoder_graph
 from leakrt.export.graph_io import parse_graph
-from leakrt.export.sessions import GraphRunner
+from leakrt.export.sessions import GraphSession
 
 SPEC = TINY_SPEC
 RNG = np.random.default_rng(3)
@@ -25,7 +25,7 @@ GRAPHS = {
 
 
 def run(model, graph, value, optimised=False):
-    return GraphRunner(graph, model, 1, optimised=optimised).run(value)
+    return GraphSession(graph, model, 1, optimised=optimised).run(value)
 
 
 def kinds(model, kind=10):

@@ -12,7 +12,7 @@ from leakrt.calibration.fp16.rounding import largest_values, rounded
 from leakrt.core.errors import ModelError
 from leakrt.core.graphs import GraphSpec, TensorSpec
 from leakrt.export.graph_io import parse_graph
-from leakrt.export.sessions import GraphRunner
+from leakrt.export.sessions import GraphSession
 
 RNG = np.random.default_rng(5)
 SPEC = GraphSpec("g", TensorSpec("image", (7,)), (TensorSpec("latent", (7,)),))
@@ -37,7 +37,7 @@ def image():
 
 
 def run(model, image):
-    return GraphRunner(SPEC, model, 1).run(image)[0]
+    return GraphSession(SPEC, model, 1).run(image)[0]
 
 
 def test_inputs_weights_and_outputs_of_every_node_are_rounded(graph, image):

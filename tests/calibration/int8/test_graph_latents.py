@@ -17,7 +17,7 @@ from leakrt.calibration.int8.graph_latents import GraphLatents, GraphVae
 from leakrt.core.errors import ImageError, ModelError, StorageError
 from leakrt.core.graphs import vae_encoder_graph
 from leakrt.core.progress import silent
-from leakrt.export.sessions import GraphRunner
+from leakrt.export.sessions import GraphSession
 
 GRAPH, OTHER = vae_encoder(TINY_SPEC, seed=0), vae_encoder(TINY_SPEC, seed=1)
 
@@ -52,7 +52,7 @@ def of(latents, model=GRAPH, threads=2, **options):
 
 
 def test_they_are_those_of_the_graph_in_the_order_of_the_images(tmp_path, paths):
-    runner = GraphRunner(vae_encoder_graph(TINY_SPEC), GRAPH, 1)
+    runner = GraphSession(vae_encoder_graph(TINY_SPEC), GRAPH, 1)
     expected = [runner.run(preprocess_file(path, TINY_SPEC.image_size)[None])[0][0] for path in paths]
     for threads in (1, 3):
         found = of(GraphLatents(tmp_path / f"cache{threads}", paths), threads=threads)

@@ -13,7 +13,7 @@ from leakrt.calibration.layers import find_layers
 from leakrt.core.errors import DataError, ModelError
 from leakrt.core.graphs import vae_encoder_graph
 from leakrt.export.graph_io import parse_graph
-from leakrt.export.sessions import GraphRunner
+from leakrt.export.sessions import GraphSession
 
 STEM = "vae_encoder"
 
@@ -46,7 +46,7 @@ def test_inputs_inner_tensors_and_outputs_are_counted_whole(model, tensors):
     found = observed(model, tensors, [shown])
     sizes = [3 * 40 * 40, 6 * 20 * 20, 8 * 10 * 10, 4 * 5 * 5, 4 * 5 * 5]
     assert [found[name].total for name in tensors] == [3 * size for size in sizes]
-    latents = GraphRunner(vae_encoder_graph(TINY_SPEC), model.SerializeToString(), 1).run(shown)[0]
+    latents = GraphSession(vae_encoder_graph(TINY_SPEC), model.SerializeToString(), 1).run(shown)[0]
     assert found["latent"].largest == pytest.approx(np.abs(latents).max(), rel=1e-6)
     assert found["image"].largest == np.abs(shown).max()
     assert found[tensors[3]].largest == pytest.approx(2 * found["latent"].largest)  # the graph halves it

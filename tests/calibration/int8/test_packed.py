@@ -14,7 +14,7 @@ from leakrt.core.errors import ModelError
 from leakrt.core.graphs import vae_encoder_graph
 from leakrt.core.progress import silent
 from leakrt.export.graph_io import parse_graph
-from leakrt.export.sessions import GraphRunner
+from leakrt.export.sessions import GraphSession
 
 STEM = "vae_encoder"
 SPEC = vae_encoder_graph(TINY_SPEC)
@@ -43,7 +43,7 @@ def quantised(exact, request):
 def test_onnx_runtime_gives_the_same_bits(quantised, optimised):
     image = images(3)
     before, after = (
-        GraphRunner(SPEC, model, 1, optimised=optimised).run(image)[0]
+        GraphSession(SPEC, model, 1, optimised=optimised).run(image)[0]
         for model in (quantised, pack_weights(quantised, STEM))
     )
     np.testing.assert_array_equal(after, before)
@@ -55,7 +55,7 @@ def test_openvino_takes_it_and_comes_no_further_from_onnx_runtime(quantised):
     from leakrt.runtime.backends.openvino import OpenVinoBackend
 
     image = images(4)
-    wanted = GraphRunner(SPEC, quantised, 1, optimised=False).run(image)[0]
+    wanted = GraphSession(SPEC, quantised, 1, optimised=False).run(image)[0]
     leak = leak_encoder(TINY_SPEC, prototypes(), seed=0)
     packed = OpenVinoBackend(Variant(TINY_SPEC, "int8", pack_weights(quantised, STEM), leak, None), 1)
     assert np.abs(packed.vae_encoder(image) - wanted).max() < 0.05 * wanted.std()

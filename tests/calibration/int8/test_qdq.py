@@ -9,7 +9,7 @@ from leakrt.core.graphs import vae_encoder_graph
 
 pytest.importorskip("onnx")
 from leakrt.export.graph_io import parse_graph
-from leakrt.export.sessions import GraphRunner
+from leakrt.export.sessions import GraphSession
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_the_quantised_graph_gives_nearly_what_the_float_graph_gives(model):
     quantised = quantise(model, "vae_encoder", [n.name for n in layers], ranges=ranges)
     image = np.random.default_rng(0).uniform(-1, 1, (3, 3, 40, 40)).astype(np.float32)
     spec = vae_encoder_graph(TINY_SPEC)
-    exact, found = (GraphRunner(spec, g, 1).run(image)[0] for g in (model, quantised))
+    exact, found = (GraphSession(spec, g, 1).run(image)[0] for g in (model, quantised))
     error = np.sqrt(((exact - found) ** 2).mean()) / exact.std()
     assert 0 < error < 0.1
 
@@ -57,7 +57,7 @@ def test_optimised_and_plain_execution_agree_since_seven_bits_never_saturate(mod
     quantised = quantise(model, "vae_encoder", [n.name for n in layers], ranges=ranges)
     image = np.random.default_rng(1).uniform(-1, 1, (2, 3, 40, 40)).astype(np.float32)
     spec = vae_encoder_graph(TINY_SPEC)
-    fast, plain = (GraphRunner(spec, quantised, 1, optimised=o).run(image)[0] for o in (True, False))
+    fast, plain = (GraphSession(spec, quantised, 1, optimised=o).run(image)[0] for o in (True, False))
     assert np.abs(fast - plain).max() < 0.1 * plain.std()
 
 

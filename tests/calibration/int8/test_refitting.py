@@ -10,7 +10,7 @@ from leakrt.calibration.int8.refit import RefitConfig
 from leakrt.calibration.int8.refitting import Refitter, Teacher
 from leakrt.core.graphs import leak_encoder_graph
 from leakrt.core.progress import silent
-from leakrt.export.sessions import GraphRunner
+from leakrt.export.sessions import GraphSession
 from leakrt.train.config import TrainConfig
 from leakrt.train.data import list_data
 from leakrt.train.leak_encoder import LeakEncoder
@@ -86,7 +86,7 @@ def test_a_refit_gives_a_graph_that_is_another_than_the_teacher_and_the_same_twi
     assert outputs.scores.shape == (18, len(TINY_SPEC.class_names))
     assert all(torch.equal(before[k], v) for k, v in teacher.state_dict().items())
     noised = np.random.default_rng(0).standard_normal((2, 3, *TINY_SPEC.latent_shape)).astype(np.float32)
-    student = GraphRunner(leak_encoder_graph(TINY_SPEC), graph, 1).run(noised)[0]
+    student = GraphSession(leak_encoder_graph(TINY_SPEC), graph, 1).run(noised)[0]
     with torch.inference_mode():
         taught = teacher.eval()(torch.from_numpy(noised))[0].numpy()
     assert np.abs(student - taught).max() > 1e-4

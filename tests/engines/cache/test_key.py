@@ -9,8 +9,8 @@ from engine_records import GPU, KEY
 
 from leakrt.core.errors import EngineError
 from leakrt.engines.build.derive import RECIPE
-from leakrt.engines.cache.key import EngineKey, Wanted, canonical, device_misfit, misfit
-from leakrt.engines.library.device import Device
+from leakrt.engines.cache.key import EngineKey, EngineQuery, canonical, device_misfit, misfit
+from leakrt.engines.library.device import TargetDevice
 
 
 @pytest.mark.parametrize("name", [f.name for f in KEY.__dataclass_fields__.values()])
@@ -23,8 +23,8 @@ def test_every_field_of_the_key_changes_the_folder(name):
     assert replace(KEY, **{name: other}).digest != KEY.digest
 
 
-def wanted(**changes: object) -> Wanted:
-    base = Wanted(
+def wanted(**changes: object) -> EngineQuery:
+    base = EngineQuery(
         graph="vae_encoder",
         precision="fp16",
         source="a" * 64,
@@ -59,12 +59,12 @@ def test_an_engine_for_something_else_is_told_apart(changes, words):
     [((), "NVIDIA A"), (("8.6", "12.0"), "8.6, 12.0"), (("default",), "8.0, 8.6, 8.9, 12.0 and later")],
 )
 def test_people_are_told_what_an_engine_is_for(targets, place):
-    assert replace(KEY, targets=targets, device=Device() if targets else GPU).place == place
+    assert replace(KEY, targets=targets, device=TargetDevice() if targets else GPU).place == place
 
 
 @pytest.mark.parametrize(("capability", "fits"), [("7.5", False), ("8.0", True), ("8.7", True), ("12.1", True)])
 def test_a_portable_engine_runs_from_8_0_on(capability, fits):
-    key = replace(KEY, device=Device(), targets=("default",))
+    key = replace(KEY, device=TargetDevice(), targets=("default",))
     assert (misfit(key, wanted(device=replace(GPU, capability=capability))) == "") == fits
 
 
@@ -101,10 +101,10 @@ def test_the_digest_does_not_depend_on_the_order_of_fields():
 
 
 def test_an_engine_for_a_list_of_capabilities_runs_on_those_alone():
-    key = replace(KEY, device=Device(), targets=("8.6", "12.0"))
+    key = replace(KEY, device=TargetDevice(), targets=("8.6", "12.0"))
     assert device_misfit(key, replace(GPU, capability="12.0")) == ""
     assert "it is for compute capability 8.6, 12.0, and NVIDIA A has 8.9" in device_misfit(key, GPU)
 
 
 def test_where_no_device_is_asked_about_nothing_is_refused():
-    assert device_misfit(KEY, Device()) == ""
+    assert device_misfit(KEY, TargetDevice()) == ""

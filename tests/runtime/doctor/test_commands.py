@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from machines import BARE, ORIN, RTX_PC, SERVER
 
-from leakrt.engines.library.device import Device, Gpu
+from leakrt.engines.library.device import Gpu, TargetDevice
 from leakrt.runtime.doctor.commands import (
     KINDS,
     build_kernels,
@@ -38,7 +38,7 @@ def test_names_tell_rtx_from_datacenter(name, kind):
             [
                 Gpu(
                     index=0,
-                    device=Device(name=name, capability="8.9", multiprocessors=1, driver="580"),
+                    device=TargetDevice(name=name, capability="8.9", multiprocessors=1, driver="580"),
                     memory=1 << 30,
                     integrated=False,
                 )

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from machines import BARE, ORIN, RTX_PC, SERVER
 
-from leakrt.engines.library.device import Device, Gpu
+from leakrt.engines.library.device import Gpu, TargetDevice
 from leakrt.runtime.doctor.facts import DriverFacts
 from leakrt.runtime.doctor.jetson import Jetson
 from leakrt.runtime.doctor.libraries import Library
 from leakrt.runtime.doctor.needs import MISSING, READY, SPARE, UNFIT, judge
-from leakrt.runtime.doctor.toolkit import Kernels, Toolkit
+from leakrt.runtime.doctor.toolkit import KernelBuild, Toolkit
 
 
 def of(facts, name):
@@ -58,7 +58,7 @@ def test_a_driver_too_old_for_the_toolkit_is_told_with_both_versions(facts, comm
 
 
 def test_on_a_jetson_kernels_of_another_toolkit_are_compiled_anew_since_its_driver_stays():
-    foreign = replace(ORIN, kernels=Kernels("13.0", "87-real 110-real"))
+    foreign = replace(ORIN, kernels=KernelBuild("13.0", "87-real 110-real"))
     need = of(foreign, "kernels")
     assert need.state == UNFIT
     assert need.commands["jetson"].startswith("PATH=/usr/local/cuda/bin:$PATH pip install --force-reinstall")
@@ -67,7 +67,7 @@ def test_on_a_jetson_kernels_of_another_toolkit_are_compiled_anew_since_its_driv
 def test_kernels_for_other_gpus_name_the_one_that_is_left_out():
     second = Gpu(
         index=1,
-        device=Device(name="NVIDIA GeForce GTX 1080", capability="6.1", multiprocessors=20, driver="580"),
+        device=TargetDevice(name="NVIDIA GeForce GTX 1080", capability="6.1", multiprocessors=20, driver="580"),
         memory=8 << 30,
         integrated=False,
     )

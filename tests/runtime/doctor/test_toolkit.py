@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from leakrt.runtime.doctor.toolkit import (
-    Kernels,
+    KernelBuild,
     Toolkit,
     cuda_version,
     driver_too_old,
@@ -17,7 +17,7 @@ from leakrt.runtime.doctor.toolkit import (
     parse_nvcc,
 )
 
-CARDS = Kernels("13.0", "75-real 86-real 89-real 90-real 120-real 75-virtual 120-virtual")
+CARDS = KernelBuild("13.0", "75-real 86-real 89-real 90-real 120-real 75-virtual 120-virtual")
 NVCC = """nvcc: NVIDIA (R) Cuda compiler driver
 Copyright (c) 2005-2024 NVIDIA Corporation
 Built on Wed_Aug_14_10:14:07_PDT_2024
@@ -92,16 +92,16 @@ def test_an_a100_runs_the_oldest_ptx():
 
 
 def test_ptx_needs_a_driver_that_knows_its_toolkit():
-    newer = Kernels("13.2", CARDS.architectures)
+    newer = KernelBuild("13.2", CARDS.architectures)
     assert kernels_misfit(newer, "13.0", "8.9") == ""
     assert "compiles it only from CUDA 13.2 on; it supports 13.0" in kernels_misfit(newer, "13.0", "8.0")
 
 
 def test_machine_code_of_a_card_is_not_for_a_jetson():
-    cards = Kernels("13.0", "86-real")
+    cards = KernelBuild("13.0", "86-real")
     assert kernels_misfit(cards, "13.0", "8.7") == ("they were built for 8.6, and this GPU has compute capability 8.7")
-    assert kernels_misfit(Kernels("13.0", "87-real"), "13.0", "8.9") != ""
-    assert kernels_misfit(Kernels("13.0", "87-real"), "13.0", "8.7") == ""
+    assert kernels_misfit(KernelBuild("13.0", "87-real"), "13.0", "8.9") != ""
+    assert kernels_misfit(KernelBuild("13.0", "87-real"), "13.0", "8.7") == ""
 
 
 def test_a_gpu_older_than_everything_built_is_refused():
@@ -115,4 +115,4 @@ def test_a_driver_of_an_older_major_version_is_told_first():
 
 
 def test_what_was_built_for_the_gpu_of_its_machine_is_not_judged():
-    assert kernels_misfit(Kernels("13.0", "native"), "13.0", "8.9") == ""
+    assert kernels_misfit(KernelBuild("13.0", "native"), "13.0", "8.9") == ""

@@ -400,7 +400,7 @@ def test_a_probe_names_the_first_thing_that_is_missing(monkeypatch, missing, sai
             raise BackendError(said)
         return TensorRT10(None, "10.3.0")
 
-    kernels = toolkit.Kernels(problem=said) if missing == "kernels" else toolkit.Kernels("13.0", "86-real")
+    kernels = toolkit.KernelBuild(problem=said) if missing == "kernels" else toolkit.KernelBuild("13.0", "86-real")
     monkeypatch.setattr(tensorrt.importlib.util, "find_spec", lambda name: None if name == missing else object())
     monkeypatch.setattr(toolkit, "find_kernels", lambda: kernels)
     monkeypatch.setattr(device, "find_driver", find_driver)

@@ -17,7 +17,7 @@ from leakrt.runtime.backends.base import FrameBackend, Variant
 from leakrt.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from leakrt.runtime.backends.torch.backend import TorchFrameBackend, load_torch
 from leakrt.runtime.backends.torch.chain import Placement, TorchChain
-from leakrt.runtime.backends.torch.cuda_graphs import GraphRunner, _Captured, out_of_memory, quickest
+from leakrt.runtime.backends.torch.cuda_graphs import CudaGraphRunner, _Captured, out_of_memory, quickest
 from leakrt.runtime.backends.torch.frames import FrameFeed
 from leakrt.runtime.backends.torch.runner import DeviceResult, PlainRunner, pack
 from leakrt.runtime.pipeline import Pipeline
@@ -54,7 +54,7 @@ def on(device, bundle, networks, dtype=torch.float32, memory_format=torch.contig
 @needs_gpu
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 7, 16])
 def test_a_graph_gives_what_the_cpu_gives_whatever_its_padding(bundle, networks, batch):
-    runner = GraphRunner(on("cuda", bundle, networks), SIDE, torch.device("cuda"), sizes=(1, 2, 4, 8, 16))
+    runner = CudaGraphRunner(on("cuda", bundle, networks), SIDE, torch.device("cuda"), sizes=(1, 2, 4, 8, 16))
     wanted = PlainRunner(on("cpu", bundle, networks), torch.device("cpu")).run(images(batch))
     for _ in range(2):
         found = runner.run(images(batch))
@@ -66,7 +66,7 @@ def test_a_graph_gives_what_the_cpu_gives_whatever_its_padding(bundle, networks,
 @pytest.mark.gpu
 @needs_gpu
 def test_graphs_of_several_sizes_do_not_write_over_one_another(bundle, networks):
-    runner = GraphRunner(on("cuda", bundle, networks), SIDE, torch.device("cuda"), sizes=(1, 2, 4))
+    runner = CudaGraphRunner(on("cuda", bundle, networks), SIDE, torch.device("cuda"), sizes=(1, 2, 4))
     first = {n: runner.run(images(n)).arrays for n in (1, 2, 4)}
     for n in (4, 1, 2, 4, 2):
         for a, b in zip(first[n], runner.run(images(n)).arrays, strict=True):
@@ -94,7 +94,7 @@ def test_a_chain_that_waits_for_the_device_runs_without_a_graph(bundle, networks
     chain = on("cuda", bundle, networks)
     noise = chain._noise
     chain._noise = lambda latent: noise(latent * float(latent.isfinite().all()))  # reads a number in the capture
-    runner = GraphRunner(chain, SIDE, torch.device("cuda"), sizes=(1, 2))
+    runner = CudaGraphRunner(chain, SIDE, torch.device("cuda"), sizes=(1, 2))
     with caplog.at_level(logging.WARNING):
         found = runner.run(images(1))
     assert "no CUDA graph can be made" in caplog.text
@@ -137,9 +137,9 @@ def replayed(bundle, networks, monkeypatch):
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(GraphRunner, "_place", lambda self: torch.inference_mode())
+    monkeypatch.setattr(CudaGraphRunner, "_place", lambda self: torch.inference_mode())
     device = torch.device("cpu")
-    runner = GraphRunner(chain, SIDE, device, sizes=(1, 2, 4), feed=FrameFeed(_grid, SIDE, device))
+    runner = CudaGraphRunner(chain, SIDE, device, sizes=(1, 2, 4), feed=FrameFeed(_grid, SIDE, device))
 
     def capture(size):
         with torch.inference_mode():
@@ -253,7 +253,7 @@ def test_frames_without_a_graph_give_the_same(bundle, networks):
     kernels = pytest.importorskip("leakrt._cuda", reason="LeakRT was built without a CUDA toolkit")
     device = torch.device("cuda")
     feed = FrameFeed(kernels, SIDE, device)
-    runner = GraphRunner(on("cuda", bundle, networks), SIDE, device, sizes=(1, 2, 4), feed=feed)
+    runner = CudaGraphRunner(on("cuda", bundle, networks), SIDE, device, sizes=(1, 2, 4), feed=feed)
     wanted = runner.run_frames(frames(3)).arrays
     runner._plain = PlainRunner(runner.chain, device)
     for a, b in zip(wanted, runner.run_frames(frames(3)).arrays, strict=True):

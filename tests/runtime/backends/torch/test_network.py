@@ -13,7 +13,7 @@ from leakrt.core.errors import ModelError
 from leakrt.core.graphs import leak_encoder_graph, vae_encoder_graph
 from leakrt.core.spec import ModelSpec
 from leakrt.core.weights import Network, Node
-from leakrt.export.sessions import GraphRunner
+from leakrt.export.sessions import GraphSession
 from leakrt.export.weights import network_of
 from leakrt.runtime.backends.torch.fusion import GROUP_NORM, fuse
 from leakrt.runtime.backends.torch.network import Arithmetic, TorchNetwork
@@ -50,7 +50,7 @@ def sd_vae():
 def test_a_stable_diffusion_encoder_gives_what_onnx_runtime_gives(sd_vae, memory_format):
     model, spec = sd_vae
     image = RNG.uniform(-1, 1, (2, 3, 56, 56)).astype(np.float32)
-    wanted = GraphRunner(vae_encoder_graph(spec), model, 1).run(image)[0]
+    wanted = GraphSession(vae_encoder_graph(spec), model, 1).run(image)[0]
     found = run(
         TorchNetwork(
             network_of(model, "vae_encoder"), "vae_encoder", Arithmetic(), device=CPU, memory_format=memory_format
@@ -91,7 +91,7 @@ def test_both_graphs_of_a_bundle_give_what_onnx_runtime_gives():
         found = dict(
             zip(network.outputs, run(TorchNetwork(network, graph.stem, Arithmetic(), device=CPU), x), strict=True)
         )
-        for tensor, wanted in zip(graph.outputs, GraphRunner(graph, model, 1).run(x), strict=True):
+        for tensor, wanted in zip(graph.outputs, GraphSession(graph, model, 1).run(x), strict=True):
             np.testing.assert_allclose(found[tensor.name], wanted, rtol=1e-4, atol=1e-5)
 
 

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="needs torch")
 from leakrt import _core
 from leakrt.core.noise import noise_steps
 from leakrt.core.schedule import step_coefficients
-from leakrt.runtime.backends.torch.noising import Noising
+from leakrt.runtime.backends.torch.noising import DeviceNoising
 
 CPU = torch.device("cpu")
 
@@ -33,13 +33,13 @@ def latents(spec, batch):
 def test_they_are_the_references_bits(batch, changes):
     spec = replace(TINY_SPEC, **changes)
     latent = latents(spec, batch)
-    found = Noising(spec, torch.float32, CPU, threads=1)(torch.from_numpy(latent)).numpy()
+    found = DeviceNoising(spec, torch.float32, CPU, threads=1)(torch.from_numpy(latent)).numpy()
     np.testing.assert_array_equal(found, reference(spec, latent))
 
 
 def test_float16_is_the_reference_rounded_once():
     latent = latents(TINY_SPEC, 2)
-    found = Noising(TINY_SPEC, torch.float16, CPU, threads=1)(torch.from_numpy(latent)).numpy()
+    found = DeviceNoising(TINY_SPEC, torch.float16, CPU, threads=1)(torch.from_numpy(latent)).numpy()
     np.testing.assert_array_equal(found, reference(TINY_SPEC, latent).astype(np.float16))
 
 
@@ -55,5 +55,7 @@ def test_a_gpu_gives_the_references_bits_with_and_without_the_kernel(native, dty
     else:
         monkeypatch.setattr(noising, "find_kernels", lambda: None)
     latent = latents(TINY_SPEC, 5)
-    found = Noising(TINY_SPEC, dtype, torch.device("cuda"), threads=1)(torch.from_numpy(latent).cuda()).cpu().numpy()
+    found = (
+        DeviceNoising(TINY_SPEC, dtype, torch.device("cuda"), threads=1)(torch.from_numpy(latent).cuda()).cpu().numpy()
+    )
     np.testing.assert_array_equal(found, reference(TINY_SPEC, latent).astype(found.dtype))
