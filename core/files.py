@@ -29,6 +29,8 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     """Turn an OSError met while writing `path` into one line that says what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"no space left while writing {path}; free some space and run the command again")
+    if error.errno == errno.EFBIG:
+        return StorageError(f"can't write {path}: the limit on the size of a file is reached; raise it (ulimit -f)")
     reason = error.strerror or str(error)
     return StorageError(f"can't write {path}: {reason}; check the path and its permissions")
 

@@ -51,10 +51,10 @@ def take(path: Path) -> FileLock | None:
     """
     try:
         descriptor = _open(path)
-    except (FileExistsError, FileNotFoundError):  # made or removed by another in this moment
-        if path.parent.is_dir():
-            return None
-        raise storage_error(path, FileNotFoundError(errno.ENOENT, "its folder is not there")) from None
+    except FileExistsError:  # made by another process at this moment
+        return None
+    except FileNotFoundError:
+        raise storage_error(path, FileNotFoundError(errno.ENOENT, "no file can be created there")) from None
     except OSError as error:
         if path.is_symlink():
             raise StorageError(f"can't lock {path}: it is a link; remove it") from error

@@ -104,6 +104,9 @@ def search_images(path: str | Path) -> FoundImages:
     if root.is_file():
         return FoundImages((root,), ())
     if not root.is_dir():
+        if os.path.lexists(root):
+            what = "not a regular file" if root.exists() else "a link that leads nowhere"
+            raise DataError(f"{root} is {what}; give an image file or a folder")
         raise DataError(f"no such file or folder: {root}")
     images: list[Path] = []
     left_out: list[LeftOut] = []
