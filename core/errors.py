@@ -9,6 +9,7 @@ LeakRTError
 ├── ModelError          an encoder or graph with the wrong shape, names or operators
 ├── ParityError         an exported graph that does not agree with its source
 ├── BackendError        a backend that can't run here
+│   └── OutOfMemoryError    a GPU whose memory is full (runtime/backends/device_memory.py)
 ├── EngineError         an engine that can't be built, or is broken, foreign or not trusted
 ├── MissingExtraError   an optional package that is not installed
 └── StorageError        a file that can't be written
