@@ -57,7 +57,7 @@ def calibrate(
     threads: Threads = 0,
     json: Json = False,
 ) -> int:
-    """Add an INT8 variant to a bundle if it passes its acceptance test.
+    """Add an INT8 variant that passes its acceptance test.
 
     Compares its verdicts on validation images with those of fp32. If every attempt fails, the bundle is not changed and
     the exit code is 1.
