@@ -72,7 +72,7 @@ def test_a_second_one_in_the_folder_is_told_so_at_once_and_touches_nothing(tmp_p
     lock = take(tmp_path / ".lock")
     (tmp_path / ".vae.x1.part").mkdir()  # what the first writes
     with pytest.raises(
-        StorageError, match=r"^another quickstart is at work in .*; wait for it, or choose another --out$"
+        StorageError, match=r"^another quickstart is running in .*; wait for it, or choose another --out$"
     ):
         quickstart(tmp_path, seed=7, fast=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".vae.x1.part"]
