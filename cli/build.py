@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 def build(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle: a folder or a zip file.")],
     *,
-    precision: Annotated[str, typer.Option(help="Precision: fp16, int8 or fp32, as the bundle has it.")] = "fp16",
+    precision: Annotated[
+        str, typer.Option(help="Precision: fp16, int8 or fp32. The bundle must have this variant.")
+    ] = "fp16",
     flavour: Annotated[
         str,
         typer.Option(
@@ -63,8 +65,8 @@ def build(
 
     Engines are stored in the engine cache and built once. Exits with code 1 if --verify finds an output that differs.
 
-    Experimental, except fp32 engines of TensorRT 8.5.3: other versions and precisions, TensorRT-RTX and DLA have never
-    run on their hardware.
+    Experimental: only fp32 engines of TensorRT 8.5.3 have run on a GPU. Engines of other versions or precisions, of
+    TensorRT-RTX and for DLA have never run on their hardware.
     """
     from ..core.bundle import Bundle
     from ..engines.build.build import BuildRequest

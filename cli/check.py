@@ -29,7 +29,9 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     batch: Annotated[int, typer.Option(help="Images per batch.")] = 8,
     backend: Backend = "auto",
-    precision: Annotated[str, typer.Option(help="Precision: fp32, fp16 or int8, as the bundle has it.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Precision: auto, or fp32, fp16 or int8 if the bundle has this variant.")
+    ] = "auto",
     threads: Threads = 0,
     device: Device = 0,
     faces: Annotated[

@@ -33,7 +33,7 @@ def evaluate(
         typer.Option("--open", metavar="FOLDER", help="Images of generators that training did not see."),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="Precision of a bundle: fp32, fp16 or int8; `all` compares them.")
+        str, typer.Option(help="Precision of a bundle: auto, fp32, fp16 or int8; all compares them.")
     ] = "auto",
     backend: Backend = "auto",
     device: Device = 0,

@@ -22,7 +22,7 @@ def gate(
         str, typer.Option(help="Backend to test, such as openvino, or tensorrt (experimental except 8.5.3 in fp32).")
     ],
     *,
-    precision: Annotated[str, typer.Option(help="Precision: fp32, fp16 or int8, as the bundle has it.")],
+    precision: Annotated[str, typer.Option(help="Precision: fp32, fp16 or int8. The bundle must have this variant.")],
     device: Device = 0,
     threads: Threads = 0,
     json: Json = False,

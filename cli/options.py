@@ -13,7 +13,8 @@ from ..core.errors import UsageError, require
 Backend = Annotated[
     str,
     typer.Option(
-        help="Backend; `leakrt doctor` lists them. tensorrt (except 8.5.3 in fp32) and tensorrt_rtx are experimental."
+        help="Backend: auto, fastest, or a name from `leakrt doctor`. "
+        "tensorrt (except 8.5.3 in fp32) and tensorrt_rtx are experimental."
     ),
 ]
 Device = Annotated[int, typer.Option(help="GPU number, for backends that run on a GPU.")]

@@ -23,7 +23,9 @@ def profile(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle: a folder or a zip file.")],
     *,
     backend: Backend = "auto",
-    precision: Annotated[str, typer.Option(help="Precision: fp32, fp16 or int8, as the bundle has it.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Precision: auto, or fp32, fp16 or int8 if the bundle has this variant.")
+    ] = "auto",
     batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes, measured one after another.")] = "1,4,16",
     streams: Annotated[int, typer.Option(help="Detectors that run in parallel, each in its own thread.")] = 1,
     seconds: Annotated[float, typer.Option(help="Seconds to measure each batch size.")] = 5.0,

@@ -51,7 +51,7 @@ def test_people_are_told_what_was_built_and_what_was_there_already(leakrt):
     assert (first.code, second.code) == (0, 0)
     assert [line.split()[0] for line in first.lines] == ["vae_encoder", "leak_encoder"]
     assert all("built in" in line for line in first.lines)
-    assert all("was in the cache" in line for line in second.lines)
+    assert all("from the cache" in line for line in second.lines)
 
 
 def test_an_engine_cut_off_in_the_middle_is_built_again_and_that_is_said(leakrt, tmp_path, monkeypatch):
@@ -69,7 +69,7 @@ def test_an_engine_cut_off_in_the_middle_is_built_again_and_that_is_said(leakrt,
     ("options", "code", "words"),
     [
         (("--flavour", "openvino"), 2, "no flavour 'openvino'; choose one of: tensorrt, tensorrt-rtx"),
-        ((*RTX, "--batch", "1,two"), 2, "--batch 1,two: whole numbers with commas between are needed"),
+        ((*RTX, "--batch", "1,two"), 2, "--batch 1,two: not a list of integers; separate integers with commas"),
         ((*RTX, "--batch", "1,1"), 2, "--batch: sizes between 1 and 4096 are needed, each once"),
         ((*RTX, "--opt-level", "5"), 2, "but it has no effect there; leave it away"),
         ((*RTX, "--opt-level", "6"), 2, "--opt-level 6: it lies between 0 and 5"),
@@ -264,7 +264,7 @@ def test_verify_compares_every_output_at_every_batch(leakrt, stand_in):
     told = [line for line in done.err.splitlines() if ": agrees, " in line]
     outputs = ("latent", "scores", "embedding", "gates", "step_weights")
     assert [t.split(":")[1].split(",")[0].split()[1] for t in told] == [outputs[0]] * 2 + list(outputs[1:]) * 2
-    assert "vae_encoder latent, batch 3: agrees, 0.00e+00 of its spread (limit 2.00e-02)" in done.err
+    assert "vae_encoder latent, batch 3: agrees, error 0.00e+00 of its spread (limit 2.00e-02)" in done.err
     assert "leak_encoder scores, batch 6: agrees" in done.err
 
 
@@ -319,6 +319,6 @@ def test_verify_names_the_first_layer_that_is_off(leakrt, stand_in):
     assert done.code == 1
     assert "vae_encoder latent, batch 1: differs" in done.err
     assert "leak_encoder scores, batch 2: agrees" in done.err
-    bad = next(line for line in done.err.splitlines() if "first off at" in line)
-    assert "(Conv): " in bad
-    assert "after 0.00e+00, found in" in bad
+    bad = next(line for line in done.err.splitlines() if "first wrong layer: " in line)
+    assert "(Conv), error " in bad
+    assert "before it 0.00e+00, found in" in bad

@@ -52,14 +52,14 @@ def test_precisions_stand_side_by_side_with_a_gap_where_one_lacks_a_field(report
 
 @pytest.mark.parametrize(
     ("passed", "auto", "told"),
-    [(True, True, ""), (True, False, "auto passes over it"), (False, False, "refused there")],
+    [(True, True, ""), (True, False, "auto skips it"), (False, False, "not used on this backend")],
 )
 def test_a_gate_says_what_may_be_used(report, passed, auto, told):
     gate = GateReport(
         precision="int8", backend="openvino", passed=passed, speedup=Speedup(2.0, 1.9, 2.1, 9), auto=auto, figures=None
     )
-    _, row = rows(replace(report, gates=(gate,)), "gates")
-    assert row[:3] == ("int8 on openvino", "passed" if passed else "not passed", "2.00 x (1.90 to 2.10)")
+    _, row = rows(replace(report, gates=(gate,)), "acceptance tests")
+    assert row[:3] == ("int8 on openvino", "passed" if passed else "failed", "2.00 x (1.90 to 2.10)")
     assert told in row[-1]
     assert bool(told) == bool(row[-1])
 

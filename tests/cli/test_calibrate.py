@@ -73,7 +73,7 @@ def test_with_a_refit_the_variant_is_written_and_the_table_tells_layers_backends
     picture = tmp_path / "layers.png"
     done = leakrt("calibrate", bundle, data(), "--run", tiny_run() / "run", *FAST, "--max-drop", 0.1, "--plot", picture)
     assert done.code == 0, done.err
-    assert "layer alone in int8" in done.out
+    assert "only this layer in int8" in done.out
     assert "onnxruntime: macro AUC" in done.out
     assert "passed" in done.out
     with Image.open(picture) as image:
@@ -112,7 +112,7 @@ def test_a_gate_that_does_not_hold_is_told_and_leaves_the_bundle(leakrt, bundle,
     before = files_of(bundle)
     done = leakrt("calibrate", bundle, data(), "--no-refit", *FAST, "--max-drop", -1)
     assert done.code == 1
-    assert "no attempt passed its gate; the bundle stays as it was" in done.err
+    assert "every attempt failed its acceptance test; the bundle is not changed" in done.err
     assert "refused" in done.out
     assert files_of(bundle) == before
 
@@ -199,9 +199,9 @@ def bad_inputs():
         ("weight_bits", nothing, lambda t: ["--weight-bits", 4], 2, "choose one of: 7, 8"),
         ("no_drop", nothing, lambda t: ["--max-drop", "inf"], 2, "a macro AUC drop of inf is no limit"),
         ("no_shift", nothing, lambda t: ["--max-shift", "nan"], 2, "a shift of nan is no share"),
-        ("plot", nothing, lambda t: ["--plot", t / "nowhere" / "layers.png"], 2, "in a folder that is there"),
-        ("plot_folder", nothing, lambda t: ["--plot", t], 2, "in a folder that is there"),
-        ("no_run", nothing, lambda t: ["--refit"], 2, "--run RUN, or --no-refit"),
+        ("plot", nothing, lambda t: ["--plot", t / "nowhere" / "layers.png"], 2, "give a file in a writable folder"),
+        ("plot_folder", nothing, lambda t: ["--plot", t], 2, "give a file in a writable folder"),
+        ("no_run", nothing, lambda t: ["--refit"], 2, "--run RUN, or use --no-refit"),
         ("foreign_run", nothing, lambda t: ["--refit", "--run", t], 1, "is not a training run"),
     ]
 
