@@ -1,4 +1,4 @@
-"""`leakrt build`: engines really built with TensorRT-RTX; without a GPU, ONNX Runtime stands in for running them."""
+"""`leakrt build`: engines really built with TensorRT-RTX; without a GPU, ONNX Runtime runs them instead."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_json_has_a_line_for_each_engine_with_its_full_key(leakrt, tmp_path, mon
     assert vae["verify"] is None
 
 
-def test_people_are_told_what_was_built_and_what_was_there_already(leakrt):
+def test_the_output_lists_what_was_built_and_what_was_cached(leakrt):
     require_rtx()
     first = leakrt("build", shared_variants(), "--precision", "fp32", *RTX)
     second = leakrt("build", shared_variants(), "--precision", "fp32", *RTX)
@@ -125,7 +125,7 @@ def test_a_folder_that_holds_other_files_is_refused_before_anything_is_built(lea
     assert not (tmp_path / "cache" / "leakrt" / "engines").exists()
 
 
-def test_a_key_that_can_not_sign_is_told_before_anything_is_built(leakrt, tmp_path):
+def test_a_key_that_can_not_sign_is_reported_before_anything_is_built(leakrt, tmp_path):
     pytest.importorskip("cryptography", reason="signatures need cryptography (extra rtx)")
     require_rtx()
     (tmp_path / "config" / "leakrt").mkdir(parents=True)
@@ -180,7 +180,7 @@ def test_a_driver_or_a_gpu_that_can_not_be_used_is_one_line(tmp_path, options, d
     assert words in done.stderr
 
 
-def test_a_gpu_that_the_library_builds_for_and_refuses_is_told_before(tmp_path):
+def test_a_gpu_that_the_library_builds_for_and_refuses_is_reported_before(tmp_path):
     require_rtx()
     where = ("--precision", "fp32", "--flavour", "tensorrt-rtx", "--target", "current", "--device", "1")
     done = leakrt_with_driver(tmp_path, "build", shared_variants(), *where)
@@ -188,7 +188,7 @@ def test_a_gpu_that_the_library_builds_for_and_refuses_is_told_before(tmp_path):
     assert "does not run on compute capability 8.7; for 8.7 (Orin) build on that machine with" in done.stderr
 
 
-def test_an_engine_that_the_library_refuses_is_told_in_its_own_words_and_one_line(tmp_path):
+def test_an_engine_that_the_library_refuses_is_reported_in_its_words_on_one_line(tmp_path):
     require_rtx()
     pytest.importorskip("polygraphy", reason="the comparison is Polygraphy's (extra rtx)")
     where = ("--precision", "fp32", *RTX, "--verify")
@@ -261,9 +261,9 @@ def test_verify_compares_every_output_at_every_batch(leakrt, stand_in):
     stand_in(lambda model: model)
     done = leakrt("build", shared_variants(), "--precision", "fp16", *RTX, "--batch", "1,3", "--verify")
     assert done.code == 0, done.err
-    told = [line for line in done.err.splitlines() if ": agrees, " in line]
+    reported = [line for line in done.err.splitlines() if ": agrees, " in line]
     outputs = ("latent", "scores", "embedding", "gates", "step_weights")
-    assert [t.split(":")[1].split(",")[0].split()[1] for t in told] == [outputs[0]] * 2 + list(outputs[1:]) * 2
+    assert [t.split(":")[1].split(",")[0].split()[1] for t in reported] == [outputs[0]] * 2 + list(outputs[1:]) * 2
     assert "vae_encoder latent, batch 3: agrees, error 0.00e+00 of its spread (limit 2.00e-02)" in done.err
     assert "leak_encoder scores, batch 6: agrees" in done.err
 
@@ -287,9 +287,9 @@ def test_where_onnx_runtime_is_too_old_for_float16_around_int8_verify_takes_the_
     monkeypatch.setattr(parity, "_JUDGED_FROM", (99, 0))
     done = leakrt("build", shared_variants(), "--precision", "int8", *RTX, "--verify")
     assert done.code == 0, done.err
-    told = [line for line in done.err.splitlines() if ": agrees, " in line]
-    assert [line.split()[2] for line in told] == ["latent,", "scores,", "embedding,", "gates,", "step_weights,"]
-    assert all("0.00e+00" not in line for line in told)  # two graphs were compared, not one with itself
+    reported = [line for line in done.err.splitlines() if ": agrees, " in line]
+    assert [line.split()[2] for line in reported] == ["latent,", "scores,", "embedding,", "gates,", "step_weights,"]
+    assert all("0.00e+00" not in line for line in reported)  # two graphs were compared, not one with itself
     assert "vae_encoder: compared with the bundle's own graph; ONNX Runtime before 1.32 runs float16 ar" in done.err
 
 

@@ -99,7 +99,7 @@ def test_what_a_backend_leaves_to_the_doctor_is_not_sent_back_to_it(leakrt, monk
     assert "`leakrt doctor`" not in out
 
 
-def test_on_a_jetson_people_read_its_name_its_gpu_and_its_own_commands(leakrt, monkeypatch):
+def test_on_a_jetson_the_output_has_its_name_its_gpu_and_its_commands(leakrt, monkeypatch):
     from dataclasses import replace
 
     facts = replace(ORIN, pycuda="", libraries=(replace(ORIN.libraries[0], version=""), ORIN.libraries[1]), bindings=())
@@ -115,7 +115,7 @@ def test_on_a_jetson_people_read_its_name_its_gpu_and_its_own_commands(leakrt, m
     ]
 
 
-def test_without_a_gpu_people_read_the_commands_of_every_kind_of_machine(leakrt, monkeypatch):
+def test_without_a_gpu_the_output_has_the_commands_of_every_kind_of_machine(leakrt, monkeypatch):
     monkeypatch.setattr(examination, "gather", lambda: BARE)
     done = leakrt("doctor")
     assert done.code == 0
@@ -138,7 +138,7 @@ def test_a_whole_machine_is_given_no_commands(leakrt, monkeypatch):
     assert re.search(r"engine cache +2 engines, 1\.0 MiB of 8\.0 GiB, in /cache/engines", out)
 
 
-def test_a_driver_older_than_the_kernels_and_two_gpus_are_told_by_the_command_itself(tmp_path):
+def test_a_driver_older_than_the_kernels_and_two_gpus_are_reported_by_the_command_itself(tmp_path):
     nvidia = json.loads(leakrt_with_driver(tmp_path, "doctor", "--json").stdout)["nvidia"]
     facts, needs = nvidia["facts"], {need["name"]: need for need in nvidia["needs"]}
     assert [(g["index"], g["device"]["name"], g["integrated"]) for g in facts["gpus"]] == [

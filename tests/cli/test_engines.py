@@ -52,7 +52,7 @@ def engines(root):
     return [cache.path(record) for record in records]
 
 
-def test_an_empty_cache_is_told_with_its_place(leakrt, root):
+def test_an_empty_cache_is_reported_with_its_place(leakrt, root):
     done = leakrt("engines", "list")
     assert (done.code, done.out) == (0, "")
     assert done.err == f"leakrt: 0 engines, 0 B of 8.0 GiB, in {root}\n"
@@ -244,7 +244,7 @@ def test_an_engine_for_other_gpus_is_refused_before_it_is_taken(leakrt, carried,
     assert "it is for compute capability 8.6, 12.0, and NVIDIA T4 has 7.5; build it again for this one" in done.err
 
 
-def test_an_engine_for_later_gpus_is_told_on_one_that_its_library_does_not_run_on(monkeypatch):
+def test_an_engine_for_later_gpus_is_reported_on_one_that_its_library_does_not_run_on(monkeypatch):
     """One that names no capability is for 8.0 and later, but TensorRT-RTX itself runs on no 9.0."""
     from dataclasses import replace
 
@@ -273,7 +273,7 @@ def test_a_folder_that_nobody_signed_is_taken_only_by_name(leakrt, carried):
     assert leakrt("engines", "add", folder, "--unsigned").code == 0
 
 
-def test_what_makes_room_for_an_engine_is_told(leakrt, carried, monkeypatch, root):
+def test_evicted_engines_are_reported(leakrt, carried, monkeypatch, root):
     folder, key = carried
     data = b"x" * 64
     EngineCache(root, 8 << 30).store(record_of(data), data)

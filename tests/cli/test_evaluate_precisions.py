@@ -71,7 +71,7 @@ def test_json_holds_each_evaluation_and_what_only_a_comparison_knows(leakrt, mad
     }
 
 
-def test_what_may_not_be_used_is_told_and_the_rest_is_measured(leakrt, ungated):
+def test_a_refused_precision_is_reported_and_the_rest_is_measured(leakrt, ungated):
     done = leakrt("evaluate", ungated, tiny_run() / "data", "--precision", "all")
     assert done.code == 0
     assert done.lines[0].split() == ["precision", "fp32"]
@@ -80,7 +80,7 @@ def test_what_may_not_be_used_is_told_and_the_rest_is_measured(leakrt, ungated):
     assert (named.code, len(named.err.splitlines())) == (1, 1)
 
 
-def test_unreadable_images_are_told_once(leakrt, made, tmp_path):
+def test_unreadable_images_are_reported_once(leakrt, made, tmp_path):
     data = shutil.copytree(tiny_run() / "data" / "test", tmp_path / "data")
     (data / "real" / "bad.png").write_bytes(b"no image")
     done = leakrt("evaluate", made, data, "--split", "all", "--precision", "all", "--json")

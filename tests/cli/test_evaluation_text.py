@@ -40,7 +40,7 @@ def lines(evaluation) -> dict[str, str]:
     return {line.strip().split("  ")[0]: line for line in text.splitlines() if line.strip()}
 
 
-def test_every_figure_is_told_with_its_name():
+def test_every_figure_is_reported_with_its_name():
     found = lines(Evaluation(closed=CLOSED, decision=DECISION, open=OPEN, failed=0))
     for name, figure in (
         ("macro AUC", "0.9678"),
@@ -56,7 +56,7 @@ def test_every_figure_is_told_with_its_name():
         assert figure in found[name]
 
 
-def test_the_interval_is_told_and_whether_the_count_lies_in_it():
+def test_the_interval_is_reported_and_whether_the_count_lies_in_it():
     text = evaluation_text(Evaluation(closed=CLOSED, decision=DECISION, open=None, failed=0))
     assert "target 5.0 %; inside its 95 % interval, 0 to 3" in text
     outside = replace(DECISION, false_alarm_count=4, inside_interval=False)

@@ -49,7 +49,7 @@ def test_impossible_rates_are_one_line(leakrt, run, tmp_path, arguments, code, m
     assert not (tmp_path / "bundle").exists()
 
 
-def test_what_is_no_run_is_told(leakrt, tmp_path):
+def test_a_folder_without_a_run_is_refused(leakrt, tmp_path):
     done = leakrt("export", tmp_path, "--out", tmp_path / "bundle")
     assert done.code == 1
     assert "is not a training run" in done.err
@@ -93,15 +93,15 @@ def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle,
     assert {json.loads(line)["precision"] for line in checked.lines} == {"fp16"}
     again = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data")
     assert (again.code, "has an fp16 variant already; give --replace" in again.err) == (1, True)
-    anew = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--replace", "--json")
-    found = json.loads(anew.out)
+    replaced = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--replace", "--json")
+    found = json.loads(replaced.out)
     assert found["left_out"] == []
     assert found["written"] == str(bundle)
     assert found["attempts"][-1]["failures"] == []
     assert set(found["attempts"][-1]["gate"]) >= {"rounded", "onnxruntime"}
 
 
-def test_a_gate_that_does_not_hold_is_exit_code_1_and_the_bundle_stays(leakrt, bundle, monkeypatch):
+def test_a_failed_acceptance_test_is_exit_code_1_and_the_bundle_stays(leakrt, bundle, monkeypatch):
     from leakrt.core.gates import Limits
 
     impossible = Limits(max_drop=-1.0)

@@ -27,7 +27,7 @@ def test_programs_get_one_object(tiny, leakrt):
     assert data["stages"]["noising"]["p50"] <= data["end_to_end"]["p99"]
 
 
-def test_what_must_be_known_of_the_figures_is_told_on_stderr(tiny, leakrt):
+def test_notes_on_the_figures_are_printed_to_stderr(tiny, leakrt):
     done = leakrt("profile", tiny, "--json", "--batch", "200", *QUICK)
     assert "leakrt: batch 200: " in done.err
     assert "too few samples for p99" in done.err
