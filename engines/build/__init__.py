@@ -1,0 +1,1 @@
+"""From a bundle's ONNX graph to a compiled and checked engine."""
