@@ -63,7 +63,7 @@ def trained_bundle(bundle: Bundle) -> Trained:
     """What a bundle records of its training images."""
     from ..train.leakage import Trained
 
-    return Trained(pixels=bundle.training_images())
+    return Trained.of_bundle(bundle.training_images())
 
 
 def tell_failures(verdicts: Sequence[Verdict]) -> None:

@@ -39,10 +39,12 @@ def guarded(work: Callable[[], int]) -> int:
         _drop_output()
         return CLOSED_PIPE
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         where = _where_full(error)
         _drop_output()
+        if error.errno == errno.EFBIG:
+            return _fail(f"error: the limit on the size of a file is reached{where}; raise it (ulimit -f)", 1)
         return _fail(f"error: no space left{where}; free some space and run the command again", 1)
 
 

@@ -29,6 +29,8 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     """Turn an OSError met while writing `path` into one line that says what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"no space left while writing {path}; free some space and run the command again")
+    if error.errno == errno.EFBIG:
+        return StorageError(f"can't write {path}: the limit on the size of a file is reached; raise it (ulimit -f)")
     reason = error.strerror or str(error)
     return StorageError(f"can't write {path}: {reason}; check the path and its permissions")
 
@@ -166,7 +168,7 @@ def open_regular(path: Path) -> BinaryIO:
     """A file from outside, open for reading. Raises OSError, also for a pipe or a device, which may never end: its
     `strerror` says so."""
     # without O_NONBLOCK, to open a pipe waits for who writes to it
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))

@@ -1,9 +1,10 @@
-"""Which images a detector was trained on, as a bundle records it: `training_images.npz`."""
+"""Which images a detector was trained and fitted on, as a bundle records it: `training_images.npz`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,37 +14,62 @@ from .errors import BundleError
 
 MAX_FILE_BYTES = 256 << 20
 _DIGITS = 16  # hex digits of a hash that are kept: among 10^6 images a wrong match has a chance of 10^-7 an image
+_LOOK_BYTES = 32
+
+Prefixes = npt.NDArray[np.uint64]
+
+
+def _no_prefixes() -> Prefixes:
+    return np.empty(0, np.uint64)
 
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """The first 8 bytes of the SHA-256 over each training image's shape and decoded pixels."""
+    """Hashes of images: the first 8 bytes of the SHA-256 over shape and decoded pixels, and perceptual hashes."""
 
-    prefixes: npt.NDArray[np.uint64]  # [N] sorted, no two the same
+    prefixes: Prefixes  # [N] of the training images, sorted, without duplicates
+    validation: Prefixes = field(default_factory=_no_prefixes)  # [M] of those that the thresholds were fitted on
+    looks: tuple[str, ...] = ()  # perceptual hashes of the training images, 64 hex digits each
 
     @classmethod
-    def of(cls, hashes: Iterable[str]) -> TrainingImages:
-        """From SHA-256 hashes in hex."""
-        return cls(np.unique(_prefixes(list(hashes))))
+    def of(cls, hashes: Iterable[str], *, validation: Iterable[str] = (), looks: Iterable[str] = ()) -> TrainingImages:
+        """From SHA-256 hashes and perceptual hashes in hex; an empty look is left out."""
+        trained, fitted = (np.unique(_prefixes(list(given))) for given in (hashes, validation))
+        return cls(trained, fitted, tuple(sorted({look for look in looks if look})))
 
     def contains(self, hashes: Sequence[str]) -> npt.NDArray[np.bool_]:
         """[len(hashes)] whether each was trained on."""
         return np.isin(_prefixes(hashes), self.prefixes)
 
+    def fitted_on(self, hashes: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """[len(hashes)] whether the thresholds were fitted on each."""
+        return np.isin(_prefixes(hashes), self.validation)
+
     def to_bytes(self) -> bytes:
         """The npz file."""
-        return write_npz({"pixels": self.prefixes})
+        looks = np.frombuffer(bytes.fromhex("".join(self.looks)), np.uint8).reshape(-1, _LOOK_BYTES)
+        arrays: dict[str, npt.NDArray[Any]] = {"pixels": self.prefixes}
+        if len(self.validation):
+            arrays["validation"] = self.validation
+        if len(looks):
+            arrays["looks"] = looks
+        return write_npz(arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> TrainingImages:
-        """Read what `to_bytes` wrote. Raises BundleError."""
+        """Read what `to_bytes` wrote, in older bundles without validation and looks. Raises BundleError."""
         if len(data) > MAX_FILE_BYTES:
             raise BundleError(f"training_images.npz has more than {MAX_FILE_BYTES >> 20} MiB; export the bundle again")
-        found = read_npz(data, "training_images.npz").get("pixels", np.empty(0))
-        if found.dtype != np.uint64 or found.ndim != 1:
-            raise BundleError("training_images.npz: pixels is not a uint64 vector; export the bundle again")
-        return cls(found)
+        arrays = read_npz(data, "training_images.npz")
+        pixels, validation = arrays.get("pixels", np.empty(0)), arrays.get("validation", _no_prefixes())
+        looks = arrays.get("looks", np.empty((0, _LOOK_BYTES), np.uint8))
+        for name, found in (("pixels", pixels), ("validation", validation)):
+            if found.dtype != np.uint64 or found.ndim != 1:
+                raise BundleError(f"training_images.npz: {name} is not a uint64 vector; export the bundle again")
+        if looks.dtype != np.uint8 or looks.shape[1:] != (_LOOK_BYTES,):
+            raise BundleError(f"training_images.npz: looks is not uint8 [N, {_LOOK_BYTES}]; export the bundle again")
+        return cls(pixels, validation, tuple(row.tobytes().hex() for row in looks))
 
 
-def _prefixes(hashes: Sequence[str]) -> npt.NDArray[np.uint64]:
+def _prefixes(hashes: Sequence[str]) -> Prefixes:
     return np.array([int(digest[:_DIGITS], 16) for digest in hashes], np.uint64)

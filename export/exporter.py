@@ -23,10 +23,10 @@ from ..core.judging import Judge
 from ..core.outputs import Array, LeakOutputs
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
-from ..core.training_images import TrainingImages
 from ..core.versions import installed_versions
 from ..train.evaluation import Evaluation, evaluate
 from ..train.fit import FittedRun, fit_run
+from ..train.leakage import record_of
 from ..train.predict import verdicts
 from ..train.run import Run, RunItem
 from ..train.thresholds import FALSE_ALARM_RATE
@@ -89,7 +89,7 @@ def export_run(
     }
     files |= weights_file(files)
     if all(item.pixels for item in run.of("train")):
-        files[TRAINING_NAME] = TrainingImages.of(item.pixels for item in run.of("train")).to_bytes()
+        files[TRAINING_NAME] = record_of(run).to_bytes()
     if exemplars:
         files["exemplars.npz"] = _exemplars(fitted, progress)
     make_folder(out.resolve().parent)

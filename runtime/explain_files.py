@@ -22,6 +22,11 @@ def explain_stream(detector: Detector, images: Sequence[Path], out: Path) -> Ite
     single = out.suffix.lower() == ".png"
     if single and len(images) > 1:
         raise UsageError(f"--explain {out} is a single PNG file, but there are {len(images)} images; name a folder")
+    targets = [out] if single else [_target(out, number, image) for number, image in enumerate(images)]
+    sources = {image.resolve() for image in images}
+    for target in targets:
+        if target.resolve() in sources:
+            raise UsageError(f"--explain {out} would overwrite the image {target}; name another location")
     try:
         (out.parent if single else out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -33,7 +38,11 @@ def _explain_all(detector: Detector, images: Sequence[Path], out: Path, *, singl
     for number, image in enumerate(images):
         for index, analysis in enumerate(detector.analyse(image)):
             if analysis.evidence is not None:
-                name = out if single else out / f"{number:05d}-{image.stem}.png"
+                name = out if single else _target(out, number, image)
                 path = name if index == 0 else name.with_stem(f"{name.stem}-face{index}")
                 atomic_write(path, draw_png(explain(detector, analysis)))
             yield analysis.verdict
+
+
+def _target(folder: Path, number: int, image: Path) -> Path:
+    return folder / f"{number:05d}-{image.stem}.png"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..core.errors import DataError
 from ..core.images import LeftOut, is_junk, junk_folder, search_images, why_not_image
-from .split_names import Label, Split, label_folders, split_folders
+from .split_names import Label, Split, label_folders, label_of, plain_name, split_folders
 
 REAL = "real"  # the class of the real images below makers
 
@@ -31,6 +31,7 @@ class Reading:
     images: list[ClassImage] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     makers: set[str] = field(default_factory=set)  # classes that hold folders of labels
+    folders: set[str] = field(default_factory=set)  # `plain_name` of each class folder
 
     def notes(self) -> tuple[str, ...]:
         """How folders of labels were read; empty where there were none."""
@@ -55,7 +56,7 @@ def subfolders(folder: Path, left_out: list[LeftOut]) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.is_dir():
+                if Path(entry.path).is_dir():  # False for a link to itself, where entry.is_dir() raises
                     if is_junk(entry.name):
                         left_out.append(junk_folder(folder / entry.name))
                     else:
@@ -112,11 +113,19 @@ def _read_images(folder: Path, place: _Place, reading: Reading) -> None:
     except DataError as error:
         raise DataError(f"class {place.name}: {error}; add images or remove the folder") from error
     for parent, children in _tree(folder, found.images).items():
-        named = [child for child in children if child.name.lower() == REAL]
-        if split_folders(children) or label_folders(children) or (named and place.name.lower() != REAL):
+        others = reading.folders - {plain_name(place.name)}
+        foreign = [
+            child for child in children if _is_foreign(child.name, place.name) or plain_name(child.name) in others
+        ]
+        if split_folders(children) or label_folders(children) or foreign:
             raise _no_class(parent, place.name, children)
     reading.images += [ClassImage(place.name, path, place.split) for path in found.images]
     reading.left_out += found.left_out
+
+
+def _is_foreign(folder: str, class_name: str) -> bool:
+    """Whether a folder below a class is named as the label of images that are not of that class."""
+    return label_of(folder) == ("generated" if class_name.lower() == REAL else "real")
 
 
 def _tree(root: Path, images: Iterable[Path]) -> dict[Path, list[Path]]:

@@ -56,10 +56,11 @@ def open_fitted(run: Run, *, progress: Progress = silent) -> FittedRun:
 
 
 def fit_run(run: Run, *, rate: float = FALSE_ALARM_RATE, progress: Progress = silent) -> FittedRun:
-    """Fit density and thresholds at a stated false-alarm rate, on training and validation images, and write them.
+    """Fit density and thresholds at a stated false-alarm rate, on training and validation images.
 
-    What is there already and was fitted to these weights at this rate is taken as it is. Raises CheckpointError for an
-    unfinished run, DataError for too few validation real faces or missing images, UsageError for an impossible rate.
+    The run keeps them at the default rate only, and what it keeps is used again; another rate leaves the run as it is.
+    Raises CheckpointError for an unfinished run, DataError for too few validation real faces or missing images,
+    UsageError for an impossible rate.
     """
     run.require_finished()
     kept = _read(run)
@@ -70,7 +71,8 @@ def fit_run(run: Run, *, rate: float = FALSE_ALARM_RATE, progress: Progress = si
     support = _fit_support(run, encoder, val, progress=progress) if kept is None else kept.support
     outputs = ValidationOutputs(val.scores, support_log_density(support, val.embedding), run.labels("val"))
     judge = Judge(run.spec, fit_decision(outputs, run.spec, rate=rate), support, origin=ORIGIN)
-    _write(run, judge)
+    if rate == FALSE_ALARM_RATE:
+        _write(run, judge)
     return FittedRun(run, encoder, judge)
 
 

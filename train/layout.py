@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from .class_folder import ClassImage, Reading, loose_images, read_class, subfold
 from .split_file import find_split_file, from_split_file
 from .split_names import SPLITS as SPLITS
 from .split_names import Split as Split
-from .split_names import split_folders
+from .split_names import plain_name, split_folders
 
 _SPLIT_SEED = 0
 _SHARES: Mapping[Split, float] = {"train": 0.7, "val": 0.15, "test": 0.15}
@@ -87,6 +87,7 @@ def read_classes(root: Path) -> Reading:
         raise DataError(f"{root} holds the splits {names}, not classes; name one with --split, or give its folder")
     for folder in folders:
         read_class(folder, None, reading)
+    _refuse_look_alikes(image.class_name for image in reading.images)
     return reading
 
 
@@ -103,6 +104,7 @@ def _class_folders(root: Path, reading: Reading) -> list[Path]:
     if not found:
         raise DataError(f"{root} holds no folders; put the images of each class into a folder of its own")
     reading.left_out += [LeftOut(path, "images beside the folders") for path in loose_images(root)]
+    reading.folders |= {plain_name(folder.name) for folder in found}
     return found
 
 
@@ -139,7 +141,17 @@ def _assigned(images: Sequence[ClassImage]) -> list[Assignment]:
     return [Assignment(one.class_name, one.path, one.split) for one in images if one.split is not None]
 
 
+def _refuse_look_alikes(names: Iterable[str]) -> None:
+    """Raises DataError for two classes whose names differ in case, outer spaces or Unicode form only."""
+    first: dict[str, str] = {}
+    for name in sorted(set(names)):
+        before = first.setdefault(plain_name(name), name)
+        if before != name:
+            raise DataError(f"the classes {before!r} and {name!r} have names that look alike; merge them or rename one")
+
+
 def _layout(reading: Reading, images: Sequence[Assignment]) -> Layout:
+    _refuse_look_alikes(image.class_name for image in images)
     return Layout(images=tuple(images), left_out=tuple(reading.left_out), notes=reading.notes())
 
 

@@ -21,8 +21,8 @@ class Trained:
     """What is recorded of a detector's training images."""
 
     pixels: TrainingImages | None  # None: not recorded
-    looks: tuple[str, ...] = ()  # perceptual hashes; a bundle holds none
-    paths: tuple[str, ...] = ()  # one for each look
+    looks: tuple[str, ...] = ()  # perceptual hashes
+    paths: tuple[str, ...] = ()  # one for each look; empty where they are not recorded, as in a bundle
     digests: frozenset[str] = frozenset()  # SHA-256 of the files
 
     @classmethod
@@ -31,11 +31,26 @@ class Trained:
         items = run.of("train")
         whole = all(item.pixels for item in items)
         return cls(
-            pixels=TrainingImages.of(item.pixels for item in items) if whole else None,
+            pixels=record_of(run) if whole else None,
             looks=tuple(item.look for item in items),
             paths=tuple(item.path for item in items),
             digests=frozenset(item.digest for item in items),
         )
+
+    @classmethod
+    def of_bundle(cls, record: TrainingImages | None) -> Trained:
+        """What a bundle records."""
+        return cls(pixels=record, looks=record.looks if record else ())
+
+
+def record_of(run: Run) -> TrainingImages:
+    """The record that a bundle of the run holds."""
+    train = run.of("train")
+    return TrainingImages.of(
+        (item.pixels for item in train),
+        validation=(item.pixels for item in run.of("val") if item.pixels),
+        looks=(item.look for item in train),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +103,9 @@ def examine(
         notes.append(
             f"the model was trained on {len(in_open)} images of --open ({named(in_open)}); they are not unseen"
         )
+    fitted = _fitted_on(seen, trained) if split not in ("train", "val") else []
+    if fitted:
+        notes.append(f"the thresholds were fitted on {len(fitted)} of these images ({named(fitted)}); {_OPTIMISTIC}")
     both = _in_both(closed.paths, unseen.paths, seen)
     if both:
         notes.append(f"{len(both)} images of --open are in DATA too ({named(both)}); they are not unseen")
@@ -109,6 +127,15 @@ def _trained_on(seen: dict[Path, Any], trained: Trained) -> set[Path]:
     return found
 
 
+def _fitted_on(seen: dict[Path, Any], trained: Trained) -> list[Path]:
+    """The images that are validation images of the detector."""
+    readable = {path: one for path, one in seen.items() if isinstance(one, Seen)}
+    if trained.pixels is None or not readable:
+        return []
+    same = trained.pixels.fitted_on([one.content.pixels for one in readable.values()])
+    return [path for path, match in zip(readable, same, strict=True) if match]
+
+
 def _in_both(closed: Sequence[Path], unseen: Sequence[Path], seen: dict[Path, Any]) -> list[Path]:
     pixels = {one.content.pixels for path in closed if isinstance(one := seen[path], Seen)}
     return [path for path in unseen if isinstance(one := seen[path], Seen) and one.content.pixels in pixels]
@@ -118,7 +145,9 @@ def _alike(paths: Sequence[Path], seen: dict[Path, Any], known: set[Path], *, tr
     """A note on images that look the same as training images, such as one at another JPEG quality."""
     rest = [path for path in dict.fromkeys(paths) if path not in known and isinstance(seen[path], Seen)]
     matches = nearest([seen[path].content.look for path in rest], trained.looks)
-    pairs = [(path, trained.paths[j]) for path, j in zip(rest, matches, strict=True) if j >= 0]
+    pairs = [(path, j) for path, j in zip(rest, matches, strict=True) if j >= 0]
     if not pairs:
         return []
-    return [f"{len(pairs)} images look the same as training images ({pairs[0][0]} as {pairs[0][1]}); {_OPTIMISTIC}"]
+    path, j = pairs[0]
+    example = f"{path} as {trained.paths[j]}" if trained.paths else str(path)
+    return [f"{len(pairs)} images look the same as training images ({example}); {_OPTIMISTIC}"]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ModelError, UsageError, one_line
+from ..core.onnx_session import open_onnx_session
 from .latent_checks import check_finite, check_shape, one_by_one, probe_images
 from .onnx_file import read_onnx
 from .onnx_nodes import check_choices, check_operators, encoder_of, sort_nodes
@@ -16,7 +17,6 @@ DEFAULT_SCALE = 0.18215  # Stable Diffusion 1 and 2
 LATENT_NAMES = ("latent", "mean", "latent_sample")  # an output of such a name is taken among several
 
 _SHAPES = "image [B, 3, S, S] -> latent [B, 4, S/8, S/8]"
-_FATAL = 4  # ONNX Runtime's log level: what fails is raised as well
 _CHANNELS = 3
 
 
@@ -78,13 +78,12 @@ class OnnxVae:
 def _onnx_session(name: str, model: bytes) -> Any:
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1  # images run side by side instead: no waiting within a layer
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    options.log_severity_level = _FATAL
+    def configure(options: Any) -> None:
+        options.use_deterministic_compute = True
+
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # One thread: images run side by side instead, without waiting within a layer.
+        return open_onnx_session(model, threads=1, configure=configure)
     except Exception as error:  # as in OnnxVae._run
         raise ModelError(f"{name} can't be loaded by ONNX Runtime {ort.__version__} ({one_line(error)})") from error
 

@@ -54,12 +54,21 @@ def from_split_file(path: Path, classes: Mapping[str, Sequence[Path]]) -> list[C
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        data = json.loads(read_bounded(path, _LIMIT))
+        data = json.loads(read_bounded(path, _LIMIT), object_pairs_hook=_without_repeats)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} can't be read as JSON ({error})") from error
     if not isinstance(data, dict):
         raise DataError(f"{path} must be an object with train, val and test")
     return data
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The object of these pairs. Raises ValueError for a key that comes twice, of which JSON would keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"the key {twice!r} comes twice")
+    return found
 
 
 def _files_by_class(

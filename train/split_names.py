@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,19 @@ _LABEL_PAIRS: tuple[dict[str, Label], ...] = (
     {"nature": "real", "ai": "generated"},
     {"real": "real", "fake": "generated"},
 )
+
+
+def label_of(name: str) -> Label | None:
+    """The label that a folder of that name, in any case, has by itself; None for another name.
+
+    `nature` may be a subject, so it is a label only beside `ai`; see `label_folders`.
+    """
+    return {**_LABELS, "real": "real", "fake": "generated", "ai": "generated"}.get(name.lower())
+
+
+def plain_name(name: str) -> str:
+    """A folder's name without what two names may differ in and still look alike: case, outer spaces, Unicode form."""
+    return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def split_of(name: str) -> Split | None:

@@ -86,7 +86,7 @@ class Loading:
         rows = (1,), (spec.draws,)
 
         def engines(_: object) -> Engines:
-            return Engines(*(HostEngine(*graph, n, frozenset()) for graph, n in zip(graphs, rows, strict=True)))
+            return Engines(*(HostEngine(*graph, n, half=frozenset()) for graph, n in zip(graphs, rows, strict=True)))
 
         runner = GpuRunner(spec, HostDevice, engines, options=RunnerOptions(slots=1))
         return GpuBackend(self.backend, "rehearsed", "fp32", threads=1, runner=runner, draws=spec.draws)

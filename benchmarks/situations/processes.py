@@ -22,7 +22,7 @@ import numpy as np
 from leakrt import Detector
 from leakrt.core.errors import LeakRTError
 frame = np.zeros((480, 640, 3), np.uint8)
-load = lambda: Detector.load(sys.argv[1], sys.argv[2], "fp32", threads=int(sys.argv[3]))
+load = lambda: Detector.load(sys.argv[1], backend=sys.argv[2], precision="fp32", threads=int(sys.argv[3]))
 try:
     detector = load()
 except LeakRTError as error:

@@ -10,7 +10,7 @@ from ..errors import ImageError, UsageError
 from ..files import read_bounded
 from .limits import MAX_FILE_BYTES, MAX_PIXELS
 from .pixels import PixelFacts, bgr, turned
-from .reader import HIDES_DAMAGE, DecodedImage, decode_image, orientation_of
+from .reader import HIDES_DAMAGE, DecodedImage, decode_image, orientation_of, stated_profile
 from .tiff import depth_of
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CHANGED = "the image was changed after it was opened; its pixels were judged as they are"
 UNVERIFIED = "its file can't be read again; damage and colour descriptions that Pillow ignores would be unnoticed"
+TURNED = "turned by the EXIF orientation {} that the Pillow image carries; if you turned it yourself, delete that entry"
 _NAME = "the image"
 
 
@@ -47,9 +48,11 @@ def convert_image(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> Decode
 def _in_memory(image: Image.Image, notes: tuple[str, ...]) -> DecodedImage:
     image.load()
     bits, white_is_zero = depth_of(getattr(image, "tag_v2", {}))
-    facts = PixelFacts(bits=bits, white_is_zero=white_is_zero, profile=image.info.get("icc_profile"))
+    facts = PixelFacts(bits=bits, white_is_zero=white_is_zero, profile=stated_profile(image))
     pixels, more = bgr(image, _NAME, facts)
     orientation, unread = orientation_of(image)
+    if orientation > 1:
+        more = (*more, TURNED.format(orientation))
     return DecodedImage(turned(pixels, orientation), (*notes, *more, *unread))
 
 

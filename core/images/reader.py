@@ -7,6 +7,7 @@ The format is recognised by content. What is done with pixels that are not plain
 | 16 bits a channel (and 12-bit grey TIFF) | the high 8 bits are kept |
 | grey, 1-bit, palette, CMYK, YCbCr | converted to RGB |
 | an ICC profile, or a PNG's gAMA and cHRM, other than sRGB | converted to sRGB, with a note |
+| colours of more than 8 bits in JPEG 2000 | refused: Pillow rounds them wrongly |
 | transparency | composited on white, with a note |
 | an EXIF orientation | the picture is turned upright |
 | several frames | the first one is read, with a note |
@@ -32,7 +33,8 @@ import numpy.typing as npt
 
 from ..errors import ImageError, UsageError, one_line
 from ..files import open_regular
-from .colour_spaces import profile_of_code_points
+from .colour_spaces import profile_of_code_points, profile_of_gamma
+from .embedded_profiles import embedded_profile
 from .formats import FORMATS, HEAD_BYTES, format_of
 from .jpeg import UNCHECKED, UncheckedError, decode_jpeg
 from .libtiff import damage_reports
@@ -109,13 +111,14 @@ def _decode(data: bytes, kind: str, name: str, *, limit: int, too_many: str) -> 
     png = read_png(data, name) if kind == "PNG" else None
     if kind == "JPEG2000":
         _check_codestream(data, name)
+        _check_depth(data, name)
     with Image.open(io.BytesIO(png.data if png else data), formats=[kind]) as image:
         _check_size(image.size, name, limit, too_many=too_many)
         frames = _frames(image)
         if kind == "JPEG":
             pixels, notes = _jpeg_pixels(image, data, name)
         else:
-            facts = _facts(image, data, name, png=png)
+            facts = _facts(image, data, name, kind=kind, png=png)
             image.load()
             pixels, notes = bgr(image, name, facts)
         # Asked after the pixels are decoded: a PNG's EXIF may follow them, and Pillow turns a TIFF while it loads.
@@ -152,17 +155,26 @@ def _checked_jpeg(
     return pixels, (*warned, *notes)
 
 
-def _facts(image: Image.Image, data: bytes, name: str, *, png: PngFacts | None) -> PixelFacts:
+def _facts(image: Image.Image, data: bytes, name: str, *, kind: str, png: PngFacts | None) -> PixelFacts:
     """What the file states beside Pillow's mode; asked before the pixels are loaded, since a turned TIFF loses tags."""
     if png is not None:
         return PixelFacts(transparent=png.transparent, key_bits=png.bits, profile=png.profile_of_colours(name))
-    profile = image.info.get("icc_profile")
+    profile = stated_profile(image)
     if image.format == "TIFF":
         facts = read_tiff(image.tag_v2, data, name)  # type: ignore[attr-defined]
         return PixelFacts(bits=facts.bits, white_is_zero=facts.white_is_zero, profile=profile)
     if profile is None and image.format in ("AVIF", "HEIF"):
         profile = _profile_of_nclx(data, name)
-    return PixelFacts(profile=profile)
+    return PixelFacts(profile=embedded_profile(data, kind) if profile is None else profile)
+
+
+def stated_profile(image: Image.Image) -> bytes | None:
+    """The ICC profile that a Pillow image carries, or one of the gamma and primaries of the PNG that it comes from."""
+    profile: bytes | None = image.info.get("icc_profile")
+    gamma = image.info.get("gamma")
+    if profile is not None or gamma is None or "srgb" in image.info:
+        return profile
+    return profile_of_gamma(gamma, image.info.get("chromaticity"))
 
 
 def _profile_of_nclx(data: bytes, name: str) -> bytes | None:
@@ -178,6 +190,17 @@ def _check_codestream(data: bytes, name: str) -> None:
     """A JPEG 2000 codestream ends with EOC, which can't occur within (ISO/IEC 15444-1, A.2); decoders do without it."""
     if data.rfind(b"\xff\xd9") < data.find(b"\xff\x4f\xff\x51"):
         raise ImageError(f"{name}: {DAMAGED} (the JPEG 2000 codestream has no end)")
+
+
+def _check_depth(data: bytes, name: str) -> None:
+    """Refuse colours of more than 8 bits and grey of 9, which Pillow rounds wrongly: white becomes black."""
+    size = data.find(b"\xff\x4f\xff\x51") + 4  # the SIZ segment (ISO/IEC 15444-1, A.5.1)
+    channels = int.from_bytes(data[size + 36 : size + 38], "big")
+    bits = max((1 + (depth & 0x7F) for depth in data[size + 38 : size + 38 + 3 * channels : 3]), default=8)
+    if bits == 9 or (channels > 1 and bits > 8):
+        raise ImageError(
+            f"{name}: JPEG 2000 with {bits} bits a channel can't be read; save the image with 8 bits, or as PNG"
+        )
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ...core.bundle import Bundle
 from ...core.errors import MissingExtraError, ModelError, ParityError, require
 from ...core.graphs import GraphSpec
+from ...core.onnx_session import open_onnx_session
 from ...core.noise import noise_steps, normals
 from ...core.preprocess import preprocess_reference
 from ...core.schedule import step_coefficients
@@ -87,11 +88,8 @@ def run_graph(model: bytes, given: Array, outputs: tuple[str, ...]) -> tuple[Arr
 def open_session(model: bytes) -> Any:
     """ONNX bytes on ONNX Runtime's CPU, computed as the graph says. Raises MissingExtraError, and what ONNX Runtime
     raises."""
-    onnxruntime = require("onnxruntime", "rtx")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    providers = ["CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(model, options, providers=providers, disabled_optimizers=_WRONG_IN_FLOAT16)
+    require("onnxruntime", "rtx")
+    return open_onnx_session(model, disabled_optimizers=_WRONG_IN_FLOAT16)
 
 
 def relative_error(found: Array, wanted: Array) -> float:

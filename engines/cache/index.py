@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -132,7 +131,7 @@ def _entry(digest: str, value: object) -> Entry:
 
 def _check_owner(path: Path) -> None:
     """Refuse what another user owns or may write: whoever writes the index decides which machine code runs."""
-    if sys.platform == "win32" or not path.exists():
+    if not path.exists():
         return
     status = path.stat()
     if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o022:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,7 +55,7 @@ class Driver:
 @lru_cache(maxsize=1)
 def find_driver() -> Driver:
     """Load the driver's library and start it, once a process. Raises nothing."""
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    name = "libcuda.so.1"
     try:
         library = ctypes.CDLL(name)
     except OSError:
@@ -98,7 +97,7 @@ def list_gpus() -> list[Gpu]:
 
 
 def driver_version() -> str:
-    """Such as 550.54.15; empty where the kernel does not tell (Windows, some Jetsons)."""
+    """Such as 550.54.15; empty where the kernel does not tell (some Jetsons)."""
     try:
         return parse_driver_version(_VERSION_FILE.read_text())
     except OSError:

@@ -240,7 +240,7 @@ def stand_in(monkeypatch):
     real = builder.build_engine
 
     def building(flavour, job, needs_gpu, progress):
-        built = real(flavour, job, False, progress)
+        built = real(flavour, job, False, progress=progress)
         models[built.data] = job.model
         return built
 

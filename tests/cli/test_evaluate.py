@@ -118,6 +118,19 @@ def test_training_images_are_found_among_those_of_a_bundle_whatever_their_format
         assert "leakrt: note: left out 1 file: 1 not images (notes.txt)" in done.err
 
 
+def test_copies_of_training_images_and_validation_images_are_noted_by_run_and_bundle(leakrt, run, tmp_path):
+    assert leakrt("export", run, "--out", tmp_path / "bundle").code == 0
+    data = shutil.copytree(tiny_run() / "data" / "test", tmp_path / "data")
+    smooth = Image.open(tiny_run() / "data/train/smooth/004.png").convert("RGB")
+    smooth.save(data / "smooth" / "copy.jpg", quality=85)
+    held_out = next((tiny_run() / "data" / "val" / "real").glob("*.png"))
+    shutil.copy(held_out, data / "real" / "fitted.png")
+    for model in (run, tmp_path / "bundle"):
+        err = leakrt("evaluate", model, data, "--split", "all").err
+        assert "1 images look the same as training images" in err
+        assert "the thresholds were fitted on 1 of these images" in err
+
+
 def test_what_a_model_does_not_record_is_said(leakrt, run, tmp_path):
     items = json.loads((run / "items.json").read_text())
     old = [{name: value for name, value in item.items() if name not in ("pixels", "look")} for item in items]

@@ -27,6 +27,14 @@ def test_a_full_disk_behind_stdout_is_one_line_that_says_where(start_leakrt, tin
     assert process.returncode == 1
 
 
+def test_a_limit_on_the_size_of_a_file_is_one_line(tiny, image_folder, tmp_path):
+    command = f"ulimit -f 1; exec {sys.executable} -m leakrt check {tiny} {image_folder(40)} --json > {tmp_path}/out"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "the limit on the size of a file is reached while writing standard output" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_reader_that_goes_away_is_no_error(start_leakrt, tiny, image_folder):
     process = start_leakrt("check", tiny, image_folder(60), "--json", "--batch", 1)
     process.stdout.readline()

@@ -90,8 +90,8 @@ def test_files_cut_off_by_a_real_limit_keep_what_stood_there(tmp_path):
     arguments = [sys.executable, "-c", _LIMITED, tmp_path / "file", tmp_path / "folder"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     first, second = done.stdout.splitlines()
-    assert first.startswith(f"can't write {tmp_path / 'file'}: File too large")
-    assert second.startswith(f"can't write {tmp_path / 'folder'}: File too large")
+    assert first.startswith(f"can't write {tmp_path / 'file'}: the limit on the size of a file is reached")
+    assert second.startswith(f"can't write {tmp_path / 'folder'}: the limit on the size of a file is reached")
     assert (tmp_path / "file").read_bytes() == b"old"
     assert (tmp_path / "folder" / "a").read_bytes() == b"old"
     assert entries(tmp_path) == ["file", "folder"]

@@ -204,3 +204,9 @@ def test_two_users_exclude_one_another_in_a_folder_that_both_may_write(rights, l
                 assert take(folder / "lock") is None
                 os.seteuid(65534)
         assert (folder / "lock").exists() is left  # a sticky folder lets its owner alone remove it
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_a_folder_in_which_no_file_can_be_created_is_an_error_at_once():
+    with pytest.raises(StorageError, match="no file can be created there"):
+        take(Path("/proc/.x.lock"))

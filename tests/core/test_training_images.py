@@ -35,7 +35,29 @@ def test_a_bundle_may_hold_the_record(tiny, tmp_path):
     assert found.contains(HASHES).all()
 
 
-@pytest.mark.parametrize("data", [b"", b"no npz", write_npz({"x": np.zeros(3)}), write_npz({"pixels": np.zeros(3)})])
+PIXELS = np.zeros(1, np.uint64)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no npz",
+        write_npz({"x": np.zeros(3)}),
+        write_npz({"pixels": np.zeros(3)}),
+        write_npz({"pixels": PIXELS, "validation": np.zeros((2, 2), np.uint64)}),
+        write_npz({"pixels": PIXELS, "looks": np.zeros((2, 31), np.uint8)}),
+    ],
+)
 def test_what_is_no_record_is_refused(data):
     with pytest.raises(BundleError, match=r"training_images\.npz"):
         TrainingImages.from_bytes(data)
+
+
+def test_validation_images_and_looks_are_kept_and_older_records_have_none():
+    looks = [HASHES[0], "", HASHES[1]]
+    made = TrainingImages.from_bytes(TrainingImages.of(HASHES[:2], validation=HASHES[2:4], looks=looks).to_bytes())
+    assert made.fitted_on(HASHES[:5]).tolist() == [False, False, True, True, False]
+    assert made.looks == tuple(sorted([HASHES[0], HASHES[1]]))
+    old = TrainingImages.from_bytes(write_npz({"pixels": made.prefixes}))
+    assert (old.looks, len(old.validation)) == ((), 0)

@@ -41,3 +41,16 @@ def test_a_place_that_can_not_be_written_is_told_before_anything_runs(detector, 
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="can't write"):
         explain_stream(detector, find_images(image_folder(1)), tmp_path / "file" / "out")
+
+
+def test_a_picture_never_overwrites_an_image_that_is_judged(detector, image_folder):
+    (image,) = find_images(image_folder(1))
+    png = image.with_suffix(".png")
+    image.rename(png)
+    before = png.read_bytes()
+    with pytest.raises(UsageError, match="would overwrite the image"):
+        explain_stream(detector, [png], png)
+    named = png.rename(png.with_name("00000-x.png"))
+    with pytest.raises(UsageError, match="would overwrite the image"):
+        explain_stream(detector, [named.with_name("x.jpg"), named], named.parent)
+    assert named.read_bytes() == before

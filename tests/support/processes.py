@@ -61,7 +61,7 @@ def train_killed(moment: int, root: Path, data: Path, changes: dict[str, object]
     train_run(root, data, **changes)
 
 
-def fill_cache(root: Path, encoder: Path, images: Path, *, results: Connection) -> None:
+def fill_cache(root: Path, encoder: Path, images: Path, results: Connection) -> None:
     """Fill the latent cache at `root` with two views of each image, 20 ms each; sends how many latents it encoded."""
     vae, encoded = open_vae(f"onnx:{encoder}", 0.5, SPEC.image_size), 0
 

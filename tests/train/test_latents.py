@@ -173,12 +173,12 @@ sys.path.insert(0, sys.argv[3])
 from runs import SPEC, write_images
 from leakrt.core.errors import StorageError
 from leakrt.train.data import hash_image
-from leakrt.train.latents import LatentCache, Wanted
+from leakrt.train.latents import LatentCache, LatentRequest
 from leakrt.train.vae import open_vae
 disk, place = Path(sys.argv[1]), Path(sys.argv[2])
 vae = open_vae(f"onnx:{place / 'vae.onnx'}", 0.5, SPEC.image_size)
 write_images(place / "more", "smooth", 9)
-wanted = [Wanted(path, hash_image(path), tuple(range(8))) for path in sorted((place / "more").iterdir())]
+wanted = [LatentRequest(path, hash_image(path), tuple(range(8))) for path in sorted((place / "more").iterdir())]
 (disk / "ballast").write_bytes(bytes(40 << 10))
 cache = LatentCache(disk, vae.description.fingerprint, SPEC.latent_shape)
 cache.fill(vae, wanted[:2], 1)

@@ -270,3 +270,40 @@ def test_a_split_file_that_can_not_be_meant_is_refused_in_one_line(tmp_path, dat
     with pytest.raises(DataError, match=message) as error:
         read_layout(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("inside", ["real/fake", "real/Fake", "real/deep/1_fake", "real/AI", "real/gan", "gan/x/Real"])
+def test_a_folder_below_a_class_that_is_named_as_another_class_or_label_is_refused(tmp_path, inside):
+    put_classes(tmp_path, real=6, gan=6)
+    put(tmp_path, *(f"{inside}/{i}.png" for i in range(6)))
+    with pytest.raises(DataError, match=r"which are not one class"):
+        read_layout(tmp_path)
+
+
+@pytest.mark.parametrize("inside", ["real/nature", "gan/fake", "gan/faces", "real/aircraft"])
+def test_other_folders_below_a_class_belong_to_it(tmp_path, inside):
+    put_classes(tmp_path, real=6, gan=6)
+    put(tmp_path, *(f"{inside}/{i}.png" for i in range(6)))
+    assert len(read_layout(tmp_path).images) == 18
+
+
+@pytest.mark.parametrize("names", [("real", "Real"), ("real", "real "), ("caf\u00e9", "cafe\u0301")])
+def test_two_classes_whose_names_look_alike_are_refused(tmp_path, names):
+    put_classes(tmp_path, gan=6)
+    for name in names:
+        put(tmp_path, *(f"{name}/{i}.png" for i in range(6)))
+    with pytest.raises(DataError, match="have names that look alike; merge them or rename one"):
+        read_layout(tmp_path)
+
+
+def test_a_split_file_that_names_a_key_twice_is_refused(tmp_path):
+    put_classes(tmp_path, a=3)
+    (tmp_path / "Split.json").write_text('{"train": {"a": ["a_000.png"]}, "val": {}, "train": {"a": ["a_001.png"]}}')
+    with pytest.raises(DataError, match="the key 'train' comes twice"):
+        read_layout(tmp_path)
+
+
+def test_a_link_to_itself_in_a_class_folder_is_an_image_that_can_not_be_read(tmp_path):
+    put_classes(tmp_path, real=6, gan=6)
+    (tmp_path / "real" / "loop.jpg").symlink_to("loop.jpg")
+    assert "real/loop.jpg" in assigned(tmp_path)

@@ -11,7 +11,7 @@ from image_files import GREY, RGB, chunk, encoded, png
 from PIL import Image, ImageFile
 
 from leakrt.core.errors import ImageError, UsageError
-from leakrt.core.images import convert_image, decode_image
+from leakrt.core.images import convert_image, decode_image, read_image
 from leakrt.core.images.pillow_images import CHANGED, UNVERIFIED
 
 RNG = np.random.default_rng(2)
@@ -138,3 +138,27 @@ def test_an_image_in_memory_is_turned_by_its_exif_block():
     picture = Image.fromarray(RNG.integers(0, 256, (H, W, 3), dtype=np.uint8))
     picture.getexif()[0x0112] = 6
     assert convert_image(picture).pixels.shape == (W, H, 3)
+
+
+@pytest.mark.parametrize("work", [lambda image: image.convert("RGB"), lambda image: image.copy()])
+def test_a_copy_of_a_png_keeps_the_gamma_that_it_stated(work, tmp_path):
+    from PIL import PngImagePlugin
+
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"gAMA", (100_000).to_bytes(4, "big"))
+    path = tmp_path / "linear.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path, pnginfo=chunks)
+    found, expected = convert_image(work(Image.open(path))), read_image(path)
+    assert np.array_equal(found.pixels, expected.pixels)
+    assert found.notes == expected.notes != ()
+
+
+def test_an_orientation_that_a_changed_image_carries_is_applied_and_noted(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "turned.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path, exif=exif)
+    upright = convert_image(Image.open(path))
+    assert upright.notes == ()
+    found = convert_image(Image.open(path).rotate(-90, expand=True))
+    assert any("turned by the EXIF orientation 6" in note for note in found.notes)
