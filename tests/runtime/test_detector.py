@@ -142,7 +142,7 @@ def test_an_animation_is_judged_by_its_first_frame_and_says_so(detector, tmp_pat
         ({"backend": "x"}, UsageError, "no backend named 'x'"),
         ({"precision": "fp8"}, UsageError, "no precision 'fp8'; choose one of: auto, fp32, fp16, int8"),
         ({"precision": "int8"}, BundleError, "has no int8 variant; it has: fp32"),
-        ({"threads": -2}, UsageError, "-2 threads"),
+        ({"threads": -2}, UsageError, "invalid number of threads -2"),
     ],
 )
 def test_an_option_that_can_not_be_meant_is_refused_at_load(tiny, options, error, why):
@@ -151,7 +151,7 @@ def test_an_option_that_can_not_be_meant_is_refused_at_load(tiny, options, error
 
 
 def test_a_batch_under_one_is_refused_at_the_call(detector):
-    with pytest.raises(UsageError, match="a batch of 0; a whole number of at least 1"):
+    with pytest.raises(UsageError, match="invalid batch size 0: expected an integer of at least 1"):
         detector.check_stream([], batch=0)
 
 

@@ -77,7 +77,7 @@ def test_a_frame_that_is_no_image_gives_an_error_in_its_place(detector):
         verdicts = list(detector.check_stream(images, batch=4))
         assert [verdict.error is None for verdict in verdicts] == [True, False] * len(wrong)
         assert all(v.scores == verdicts[0].scores for v in verdicts[::2])
-        assert "None is not judged: an image is a path, a PIL image, or an array uint8" in verdicts[1].error
+        assert "can't classify None: expected a path, a PIL image, or a uint8 array" in verdicts[1].error
         assert all((v.verdict, v.scores) == (None, {}) for v in verdicts[1::2])
     assert detector.analyse(None)[0].verdict.error == verdicts[1].error
 
@@ -91,7 +91,7 @@ def test_a_pil_image_gets_the_verdict_of_its_file(detector, image_folder):
 @pytest.mark.parametrize("image", [None, b"x", FRAMES[0] / 255, FRAMES[0][:, :, 0], [FRAMES[0]], 3.0])
 def test_one_thing_that_is_no_image_is_wrong_usage(detector, image):
     for call in (detector.check, detector.check_faces):
-        with pytest.raises(UsageError, match="is not judged: an image is a path, a PIL image, or an array"):
+        with pytest.raises(UsageError, match="can't classify .*: expected a path, a PIL image, or a uint8 array"):
             call(image)
 
 
@@ -203,5 +203,5 @@ def test_a_sequence_that_is_no_list_gets_its_verdicts_as_they_are_ready(detector
 
 @pytest.mark.parametrize("batch", [1.5, "8", 0])
 def test_a_batch_that_is_no_whole_number_is_wrong_usage(detector, batch):
-    with pytest.raises(UsageError, match="a whole number of at least 1 is needed"):
+    with pytest.raises(UsageError, match="expected an integer of at least 1"):
         detector.check_stream([], batch=batch)

@@ -33,7 +33,7 @@ def test_one_image_can_have_a_file_of_its_own(detector, image_folder, tmp_path):
 
 
 def test_one_file_for_several_images_is_wrong_usage(detector, image_folder, tmp_path):
-    with pytest.raises(UsageError, match="is one picture for 2 images; name a folder"):
+    with pytest.raises(UsageError, match="is a single PNG file, but there are 2 images; name a folder"):
         explain_stream(detector, find_images(image_folder(2)), tmp_path / "x.png")
 
 

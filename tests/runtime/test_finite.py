@@ -53,7 +53,7 @@ def test_the_next_safer_variant_judges_instead_and_the_verdict_says_so(load, bro
     assert (found.verdict, found.scores, found.precision) == (expected.verdict, expected.scores, "fp16")
     assert found.reasons[: len(expected.reasons)] == expected.reasons
     assert found.reasons[-1].startswith("int8: the ")
-    assert found.reasons[-1].endswith("; judged at fp16 instead")
+    assert found.reasons[-1].endswith("; classified at fp16 instead")
     assert detector.counters == Counters(images=1, caught=1, retried=1, rescued=1)
 
 
@@ -91,7 +91,7 @@ def test_a_safer_variant_that_does_not_load_becomes_a_reason(load, monkeypatch):
     first, second = detector.check_batch(frames(2, 1))
     assert first.verdict is not None
     assert second.verdict == "abstain"
-    assert "the next safer variant doesn't run" in second.reasons[1]
+    assert "the next safer variant failed" in second.reasons[1]
     graph.write_bytes(Bundle.read(detector.bundle, graph_name("vae_encoder", "fp32")))
     assert detector.check(BRIGHT).precision == "fp16"  # what is mended is found again
 

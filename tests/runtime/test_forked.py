@@ -15,7 +15,7 @@ from leakrt.runtime.forked import Home
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
-REFUSED = "was loaded in another process, whose threads a fork does not copy; load the detector in the child, or start"
+REFUSED = "in a forked child: its threads exist only in the parent process; load the detector in the child, or start"
 SETUP = """
 import os, sys
 import numpy as np
@@ -66,8 +66,8 @@ def test_a_backend_with_threads_is_refused_in_a_forked_child_which_then_ends(bun
     child += "show(lambda: list(stream)); show(detector.close)\ndel stream, detector"
     (check, new, old, closed), status = forked(bundle, backend, threads, child)
     assert check == new
-    assert check.startswith(f"the backend {backend} {REFUSED}")
-    assert old.startswith(f"the stream {REFUSED}")
+    assert check.startswith(f"can't use the backend {backend} {REFUSED}")
+    assert old.startswith(f"can't use the stream {REFUSED}")
     assert (closed, status) == ("done", "status 0")
 
 
@@ -87,7 +87,7 @@ def test_a_child_may_load_onnx_runtime_again(bundle):
 def test_a_child_can_not_load_a_backend_again_whose_threads_it_lacks(bundle, backend):
     pytest.importorskip(backend)
     (line,), status = forked(bundle, backend, 2, LOADED)
-    refused = f"the {backend} backend can't be loaded here: the parent process used it, and its threads are not"
+    refused = f"can't load the {backend} backend in a forked child: its threads exist only in the parent"
     assert line.startswith(refused)
     assert status == "status 0"
 
@@ -175,7 +175,7 @@ if child == 0:
     try:
         finder.find(frame)
     except BackendError as error:
-        os._exit(7 if "was loaded in another process" in str(error) else 1)
+        os._exit(7 if "in a forked child" in str(error) else 1)
     os._exit(2)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """

@@ -16,7 +16,7 @@ from leakrt.core.errors import ImageError, UsageError
 from leakrt.runtime import inputs as given
 
 FRAME = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
-ACCEPTED = r"an image is a path, a PIL image, or an array uint8 \[H, W, 3\] in BGR order"
+ACCEPTED = r"expected a path, a PIL image, or a uint8 array \[H, W, 3\] in BGR order"
 
 
 class Tensor:
@@ -75,7 +75,7 @@ def test_a_file_that_is_mapped_into_memory_is_a_frame(tmp_path):
     ],
 )  # fmt: skip
 def test_an_array_of_another_kind_is_refused_with_how_to_convert_it(array, what, remedy):
-    with pytest.raises(UsageError, match=rf"an array {what} is not judged: {ACCEPTED}; .*{remedy}"):
+    with pytest.raises(UsageError, match=rf"can't classify an array {what}: {ACCEPTED}; .*{remedy}"):
         given.checked_frame(np.asanyarray(array))
 
 
@@ -92,7 +92,7 @@ def test_the_conversions_that_are_named_give_frames():
 
 @pytest.mark.parametrize("mask", [False, FRAME > 100])
 def test_masked_pixels_are_not_judged_as_what_lies_under_them(mask):
-    with pytest.raises(UsageError, match=r"a masked array is not judged: .*array.filled\(0\)"):
+    with pytest.raises(UsageError, match=r"can't classify a masked array: .*array.filled\(0\)"):
         given.checked_frame(np.ma.MaskedArray(FRAME, mask))
 
 
@@ -105,7 +105,7 @@ def test_a_frame_that_is_too_small_is_refused(shape):
 @pytest.mark.parametrize(
     ("image", "what", "remedy"),
     [
-        (None, "None", "gave no frame"),
+        (None, "None", "returned no frame"),
         (b"\xff\xd8", "an object of type bytes", "decode_image"),
         (bytearray(9), "an object of type bytearray", "decode_image"),
         (memoryview(b""), r"an object of type memoryview", "decode_image"),
@@ -118,7 +118,7 @@ def test_a_frame_that_is_too_small_is_refused(shape):
 )  # fmt: skip
 def test_what_is_no_image_is_named_and_never_printed(image, what, remedy):
     message = str(given.refuse(image))
-    assert re.match(rf"{what} is not judged: {ACCEPTED}; .*{remedy}", message)
+    assert re.match(rf"can't classify {what}: {ACCEPTED}; .*{remedy}", message)
     assert len(message) < 250
 
 
@@ -130,7 +130,7 @@ def test_one_image_is_not_taken_for_several(images):
 
 @pytest.mark.parametrize("images", [None, 3, Tensor()])
 def test_what_can_not_be_iterated_over_is_no_stream(images):
-    with pytest.raises(UsageError, match=r"check_batch takes several images, not .*; hand in a list"):
+    with pytest.raises(UsageError, match=r"check_batch takes several images, not .*; pass a list"):
         given.refuse_single(images, "check_batch")
 
 
@@ -164,4 +164,4 @@ class Shy:
 def test_an_object_that_raises_when_it_is_looked_at_is_refused_like_any_other(kind):
     image = kind()
     assert given.path_of(image) == ""
-    assert "is not judged: an image is a path" in str(given.refuse(image))
+    assert ": expected a path, a PIL image" in str(given.refuse(image))

@@ -89,7 +89,7 @@ def test_a_support_of_another_shape_is_refused(bundle):
     _, backend = make(bundle)
     support = bundle.support("fp32")
     wrong = replace(support, prototypes=support.prototypes[:, :1])
-    with pytest.raises(BundleError, match=r"prototypes \[3, 1, 12\], the spec \[3, 2, 12\]"):
+    with pytest.raises(BundleError, match=r"prototypes \[3, 1, 12\], but the spec has \[3, 2, 12\]"):
         Pipeline(bundle.spec, wrong, backend, threads=1)
 
 

@@ -83,9 +83,11 @@ def test_bfloat16_is_taken_when_named_only_and_only_for_a_variant_that_passed_th
     assert chosen(opened, backend="openvino_bf16") == [("int8", "openvino_bf16")]
     assert chosen(opened, backend="auto") == [("int8", "openvino")]
     assert safer_precision(opened, Choice("int8", "openvino_bf16", "2026.2.0")) == "fp32"
-    with pytest.raises(BundleError, match="openvino_bf16 runs no fp32 of its own; take another backend"):
+    with pytest.raises(BundleError, match="openvino_bf16 does not run fp32; use another backend"):
         chosen(opened, "fp32", "openvino_bf16")
-    with pytest.raises(BundleError, match=r"int8 never passed its gate on openvino_bf16 \(on: openvino\)"):
+    with pytest.raises(
+        BundleError, match=r"int8 has not passed its acceptance test on openvino_bf16 \(passed on: openvino\)"
+    ):
         chosen(bundle(int8={"openvino": PASSED}), backend="openvino_bf16")
 
 
@@ -116,12 +118,16 @@ def test_what_is_not_installed_is_passed_over_or_named(bundle, installed):
 
 
 def test_a_named_precision_without_its_gate_is_refused_in_one_line(bundle):
-    with pytest.raises(BundleError, match=r"int8 never passed its gate on openvino \(on: onnxruntime\); measure it"):
+    with pytest.raises(
+        BundleError, match=r"int8 has not passed its acceptance test on openvino \(passed on: onnxruntime\); test it"
+    ):
         chosen(bundle(int8=PASSED), "int8", "openvino")
     for backend in ("auto", "onnxruntime"):
-        with pytest.raises(BundleError, match=r"fp16 never passed its gate on .* \(on: none\).*leakrt export"):
+        with pytest.raises(
+            BundleError, match=r"fp16 has not passed its acceptance test on .* \(passed on: none\).*leakrt export"
+        ):
             chosen(bundle(fp16=FAILED), "fp16", backend)
-    with pytest.raises(BundleError, match="never passed its gate") as refused:
+    with pytest.raises(BundleError, match="has not passed its acceptance test") as refused:
         Detector.load(bundle(fp16=FAILED).path, precision="fp16")
     assert "\n" not in str(refused.value)
 
@@ -138,7 +144,7 @@ def test_fp16_is_refused_on_an_older_onnx_runtime_and_auto_passes_over_it(bundle
     opened = bundle(fp16=PASSED)
     assert chosen(opened) == [("fp16", "onnxruntime")]
     installed["onnxruntime"] = version
-    with pytest.raises(BundleError, match=rf"fp16 needs ONNX Runtime 1\.32 or newer, this is {version}"):
+    with pytest.raises(BundleError, match=rf"fp16 needs ONNX Runtime 1\.32 or newer, but {version} is installed"):
         chosen(opened, "fp16")
     assert chosen(opened) == [("fp32", "onnxruntime")]
 
@@ -152,6 +158,8 @@ def test_safer_goes_towards_fp32_and_ends_there(bundle):
 
 def test_an_int8_variant_that_is_none_by_its_own_figures_is_refused_by_name_and_passed_over(bundle):
     opened = bundle(int8={"onnxruntime": {"passed": True, "speedup": 1.1}}, fp16=PASSED)
-    with pytest.raises(BundleError, match=r"its int8 variant is none \(int8 is at best 1\.10 x as fast as fp32"):
+    with pytest.raises(
+        BundleError, match=r"the int8 variant fails its own requirements \(int8 is at best 1\.10 x as fast as fp32"
+    ):
         choose(opened, "onnxruntime", "int8")
     assert choose(opened, "onnxruntime", "auto")[0].precision == "fp16"

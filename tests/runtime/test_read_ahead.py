@@ -154,7 +154,7 @@ def test_a_source_that_raises_when_it_is_closed_is_said(caplog):
 
     with caplog.at_level(logging.WARNING), ReadAhead(source(), same, 2) as ahead:
         ahead.take(1, 1)
-    assert "the stream's source raised OSError when it was closed: unplugged" in caplog.text
+    assert "the stream's source raised OSError while closing: unplugged; ignored" in caplog.text
 
 
 def test_a_source_that_blocks_does_not_hold_its_leaver():

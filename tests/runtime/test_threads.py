@@ -20,7 +20,7 @@ def test_zero_takes_no_more_than_this_process_may_use():
 
 @pytest.mark.parametrize("number", [-1, 1025, 10**9])
 def test_a_number_that_no_machine_has_is_wrong_usage(number):
-    with pytest.raises(UsageError, match=f"{number} threads; between 1 and 1024 are possible, and 0 means one for"):
+    with pytest.raises(UsageError, match=f"invalid number of threads {number}: must be 1 to 1024, or 0 for one"):
         threads.resolve_threads(number)
 
 

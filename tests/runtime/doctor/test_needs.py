@@ -82,15 +82,15 @@ def test_jetpack_5_is_too_old_and_says_why():
     facts = replace(ORIN, jetson=jetson, bindings=("3.8",), libraries=libraries)
     need = of(facts, "TensorRT")
     assert need.state == UNFIT
-    assert "JetPack 5.1.2's TensorRT is for its Python 3.8, and LeakRT needs 3.10 or newer" in need.detail
+    assert "the TensorRT of JetPack 5.1.2 is for Python 3.8, but LeakRT needs 3.10 or newer" in need.detail
     assert need.commands == {}
 
 
 @pytest.mark.parametrize(
     ("python", "words"),
     [
-        ("3.10", "it was made without --system-site-packages"),
-        ("3.12", "the system has it for Python 3.10, and this is 3.12"),
+        ("3.10", "this environment was created without --system-site-packages"),
+        ("3.12", "installed on the system for Python 3.10, but this is Python 3.12"),
     ],
 )
 def test_bindings_of_the_system_that_this_python_does_not_see(python, words):
@@ -164,7 +164,7 @@ def test_the_engine_cache_tells_broken_engines_before_those_for_another_tensorrt
     assert need.detail == ("1 of 2 engines can't run here: it was built with tensorrt 10.3.0, and 11.4.0 is installed")
     assert set(need.commands.values()) == {"leakrt build BUNDLE"}
     broken = of(replace(RTX_PC, cache=replace(foreign, broken=2)), "engine cache")
-    assert broken.detail == "2 of 2 engines are broken, and are never loaded"
+    assert broken.detail == "2 of 2 engines are broken and will not be loaded"
     assert set(broken.commands.values()) == {"leakrt engines prune"}
     lost = of(
         replace(RTX_PC, cache=replace(foreign, problem="index.json is damaged; run: leakrt engines prune")),

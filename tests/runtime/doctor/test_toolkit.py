@@ -94,12 +94,14 @@ def test_an_a100_runs_the_oldest_ptx():
 def test_ptx_needs_a_driver_that_knows_its_toolkit():
     newer = KernelBuild("13.2", CARDS.architectures)
     assert kernels_misfit(newer, "13.0", "8.9") == ""
-    assert "compiles it only from CUDA 13.2 on; it supports 13.0" in kernels_misfit(newer, "13.0", "8.0")
+    assert "compiling their PTX needs a driver for CUDA 13.2; this one supports CUDA up to 13.0" in kernels_misfit(
+        newer, "13.0", "8.0"
+    )
 
 
 def test_machine_code_of_a_card_is_not_for_a_jetson():
     cards = KernelBuild("13.0", "86-real")
-    assert kernels_misfit(cards, "13.0", "8.7") == ("they were built for 8.6, and this GPU has compute capability 8.7")
+    assert kernels_misfit(cards, "13.0", "8.7") == ("they were built for 8.6, but this GPU has compute capability 8.7")
     assert kernels_misfit(KernelBuild("13.0", "87-real"), "13.0", "8.9") != ""
     assert kernels_misfit(KernelBuild("13.0", "87-real"), "13.0", "8.7") == ""
 
@@ -110,7 +112,7 @@ def test_a_gpu_older_than_everything_built_is_refused():
 
 def test_a_driver_of_an_older_major_version_is_told_first():
     assert kernels_misfit(CARDS, "12.6", "8.9") == (
-        "they were built with CUDA 13.0, and the driver supports CUDA up to 12.6"
+        "they were built with CUDA 13.0, but the driver supports CUDA up to 12.6"
     )
 
 

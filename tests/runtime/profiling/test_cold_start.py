@@ -25,13 +25,13 @@ def test_an_image_file_can_be_named(tiny, image_folder):
 
 
 def test_what_the_process_refuses_is_told_in_one_line(tiny, tmp_path):
-    with pytest.raises(BackendError, match=r"to time a cold start failed: no bundle at .*none"):
+    with pytest.raises(BackendError, match=r"cold start measurement failed: no bundle at .*none"):
         measure_cold_start(request_for(tmp_path / "none", "auto", "auto", threads=1, image=None), 1)
 
 
 def test_a_process_that_dies_is_told_with_its_last_line(tiny, monkeypatch):
     monkeypatch.setenv("LEAKRT_SIMD", "abacus")
-    with pytest.raises(BackendError, match="to time a cold start failed: ") as error:
+    with pytest.raises(BackendError, match="cold start measurement failed: ") as error:
         measure_cold_start(request_for(tiny, "auto", "auto", threads=1, image=None), 1)
     assert "\n" not in str(error.value)
 

@@ -55,7 +55,9 @@ def test_every_stream_runs_what_the_first_one_took(tiny, monkeypatch):
 
 def test_too_few_samples_for_p99_are_told(tiny):
     found = profile_bundle(tiny, Options(batches=(256,), **QUICK))
-    assert found.notes()[0].startswith(f"batch 256: {found.batches[0].end_to_end.samples} calls are too few samples")
+    assert found.notes()[0].startswith(
+        f"batch 256: p99 is the maximum, because {found.batches[0].end_to_end.samples} calls are"
+    )
     assert found.to_json()["enough_for_p99"] is False
 
 
@@ -78,16 +80,16 @@ def test_a_missing_bundle_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"batches": ()}, "at least one is needed"),
-        ({"batches": (1, 1)}, "none of them twice"),
-        ({"batches": (1, 0)}, "a batch of 0; between 1 and 1024"),
-        ({"batches": (10**9,)}, "a batch of 1000000000; between 1 and 1024"),
-        ({"streams": 0}, "streams: 0; between 1 and 64"),
-        ({"seconds": 0.0}, "0 seconds; more than 0"),
-        ({"seconds": -1.0}, "-1 seconds; more than 0"),
-        ({"seconds": math.nan}, "nan seconds"),
-        ({"seconds": math.inf}, "inf seconds"),
-        ({"cold_starts": -1}, "cold starts: -1; between 0"),
+        ({"batches": ()}, "need at least one"),
+        ({"batches": (1, 1)}, "without duplicates"),
+        ({"batches": (1, 0)}, "batch size 0: must be 1 to 1024"),
+        ({"batches": (10**9,)}, "batch size 1000000000: must be 1 to 1024"),
+        ({"streams": 0}, "number of streams 0: must be 1 to 64"),
+        ({"seconds": 0.0}, "invalid seconds 0: must be more than 0"),
+        ({"seconds": -1.0}, "invalid seconds -1: must be more than 0"),
+        ({"seconds": math.nan}, "seconds nan"),
+        ({"seconds": math.inf}, "seconds inf"),
+        ({"cold_starts": -1}, "number of cold starts -1: must be 0 to 100"),
     ],
 )
 def test_an_option_that_can_not_be_meant_is_refused(options, why):
