@@ -78,11 +78,11 @@ class Detector:
     ) -> Detector:
         """Load a bundle (a folder or a zip file) and run its golden image.
 
-        `backend`: a name; "auto" takes the first backend, in a fixed order, that can run here and that the bundle was
-        measured on; "fastest" times all of those on this machine and takes the fastest.
-        `precision`: a name, which must have passed its acceptance test on the backend; "auto" takes the first of int8,
-        fp16 and fp32 that the bundle contains, that passed there and that was not slower than fp32 there.
-        `threads`: number of CPU threads; 0 takes one per physical core.
+        `backend`: a name; "auto" selects the first backend, in a fixed order, that can run here and that the bundle
+        was measured on; "fastest" times all of those on this machine and selects the fastest.
+        `precision`: a name, which must have passed its acceptance test on the backend; "auto" selects the first of
+        int8, fp16 and fp32 that the bundle contains, that passed there and that was not slower than fp32 there.
+        `threads`: number of CPU threads; 0 means one per physical core.
         `faces`: a YuNet ONNX file. With it, faces are classified; without it, whole images.
         `max_pixels`: larger image files are rejected before they are decoded.
         `device`: index of the GPU, for a backend that runs on one.

@@ -74,11 +74,11 @@ def refuse_single(images: object, call: str) -> None:
     else:
         single = isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or is_pil(images)
     if not single and isinstance(images, np.ndarray) and images.dtype.kind in "SUT":
-        raise UsageError(f"{call} takes paths as a list, not {_kind(images)}; pass array.tolist()")
+        raise UsageError(f"{call} expects paths as a list, not {_kind(images)}; pass array.tolist()")
     if single:
-        raise UsageError(f"{call} takes several images, not one ({_kind(images)}); use check, or pass a list")
+        raise UsageError(f"{call} expects several images, not one ({_kind(images)}); use check, or pass a list")
     if not hasattr(images, "__iter__") and not hasattr(images, "__getitem__"):
-        raise UsageError(f"{call} takes several images, not {_kind(images)}; pass a list or another iterable")
+        raise UsageError(f"{call} expects several images, not {_kind(images)}; pass a list or another iterable")
 
 
 def _kind(image: object) -> str:
@@ -116,7 +116,7 @@ def _remedy(image: object) -> str:
     if type(image).__module__.partition(".")[0] == "torch":
         return "convert a tensor [3, H, W] with values of 0 to 255: tensor.permute(1, 2, 0).byte().cpu().numpy(), BGR"
     if isinstance(image, (list, tuple)):
-        return "check_batch and check_stream take several images"
+        return "use check_batch or check_stream for several images"
     if _attribute(image, "__array__") is not None:
         return "convert it with np.asarray, and make sure that its channels are in BGR order"
     return "convert it to one of those"

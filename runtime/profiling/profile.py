@@ -84,8 +84,8 @@ class Profile:
     def notes(self) -> tuple[str, ...]:
         """Return warnings about the reliability of the results."""
         found = [
-            f"batch {b.batch}: p99 is the maximum, because {b.end_to_end.samples} calls are fewer than {ENOUGH_FOR_P99}; "
-            "raise --seconds"
+            f"batch {b.batch}: p99 is the maximum, because {b.end_to_end.samples} calls are fewer than "
+            f"{ENOUGH_FOR_P99}; raise --seconds"
             for b in self.batches
             if not b.end_to_end.enough_for_p99
         ]
@@ -97,7 +97,7 @@ class Profile:
         return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the output of `leakrt profile --json`: the first batch size at the top level, all of them in `batches`."""
+        """Return the object of `leakrt profile --json`: the first batch size at the top level, all in `batches`."""
         batches = [_batch_json(batch) for batch in self.batches]
         return {
             "backend": self.runs.backend,

@@ -1,4 +1,4 @@
-"""The way of one frame as arrays, against the NumPy references of core."""
+"""The inference pipeline, compared with the NumPy references of core."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def images(pipeline, count):
     return found
 
 
-def test_it_agrees_with_the_references_stage_by_stage(bundle):
+def test_every_stage_agrees_with_its_reference(bundle):
     pipeline, backend = make(bundle)
     image = images(pipeline, 1)[0]
     result = pipeline.run([image])
@@ -59,7 +59,7 @@ def test_it_agrees_with_the_references_stage_by_stage(bundle):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])
-def test_scores_do_not_move_with_batch_or_threads(bundle, threads, batch):
+def test_scores_do_not_depend_on_batch_or_threads(bundle, threads, batch):
     reference, _ = make(bundle)
     pipeline, _ = make(bundle, threads, batch)
     expected, found = reference.run(images(reference, 5)), pipeline.run(images(pipeline, 5))
@@ -85,7 +85,7 @@ def test_every_stage_is_timed_for_one_image(bundle):
     assert all(ms > 0 for ms in latency.values())
 
 
-def test_a_support_of_another_shape_is_refused(bundle):
+def test_a_support_of_another_shape_raises(bundle):
     _, backend = make(bundle)
     support = bundle.support("fp32")
     wrong = replace(support, prototypes=support.prototypes[:, :1])

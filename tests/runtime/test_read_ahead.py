@@ -1,4 +1,4 @@
-"""A source read ahead in a thread: bounded, in order, and stopped with whatever it was doing."""
+"""Reading ahead in a thread: bounded, in order, and stoppable at any time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_full_groups_are_waited_for_and_the_last_may_be_smaller():
     assert sizes == [3, 3, 2]
 
 
-def test_what_is_there_is_taken_without_waiting():
+def test_ready_results_are_taken_without_waiting():
     go = threading.Event()
 
     def source():
@@ -63,7 +63,7 @@ def test_what_is_there_is_taken_without_waiting():
 
 
 @pytest.mark.parametrize("room", [1, 2, 5])
-def test_no_more_is_read_ahead_than_there_is_room(room):
+def test_reading_ahead_is_bounded(room):
     asked = []
 
     def source():
@@ -78,7 +78,7 @@ def test_no_more_is_read_ahead_than_there_is_room(room):
             assert len(asked) <= taken + room
 
 
-def test_work_is_done_before_the_next_item_is_asked_for():
+def test_work_returns_before_the_next_item_is_requested():
     events = []
 
     def source():
@@ -92,7 +92,7 @@ def test_work_is_done_before_the_next_item_is_asked_for():
 
 @pytest.mark.parametrize("where", ["source", "work"])
 @pytest.mark.parametrize("error", [ValueError("x"), StopIteration(), MemoryError()])
-def test_an_exception_comes_after_what_was_read_before_it(where, error):
+def test_an_exception_follows_the_results_before_it(where, error):
     def fail(i):
         if i == 5:
             raise error
@@ -115,7 +115,7 @@ def test_an_exception_comes_after_what_was_read_before_it(where, error):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_what_is_no_exception_does_not_wait(error):
+def test_a_base_exception_is_raised_immediately(error):
     def source():
         yield 1
         raise error
@@ -127,7 +127,7 @@ def test_what_is_no_exception_does_not_wait(error):
             ahead.take(1, 1)
 
 
-def test_leaving_closes_a_generator_and_ends_the_thread():
+def test_exit_closes_a_generator_and_ends_the_thread():
     closed = []
 
     def source():
@@ -144,7 +144,7 @@ def test_leaving_closes_a_generator_and_ends_the_thread():
     ahead.close()
 
 
-def test_a_source_that_raises_when_it_is_closed_is_said(caplog):
+def test_a_source_that_raises_while_closing_is_logged(caplog):
     def source():
         try:
             while True:
@@ -157,7 +157,7 @@ def test_a_source_that_raises_when_it_is_closed_is_said(caplog):
     assert "the stream's source raised OSError while closing: unplugged; ignored" in caplog.text
 
 
-def test_a_source_that_blocks_does_not_hold_its_leaver():
+def test_a_blocking_source_does_not_block_exit():
     go, closed = threading.Event(), threading.Event()
 
     def source():
@@ -178,7 +178,7 @@ def test_a_source_that_blocks_does_not_hold_its_leaver():
     assert not alive()
 
 
-def test_work_that_is_under_way_is_waited_for():
+def test_exit_waits_for_work_in_progress():
     done, begun = [], threading.Event()
 
     def slow(item):
@@ -192,7 +192,7 @@ def test_work_that_is_under_way_is_waited_for():
     assert not alive()
 
 
-def test_a_forgotten_one_stops():
+def test_garbage_collection_stops_the_thread():
     ahead = ReadAhead(iter(int, 1), same, 2)
     ahead.take(1, 1)
     del ahead
@@ -201,7 +201,7 @@ def test_a_forgotten_one_stops():
 
 
 @pytest.mark.parametrize("source", ["iter(lambda: time.sleep(600), 1)", "iter(int, 1)"])
-def test_a_source_without_an_end_does_not_hold_the_interpreter(source):
+def test_an_endless_source_does_not_block_interpreter_shutdown(source):
     code = f"import time\nfrom leakrt.runtime.read_ahead import ReadAhead\nheld = ReadAhead({source}, str, 2)\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
