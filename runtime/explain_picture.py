@@ -59,11 +59,19 @@ class _Card:
         self.width, self.height = width, height
 
     def text(
-        self, x: float, y: float, text: str, *, size: int, colour: Colour = _INK, anchor: str = "la", room: float = 0
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        size: int,
+        colour: Colour = _INK,
+        anchor: str = "la",
+        max_width: float = 0,
     ) -> None:
-        """Draw text at (x, y), truncated to `room` pixels (0: the card's width)."""
+        """Draw text at (x, y), truncated to `max_width` pixels (0: the card's width)."""
         font = _font(size)
-        fitted = _fit(text, font, room or self.width)
+        fitted = _fit(text, font, max_width or self.width)
         self._page.pen.text((self._x + x, self._y + y), fitted, colour, font, anchor)
 
     def title(self, text: str, note: str) -> None:
@@ -90,13 +98,13 @@ def _result(card: _Card, explanation: Explanation) -> None:
     decided = verdict.verdict in ("real", "generator")
     headline = verdict.label if decided else "abstain" if verdict.verdict == "abstain" else "unknown generator"
     card.bar(0, side + 22, 6, height=62, colour=colour)
-    card.text(20, side + 17, headline, size=32, colour=colour, room=card.width - 20)
+    card.text(20, side + 17, headline, size=32, colour=colour, max_width=card.width - 20)
     confidence = (
         f"{verdict.verdict}, {100 * verdict.probability:.1f} %"
         if decided
         else f"most probable class {100 * verdict.probability:.1f} %"
     )
-    card.text(20, side + 62, confidence, size=17, colour=_SOFT, room=card.width - 20)
+    card.text(20, side + 62, confidence, size=17, colour=_SOFT, max_width=card.width - 20)
     y = side + 98
     for line in _wrap("; ".join(verdict.reasons), _font(13), card.width, lines=2):
         card.text(0, y, line, size=13, colour=_INK)
@@ -110,14 +118,14 @@ def _probabilities(card: _Card, explanation: Explanation) -> None:
     subset = f"the {len(ranked)} most probable of {len(scores)} classes; " if len(ranked) < len(scores) else ""
     card.title("Class probabilities", f"{subset}log-density of the embedding {explanation.verdict.log_density:.1f}")
     names, percent_width = 190, 70
-    room = card.width - names - percent_width
+    track = card.width - names - percent_width
     pitch = min(44.0, (card.height - 62) / len(ranked))
     for i, (name, share) in enumerate(ranked):
         y = 64 + i * pitch
         colour = _NEAR if name == explanation.winner else _FAR if name == explanation.runner_up else (139, 152, 168)
-        card.text(0, y + pitch / 2 - 5, name, size=16, anchor="lm", room=names - 12)
-        card.bar(names, y, room, height=pitch - 11, colour=_TRACK)
-        card.bar(names, y, room * share, height=pitch - 11, colour=colour)
+        card.text(0, y + pitch / 2 - 5, name, size=16, anchor="lm", max_width=names - 12)
+        card.bar(names, y, track, height=pitch - 11, colour=_TRACK)
+        card.bar(names, y, track * share, height=pitch - 11, colour=colour)
         card.text(card.width, y + pitch / 2 - 5, f"{100 * share:.1f} %", size=16, anchor="rm")
 
 
@@ -132,7 +140,7 @@ def _steps(card: _Card, explanation: Explanation) -> None:
         bar_width = min(64.0, pitch * 0.7)
         card.bar(x + (pitch - bar_width) / 2, bottom - height, bar_width, height=height, colour=_NEAR)
         small = 14 if len(weights) <= 8 else 10
-        card.text(x + pitch / 2, bottom - height - 5, f"{100 * weight:.0f} %", size=small, anchor="mb", room=pitch)
+        card.text(x + pitch / 2, bottom - height - 5, f"{100 * weight:.0f} %", size=small, anchor="mb", max_width=pitch)
         card.text(
             x + pitch / 2,
             bottom + 8,
@@ -140,14 +148,14 @@ def _steps(card: _Card, explanation: Explanation) -> None:
             size=small,
             colour=_SOFT,
             anchor="ma",
-            room=pitch,
+            max_width=pitch,
         )
 
 
 def _gates(card: _Card, explanation: Explanation) -> None:
     card.title("Gates with the most evidence", "dimension, evidence, gate value")
     card.bar(0, 50, 10, height=10, colour=_NEAR)
-    card.text(16, 55, f"for {explanation.winner}", size=13, colour=_SOFT, anchor="lm", room=card.width / 2 - 20)
+    card.text(16, 55, f"for {explanation.winner}", size=13, colour=_SOFT, anchor="lm", max_width=card.width / 2 - 20)
     card.bar(card.width / 2, 50, 10, height=10, colour=_FAR)
     card.text(
         card.width / 2 + 16,
@@ -156,7 +164,7 @@ def _gates(card: _Card, explanation: Explanation) -> None:
         size=13,
         colour=_SOFT,
         anchor="lm",
-        room=card.width / 2 - 20,
+        max_width=card.width / 2 - 20,
     )
     rows, top = explanation.gates, 78
     largest = max((abs(row.evidence) for row in rows), default=0.0) or 1.0
@@ -167,9 +175,9 @@ def _gates(card: _Card, explanation: Explanation) -> None:
         y, length = top + i * pitch, half * abs(row.evidence) / largest
         near = row.evidence >= 0
         card.bar(axis if near else axis - length, y, length, height=pitch - 5, colour=_NEAR if near else _FAR)
-        card.text(0, y + (pitch - 5) / 2, f"{row.dimension}", size=12, colour=_SOFT, anchor="lm", room=40)
+        card.text(0, y + (pitch - 5) / 2, f"{row.dimension}", size=12, colour=_SOFT, anchor="lm", max_width=40)
         card.text(
-            card.width, y + (pitch - 5) / 2, f"{100 * row.gate:.0f} %", size=12, colour=_SOFT, anchor="rm", room=40
+            card.width, y + (pitch - 5) / 2, f"{100 * row.gate:.0f} %", size=12, colour=_SOFT, anchor="rm", max_width=40
         )
 
 
@@ -178,7 +186,7 @@ def _exemplars(card: _Card, explanation: Explanation) -> None:
     for i, ((prototype, files), colour) in enumerate(zip(explanation.exemplars, (_NEAR, _FAR), strict=False)):
         y = 58 + i * 112
         card.bar(0, y, 4, height=15, colour=colour)
-        card.text(12, y, prototype, size=14, room=card.width - 12)
+        card.text(12, y, prototype, size=14, max_width=card.width - 12)
         images = [image for image in map(_thumbnail, files) if image is not None][:4]
         for j, image in enumerate(images):
             card.picture(j * 84, y + 22, image)
@@ -205,21 +213,21 @@ def _font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def _fit(text: str, font: Font, room: float) -> str:
-    """Truncate `text` with an ellipsis to `room` pixels."""
-    if font.getlength(text) <= room:
+def _fit(text: str, font: Font, max_width: float) -> str:
+    """Truncate `text` with an ellipsis to `max_width` pixels."""
+    if font.getlength(text) <= max_width:
         return text
-    while text and font.getlength(text + "...") > room:
+    while text and font.getlength(text + "...") > max_width:
         text = text[:-1]
     return text + "..."
 
 
-def _wrap(text: str, font: Font, room: float, *, lines: int) -> Sequence[str]:
-    """Break `text` at spaces into at most `lines` lines. The last line may be longer than `room` pixels."""
+def _wrap(text: str, font: Font, max_width: float, *, lines: int) -> Sequence[str]:
+    """Break `text` at spaces into at most `lines` lines. The last line may be longer than `max_width` pixels."""
     words, wrapped = text.split(), [""]
     for word in words:
         longer = f"{wrapped[-1]} {word}".strip()
-        if font.getlength(longer) <= room or len(wrapped) == lines:
+        if font.getlength(longer) <= max_width or len(wrapped) == lines:
             wrapped[-1] = longer
         else:
             wrapped.append(word)

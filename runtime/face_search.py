@@ -20,9 +20,9 @@ _MODEL_LIMIT = 64 << 20
 # Score thresholds:
 # - _PROPOSAL: a detection in the frame becomes a proposal.
 # - _CONFIDENCE: a proposal needs only a close-up score of _CONFIRMED.
-# - _SURE: the close-up score that a weaker proposal, or a change of rotation, needs.
+# - _STRONG: the close-up score that a weaker proposal, or a change of rotation, needs.
 # - _CERTAIN: if a face reaches it, rotated copies of the image are not searched.
-_PROPOSAL, _CONFIDENCE, _CONFIRMED, _SURE, _CERTAIN = 0.2, 0.7, 0.6, 0.85, 0.9
+_PROPOSAL, _CONFIDENCE, _CONFIRMED, _STRONG, _CERTAIN = 0.2, 0.7, 0.6, 0.85, 0.9
 _OVERLAP, _CANDIDATES = 0.3, 512
 _TURNED_OVERLAP = 0.1  # boxes of one face at different rotations overlap less: the wrong rotation finds a part of it
 _MAX_CLOSE_UPS = 64  # bounds the time on textures with many proposals
@@ -143,11 +143,11 @@ class FaceSearch:
         seen = self._all_turns(patch, expected)
         own, best = seen[proposal.turn], max(seen, key=lambda one: one.score)
         lead = _TURN_LEAD if proposal.score >= _CONFIDENCE and (best.turn - proposal.turn) % 2 else 0.0
-        if best.score < _SURE or best.score < own.score + lead:
+        if best.score < _STRONG or best.score < own.score + lead:
             best = own
         if best is own and proposal.score >= _CONFIDENCE and own.score >= _CONFIRMED:
             return proposal
-        if best.score < _SURE:
+        if best.score < _STRONG:
             return None
         bx, by, bw, bh = scaled(best.box, 1 / scale)
         return replace(best, box=(bx + left, by + top, bw, bh))

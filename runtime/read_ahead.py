@@ -24,8 +24,8 @@ class ReadAhead(Generic[T]):
     Attributes: `ended`, whether all results were taken; `error`, the exception that ended the source.
     """
 
-    def __init__(self, source: Iterator[S], work: Callable[[S], T], room: int) -> None:
-        """Start the thread. `room`: maximum number of results that are not yet taken.
+    def __init__(self, source: Iterator[S], work: Callable[[S], T], capacity: int) -> None:
+        """Start the thread. `capacity`: maximum number of results that are not yet taken.
 
         `work` returns before the next item is requested from the source.
         """
@@ -33,34 +33,34 @@ class ReadAhead(Generic[T]):
         self.error: BaseException | None = None
         self._home = Home("the stream")
         self._results: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
-        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(room):
-            self._room.put(None)
-        reader = _Reader(source, work, self._room, results=self._results)
+        self._capacity: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(capacity):
+            self._capacity.put(None)
+        reader = _Reader(source, work, self._capacity, results=self._results)
         # A daemon: a source that never returns must not keep the process alive.
         thread = threading.Thread(target=reader.run, name="leakrt-prepare", daemon=True)
         # Also runs at interpreter shutdown: native code must not return to an interpreter that is gone.
         self._stop = weakref.finalize(self, _stop, reader, thread)
         thread.start()
 
-    def take(self, most: int, wanted: int) -> list[T]:
-        """Return up to `most` results that are ready. Waits for at least `wanted`, or until the source ends.
+    def take(self, max_results: int, min_results: int) -> list[T]:
+        """Return up to `max_results` ready results. Waits for at least `min_results`, or until the source ends.
 
         Raises a KeyboardInterrupt, SystemExit or GeneratorExit of the source immediately, and BackendError in a forked
         child.
         """
         self._home.require()
         taken: list[T] = []
-        while len(taken) < most and not self.ended:
+        while len(taken) < max_results and not self.ended:
             try:
-                found = self._results.get(block=len(taken) < wanted)
+                found = self._results.get(block=len(taken) < min_results)
             except queue.Empty:
                 break
             if isinstance(found, _End):
                 self.ended, self.error = True, found.error
             else:
                 taken.append(found)
-                self._room.put(None)
+                self._capacity.put(None)
         if self.error is not None and not isinstance(self.error, Exception):
             raise self.error
         return taken
@@ -92,11 +92,11 @@ class _Reader(Generic[S, T]):
         self,
         source: Iterator[S],
         work: Callable[[S], T],
-        room: queue.SimpleQueue[None],
+        capacity: queue.SimpleQueue[None],
         *,
         results: queue.SimpleQueue[T | _End],
     ) -> None:
-        self._source, self._work, self._room, self._results = source, work, room, results
+        self._source, self._work, self._capacity, self._results = source, work, capacity, results
         self.stopped, self.in_source = False, False
         self.done = threading.Event()
 
@@ -115,11 +115,11 @@ class _Reader(Generic[S, T]):
     def stop(self) -> None:
         """Stop reading. Thread-safe."""
         self.stopped = True
-        self._room.put(None)
+        self._capacity.put(None)
 
     def _read(self) -> None:
         while True:
-            self._room.get()
+            self._capacity.get()
             if self.stopped:
                 break
             self.in_source = True

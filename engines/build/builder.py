@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ...core.errors import EngineError, LeakRTError, UsageError
 from ...core.progress import Progress
 from ..library.device import use_device
-from ..library.flavour import DEFAULT_LEVEL, LEVELS, NO_DLA, Flavour, Monitor
+from ..library.flavour import DEFAULT_LEVEL, LEVELS, Flavour, Monitor
 from ..library.layers import FusedLayer, parse_build_log
 from ..library.logger import Messages, construct, explain, listening, shared_logger
 from ..library.names import Builder, IBuilderConfig, IHostMemory, ILogger, ITimingCache
@@ -30,8 +30,8 @@ class BuildOptions:
 
     batches: tuple[int, ...] = (1,)  # images at once; one profile each
     level: int = DEFAULT_LEVEL  # optimisation level: time spent on building against speed of the engine
-    workspace: int = 0  # MiB of device memory that tactics may use; 0: all there is
-    dla_core: int = NO_DLA  # Jetson's accelerator for the VAE encoder
+    workspace: int | None = None  # MiB of device memory that tactics may use; None: all of it
+    dla_core: int | None = None  # Jetson's accelerator for the VAE encoder
     targets: tuple[str, ...] = ()  # compute capabilities, where the flavour can choose
 
     def __post_init__(self) -> None:
@@ -41,17 +41,17 @@ class BuildOptions:
             raise UsageError(f"--batch: sizes between 1 and {_MAX_BATCH} are needed, each once")
         if self.level not in LEVELS:
             raise UsageError(f"--opt-level {self.level}: it lies between {LEVELS[0]} and {LEVELS[-1]}")
-        if not 0 <= self.workspace <= _MAX_WORKSPACE:
+        if self.workspace is not None and not 0 < self.workspace <= _MAX_WORKSPACE:
             raise UsageError(
-                f"--workspace {self.workspace}: a number of MiB up to {_MAX_WORKSPACE} is needed; 0 takes all there is"
+                f"--workspace {self.workspace}: a number of MiB from 1 to {_MAX_WORKSPACE} is needed"
             )
-        if self.dla_core < NO_DLA:
+        if self.dla_core is not None and self.dla_core < 0:
             raise UsageError(f"--dla {self.dla_core}: the number of a DLA core is needed, 0 or 1")
 
     @property
     def dla(self) -> bool:
         """Whether a DLA is asked for."""
-        return self.dla_core != NO_DLA
+        return self.dla_core is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ def _build_heard(flavour: Flavour, job: BuildJob, monitor: Monitor, *, messages:
     builder: Builder = _make_builder(flavour, logger, messages)
     dla = job.options.dla
     if dla:
-        _check_dla(flavour, builder, job)
+        _check_dla(builder, job.options.dla_core or 0)
     parsed = parse_network(flavour, builder, logger, messages=messages, model=job.model, dla=dla, name=job.name)
     config: IBuilderConfig = builder.create_builder_config()
     cache = _configure(flavour, config, job)
@@ -191,11 +191,11 @@ def _serialize(cache: ITimingCache) -> bytes:
     return bytes(data)
 
 
-def _check_dla(flavour: Flavour, builder: Builder, job: BuildJob) -> None:
+def _check_dla(builder: Builder, core: int) -> None:
     cores = int(builder.num_DLA_cores)
-    if job.options.dla_core >= cores:
+    if core >= cores:
         have = f"has {cores} DLA cores" if cores else "has no DLA (AGX Orin, Orin NX and Xavier have one)"
-        raise EngineError(f"--dla {job.options.dla_core}: this machine {have}; leave --dla away to use the GPU")
+        raise EngineError(f"--dla {core}: this machine {have}; omit --dla to use the GPU")
 
 
 def flag_names(flavour: Flavour, precision: str, options: BuildOptions) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from .toolkit import KernelBuild, Toolkit, find_kernels, find_toolkit
 
 _VERSION = re.compile(r'^(ID|VERSION_ID)="?([\w.]+)"?$', re.MULTILINE)
 _CONTAINER_MARKS = (".dockerenv", "run/.containerenv")
-HIDING = "CUDA_VISIBLE_DEVICES"
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def gather(root: Path = Path("/")) -> MachineFacts:
         distribution=read_distribution(root),
         architecture=platform.machine(),
         container=any((root / mark).exists() for mark in _CONTAINER_MARKS),
-        hidden=os.environ.get(HIDING, ""),
+        hidden=os.environ.get(VISIBLE_DEVICES, ""),
         jetson=read_jetson(root),
         driver=driver,
         gpus=gpus,

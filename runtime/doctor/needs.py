@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from ...engines.library.flavour import version_numbers
 from . import commands
 from .commands import DATACENTER, JETSON, Commands
-from .facts import HIDING, MachineFacts
+from .facts import VISIBLE_DEVICES, MachineFacts
 from .libraries import Library
 from .toolkit import driver_too_old, kernels_misfit, listed
 
 READY, MISSING, UNFIT, SPARE = "ready", "missing", "unfit", "not needed"
-_SHUT_OUT, _MIXED = 100, 803  # CUDA error codes: no device; driver and library versions differ
+_NO_DEVICE, _VERSION_MISMATCH = 100, 803  # CUDA error codes: no device; driver and library versions differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,10 @@ def _driver(facts: MachineFacts) -> Need:
     if not driver.problem:
         version = f"{driver.version}, " if driver.version else ""
         return Need(name="driver", state=READY, detail=f"{version}for CUDA up to {driver.cuda}")
-    if driver.code == _SHUT_OUT and facts.hidden:
-        detail = f"{driver.problem}, and ${HIDING} is {facts.hidden!r}"
-        return Need(name="driver", state=UNFIT, detail=detail, commands=commands.everywhere(f"unset {HIDING}"))
-    if driver.code == _MIXED:
+    if driver.code == _NO_DEVICE and facts.hidden:
+        detail = f"{driver.problem}, and ${VISIBLE_DEVICES} is {facts.hidden!r}"
+        return Need(name="driver", state=UNFIT, detail=detail, commands=commands.everywhere(f"unset {VISIBLE_DEVICES}"))
+    if driver.code == _VERSION_MISMATCH:
         detail = f"{driver.problem}: the driver was updated but not reloaded"
         return Need(name="driver", state=UNFIT, detail=detail, commands=commands.everywhere("sudo reboot"))
     if facts.container and not driver.cuda:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 END_TO_END, OUTSIDE = "end to end", "outside the stages"
 _DPI = 120
-_LEAST = 1e-3  # ms; lower end of the log axis
+_MIN_MS = 1e-3  # ms; lower end of the log axis
 
 
 def write_picture(path: Path, profile: Profile) -> None:
@@ -53,11 +53,11 @@ def _draw_stages(axes: Axes, batches: tuple[BatchProfile, ...]) -> None:
         summaries = [*batch.stages.values(), batch.outside, batch.end_to_end]
         places = [row - 0.4 + (position + 0.5) * height for row in range(len(names))]
         colour = f"C{position % 10}"
-        axes.barh(places, [max(_LEAST, s.p50) for s in summaries], 0.9 * height, color=colour, alpha=0.75,
+        axes.barh(places, [max(_MIN_MS, s.p50) for s in summaries], 0.9 * height, color=colour, alpha=0.75,
                   label=f"batch {batch.batch}")  # fmt: skip
         for place, s in zip(places, summaries, strict=True):
-            axes.plot([max(_LEAST, s.p50), max(_LEAST, s.p99)], [place, place], color="black", linewidth=1.0)
-            axes.plot(max(_LEAST, s.max), place, "|", color="black", markersize=5)
+            axes.plot([max(_MIN_MS, s.p50), max(_MIN_MS, s.p99)], [place, place], color="black", linewidth=1.0)
+            axes.plot(max(_MIN_MS, s.max), place, "|", color="black", markersize=5)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set(xscale="log", xlabel="ms per batch", title="bar: p50, line: to p99, tick: maximum")

@@ -22,18 +22,18 @@ def alive() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "leakrt-prepare"]
 
 
-def all_of(source, work=same, room=4, most=3, wanted=1):
+def all_of(source, work=same, capacity=4, max_results=3, min_results=1):
     found = []
-    with ReadAhead(iter(source), work, room) as ahead:
+    with ReadAhead(iter(source), work, capacity) as ahead:
         while not ahead.ended:
-            found += ahead.take(most, wanted)
+            found += ahead.take(max_results, min_results)
     return found, ahead.error
 
 
-@pytest.mark.parametrize("room", [1, 2, 16])
+@pytest.mark.parametrize("capacity", [1, 2, 16])
 @pytest.mark.parametrize("count", [0, 1, 7, 40])
-def test_results_come_in_order(room, count):
-    assert all_of(range(count), lambda i: i * i, room) == ([i * i for i in range(count)], None)
+def test_results_come_in_order(capacity, count):
+    assert all_of(range(count), lambda i: i * i, capacity) == ([i * i for i in range(count)], None)
     assert not alive()
 
 
@@ -62,20 +62,20 @@ def test_ready_results_are_taken_without_waiting():
         assert ahead.ended
 
 
-@pytest.mark.parametrize("room", [1, 2, 5])
-def test_reading_ahead_is_bounded(room):
-    asked = []
+@pytest.mark.parametrize("capacity", [1, 2, 5])
+def test_reading_ahead_is_bounded(capacity):
+    requested = []
 
     def source():
         for i in range(1000):
-            asked.append(i)
+            requested.append(i)
             yield i
 
-    with ReadAhead(source(), same, room) as ahead:
+    with ReadAhead(source(), same, capacity) as ahead:
         for taken in range(1, 9):
             assert ahead.take(1, 1) == [taken - 1]
             time.sleep(0.01)
-            assert len(asked) <= taken + room
+            assert len(requested) <= taken + capacity
 
 
 def test_work_returns_before_the_next_item_is_requested():
@@ -83,11 +83,11 @@ def test_work_returns_before_the_next_item_is_requested():
 
     def source():
         for i in range(5):
-            events.append(("asked", i))
+            events.append(("requested", i))
             yield i
 
     all_of(source(), lambda i: events.append(("worked", i)))
-    assert events == [(what, i) for i in range(5) for what in ("asked", "worked")]
+    assert events == [(what, i) for i in range(5) for what in ("requested", "worked")]
 
 
 @pytest.mark.parametrize("where", ["source", "work"])
@@ -109,7 +109,7 @@ def test_an_exception_follows_the_results_before_it(where, error):
             item = next(self.left)
             return fail(item) if where == "source" else item
 
-    found, raised = all_of(Source(), fail, room=16)
+    found, raised = all_of(Source(), fail, capacity=16)
     assert found == [0, 1, 2, 3, 4]
     assert raised is (None if where == "source" and isinstance(error, StopIteration) else error)
 

@@ -74,7 +74,7 @@ def test_a_dla_takes_fp16_with_a_way_back_to_the_gpu():
 
 
 def test_a_dla_that_is_not_there_is_refused():
-    with pytest.raises(EngineError, match=r"--dla 0: this machine has no DLA .*leave --dla away"):
+    with pytest.raises(EngineError, match=r"--dla 0: this machine has no DLA .*omit --dla"):
         build(RecordingTensorRT(OLD), dla_core=0)
 
 
