@@ -42,10 +42,10 @@ def test_onnx_and_onnx_runtime_report_the_same_names_and_shapes(tiny, monkeypatc
     counted = inspect_bundle(tiny).graphs
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnx" else find(name, *a))
-    told = inspect_bundle(tiny).graphs
-    assert [(g.name, g.inputs, g.outputs) for g in counted] == [(g.name, g.inputs, g.outputs) for g in told]
+    loaded = inspect_bundle(tiny).graphs
+    assert [(g.name, g.inputs, g.outputs) for g in counted] == [(g.name, g.inputs, g.outputs) for g in loaded]
     assert all(g.opset == 17 and g.nodes and g.parameters for g in counted)
-    assert all((g.opset, g.nodes, g.parameters) == (None, None, None) for g in told)
+    assert all((g.opset, g.nodes, g.parameters) == (None, None, None) for g in loaded)
 
 
 def test_weights_are_counted_and_are_not_inputs(tiny):

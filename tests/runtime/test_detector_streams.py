@@ -72,8 +72,8 @@ def test_an_analysis_keeps_its_pixels_when_the_buffer_is_reused(detector):
 def test_an_invalid_frame_yields_an_error_at_its_position(detector):
     bgra = np.dstack([FRAMES[0], FRAMES[0][:, :, 0]])
     wrong = [None, b"\xff\xd8", FRAMES[0] / 255, FRAMES[0][:, :, 0], bgra, FRAMES[0][:20], 7, "/nowhere.png"]
-    given = [item for bad in wrong for item in (FRAMES[1], bad)]
-    for images in (given, iter(given)):
+    mixed = [item for bad in wrong for item in (FRAMES[1], bad)]
+    for images in (mixed, iter(mixed)):
         verdicts = list(detector.check_stream(images, batch=4))
         assert [verdict.error is None for verdict in verdicts] == [True, False] * len(wrong)
         assert all(v.scores == verdicts[0].scores for v in verdicts[::2])
@@ -126,17 +126,17 @@ def test_an_interrupt_in_a_source_does_not_wait_for_verdicts(detector):
 
 @pytest.mark.parametrize("batch", [1, 8])
 def test_a_verdict_does_not_wait_for_the_next_frame(detector, batch):
-    judged = threading.Semaphore(0)
+    classified = threading.Semaphore(0)
 
     def live():
         for frame in FRAMES[:6]:
             yield frame
-            assert judged.acquire(timeout=20)
+            assert classified.acquire(timeout=20)
 
     found = []
     for verdict in detector.check_stream(live(), batch=batch):
         found.append(verdict)
-        judged.release()
+        classified.release()
     assert labels(found) == labels(detector.check_batch(FRAMES[:6]))
 
 
@@ -179,7 +179,7 @@ class SlowFrames(Sequence):
     """A sequence that blocks for each frame, like one that reads a camera."""
 
     def __init__(self):
-        self.given = 0
+        self.read = 0
 
     def __len__(self):
         return 6
@@ -187,7 +187,7 @@ class SlowFrames(Sequence):
     def __getitem__(self, index):
         if index >= len(self):
             raise IndexError
-        self.given += 1
+        self.read += 1
         if index:
             time.sleep(0.2)
         return FRAMES[0]
@@ -197,7 +197,7 @@ def test_a_sequence_other_than_a_list_yields_verdicts_as_they_are_ready(detector
     frames = SlowFrames()
     stream = detector.check_stream(frames, batch=6)
     next(stream)
-    assert frames.given < len(frames)
+    assert frames.read < len(frames)
     stream.close()
 
 

@@ -87,8 +87,8 @@ def test_a_child_may_reload_onnx_runtime(bundle):
 def test_a_child_can_not_reload_a_backend_whose_threads_it_lacks(bundle, backend):
     pytest.importorskip(backend)
     (line,), status = forked(bundle, backend, 2, LOADED)
-    refused = f"can't load the {backend} backend in a forked child: its threads exist only in the parent"
-    assert line.startswith(refused)
+    message = f"can't load the {backend} backend in a forked child: its threads exist only in the parent"
+    assert line.startswith(message)
     assert status == "status 0"
 
 
@@ -180,5 +180,5 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     model = shared("models/face_detection_yunet_2023mar.onnx")
-    given = [sys.executable, "-W", "ignore", "-c", command, str(model)]
-    assert subprocess.run(given, capture_output=True, text=True, timeout=30).stdout == "7\n"
+    arguments = [sys.executable, "-W", "ignore", "-c", command, str(model)]
+    assert subprocess.run(arguments, capture_output=True, text=True, timeout=30).stdout == "7\n"

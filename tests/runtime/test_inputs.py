@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from leakrt.core.errors import ImageError, UsageError
-from leakrt.runtime import inputs as given
+from leakrt.runtime import inputs
 
 FRAME = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
 ACCEPTED = r"expected a path, a PIL image, or a uint8 array \[H, W, 3\] in BGR order"
@@ -43,7 +43,7 @@ def read_only():
      FRAME[:, :, ::-1][:, :, ::-1], FRAME.transpose(1, 0, 2), FRAME.view(type("Own", (np.ndarray,), {}))],
 )  # fmt: skip
 def test_any_array_of_the_right_dtype_and_shape_becomes_a_plain_frame(array):
-    frame = given.checked_frame(array)
+    frame = inputs.checked_frame(array)
     assert type(frame) is np.ndarray
     assert np.array_equal(frame, np.asarray(array))
     assert frame.strides[1:] == (3, 1)
@@ -51,7 +51,7 @@ def test_any_array_of_the_right_dtype_and_shape_becomes_a_plain_frame(array):
 
 def test_a_memory_mapped_file_is_a_frame(tmp_path):
     FRAME.tofile(tmp_path / "raw")
-    assert np.array_equal(given.checked_frame(np.memmap(tmp_path / "raw", np.uint8, "r", shape=FRAME.shape)), FRAME)
+    assert np.array_equal(inputs.checked_frame(np.memmap(tmp_path / "raw", np.uint8, "r", shape=FRAME.shape)), FRAME)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_memory_mapped_file_is_a_frame(tmp_path):
 )  # fmt: skip
 def test_an_array_of_another_dtype_or_shape_raises_and_names_the_conversion(array, what, remedy):
     with pytest.raises(UsageError, match=rf"can't classify an array {what}: {ACCEPTED}; .*{remedy}"):
-        given.checked_frame(np.asanyarray(array))
+        inputs.checked_frame(np.asanyarray(array))
 
 
 def test_the_named_conversions_return_frames():
@@ -85,21 +85,21 @@ def test_the_named_conversions_return_frames():
         ((FRAME.astype(np.uint16) << 8) >> 8).astype(np.uint8),
         FRAME.transpose(2, 0, 1).transpose(1, 2, 0),
     ):
-        assert np.array_equal(given.checked_frame(array), FRAME)
+        assert np.array_equal(inputs.checked_frame(array), FRAME)
     for grey in (FRAME[:, :, 0], FRAME[:, :, :1]):
-        assert given.checked_frame(np.repeat(grey.reshape(*grey.shape[:2], 1), 3, axis=2)).shape == FRAME.shape
+        assert inputs.checked_frame(np.repeat(grey.reshape(*grey.shape[:2], 1), 3, axis=2)).shape == FRAME.shape
 
 
 @pytest.mark.parametrize("mask", [False, FRAME > 100])
 def test_a_masked_array_raises(mask):
     with pytest.raises(UsageError, match=r"can't classify a masked array: .*array.filled\(0\)"):
-        given.checked_frame(np.ma.MaskedArray(FRAME, mask))
+        inputs.checked_frame(np.ma.MaskedArray(FRAME, mask))
 
 
 @pytest.mark.parametrize("shape", [(0, 70, 3), (50, 0, 3), (1, 1, 3), (31, 70, 3)])
 def test_a_frame_that_is_too_small_raises(shape):
     with pytest.raises(ImageError, match=rf"the image is {shape[1]} x {shape[0]}; each side needs at least 32 pixels"):
-        given.checked_frame(np.zeros(shape, np.uint8))
+        inputs.checked_frame(np.zeros(shape, np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_frame_that_is_too_small_raises(shape):
     ],
 )  # fmt: skip
 def test_the_error_for_another_object_names_its_type_and_omits_its_contents(image, what, remedy):
-    message = str(given.refuse(image))
+    message = str(inputs.refuse(image))
     assert re.match(rf"can't classify {what}: {ACCEPTED}; .*{remedy}", message)
     assert len(message) < 250
 
@@ -125,23 +125,23 @@ def test_the_error_for_another_object_names_its_type_and_omits_its_contents(imag
 @pytest.mark.parametrize("images", ["x.png", Path("x.png"), b"x", FRAME, FRAME[:, :, 0], Image.new("L", (40, 40))])
 def test_a_single_image_is_not_several_images(images):
     with pytest.raises(UsageError, match=r"check_stream expects several images, not one \(.*\); use check"):
-        given.refuse_single(images, "check_stream")
+        inputs.refuse_single(images, "check_stream")
 
 
 @pytest.mark.parametrize("images", [None, 3, Tensor()])
 def test_an_object_that_is_not_iterable_raises(images):
     with pytest.raises(UsageError, match=r"check_batch expects several images, not .*; pass a list"):
-        given.refuse_single(images, "check_batch")
+        inputs.refuse_single(images, "check_batch")
 
 
 @pytest.mark.parametrize("images", [[], (), iter([]), FRAME[None], {1: 2}, np.array(["x.png"], object), range(3)])
 def test_several_images_may_be_any_iterable(images):
-    given.refuse_single(images, "check_batch")
+    inputs.refuse_single(images, "check_batch")
 
 
 def test_a_pil_image_is_recognised_without_importing_pil():
-    assert given.is_pil(Image.new("L", (1, 1)))
-    code = "import sys; from leakrt.runtime import inputs as given; print(given.is_pil(3), 'PIL' in sys.modules)"
+    assert inputs.is_pil(Image.new("L", (1, 1)))
+    code = "import sys; from leakrt.runtime import inputs; print(inputs.is_pil(3), 'PIL' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
 
@@ -163,5 +163,5 @@ class BrokenAttributes:
 @pytest.mark.parametrize("kind", [BrokenPath, BrokenAttributes])
 def test_an_object_whose_attributes_raise_is_rejected_like_any_other(kind):
     image = kind()
-    assert given.path_of(image) == ""
-    assert ": expected a path, a PIL image" in str(given.refuse(image))
+    assert inputs.path_of(image) == ""
+    assert ": expected a path, a PIL image" in str(inputs.refuse(image))

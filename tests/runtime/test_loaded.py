@@ -64,7 +64,7 @@ def test_weights_are_read_only_on_request(tiny, tmp_path):
 
 
 def test_a_single_variant_is_not_timed(variant, tiny, monkeypatch):
-    monkeypatch.setattr(loaded.registry, "race", lambda laps: pytest.fail("one alone was raced"))
+    monkeypatch.setattr(loaded.registry, "race", lambda laps: pytest.fail("a single variant was timed"))
     assert quickest(Bundle(tiny), [variant]) is variant
 
 

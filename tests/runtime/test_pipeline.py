@@ -110,5 +110,5 @@ def test_outputs_keep_their_order_over_several_batches(bundle):
             raise NotImplementedError
 
     pipeline = Pipeline(bundle.spec, bundle.support("fp32"), Echo(), threads=1)
-    given = [np.full((3, 40, 40), value, np.float32) for value in (0.0, 1.0, 2.0, 3.0, 4.0)]
-    assert np.all(np.diff(pipeline.run(given).outputs.scores[:, 0]) > 0)
+    images = [np.full((3, 40, 40), value, np.float32) for value in (0.0, 1.0, 2.0, 3.0, 4.0)]
+    assert np.all(np.diff(pipeline.run(images).outputs.scores[:, 0]) > 0)

@@ -127,9 +127,9 @@ def test_a_named_precision_that_has_not_passed_acceptance_raises_with_one_line(b
             BundleError, match=r"fp16 has not passed its acceptance test on .* \(passed on: none\).*leakrt export"
         ):
             chosen(bundle(fp16=FAILED), "fp16", backend)
-    with pytest.raises(BundleError, match="has not passed its acceptance test") as refused:
+    with pytest.raises(BundleError, match="has not passed its acceptance test") as raised:
         Detector.load(bundle(fp16=FAILED).path, precision="fp16")
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_missing_or_unknown_precision_raises(bundle, tiny):

@@ -77,10 +77,10 @@ def test_views_and_their_copies_give_the_same_input(view):
     [None, b"x", FRAME.astype(np.float32), FRAME[:, :, 0], np.zeros((50, 50, 4), np.uint8), FRAME[:31], object()],
 )
 def test_an_invalid_image_raises_in_crops_and_becomes_an_error_in_prepare(image):
-    with pytest.raises((ImageError, UsageError)) as refused:
+    with pytest.raises((ImageError, UsageError)) as raised:
         preparer().crops(image)
     (prepared,) = preparer().prepare(image)
-    assert (prepared.path, prepared.image, prepared.error) == ("", None, str(refused.value))
+    assert (prepared.path, prepared.image, prepared.error) == ("", None, str(raised.value))
 
 
 @pytest.mark.parametrize("kind", [str, Path, Wrapped])

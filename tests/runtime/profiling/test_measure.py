@@ -102,11 +102,11 @@ def test_a_stream_that_fails_stops_all_and_its_error_is_raised(detector, frame, 
 
 
 def test_progress_ends_with_all_done(detector, frame):
-    told = []
-    found = measure([detector], [frame] * 2, 0.8, progress=lambda *what: told.append(what))
-    assert told[-1] == ("batch 2", 2 * found.end_to_end.samples, 2 * found.end_to_end.samples)
-    assert all(done < total for _, done, total in told[:-1])
-    assert len(told) >= 2
+    reports = []
+    found = measure([detector], [frame] * 2, 0.8, progress=lambda *what: reports.append(what))
+    assert reports[-1] == ("batch 2", 2 * found.end_to_end.samples, 2 * found.end_to_end.samples)
+    assert all(done < total for _, done, total in reports[:-1])
+    assert len(reports) >= 2
 
 
 def test_frames_of_any_size_are_accepted(detector):
