@@ -124,7 +124,7 @@ def _parse(raw: bytes, path: Path) -> tuple[str, dict[str, str]]:
         raise EngineError(f"{path}: {MANIFEST} is damaged; copy the folder again") from error
     if version != _FORMAT:
         raise EngineError(
-            f"{path}: format {version} is not supported (only {_FORMAT}); use the same version of LeakRT on both machines"
+            f"{path}: format {version} is not supported (only {_FORMAT}); use the same LeakRT version on both machines"
         )
     engines = [name for name in named if name.endswith(".engine")]
     if not engines or len(named) > 2 * _MAX_ENGINES or not (signer == "" or PUBLIC_KEY.fullmatch(str(signer))):

@@ -117,7 +117,7 @@ def _read_record(path: Path) -> EngineRecord:
         raw = read_bounded(described, RECORD_LIMIT)
     except OSError as error:
         raise EngineError(
-            f"{path}: its JSON file {described.name} can't be read ({error.strerror}); LeakRT reads only engines it built"
+            f"{path}: its JSON file {described.name} can't be read ({error.strerror}); copy it from the build machine"
         ) from error
     return EngineRecord.from_bytes(raw, str(described))
 
@@ -126,7 +126,8 @@ def _closed(path: Path, record: EngineRecord, cache: EngineCache) -> str:
     """Return why the engine must not or can't be opened, or an empty string."""
     entry = read_index(cache.root).engines.get(record.key.digest)
     if entry is None or entry.sha256 != record.sha256:
-        return f"it is not in the cache, and engines are machine code; run: leakrt engines add {shlex.quote(str(path.parent))}"
+        folder = shlex.quote(str(path.parent))
+        return f"it is not in the cache, and engines are machine code; run: leakrt engines add {folder}"
     try:
         flavour = load_flavour(record.key.flavour)
     except LeakRTError as error:

@@ -39,7 +39,9 @@ def first_bad_layer(model: bytes, compare: Compare, limit: float, *, progress: P
     graph = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(model))
     cuts = _cuts(graph)
     if not cuts:
-        raise ModelError("can't search for the first bad layer: the graph has no floating-point tensors with a batch dimension")
+        raise ModelError(
+            "can't search for the first bad layer: the graph has no floating-point tensors with a batch dimension"
+        )
     errors: dict[int, float] = {}
 
     def error_at(index: int) -> float:
@@ -57,7 +59,14 @@ def first_bad_layer(model: bytes, compare: Compare, limit: float, *, progress: P
     position, output = cuts[bad]
     node = graph.graph.node[position]
     before = error_at(good) if good >= 0 else 0.0
-    return BadLayer(node=node.name or output, operator=node.op_type, output=output, error=errors[bad], before=before, builds=len(errors))
+    return BadLayer(
+        node=node.name or output,
+        operator=node.op_type,
+        output=output,
+        error=errors[bad],
+        before=before,
+        builds=len(errors),
+    )
 
 
 def cut_graph(model: ModelProto, output: str) -> bytes:

@@ -12,16 +12,16 @@ from ...core.errors import BackendError, EngineError, UsageError
 from ...core.files import sha256_bytes
 from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.progress import Progress
-from .builder import BuildJob, BuildOptions, BuiltEngine, build_engine, flag_names, graph_batches
 from ..cache.cache import EngineCache
-from .derive import RECIPE, DerivedGraph, boundary_types, derive_graph
-from ..library.device import NO_DEVICE, TargetDevice, find_device, find_driver, list_devices
-from ..library.flavour import DEFAULT_LEVEL, NO_DLA, Flavour
 from ..cache.index import engine_locks
 from ..cache.key import EngineKey, canonical, device_misfit
-from .parity import GoldenInputs, can_judge_int8, check_parity, golden_inputs
 from ..cache.record import EngineRecord, OutputParity
+from ..library.device import NO_DEVICE, TargetDevice, find_device, find_driver, list_devices
+from ..library.flavour import DEFAULT_LEVEL, NO_DLA, Flavour
 from ..library.rtx import CURRENT, PORTABLE, capability_order
+from .builder import BuildJob, BuildOptions, BuiltEngine, build_engine, flag_names, graph_batches
+from .derive import RECIPE, DerivedGraph, boundary_types, derive_graph
+from .parity import GoldenInputs, can_judge_int8, check_parity, golden_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +173,8 @@ def _ensure(
     step: _BuildStep,
     cache: EngineCache,
     together: frozenset[str],
-    *, golden: _LazyGolden,
+    *,
+    golden: _LazyGolden,
     notes: list[str],
     progress: Progress,
 ) -> BuildOutcome:
@@ -217,7 +218,9 @@ def _cached(step: _BuildStep, cache: EngineCache, notes: list[str]) -> BuildOutc
 
 def _parity(step: _BuildStep, golden: GoldenInputs, notes: list[str]) -> tuple[OutputParity, ...]:
     if step.request.precision == "int8" and step.derived.changed and not can_judge_int8():
-        notes.append(f"{step.graph.stem}: skipped the parity check of the int8 graph; it needs ONNX Runtime 1.32 or later")
+        notes.append(
+            f"{step.graph.stem}: skipped the parity check of the int8 graph; it needs ONNX Runtime 1.32 or later"
+        )
     return check_parity(step.bundle, step.graph, step.request.precision, derived=step.derived, golden=golden)
 
 

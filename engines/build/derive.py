@@ -1,8 +1,8 @@
 """Derive the ONNX graph that a TensorRT version builds from the graph in a bundle.
 
 A bundle's graphs have float32 inputs and outputs, and its int8 graphs are float32 with Q/DQ pairs at opset 17. A
-strongly typed network computes in exactly the types of its ONNX, so the derived copy has float16 inputs and outputs, and
-float16 around int8. For TensorRT 8.5 the copy replaces group norms by arithmetic and stores float32 weights before Q/DQ
+strongly typed network computes in exactly the types of its ONNX, so the derived copy has float16 inputs, latents and
+values around int8. For TensorRT 8.5 the copy replaces group norms by arithmetic and has float32 weights before Q/DQ
 pairs. The bundle itself never changes.
 """
 

@@ -14,8 +14,8 @@ from ...core.graphs import GraphSpec
 from ...core.noise import noise_steps, normals
 from ...core.preprocess import preprocess_reference
 from ...core.schedule import step_coefficients
-from .derive import DerivedGraph
 from ..cache.record import OutputParity
+from .derive import DerivedGraph
 
 _HALF_LIMIT = 0.02  # relative error allowed for float16
 _INT8_LIMIT = 0.1  # float16 values near a rounding boundary may differ by one int8 step
@@ -56,8 +56,8 @@ def check_parity(
 ) -> tuple[OutputParity, ...]:
     """Compare every output of the derived graph with that of the bundle's graph.
 
-    Returns an empty tuple if the graph is unchanged or this ONNX Runtime computes it wrongly. Raises ParityError with the
-    name, the error and the limit of an output that exceeds its limit; ModelError, MissingExtraError.
+    Returns an empty tuple if the graph is unchanged or this ONNX Runtime computes it wrongly. Raises ParityError naming
+    an output over its limit, with the error and the limit; ModelError, MissingExtraError.
     """
     if not derived.changed or (precision == "int8" and not can_judge_int8()):
         return ()

@@ -81,7 +81,9 @@ def spell_out_instance_norm(model: ModelProto) -> int:
         position = list(graph.node).index(node)
         graph.node.remove(node)
         tensor = types[node.input[0]]
-        for offset, new in enumerate(_between_casts(graph, node, len(tensor.shape.dim), half=tensor.elem_type == _FLOAT16)):
+        for offset, new in enumerate(
+            _between_casts(graph, node, len(tensor.shape.dim), half=tensor.elem_type == _FLOAT16)
+        ):
             graph.node.insert(position + offset, new)
     return len(found)
 
@@ -89,8 +91,8 @@ def spell_out_instance_norm(model: ModelProto) -> int:
 def unpack_weights(model: ModelProto) -> int:
     """Replace weights stored as int8 by float32 weights before a Q/DQ pair, and return the number of weights.
 
-    Quantizing code * scale returns the same code, so the result is unchanged. The parser of TensorRT 8.5 doesn't support
-    int8 constants.
+    Quantizing code * scale returns the same code, so the result is unchanged. The parser of TensorRT 8.5 doesn't
+    support int8 constants.
     """
     from onnx import helper, numpy_helper
 

@@ -98,7 +98,7 @@ def test_a_signed_folder_reaches_another_cache(folder, signer, portable, tmp_pat
 def test_a_key_that_is_not_trusted_is_refused_with_the_command_that_would_trust_it(folder, signer):
     from leakrt.engines.carry import read_folder
 
-    with pytest.raises(EngineError, match=f"not trusted here.*leakrt engines add .* --key {signer.public_key}"):
+    with pytest.raises(EngineError, match=f"not a trusted key.*leakrt engines add .* --key {signer.public_key}"):
         read_folder(folder, NOBODY, True)
 
 
@@ -124,12 +124,16 @@ def _flip(path):
         ("vae_encoder.fp16.engine", lambda p: p.write_bytes(p.read_bytes()[:-1]), "SHA-256 differs"),
         ("vae_encoder.fp16.json", _flip, "SHA-256 differs"),
         ("leak_encoder.fp16.engine", os.unlink, "can't be read"),
-        ("engines.sig", _flip, "the signature is not that of"),
+        ("engines.sig", _flip, "the signature doesn't match key"),
         ("engines.sig", os.unlink, "can't be read"),
-        ("engines.json", os.unlink, "a folder of `leakrt build --out` is needed"),
+        ("engines.json", os.unlink, "give a folder written by `leakrt build --out`"),
         ("engines.json", lambda p: p.write_text("{}"), "is damaged"),
-        ("engines.json", lambda p: p.write_text(p.read_text().replace("vae_encoder.fp16.e", "x")), "is no engine|dam"),
-        ("engines.json", lambda p: p.write_text(p.read_text().replace("\n", "\n ")), "the signature is not that of"),
+        (
+            "engines.json",
+            lambda p: p.write_text(p.read_text().replace("vae_encoder.fp16.e", "x")),
+            "is not an engine file|dam",
+        ),
+        ("engines.json", lambda p: p.write_text(p.read_text().replace("\n", "\n ")), "the signature doesn't match key"),
     ],
 )
 def test_a_folder_that_was_changed_on_the_way_is_refused(folder, signer, name, damage, words):
@@ -147,7 +151,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(folder, name):
     manifest = json.loads((folder / "engines.json").read_text())
     manifest["files"][name], manifest["signer"] = "a" * 64, ""
     (folder / "engines.json").write_text(json.dumps(manifest))
-    with pytest.raises(EngineError, match="is no engine"):
+    with pytest.raises(EngineError, match="is not an engine file"):
         read_folder(folder, NOBODY, True)
 
 
@@ -168,7 +172,7 @@ def test_a_link_is_not_followed(folder, signer, tmp_path):
     target = folder / "vae_encoder.fp16.engine"
     target.rename(tmp_path / "moved")
     target.symlink_to(tmp_path / "moved")
-    with pytest.raises(EngineError, match="is a link"):
+    with pytest.raises(EngineError, match="is a symbolic link"):
         read_folder(folder, frozenset({signer.public_key}), False)
 
 
@@ -194,7 +198,7 @@ def test_an_engine_of_another_leakrt_is_not_installed(portable, tmp_path, rtx):
     (first, data), _ = portable
     newer = replace(first, key=replace(first.key, recipe=first.key.recipe + 1), leakrt="9.0")
     there = elsewhere(tmp_path)
-    with pytest.raises(EngineError, match=r"it was built by LeakRT 9.0, which makes other graphs of a bundle"):
+    with pytest.raises(EngineError, match=r"it was built by LeakRT 9.0, which derives different graphs from a bundle"):
         add_engines([Carried(newer, data)], there, silent)
     assert there.engines() == []
 
@@ -214,7 +218,7 @@ def test_a_folder_that_lists_no_engine_is_refused(folder, signer):
 def test_a_folder_with_other_files_is_not_replaced(tmp_path, cache, portable, signer):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
-    with pytest.raises(StorageError, match="holds other files"):
+    with pytest.raises(StorageError, match="the folder contains other files"):
         write(tmp_path / "mine", cache, portable, signer)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
 

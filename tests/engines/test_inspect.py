@@ -85,5 +85,5 @@ def test_an_engine_without_its_json_is_refused(cache, tmp_path):
     from leakrt.engines.inspect import inspect_engine
 
     (tmp_path / "x.engine").write_bytes(b"x")
-    with pytest.raises(EngineError, match=r"has no x.json beside it"):
+    with pytest.raises(EngineError, match=r"its JSON file x.json can't be read"):
         inspect_engine(tmp_path / "x.engine", cache)

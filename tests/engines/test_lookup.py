@@ -52,13 +52,15 @@ def test_the_newest_pair_is_found_with_the_batch_sizes_that_both_have(cache, sto
 def test_without_a_batch_size_in_common_both_are_told(cache, store):
     store(0, (1, 4))
     store(1, (6,))
-    with pytest.raises(EngineError, match=r"vae_encoder is for batch 1, 4, leak_encoder for 6 samples, 2 an image"):
+    with pytest.raises(
+        EngineError, match=r"vae_encoder was built for batch 1, 4, leak_encoder for 6 samples, 2 per image"
+    ):
         find_engines(cache, WANTED)
 
 
 def test_what_is_missing_is_told_for_each_graph(cache, store):
     store(0, (1,))
-    with pytest.raises(EngineError, match=r"on NVIDIA A \(leak_encoder: none was built\); build them with: leakrt"):
+    with pytest.raises(EngineError, match=r"on NVIDIA A \(leak_encoder: not built yet\); build them with: leakrt"):
         find_engines(cache, WANTED)
 
 

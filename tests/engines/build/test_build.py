@@ -90,7 +90,7 @@ def test_a_damaged_engine_is_built_again_and_that_is_said(build, cache):
     vae.path.write_bytes(whole[: len(whole) // 2])
     again, _ = build()
     assert again.built
-    assert "building it again" in again.notes[0]
+    assert "rebuilding it" in again.notes[0]
     assert again.path.read_bytes() == whole
 
 
@@ -119,9 +119,9 @@ def test_what_can_not_be_built_is_refused_by_name(build, tiny, cache, request_of
     for target, words in (("8.7", "Orin"), ("9.0", "H100"), ("7", "can't build for compute capability 7")):
         with pytest.raises(UsageError, match=words):
             build(targets=(target,))
-    with pytest.raises(UsageError, match=r"build it by itself: --target 7.5"):
+    with pytest.raises(UsageError, match=r"build it separately: --target 7.5"):
         build(targets=("7.5", "8.6"))
-    with pytest.raises(UsageError, match=r"--opt-level: TensorRT-RTX .* no effect"):
+    with pytest.raises(UsageError, match=r"--opt-level: TensorRT-RTX .* ignores the optimisation level"):
         build(level=5)
     with pytest.raises(UsageError, match="does not run on a DLA"):
         build("fp16", dla_core=0)
@@ -129,7 +129,7 @@ def test_what_can_not_be_built_is_refused_by_name(build, tiny, cache, request_of
 
 def test_turing_is_built_for_in_fp16_alone(build):
     assert [o.record.key.targets for o in build("fp16", targets=("7.5",))] == [("7.5",)] * 2
-    with pytest.raises(EngineError, match=r"can.t multiply float32 .* 7\.5; build --precision fp16"):
+    with pytest.raises(EngineError, match=r"can.t multiply float32 .* 7\.5; build it with --precision fp16"):
         build("fp32", targets=("7.5",))
 
 

@@ -47,8 +47,8 @@ def test_the_json_beside_an_engine_holds_its_full_key(cache):
     ("damage", "words"),
     [
         (lambda p: p.write_bytes(b"engin"), "its size differs"),
-        (lambda p: p.unlink(), "a file of it is missing"),
-        (lambda p: p.with_suffix(".json").write_text("{}"), "its JSON was changed"),
+        (lambda p: p.unlink(), "a file is missing"),
+        (lambda p: p.with_suffix(".json").write_text("{}"), "its JSON file was changed"),
         (lambda p: p.with_suffix(".json").unlink(), "can't be read"),
     ],
     ids=["cut short", "gone", "other JSON", "no JSON"],
@@ -80,7 +80,7 @@ def test_an_engine_put_there_by_hand_is_not_loaded(cache):
     (folder / record.file).write_bytes(b"foreign")
     (folder / record.json_file).write_bytes(record.to_bytes())
     assert cache.get(KEY) is None
-    with pytest.raises(EngineError, match="not in the cache's index"):
+    with pytest.raises(EngineError, match="not in the index of the cache"):
         cache.read(record)
     assert cache.prune(cache.limit).leftovers == 1
     assert not folder.exists()
@@ -263,5 +263,5 @@ def test_the_limit_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv(LIMIT_VARIABLE, "0.5")
     assert default_cache().limit == 1 << 29
     monkeypatch.setenv(LIMIT_VARIABLE, "much")
-    with pytest.raises(UsageError, match="is not a number of GiB"):
+    with pytest.raises(UsageError, match="is not a number; give a size in GiB"):
         default_cache()

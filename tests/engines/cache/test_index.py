@@ -90,7 +90,7 @@ def test_an_index_that_others_can_write_is_not_trusted(root, name):
     write_index(root, Index({DIGEST: ENTRY}))
     path = root / name
     path.chmod(path.stat().st_mode | stat.S_IWOTH)
-    with pytest.raises(EngineError, match="can be written by others; make it your own: chmod -R go-w"):
+    with pytest.raises(EngineError, match="is not trusted: other users can write it; run: chmod -R go-w"):
         read_index(root)
 
 

@@ -29,7 +29,7 @@ def test_the_private_key_is_made_once_and_for_its_owner_alone(signer):
     if os.name != "nt":
         assert path.stat().st_mode & 0o077 == 0
         path.chmod(0o666)
-        with pytest.raises(EngineError, match="can be written by others"):
+        with pytest.raises(EngineError, match="is not trusted: other users can write it"):
             Signer.own()
 
 
@@ -68,9 +68,9 @@ def test_a_trusted_key_stays_trusted_and_others_do_not_become_so():
     assert trusted_keys() == {"ab" * 32, "cd" * 32}
     with open(config_folder() / "trusted_keys", "a") as file:
         file.write("kiosk 7\n")
-    with pytest.raises(EngineError, match="line 3: a public key is 64 hex digits"):
+    with pytest.raises(EngineError, match="line 3: not a public key; give 64 hex digits"):
         trusted_keys()
-    with pytest.raises(UsageError, match="64 hex digits"):
+    with pytest.raises(UsageError, match="--key ab: not a public key; give the 64 hex digits"):
         check_public_key("ab")
 
 
@@ -101,7 +101,7 @@ def test_a_signature_holds_for_its_key_and_its_bytes_alone(signer):
         (signer.public_key, bytes(64), b"data"),
         ("00" * 32, signature, b"data"),
     ):
-        with pytest.raises(EngineError, match="folder: the signature is not that of"):
+        with pytest.raises(EngineError, match="folder: the signature doesn't match key"):
             check_signature(key, given, data, what="folder")
 
 
@@ -117,7 +117,7 @@ def test_a_damaged_private_key_is_named_and_never_replaced(signer, text):
 
     path = config_folder() / "signing.pem"
     path.write_text(text)
-    with pytest.raises(EngineError, match=r"holds no private key .*remove it to have a new one made"):
+    with pytest.raises(EngineError, match=r"not a private key .*remove the file to create a new key"):
         Signer.own()
     assert path.read_text() == text
 
@@ -132,7 +132,7 @@ def test_a_key_of_another_kind_is_refused(signer):
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     (config_folder() / "signing.pem").write_bytes(pem)
-    with pytest.raises(EngineError, match="holds no Ed25519 key"):
+    with pytest.raises(EngineError, match="not an Ed25519 key"):
         Signer.own()
 
 

@@ -76,14 +76,14 @@ for index in range(20):
 @pytest.mark.parametrize(
     ("text", "amount"),
     [
-        ("Error Code 2: OutOfMemory (Requested size was 1073741824 bytes.)", ": 1024 MiB were wanted"),
-        ("Requested amount of GPU memory (2147483648 bytes) could not be allocated.", ": 2048 MiB were wanted"),
+        ("Error Code 2: OutOfMemory (Requested size was 1073741824 bytes.)", ": 1024 MiB requested"),
+        ("Requested amount of GPU memory (2147483648 bytes) could not be allocated.", ": 2048 MiB requested"),
         ("[defaultAllocator.cpp::allocate::19] Cuda Runtime (out of memory)", ""),
     ],
 )
 def test_out_of_memory_says_how_much_was_wanted(text, amount):
-    assert explain([text]) == f"out of GPU memory{amount}; use a smaller --batch or --workspace, or end what else " \
-        "uses the GPU"  # fmt: skip
+    assert explain([text]) == f"out of GPU memory{amount}; use a smaller --batch or --workspace, or stop other " \
+        "processes that use the GPU"  # fmt: skip
 
 
 def test_anything_else_is_the_first_error_in_one_line_and_bounded():

@@ -77,9 +77,9 @@ def test_a_dla_of_10_3_gets_its_types_by_flags():
         ("10.7.0", "fp16", ""),
         ("10.3.0", "int8", "can't run int8 graphs with TensorRT 10.3.0; use --precision fp16"),
         ("10.3.0", "fp32", "can't run fp32 graphs"),
-        ("10.8.0", "fp16", "it left after 10.7 and came back with 11.4.1"),
-        ("10.13.3.9", "fp16", "has no DLA"),
-        ("11.4.0.106", "fp16", "has no DLA"),
+        ("10.8.0", "fp16", "doesn't support DLAs; use 10.7 or earlier, or 11.4.1"),
+        ("10.13.3.9", "fp16", "doesn't support DLAs"),
+        ("11.4.0.106", "fp16", "doesn't support DLAs"),
         ("11.4.1.5", "fp16", ""),
         ("11.4.1.5", "int8", ""),
         ("11.4.1.5", "fp32", "can't run fp32 graphs"),
@@ -94,7 +94,7 @@ def test_a_dla_is_refused_where_the_version_or_the_graph_does_not_fit(version, p
 def test_a_target_is_refused_with_the_flavour_that_has_them():
     flavour = TensorRT10(RecordingTensorRT("10.3.0"), "10.3.0")
     flavour.check_targets(())
-    with pytest.raises(UsageError, match="builds for the GPU of this machine; use --flavour tensorrt-rtx"):
+    with pytest.raises(UsageError, match="builds only for the GPU of this machine; use --flavour tensorrt-rtx"):
         flavour.check_targets(("8.6",))
 
 

@@ -61,4 +61,4 @@ def test_a_damaged_index_is_told_with_what_to_do(cache, root):
 
 def test_a_limit_that_is_no_number_is_told(monkeypatch):
     monkeypatch.setenv("LEAKRT_ENGINE_CACHE_GIB", "much")
-    assert "$LEAKRT_ENGINE_CACHE_GIB='much' is not a number of GiB" in look_at_cache([]).problem
+    assert "$LEAKRT_ENGINE_CACHE_GIB='much' is not a number; give a size in GiB" in look_at_cache([]).problem
