@@ -47,7 +47,7 @@ class TensorRTRTX(TensorRT10):
             if target in (PORTABLE, CURRENT):
                 if len(targets) > 1:
                     raise UsageError(
-                        f"--target {target} can't be combined; give {target} alone, or compute capabilities"
+                        f"--target {target} can't be combined; give only {target}, or compute capabilities"
                     )
             elif target not in self.targets:
                 raise UsageError(

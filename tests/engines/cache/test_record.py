@@ -1,4 +1,4 @@
-"""The JSON beside an engine comes from outside, too."""
+"""The JSON file of an engine, which may come from another machine."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_its_files_are_named_after_graph_and_precision():
 
 
 @pytest.mark.parametrize("data", [b"", b"engin", b"enginX", b"engine "])
-def test_other_bytes_than_its_own_are_refused(data):
+def test_check_refuses_other_bytes(data):
     FULL.check(b"engine")
     with pytest.raises(EngineError, match=r"vae_encoder.fp16.engine is truncated or changed"):
         FULL.check(data)
@@ -73,7 +73,7 @@ def changed(**changes: object) -> bytes:
         (b" " * (RECORD_LIMIT + 1), "too large for the JSON file"),
     ],
 )
-def test_a_record_from_outside_that_is_off_is_refused_by_name(data, words):
+def test_an_invalid_record_is_refused_with_the_reason(data, words):
     with pytest.raises(EngineError, match=words) as caught:
         EngineRecord.from_bytes(data, "x.json")
     assert "\n" not in str(caught.value)
