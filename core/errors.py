@@ -9,7 +9,7 @@ LeakRTError
 ├── ModelError          an encoder or graph with the wrong shape, names or operators
 ├── ParityError         an exported graph that does not agree with its source
 ├── BackendError        a backend that can't run here
-│   └── OutOfMemoryError    a GPU whose memory is full (runtime/backends/device_memory.py)
+│   └── OutOfMemoryError    a GPU whose memory is full
 ├── EngineError         an engine that can't be built, or is broken, foreign or not trusted
 ├── MissingExtraError   an optional package that is not installed
 └── StorageError        a file that can't be written
@@ -61,6 +61,20 @@ class BackendError(LeakRTError):
     """A backend that can't run here."""
 
 
+class OutOfMemoryError(BackendError):
+    """A GPU's memory, or the host's page-locked memory, is full."""
+
+    def __init__(self, wanted: int, what: str, *, free: int | None = None) -> None:
+        """`wanted`: the bytes that were requested for `what`; 0 if that is not known. `free`: the bytes left."""
+        left = "" if free is None else f" ({_mebibytes(free)} are free)"
+        amount = f"{_mebibytes(wanted)} " if wanted else ""
+        super().__init__(
+            f"out of GPU memory while allocating {amount}for {what}{left}; use a smaller batch, or end other processes "
+            "on the GPU"
+        )
+        self.wanted, self.what = wanted, what
+
+
 class EngineError(LeakRTError):
     """An engine that can't be built, or is broken, foreign or not trusted."""
 
@@ -71,6 +85,10 @@ class MissingExtraError(LeakRTError):
 
 class StorageError(LeakRTError):
     """A file that can't be written."""
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB" if size < 100 << 20 else f"{size / 2**20:.0f} MiB"
 
 
 def one_line(error: BaseException) -> str:

@@ -168,7 +168,7 @@ def open_regular(path: Path) -> BinaryIO:
     """A file from outside, open for reading. Raises OSError, also for a pipe or a device, which may never end: its
     `strerror` says so."""
     # without O_NONBLOCK, to open a pipe waits for who writes to it
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))

@@ -7,9 +7,9 @@ apart where the share is mounted with its locks: NFS's default, not `nolock`.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +25,7 @@ _RIGHTS = 0o666  # whatever the umask: on NFS a lock needs a file that is open f
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
 _LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
 # A link is not followed, a pipe is not waited for, a program that is started does not inherit the lock.
-_FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class FileLock:
@@ -36,7 +36,7 @@ class FileLock:
 
     def release(self) -> None:
         """Remove the file and let go of it. A file that is not empty is none of ours, and stays."""
-        with suppress(OSError):  # a folder where only a file's owner may remove it; Windows, while it is open
+        with suppress(OSError):  # a folder where only a file's owner may remove it
             here, there = os.fstat(self._descriptor), os.lstat(self._path)
             if (here.st_dev, here.st_ino, here.st_size) == (there.st_dev, there.st_ino, 0):
                 self._path.unlink()  # before the lock goes: who takes it of a file that is gone takes it anew
@@ -111,9 +111,8 @@ def _open(path: Path) -> int:
         descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _RIGHTS)
     except PermissionError:  # another user's that was killed before the next lines
         return os.open(path, _FLAGS & ~os.O_RDWR)
-    if hasattr(os, "fchmod"):
-        with suppress(OSError):  # a file system without rights
-            os.fchmod(descriptor, _RIGHTS)
+    with suppress(OSError):  # a file system without rights
+        os.fchmod(descriptor, _RIGHTS)
     return descriptor
 
 
@@ -130,14 +129,7 @@ def _is_still_at(path: Path, descriptor: int) -> bool:
 def _lock(descriptor: int, path: Path) -> bool:
     """Whether the lock was free and is held now. Raises StorageError."""
     try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _TAKEN:
             return False
@@ -152,11 +144,4 @@ def _lock(descriptor: int, path: Path) -> bool:
 
 def _unlock(descriptor: int) -> None:
     """Let go: a forked child may keep the descriptor open."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    fcntl.flock(descriptor, fcntl.LOCK_UN)

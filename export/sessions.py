@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from ..core.errors import ModelError, one_line
 from ..core.graphs import GraphSpec
+from ..core.onnx_session import open_onnx_session
 from ..core.outputs import LeakOutputs
 from ..core.unsigned_codes import codes_for_this_cpu
 
-_FATAL = 4
 _KERNEL = "_kernel_time"  # how the profiler's events of kernels end
 
 Array = npt.NDArray[np.float32]
@@ -39,18 +39,15 @@ def open_session(name: str, model: bytes, threads: int, *, optimised: bool = Tru
     """
     import onnxruntime as ort
 
-    ort.disable_telemetry_events()  # a camera's verdicts are nobody else's business
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _FATAL
-    options.enable_cpu_mem_arena = False  # the arena keeps the largest it ever held
-    if profile:
-        options.enable_profiling, options.profile_file_prefix = True, profile
-    if not optimised:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    def configure(options: Any) -> None:
+        options.enable_cpu_mem_arena = False  # the arena keeps the largest it ever held
+        if profile:
+            options.enable_profiling, options.profile_file_prefix = True, profile
+        if not optimised:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+
     try:
-        return ort.InferenceSession(codes_for_this_cpu(model), options, providers=["CPUExecutionProvider"])
+        return open_onnx_session(codes_for_this_cpu(model), threads=threads, configure=configure)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         raise ModelError(f"{name}: ONNX Runtime can't load it ({one_line(error)})") from error
 

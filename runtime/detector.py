@@ -71,7 +71,7 @@ class Detector:
         backend: str = "auto",
         precision: str = "auto",
         threads: int = 0,
-        faces: str | Path = "",
+        faces: str | Path | None = None,
         max_pixels: int = MAX_PIXELS,
         device: int = 0,
     ) -> Detector:
@@ -100,7 +100,7 @@ class Detector:
             return LoadedVariant.load(bundle, safer, name, threads=threads, device=device) if safer else None
 
         variant = GuardedVariant(taken, load_safer)
-        return cls(bundle, variant, FaceFinder(faces) if faces else None, max_pixels=max_pixels)
+        return cls(bundle, variant, FaceFinder(faces) if faces is not None else None, max_pixels=max_pixels)
 
     @property
     def counters(self) -> Counters:

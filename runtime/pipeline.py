@@ -52,8 +52,9 @@ class Pipeline:
         self._frames = backend if isinstance(backend, FrameBackend) else None
         self._chain = backend if isinstance(backend, ChainBackend) else None
         self._bounds = bounds
-        self._noising = Noising(spec, threads=threads)
-        self._noised = np.empty((0, *self._noising.row), np.float32)
+        noises_itself = self._frames is not None or self._chain is not None
+        self._noising = None if noises_itself else Noising(spec, threads=threads)
+        self._noised = np.empty((0, len(spec.timesteps), *spec.latent_shape), np.float32)
         self._lock = ForkLock()
         self.ahead = self._frames.ahead if self._frames is not None else 1
         self._home = Home(f"the backend {backend.name}")
@@ -154,7 +155,8 @@ class Pipeline:
     def _noise(self, latent: Array) -> Array:
         rows = len(latent) * self._spec.draws
         if len(self._noised) < rows:
-            self._noised = np.empty((rows, *self._noising.row), np.float32)
+            self._noised = np.empty((rows, *self._noised.shape[1:]), np.float32)
+        assert self._noising is not None  # only a backend that noises itself has none, and it takes another path
         return self._noising(latent, self._noised[:rows])
 
     def _log_density(self, embedding: Array) -> npt.NDArray[np.float64]:

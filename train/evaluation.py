@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from ..core.decision import KINDS, Decision
 from ..core.errors import DataError
 from ..core.spec import ModelSpec
 from ..core.verdict import Verdict
-from .metrics import Doubles, expected_calibration_error, open_set_classification_rate, separation
+from .metrics import Doubles, class_auc, expected_calibration_error, macro_auc, open_set_classification_rate, separation
 from .thresholds import alarm_interval, allowed_alarms
 
 
@@ -236,14 +236,13 @@ def closed_metrics(results: ClosedResults) -> ClosedMetrics:
     """Attribution metrics of the closed set."""
     shares, labels, predicted = results.probabilities, results.labels, results.predicted
     names = results.class_names
-    per_class = {name: _auc(labels == k, shares[:, k]) for k, name in enumerate(names)}
-    areas = [area for area in per_class.values() if area is not None]
+    per_class = {name: class_auc(labels, shares, k) for k, name in enumerate(names)}
     recall = {name: _share(predicted[labels == k] == k) for k, name in enumerate(names)}
     whole = not results.missing
     confusion = confusion_matrix(labels, predicted, labels=np.arange(len(names)))
     return ClosedMetrics(
         images=len(labels),
-        macro_auc=float(np.mean(areas)) if whole else None,
+        macro_auc=macro_auc(labels, shares),
         per_class_auc=per_class,
         recall=recall,
         top1=float((predicted == labels).mean()),
@@ -295,10 +294,6 @@ def open_metrics(closed: ClosedResults, unseen: OpenResults) -> OpenMetrics:
         called_real=float((kinds == "real").mean()),
         verdicts=_count(unseen.kinds),
     )
-
-
-def _auc(positive: npt.NDArray[np.bool_], scores: Doubles) -> float | None:
-    return float(roc_auc_score(positive, scores)) if positive.any() and not positive.all() else None
 
 
 def _share(values: npt.NDArray[np.bool_]) -> float | None:

@@ -9,6 +9,24 @@ from sklearn.metrics import roc_auc_score, roc_curve
 ECE_BINS = 15
 
 Doubles = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+
+
+def class_auc(labels: Labels, shares: Doubles, class_index: int) -> float | None:
+    """Area under the ROC curve of one class against the rest; None where one of the two has no image.
+
+    labels [N], shares [N, K].
+    """
+    positive = labels == class_index
+    if positive.all() or not positive.any():
+        return None
+    return float(roc_auc_score(positive, shares[:, class_index]))
+
+
+def macro_auc(labels: Labels, shares: Doubles) -> float | None:
+    """Mean of `class_auc` over the K classes; None where one of them has none."""
+    areas = [area for k in range(shares.shape[1]) if (area := class_auc(labels, shares, k)) is not None]
+    return float(np.mean(areas)) if len(areas) == shares.shape[1] else None
 
 
 def separation(closed: Doubles, unseen: Doubles) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor
 
 from ..core.decision import probabilities
@@ -24,6 +24,7 @@ from .checkpoint import Checkpoint, prefixed
 from .config import TrainConfig
 from .leak_encoder import LeakEncoder
 from .losses import training_loss
+from .metrics import macro_auc
 from .metrics_log import EpochMetrics, MetricsLog, read_metrics
 from .predict import predict
 from .schedules import OneCycle
@@ -119,13 +120,14 @@ class Trainer:
         loss = float(functional.cross_entropy(torch.from_numpy(outputs.scores), torch.from_numpy(labels)))
         shares = probabilities(outputs.scores, 1.0)
         predicted = shares.argmax(axis=1)
-        aucs = [roc_auc_score(labels == k, shares[:, k]) for k in range(shares.shape[1])]
+        area = macro_auc(labels, shares)
+        assert area is not None  # validation images have every class
         return EpochMetrics(
             epoch=epoch,
             learning_rate=rate,
             train_loss=train_loss,
             val_loss=loss,
-            val_macro_auc=float(np.mean(aucs)),
+            val_macro_auc=area,
             val_balanced_accuracy=float(balanced_accuracy_score(labels, predicted)),
             val_top1=float((predicted == labels).mean()),
         )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import roc_auc_score
 
 from ...core.decision import Decision, probabilities
 from ...core.errors import DataError
@@ -17,6 +16,7 @@ from ...core.outputs import LeakOutputs
 from ...core.spec import ModelSpec
 from ...core.support import Support
 from ...train.density import support_log_density
+from ...train.metrics import macro_auc
 from ...train.thresholds import alarm_interval, allowed_alarms
 
 Labels = npt.NDArray[np.int64]
@@ -39,8 +39,9 @@ class Judged:
     @property
     def macro_auc(self) -> float:
         """Mean over classes of the one-vs-rest area under the ROC curve."""
-        classes = range(self.probabilities.shape[1])
-        return float(np.mean([roc_auc_score(self.labels == k, self.probabilities[:, k]) for k in classes]))
+        found = macro_auc(self.labels, self.probabilities)
+        assert found is not None  # validation images have every class
+        return found
 
 
 def judge_all(outputs: LeakOutputs, labels: Labels, spec: ModelSpec, *, decision: Decision, support: Support) -> Judged:

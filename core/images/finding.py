@@ -21,50 +21,15 @@ from ..errors import DataError
 from ..files import open_regular
 from .formats import FORMATS, HEAD_BYTES, format_of
 
-SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".avif",
-        ".jp2",
-        ".j2k",
-        ".jpf",
-        ".jpx",
-        ".heic",
-        ".heif",
-        ".hif",
-        ".jxl",
-    ]
-)
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
+    ".avif", ".jp2", ".j2k", ".jpf", ".jpx", ".heic", ".heif", ".hif", ".jxl",
+})  # fmt: skip
 # Camera raw files begin as TIFFs do, and what a TIFF decoder finds in them is a thumbnail.
-_RAW = frozenset(
-    [
-        ".3fr",
-        ".arw",
-        ".cr2",
-        ".dcr",
-        ".dng",
-        ".erf",
-        ".iiq",
-        ".kdc",
-        ".mef",
-        ".mos",
-        ".nef",
-        ".nrw",
-        ".pef",
-        ".sr2",
-        ".srw",
-    ]
-)
+_RAW = frozenset({
+    ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".nef", ".nrw", ".pef", ".sr2",
+    ".srw",
+})  # fmt: skip
 _JUNK = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found", "system volume information"})
 _NAMES_SHOWN = 3  # of each reason, in a note
 

@@ -143,7 +143,7 @@ def _needs_gpu(request: BuildRequest) -> bool:
 def _step(bundle: Bundle, graph: GraphSpec, request: BuildRequest, *, device: TargetDevice) -> _BuildStep:
     options = request.options
     if graph.input.name != "image":
-        options = replace(options, dla_core=NO_DLA)  # a DLA doesn't support the attention over steps
+        options = replace(options, dla_core=None)  # a DLA doesn't support the attention over steps
         request = replace(request, options=options)
     source = bundle.graph(graph.stem, request.precision)
     derived = derive_graph(source, graph, request.precision, flavour=request.flavour)
@@ -160,8 +160,8 @@ def _step(bundle: Bundle, graph: GraphSpec, request: BuildRequest, *, device: Ta
         version=request.flavour.version,
         flags=flag_names(request.flavour, request.precision, options),
         level=options.level,
-        workspace=options.workspace,
-        dla_core=options.dla_core,
+        workspace=options.workspace or 0,
+        dla_core=NO_DLA if options.dla_core is None else options.dla_core,
         device=NO_DEVICE if targets else device,
         targets=targets,
         recipe=RECIPE,

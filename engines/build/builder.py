@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ...core.errors import EngineError, LeakRTError, UsageError
 from ...core.progress import Progress
 from ..library.device import use_device
-from ..library.flavour import DEFAULT_LEVEL, LEVELS, NO_DLA, Flavour, Monitor
+from ..library.flavour import DEFAULT_LEVEL, LEVELS, Flavour, Monitor
 from ..library.layers import FusedLayer, parse_build_log
 from ..library.logger import Messages, construct, explain, listening, shared_logger
 from ..library.names import Builder, IBuilderConfig, IHostMemory, ILogger, ITimingCache
@@ -30,8 +30,8 @@ class BuildOptions:
 
     batches: tuple[int, ...] = (1,)  # images; one optimisation profile each
     level: int = DEFAULT_LEVEL  # optimisation level: higher builds slower and may run faster
-    workspace: int = 0  # MiB of device memory that tactics may use; 0: no limit
-    dla_core: int = NO_DLA  # DLA core of a Jetson that runs the VAE encoder
+    workspace: int | None = None  # MiB of device memory that tactics may use; None: no limit
+    dla_core: int | None = None  # DLA core of a Jetson that runs the VAE encoder; None: no DLA
     targets: tuple[str, ...] = ()  # compute capabilities to build for, if the flavour supports the choice
 
     def __post_init__(self) -> None:
@@ -41,17 +41,15 @@ class BuildOptions:
             raise UsageError(f"--batch: invalid size; give distinct sizes between 1 and {_MAX_BATCH}")
         if self.level not in LEVELS:
             raise UsageError(f"--opt-level {self.level}: out of range; give {LEVELS[0]} to {LEVELS[-1]}")
-        if not 0 <= self.workspace <= _MAX_WORKSPACE:
-            raise UsageError(
-                f"--workspace {self.workspace}: out of range; give 1 to {_MAX_WORKSPACE} MiB, or 0 for no limit"
-            )
-        if self.dla_core < NO_DLA:
+        if self.workspace is not None and not 0 < self.workspace <= _MAX_WORKSPACE:
+            raise UsageError(f"--workspace {self.workspace}: out of range; give 1 to {_MAX_WORKSPACE} MiB")
+        if self.dla_core is not None and self.dla_core < 0:
             raise UsageError(f"--dla {self.dla_core}: not a DLA core; give 0 or 1")
 
     @property
     def dla(self) -> bool:
         """Whether a DLA is requested."""
-        return self.dla_core != NO_DLA
+        return self.dla_core is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +130,7 @@ def _run_builder(flavour: Flavour, job: BuildJob, monitor: Monitor, *, messages:
     builder: Builder = _make_builder(flavour, logger, messages)
     dla = job.options.dla
     if dla:
-        _check_dla(flavour, builder, job)
+        _check_dla(builder, job.options.dla_core or 0)
     parsed = parse_network(flavour, builder, logger, messages=messages, model=job.model, dla=dla, name=job.name)
     config: IBuilderConfig = builder.create_builder_config()
     cache = _configure(flavour, config, job)
@@ -192,11 +190,11 @@ def _serialize(cache: ITimingCache) -> bytes:
     return bytes(data)
 
 
-def _check_dla(flavour: Flavour, builder: Builder, job: BuildJob) -> None:
+def _check_dla(builder: Builder, core: int) -> None:
     cores = int(builder.num_DLA_cores)
-    if job.options.dla_core >= cores:
+    if core >= cores:
         have = f"has {cores} DLA cores" if cores else "has no DLA (AGX Orin, Orin NX and Xavier do)"
-        raise EngineError(f"--dla {job.options.dla_core}: this machine {have}; omit --dla to use the GPU")
+        raise EngineError(f"--dla {core}: this machine {have}; omit --dla to use the GPU")
 
 
 def flag_names(flavour: Flavour, precision: str, options: BuildOptions) -> tuple[str, ...]:

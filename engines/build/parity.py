@@ -12,6 +12,7 @@ from ...core.bundle import Bundle
 from ...core.errors import MissingExtraError, ModelError, ParityError, require
 from ...core.graphs import GraphSpec
 from ...core.noise import noise_steps, normals
+from ...core.onnx_session import open_onnx_session
 from ...core.preprocess import preprocess_reference
 from ...core.schedule import step_coefficients
 from ..cache.record import OutputParity
@@ -98,11 +99,8 @@ def open_session(model: bytes) -> Any:
 
     Raises MissingExtraError and ONNX Runtime's own exceptions.
     """
-    onnxruntime = require("onnxruntime", "rtx")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    providers = ["CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(model, options, providers=providers, disabled_optimizers=_WRONG_IN_FLOAT16)
+    require("onnxruntime", "rtx")
+    return open_onnx_session(model, disabled_optimizers=_WRONG_IN_FLOAT16)
 
 
 def relative_error(found: Array, wanted: Array) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,8 +125,6 @@ def _config_lock() -> Iterator[None]:
 
 
 def _check_private(path: Path) -> None:
-    if sys.platform == "win32":
-        return
     status = path.stat()
     if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o022:
         raise EngineError(f"{path} is not trusted: other users can write it; run: chmod go-w {path}")

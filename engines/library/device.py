@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,7 +59,7 @@ class Driver:
 @lru_cache(maxsize=1)
 def find_driver() -> Driver:
     """Load and initialize the driver library, once per process. Never raises."""
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    name = "libcuda.so.1"
     try:
         library = ctypes.CDLL(name)
     except OSError:
@@ -102,7 +101,7 @@ def list_gpus() -> list[Gpu]:
 
 
 def driver_version() -> str:
-    """Return the driver version, such as "550.54.15", or an empty string (Windows, some Jetsons)."""
+    """Return the driver version, such as "550.54.15", or an empty string (some Jetsons)."""
     try:
         return parse_driver_version(_VERSION_FILE.read_text())
     except OSError:

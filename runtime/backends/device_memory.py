@@ -8,23 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ...core.errors import BackendError
+from ...core.errors import OutOfMemoryError as OutOfMemoryError
 
 ALIGNMENT = 256  # bytes; of every buffer and every part of one
 Frame = npt.NDArray[np.uint8]  # [H, W, 3] BGR
 FrameAt = tuple[int, int, int, int]  # address, height, width, bytes from one row to the next
-
-
-class OutOfMemoryError(BackendError):
-    """A device, or the host's page-locked memory, is full. `wanted` bytes were asked for; 0: nobody said how many."""
-
-    def __init__(self, wanted: int, what: str, *, free: int | None = None) -> None:
-        left = "" if free is None else f", and {_mebibytes(free)} are free"
-        amount = f"{_mebibytes(wanted)} were" if wanted else "more than there is was"
-        super().__init__(
-            f"out of GPU memory: {amount} wanted for {what}{left}; use a smaller batch, or end what else uses the GPU"
-        )
-        self.wanted, self.what = wanted, what
 
 
 class DeviceMemory(Protocol):
@@ -152,7 +140,3 @@ class Device(Protocol):
 def aligned(size: int) -> int:
     """`size` bytes rounded up to ALIGNMENT."""
     return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB" if size < 100 << 20 else f"{size / 2**20:.0f} MiB"

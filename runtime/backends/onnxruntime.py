@@ -8,6 +8,7 @@ import numpy as np
 
 from ...core.errors import ModelError, one_line
 from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
+from ...core.onnx_session import open_onnx_session
 from ...core.outputs import LeakOutputs
 from ...core.unsigned_codes import codes_for_this_cpu
 from ..machine import cpu_name
@@ -15,7 +16,6 @@ from .base import Array, Availability, Backend, BackendKind, Description, Varian
 
 NAME = "onnxruntime"
 _INSTALL = "pip install onnxruntime"
-_FATAL = 4  # ONNX Runtime's log level: what fails is raised as well, and a kiosk's stderr stays readable
 
 
 class OnnxRuntimeBackend:
@@ -72,17 +72,13 @@ class _Session:
 
 def session(stem: str, model: bytes, threads: int) -> Any:
     """An InferenceSession on the CPU, from bytes. Raises ModelError that begins with `stem`."""
-    import onnxruntime as ort
 
-    ort.disable_telemetry_events()  # a camera's verdicts are nobody else's business
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _FATAL
-    # A detector's two sessions take turns: threads of one that go on spinning keep the other's off the cores.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    def configure(options: Any) -> None:
+        # A detector's two sessions take turns: threads of one that go on spinning keep the other's off the cores.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+
     try:
-        return ort.InferenceSession(codes_for_this_cpu(model), options, providers=["CPUExecutionProvider"])
+        return open_onnx_session(codes_for_this_cpu(model), threads=threads, configure=configure)
     except Exception as error:  # as above
         raise ModelError(f"{stem}: ONNX Runtime can't load it ({one_line(error)})") from error
 

@@ -86,7 +86,7 @@ def test_a_gpu_that_is_not_there_is_told_with_those_there_are(gpus, judge, numbe
 def test_memory_that_holds_no_image_is_told_with_what_was_wanted(gpus, tiny, judge):
     gpus.build(tiny, "fp32")
     gpus.options["limit"] = 30_000
-    assert_one_line(judge(*ON_GPU), "out of GPU memory: ", " MiB were wanted for ", " a batch of 1, and ")
+    assert_one_line(judge(*ON_GPU), "out of GPU memory while allocating ", " MiB for ", " a batch of 1 (")
 
 
 def test_memory_that_holds_the_smaller_batch_is_enough_and_that_is_said(gpus, tiny, leakrt, image_folder, caplog):
@@ -94,4 +94,4 @@ def test_memory_that_holds_the_smaller_batch_is_enough_and_that_is_said(gpus, ti
     gpus.options["limit"] = 5 << 20
     done = leakrt("check", tiny, image_folder(3), *ON_GPU, "--json")
     assert (done.code, len(done.lines)) == (0, 3)
-    assert "batch 256 does not fit, so the largest is 1: out of GPU memory: 0.6 MiB were wanted" in caplog.text
+    assert "batch 256 does not fit, so the largest is 1: out of GPU memory while allocating 0.6 MiB" in caplog.text

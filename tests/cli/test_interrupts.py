@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 
 import pytest
@@ -111,66 +110,3 @@ def test_an_error_that_a_library_made_of_ctrl_c_is_told_as_ctrl_c():
 
     done = subprocess.run([sys.executable, "-c", _IMPORTING], preexec_fn=heard, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "leakrt: interrupted\n")
-
-
-# Each raises KeyboardInterrupt where Python drops it, as an import's own callback and C code do, then works on.
-_DROPPING = {
-    "a callback": "what = Held(); ref = weakref.ref(what, lambda _: os.kill(os.getpid(), signal.SIGINT)); del what",
-    "a __del__": "Dying()",
-    "another error": """
-class Named:
-    def __set_name__(self, owner, name):
-        os.kill(os.getpid(), signal.SIGINT)
-try:
-    class Owner:
-        named = Named()
-except KeyboardInterrupt as error:  # Python 3.12 and later
-    raise RuntimeError("Error calling __set_name__") from error
-""",
-}
-_DROPPED = """
-import os, signal, sys, time, weakref
-from leakrt.cli.guard import guarded
-
-class Held:
-    pass
-
-class Dying:
-    def __del__(self):
-        os.kill(os.getpid(), signal.SIGINT)
-
-def work():
-    exec(sys.argv[1], globals())
-    end = time.monotonic() + 20
-    while time.monotonic() < end:  # no step of progress
-        pass
-    return 0
-
-sys.exit(guarded(lambda: guarded(work)))
-"""
-
-
-@pytest.mark.parametrize("place", _DROPPING)
-def test_ctrl_c_where_python_drops_what_is_raised_ends_the_command_all_the_same(place):
-    def heard() -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    begin, command = time.monotonic(), [sys.executable, "-c", _DROPPED, _DROPPING[place]]
-    done = subprocess.run(command, preexec_fn=heard, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (130, "leakrt: interrupted\n")
-    assert time.monotonic() - begin < 15
-
-
-def test_what_else_can_not_be_raised_is_told_as_before(handler, monkeypatch):
-    told = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type))
-    before = sys.unraisablehook
-
-    class Dying:
-        def __del__(self):
-            raise ValueError("in vain")
-
-    with remembered():
-        Dying()
-    assert told == [ValueError]
-    assert sys.unraisablehook is before

@@ -17,16 +17,16 @@ def test_sizes_are_rounded_up_to_the_alignment(size, rounded):
 @pytest.mark.parametrize(
     ("wanted", "free", "said"),
     [
-        (3 << 20, 1 << 20, "3.0 MiB were wanted for the images, and 1.0 MiB are free;"),
-        (1, None, "0.0 MiB were wanted for the images;"),
-        (3 << 20, 0, "3.0 MiB were wanted for the images, and 0.0 MiB are free;"),
-        ((100 << 20) - (1 << 19), 200 << 20, "99.5 MiB were wanted for the images, and 200 MiB are free;"),
-        (100 << 20, None, "100 MiB were wanted for the images;"),
-        (0, None, "more than there is was wanted for the images;"),
+        (3 << 20, 1 << 20, " while allocating 3.0 MiB for the images (1.0 MiB are free);"),
+        (1, None, " while allocating 0.0 MiB for the images;"),
+        (3 << 20, 0, " while allocating 3.0 MiB for the images (0.0 MiB are free);"),
+        ((100 << 20) - (1 << 19), 200 << 20, " while allocating 99.5 MiB for the images (200 MiB are free);"),
+        (100 << 20, None, " while allocating 100 MiB for the images;"),
+        (0, None, " while allocating for the images;"),
     ],
 )
 def test_memory_that_ran_out_is_told_with_what_was_wanted_and_what_is_free(wanted, free, said):
     error = OutOfMemoryError(wanted, "the images", free=free)
-    assert str(error) == f"out of GPU memory: {said} use a smaller batch, or end what else uses the GPU"
+    assert str(error) == f"out of GPU memory{said} use a smaller batch, or end other processes on the GPU"
     assert (error.wanted, error.what) == (wanted, "the images")
     assert isinstance(error, BackendError)

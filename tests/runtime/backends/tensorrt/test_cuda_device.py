@@ -77,10 +77,10 @@ print(left())
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "0 False 1000",
-        "out of GPU memory: 5.0 MiB were wanted for much, and 3.0 MiB are free; use a smaller batch, or end what else "
-        "uses the GPU",
-        "out of GPU memory: 5.0 MiB were wanted for much (page-locked, on the host); use a smaller batch, or end what "
-        "else uses the GPU",
+        "out of GPU memory while allocating 5.0 MiB for much (3.0 MiB are free); use a smaller batch, or end "
+        "other processes on the GPU",
+        "out of GPU memory while allocating 5.0 MiB for much (page-locked, on the host); use a smaller batch, "
+        "or end other processes on the GPU",
         "0",
         "[0, 0, 0, 0]",
     ]

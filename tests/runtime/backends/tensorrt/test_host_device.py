@@ -43,7 +43,7 @@ def test_memory_is_clear_aligned_and_rubbish_once_freed(device):
 def test_memory_runs_out():
     device = HostDevice(limit=3 << 20)
     first = device.allocate(2 << 20, "one")
-    with pytest.raises(OutOfMemoryError, match=r"2\.0 MiB were wanted for two, and 1\.0 MiB are free"):
+    with pytest.raises(OutOfMemoryError, match=r"allocating 2\.0 MiB for two \(1\.0 MiB are free\)"):
         device.allocate(2 << 20, "two")
     first.free()
     device.close()

@@ -43,8 +43,8 @@ def test_the_first_slot_gives_up_its_largest_batches():
     made, batches, notes = fill_slots(card.slot, (16, 1, 4), 2)
     assert (len(made), batches) == (2, (1, 4))
     assert notes == [
-        "batch 16 does not fit, so the largest is 4: out of GPU memory: 16.0 MiB were wanted for a batch of 16, and "
-        "9.0 MiB are free; use a smaller batch, or end what else uses the GPU"
+        "batch 16 does not fit, so the largest is 4: out of GPU memory while allocating 16.0 MiB for a batch of 16 "
+        "(9.0 MiB are free); use a smaller batch, or end other processes on the GPU"
     ]
 
 
@@ -55,7 +55,7 @@ def test_later_slots_are_done_without():
 
 
 def test_not_even_the_smallest_batch_is_an_error_that_says_how_much_was_wanted():
-    with pytest.raises(BackendError, match=r"4\.0 MiB were wanted for a batch of 4, and 3\.0 MiB are free"):
+    with pytest.raises(BackendError, match=r"allocating 4\.0 MiB for a batch of 4 \(3\.0 MiB are free\)"):
         fill_slots(Card(3).slot, (4, 8), 2)
 
 
