@@ -363,7 +363,7 @@ def test_the_command_line_names_a_gpu_by_its_number(gpus, tiny, image_folder, le
 
 
 def test_a_backend_of_the_cpu_takes_no_number(tiny):
-    with pytest.raises(UsageError, match="--device 1: onnxruntime runs on the CPU; leave it away"):
+    with pytest.raises(UsageError, match="--device 1: onnxruntime runs on the CPU; omit it"):
         Detector.load(tiny, backend="onnxruntime", device=1)
 
 
