@@ -1,1 +1,1 @@
-"""From a bundle's ONNX graph to a compiled and checked engine."""
+"""Derive, compile and check the engines of a variant."""

@@ -61,4 +61,4 @@ def test_a_damaged_index_is_reported_with_its_fix(cache, root):
 
 def test_an_invalid_limit_is_reported(monkeypatch):
     monkeypatch.setenv("LEAKRT_ENGINE_CACHE_GIB", "much")
-    assert "$LEAKRT_ENGINE_CACHE_GIB='much' is not a number of GiB" in look_at_cache([]).problem
+    assert "$LEAKRT_ENGINE_CACHE_GIB='much' is not a number; give a size in GiB" in look_at_cache([]).problem

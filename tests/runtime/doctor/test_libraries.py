@@ -25,7 +25,7 @@ def test_another_major_version_is_installed_but_unusable(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     (tensorrt, _), _ = find_libraries()
     assert not tensorrt.usable
-    assert tensorrt.problem.startswith("TensorRT 9.2.0 is installed; LeakRT builds with 8.5, 8.6, 10 and 11")
+    assert tensorrt.problem.startswith("TensorRT 9.2.0 is not supported; install 8.5, 8.6, 10 or 11")
 
 
 def test_bindings_without_their_libraries_report_the_loaders_message(tmp_path, monkeypatch):

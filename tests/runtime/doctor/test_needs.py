@@ -107,7 +107,7 @@ def test_bindings_that_fail_to_import_report_the_reason():
         flavour="tensorrt",
         version="",
         cuda=12,
-        problem="tensorrt does not import (libnvinfer.so.10: cannot open shared object file)",
+        problem="can't import tensorrt: libnvinfer.so.10: cannot open shared object file",
     )
     need = of(replace(SERVER, libraries=(broken, SERVER.libraries[1])), "TensorRT")
     assert (need.state, "libnvinfer.so.10" in need.detail) == (UNFIT, True)
@@ -139,7 +139,10 @@ def test_a_hidden_gpu_is_not_a_missing_driver():
 
 def test_a_driver_updated_on_a_running_system_needs_a_restart():
     driver = DriverFacts(
-        version="580.95.05", cuda="13.0", problem="the NVIDIA driver can't be used: driver and library differ", code=803
+        version="580.95.05",
+        cuda="13.0",
+        problem="the NVIDIA driver can't be used: kernel module and library versions differ",
+        code=803,
     )
     assert set(of(replace(RTX_PC, driver=driver, gpus=()), "driver").commands.values()) == {"sudo reboot"}
 

@@ -298,8 +298,8 @@ def test_without_engines_the_error_names_the_command_and_builds_nothing(gpus, ti
     with pytest.raises(EngineError) as error:
         Detector.load(tiny, backend="tensorrt")
     assert str(error.value) == (
-        f"no fp32 engines of {tiny} for TensorRT {VERSION} on GPU A (vae_encoder: none was built; leak_encoder: none "
-        f"was built); build them with: leakrt build {tiny} --precision fp32"
+        f"no fp32 engines of {tiny} for TensorRT {VERSION} on GPU A (vae_encoder: not built yet; leak_encoder: not "
+        f"built yet); build them with: leakrt build {tiny} --precision fp32"
     )
     assert gpus.opened == []
 
@@ -320,7 +320,7 @@ def test_engines_that_do_not_fit_are_told_with_the_command(gpus, tiny, changed, 
     assert gpus.trt.deserialized == 0
 
 
-@pytest.mark.parametrize(("keep", "why"), [(0.5, "it was cut short"), (1.0, r"damaged \(SHA-256 differs\)")])
+@pytest.mark.parametrize(("keep", "why"), [(0.5, "it is truncated"), (1.0, r"changed \(SHA-256 differs\)")])
 def test_a_damaged_engine_is_never_deserialised(gpus, tiny, keep, why):
     gpus.build(tiny, "fp32")
     path = default_cache().engines()[0].path
@@ -375,7 +375,7 @@ def test_a_backend_of_the_cpu_takes_no_number(tiny):
         ("kernels", "LeakRT was built without its CUDA kernels"),
         ("driver", "no NVIDIA driver here"),
         ("old", "the driver supports CUDA up to 11.4, and LeakRT's kernels were built with 13.0"),
-        ("version", "TensorRT 9.1 is installed; LeakRT builds with 8.5"),
+        ("version", "TensorRT 9.1 is not supported; install 8.5"),
         ("", ""),
     ],
 )
