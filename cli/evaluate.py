@@ -64,7 +64,7 @@ def evaluate(
     opened = _open(model, precision, backend, device=device)
     chosen = choose(opened.spec, opened.trained, data, split=split, open_set=open_set, cache=opened.cache)
     with ConsoleProgress("images") as progress:
-        verdicts = opened.judge(chosen.paths, progress)
+        verdicts = opened.classify(chosen.paths, progress)
     labels = chosen.closed.labels
     closed, others = verdicts[: len(labels)], verdicts[len(labels) :]
     tell_failures(verdicts)
@@ -107,7 +107,7 @@ class _OpenedRun:
         self.trained: Trained = TrainedOn.of_run(self._fitted.run)
         self.cache = Path(self._fitted.run.info.cache)
 
-    def judge(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
+    def classify(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
         """Return one verdict per image."""
         from ..train.judge_images import judge_images
 
@@ -128,7 +128,7 @@ class _OpenedBundle:
         self.trained: Trained = trained_bundle(bundle)
         self.cache: Path = cache_folder() / "latents"
 
-    def judge(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
+    def classify(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
         """Return one verdict per image."""
         found = []
         for verdict in self._detector.check_stream(paths):
