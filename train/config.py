@@ -1,4 +1,4 @@
-"""TrainConfig: how a detector is fitted. What a runtime must know lies in ModelSpec instead."""
+"""TrainConfig: the training hyperparameters. Parameters that inference needs are in ModelSpec."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..core.fields import mistyped
 
 VIEWS = ("plain", "flip", "dihedral")
 HEADS = ("prototypes", "linear")
-_MAX_STAGES = 9  # eight of them halve the widest latent, 256, to 1
+_MAX_STAGES = 9  # after the first, eight halve the widest latent, 256, to 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The training recipe. Checked on creation; raises UsageError."""
+    """The training hyperparameters. Raises UsageError for an invalid value."""
 
     epochs: int = 16
     batch_size: int = 32
@@ -24,15 +24,15 @@ class TrainConfig:
     weight_decay: float = 1e-2
     gradient_clip: float = 5.0  # norm over all parameters
     seed: int = 0
-    threads: int = 2  # part of the result: sums are added in another order with another count
+    threads: int = 2  # affects the result: the order of sums depends on it
     views: str = "flip"  # of each training image: plain, flip (2) or dihedral (8)
-    mixup: float = 0.0  # Beta(a, a) mixing of latents and labels; 0: none
-    step_dropout: float = 0.15  # chance that a step is left out of the pool
-    entropy_weight: float = 0.1  # of the step weights' entropy, kept high
+    mixup: float = 0.0  # a of Beta(a, a) for mixing latents and labels; 0 disables it
+    step_dropout: float = 0.15  # probability that a step is left out of the pool
+    entropy_weight: float = 0.1  # weight of the step-entropy bonus
     embedding_dropout: float = 0.3
     label_smoothing: float = 0.0
-    widths: tuple[int, ...] = (48, 128, 256)  # channels of each stage of the conv encoder; all but the first halve
-    head: str = "prototypes"  # linear: one-step ablation without prototypes; it can't be exported
+    widths: tuple[int, ...] = (48, 128, 256)  # channels per stage of the conv encoder; all but the first halve the side
+    head: str = "prototypes"  # linear is an ablation without prototypes, which can't be exported
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -63,12 +63,12 @@ class TrainConfig:
         return [message for good, message in checks if not good]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with one entry a field."""
+        """Return a JSON object with one entry per field."""
         return {**asdict(self), "widths": list(self.widths)}
 
     @classmethod
     def from_json(cls, data: object) -> TrainConfig:
-        """Read what `to_json` wrote. Raises CheckpointError."""
+        """Read a JSON object written by `to_json`. Raises CheckpointError."""
         if not isinstance(data, dict) or data.keys() != cls.__dataclass_fields__.keys():
             raise CheckpointError("the training configuration lacks fields or has unknown ones; train again")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}

@@ -146,10 +146,10 @@ def test_a_moved_encoder_is_told(run, tmp_path):
 def test_moved_images_are_told(run, tmp_path):
     items = (run.path / "items.json").read_text()
     (run.path / "items.json").write_text(items.replace("/val/", "/moved/"))
-    with pytest.raises(DataError, match="validation images are needed for parity"):
+    with pytest.raises(DataError, match="a validation image for the parity check can't be read"):
         export_run(Run.open(run.path), tmp_path / "bundle")
     (run.path / "items.json").write_text(items.replace("/train/", "/moved/"))
-    with pytest.raises(DataError, match="training image is needed as an exemplar"):
+    with pytest.raises(DataError, match="a training image that serves as an exemplar is missing"):
         export_run(Run.open(run.path), tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
     export_run(Run.open(run.path), tmp_path / "bundle", exemplars=False)  # as the message says

@@ -86,7 +86,7 @@ def test_a_difference_is_measured_as_large_as_it_is(exported, images):
 )  # fmt: skip
 def test_scores_that_move_are_refused_with_the_limit(exported, images, change):
     source, graphs, judge = exported
-    with pytest.raises(ParityError, match=r"move scores by .*, beyond .* \(1e-4 of the largest\)"):
+    with pytest.raises(ParityError, match=r"change scores by .*, more than .* \(1e-4 of the largest\)"):
         measure(source, with_leak(graphs, change), judge, images=images)
 
 
@@ -104,7 +104,7 @@ def test_networks_that_are_trained_on_are_told_from_their_graphs(exported, image
         before = prototypes.clone()
         prototypes.add_(0.05)
     try:
-        with pytest.raises(ParityError, match="move scores by"):
+        with pytest.raises(ParityError, match="change scores by"):
             measure(source, graphs, judge, images=images)
     finally:
         with torch.no_grad():

@@ -106,7 +106,7 @@ def test_an_encoder_made_for_a_batch_of_one_is_refused(tmp_path):
         parsed.graph.node.append(helper.make_node("Reshape", ["made", "flat"], ["row"]))
         parsed.graph.node.append(helper.make_node("Reshape", ["row", "whole"], ["latent"]))
 
-    with pytest.raises(ModelError, match=r"e\.onnx runs on one image only, its batch is fixed inside \(6 images"):
+    with pytest.raises(ModelError, match=r"e\.onnx runs on one image only: its batch is fixed \(6 images"):
         export_vae(described(tmp_path / "e.onnx", flatten), SPEC)
 
 
@@ -118,7 +118,7 @@ def test_an_encoder_whose_latent_depends_on_its_batch_is_refused(tmp_path):
         parsed.graph.node.append(helper.make_node("ReduceMean", ["made"], ["more"], axes=[0]))
         parsed.graph.node.append(helper.make_node("Add", ["made", "more"], ["latent"]))
 
-    with pytest.raises(ModelError, match="gives an image another latent in a batch than alone"):
+    with pytest.raises(ModelError, match="gives latents that depend on the rest of the batch"):
         export_vae(described(tmp_path / "e.onnx", disturb), SPEC)
 
 
@@ -126,7 +126,7 @@ def test_a_fault_in_the_rewriting_says_that_it_is_ours(tmp_path, monkeypatch):
     from leakrt.export import vae_graph
 
     monkeypatch.setattr(vae_graph, "append_scale", lambda m, g, scale: append_scale(m, g, 2 * scale))
-    with pytest.raises(ModelError, match=r"e\.onnx gives other latents as a bundle's graph, a fault of LeakRT"):
+    with pytest.raises(ModelError, match=r"e\.onnx gives different latents after conversion, a bug in LeakRT"):
         export_vae(described(tmp_path / "e.onnx", lambda p: None), SPEC)
 
 

@@ -78,7 +78,7 @@ def test_a_constant_becomes_a_tensor_of_one_of_three_types(attribute, wanted):
 
 
 def test_a_constant_that_is_no_number_is_refused():
-    with pytest.raises(ModelError, match="g: constant c is neither numbers nor a tensor"):
+    with pytest.raises(ModelError, match="g: constant c is neither a number nor a tensor"):
         network_of(model([constant("c", value_string="text"), helper.make_node("Relu", ["image"], ["latent"])]), "g")
 
 
@@ -111,7 +111,7 @@ def test_a_weight_that_is_listed_among_the_inputs_is_no_input():
 
 def test_two_inputs_are_refused_by_name():
     add = helper.make_node("Add", ["image", "other"], ["latent"])
-    with pytest.raises(ModelError, match=r"g: the graph has the inputs \['image', 'other'\], where one is needed"):
+    with pytest.raises(ModelError, match=r"g: the graph has the inputs \['image', 'other'\]; exactly one is needed"):
         network_of(model([add], inputs=("image", "other")), "g")
 
 

@@ -133,11 +133,13 @@ def test_a_picture_of_train_that_is_in_val_or_test_too_is_left_out_there_whateve
     assert len(found.items) == 18
     assert [(one.path.name, one.reason) for one in found.left_out] == [
         ("copy.png", "of test, in val too"),
-        ("copy.bmp", "of test, in train too"),
-        ("copy.tif", "of val, in train too"),
+        ("copy.bmp", "of test, also in train"),
+        ("copy.tif", "of val, also in train"),
     ]
     for split, earlier in (("test", "val"), ("test", "train"), ("val", "train")):
-        assert any(f"left out of {split}: 1 of its images, whose pixels are in {earlier} too" in n for n in found.notes)
+        assert any(
+            f"left out of {split}: 1 of its images, whose pixels are also in {earlier}" in n for n in found.notes
+        )
 
 
 def test_one_picture_under_two_labels_is_refused_with_both_files(data, load):
@@ -174,8 +176,8 @@ def test_data_without_val_is_refused(data):
 @pytest.mark.parametrize(
     ("remove", "message"),
     [
-        (("train/blocky", "val/blocky", "test/blocky"), "one class only"),
-        (("train/real", "val/real"), "class real is in test only"),
+        (("train/blocky", "val/blocky", "test/blocky"), "only one class"),
+        (("train/real", "val/real"), "class real has images in test only"),
         (("val/real",), "class real has no image in val"),
     ],
 )

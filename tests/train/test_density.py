@@ -65,7 +65,7 @@ def test_flat_directions_are_left_out():
 @pytest.mark.parametrize(
     ("train", "val", "message"),
     [
-        (clusters(0, 5), clusters(1, 5), "can't support a density"),
+        (clusters(0, 5), clusters(1, 5), "are too few"),
         (np.ones((20, 11), np.float32), clusters(1, 5), "same embedding"),
         (np.full((20, 11), np.nan, np.float32), clusters(1, 5), "not finite"),
     ],

@@ -139,7 +139,7 @@ def test_classes_that_do_not_match_the_model_are_named():
     found, labels = closed_set()
     with pytest.raises(DataError, match="not trained on flow"):
         evaluate([*found, found[0]], [*labels, "flow"], [], spec=SPEC, decision=DECISION)
-    with pytest.raises(DataError, match=r"open set could be judged.*gone"):
+    with pytest.raises(DataError, match=r"open set could be classified.*gone"):
         evaluate(found, labels, [verdict((), error="gone")], spec=SPEC, decision=DECISION)
 
 
@@ -149,7 +149,7 @@ def test_what_a_missing_class_leaves_unmeasured_is_null_with_its_reason():
     data = json.loads(json.dumps(part.to_json(), allow_nan=False))
     nulls = "macro_auc balanced_accuracy open_auroc open_fpr95 oscr open_auroc_density open_fpr95_density"
     assert {name for name, value in data.items() if value is None} == set(nulls.split())
-    assert data["not_measured"] == "no image of vae was judged"
+    assert data["not_measured"] == "no image of vae was classified"
     assert (data["per_class_auc"]["vae"], data["recall"]["vae"]) == (None, None)
     whole = evaluate(found, labels, [], spec=SPEC, decision=DECISION)
     assert data["recall"]["gan"] == whole.closed.recall["gan"]
@@ -169,7 +169,7 @@ def test_real_faces_alone_give_the_false_alarms_and_one_generator_alone_its_reca
     gan = evaluate(found[:30], labels[:30], [], spec=SPEC, decision=DECISION)
     assert gan.closed.recall == {"gan": whole.closed.recall["gan"], "real": None, "vae": None}
     assert gan.decision.false_alarm_rate is gan.decision.interval is gan.decision.coverage_real is None
-    with pytest.raises(DataError, match="no image of a known class could be judged; the first: cut short"):
+    with pytest.raises(DataError, match="no image of a known class could be classified; first error: cut short"):
         evaluate([verdict((), error="cut short")], ["gan"], [], spec=SPEC, decision=DECISION)
 
 

@@ -52,7 +52,7 @@ def test_thresholds_rest_on_validation_images_alone(run):
 
 
 def test_a_rate_that_the_validation_faces_can_not_carry_is_refused(run):
-    with pytest.raises(DataError, match=r"can't support a false-alarm rate of 0.01"):
+    with pytest.raises(DataError, match=r"are too few for a false-alarm rate of 0.01"):
         fit_run(run, rate=0.01)
     with pytest.raises(UsageError, match="false-alarm rate"):
         fit_run(run, rate=1.5)

@@ -53,12 +53,12 @@ def test_open_images_may_lie_in_folders_of_their_makers(data):
 
 
 def test_open_folders_named_as_a_known_class_or_as_a_label_are_refused(data, tmp_path):
-    with pytest.raises(DataError, match=r"smooth has the name of a class that the model knows"):
+    with pytest.raises(DataError, match=r"smooth has the name of a known class"):
         open_images(data / "test", known=("Smooth", "other"))
-    with pytest.raises(DataError, match=r"smooth has the name of a class that the model knows"):
+    with pytest.raises(DataError, match=r"smooth has the name of a known class"):
         open_images(data / "test" / "smooth", known=("smooth", "other"))
     (data / "test" / "real").rename(data / "test" / "0_real")
-    with pytest.raises(DataError, match=r"0_real is named as a label"):
+    with pytest.raises(DataError, match=r"0_real has the name of a label"):
         open_images(data / "test", known=("sd21",))
 
 
@@ -77,5 +77,5 @@ def test_one_class_or_the_test_split_alone_can_be_listed(data, tmp_path):
 
 
 def test_all_of_a_folder_of_splits_is_refused(data):
-    with pytest.raises(DataError, match="holds the splits test, train, val, not classes; name one with --split"):
+    with pytest.raises(DataError, match="holds the splits test, train, val, not classes; choose one with --split"):
         labelled_images(data, "all")

@@ -114,7 +114,7 @@ def test_a_damaged_record_is_made_again(tmp_path, vae, wanted, name):
 def test_an_image_that_changed_since_it_was_hashed_is_not_filed(tmp_path, vae, wanted):
     wanted[0].path.write_bytes(wanted[1].path.read_bytes())
     cache = open_cache(tmp_path, vae)
-    with pytest.raises(DataError, match="changed while it was used"):
+    with pytest.raises(DataError, match="changed while in use"):
         cache.fill(vae, wanted[:1], 1)
     assert not open_cache(tmp_path, vae).has_image(wanted[0].digest)
 
@@ -273,7 +273,7 @@ def test_the_one_who_waits_is_told_and_finds_the_work_done(tmp_path, vae, wanted
     thread.start()
     cache.fill(vae, wanted, 1, progress=lambda *call: said.append(call))
     thread.join()
-    assert {call[0] for call in said} == {"wait for another process that fills this cache"}
+    assert {call[0] for call in said} == {"wait for another process that writes this cache"}
     assert vae.count == 0
     assert not read(cache, wanted).any()
 
@@ -282,7 +282,7 @@ def test_a_cache_cut_short_while_it_is_open_is_one_line(tmp_path, vae, wanted):
     cache = open_cache(tmp_path, vae)
     cache.fill(vae, wanted, 1)
     os.truncate(folder(tmp_path, vae) / "latents.bin", 100)
-    with pytest.raises(StorageError, match=r"latents\.bin was cut short while it was used; run the command again"):
+    with pytest.raises(StorageError, match=r"latents\.bin was truncated while in use; run the command again"):
         read(cache, wanted)
 
 

@@ -230,7 +230,7 @@ def test_a_split_file_is_found_whatever_its_case_and_two_are_refused(tmp_path):
     (tmp_path / "split.JSON").write_text('{"train": {"a": ["2.png"]}, "dev": {"b": ["1.png"]}}')
     assert assigned(tmp_path) == {"a/2.png": ("a", "train"), "b/1.png": ("b", "val")}
     write_split(tmp_path, {"train": {"a": ["1.png"]}})
-    with pytest.raises(DataError, match=r"holds Split.json and split.JSON; keep the one that is meant"):
+    with pytest.raises(DataError, match=r"holds Split.json and split.JSON; keep only one of them"):
         read_layout(tmp_path)
 
 
@@ -253,14 +253,14 @@ def test_a_split_file_may_give_positions_in_each_class(tmp_path):
         ({"trian": {"a": ["1.png"]}}, "no split is named 'trian'"),
         ({"train": {"a": "1.png"}}, "needs a list of file names"),
         ({"train": {"a": [1]}}, "needs a list of file names"),
-        ({"train": {"a": ["gone.png"]}}, "lists a/gone.png, which is not there"),
-        ({"train": {"a": ["../../secret.png"]}}, "does not lie in the folder of its class"),
-        ({"train": {"a": ["/etc/passwd"]}}, "does not lie in the folder of its class"),
-        ({"train": {"../b": ["1.png"]}}, "does not lie in the folder of its class"),
-        ({"train": {"a": ["1.png\0"]}}, "does not lie in the folder of its class"),
+        ({"train": {"a": ["gone.png"]}}, "lists a/gone.png, which does not exist"),
+        ({"train": {"a": ["../../secret.png"]}}, "is not in the folder of its class"),
+        ({"train": {"a": ["/etc/passwd"]}}, "is not in the folder of its class"),
+        ({"train": {"../b": ["1.png"]}}, "is not in the folder of its class"),
+        ({"train": {"a": ["1.png\0"]}}, "is not in the folder of its class"),
         ({"train": {"a": ["1.png"]}, "test": {"a": ["1.png"]}}, "is in train and in test"),
-        ({"train": [0], "val": [5]}, "5 is no position in class a"),
-        ({"train": [True]}, "True is no position"),
+        ({"train": [0], "val": [5]}, "5 is not a position in class a"),
+        ({"train": [True]}, "True is not a position"),
         ({"val": {"a": ["1.png"]}, "dev": {"a": ["2.png"]}}, "'val' and 'dev' both mean val"),
     ],
 )
@@ -299,7 +299,7 @@ def test_two_classes_whose_names_look_alike_are_refused(tmp_path, names):
 def test_a_split_file_that_names_a_key_twice_is_refused(tmp_path):
     put_classes(tmp_path, a=3)
     (tmp_path / "Split.json").write_text('{"train": {"a": ["a_000.png"]}, "val": {}, "train": {"a": ["a_001.png"]}}')
-    with pytest.raises(DataError, match="the key 'train' comes twice"):
+    with pytest.raises(DataError, match="the key 'train' is repeated"):
         read_layout(tmp_path)
 
 

@@ -42,7 +42,7 @@ def test_an_output_of_a_known_name_is_taken_among_several_and_said(tmp_path, nam
     vae = open_vae(two_outputs(tmp_path / "e.onnx", names), 1.0, SIZE)
     assert vae.description.output == name
     assert vae.notes == (
-        f"onnx:{tmp_path / 'e.onnx'} has the outputs {names[0]}, {names[1]}; {name} is taken as the posterior mean",
+        f"onnx:{tmp_path / 'e.onnx'} has the outputs {names[0]}, {names[1]}; {name} is used as the posterior mean",
     )
 
 
@@ -53,7 +53,7 @@ def test_an_only_output_is_taken_without_a_word(tmp_path):
 
 def test_several_outputs_of_no_known_name_or_two_have_to_be_chosen_from(tmp_path):
     for names in (("first", "second"), ("latent", "mean")):
-        with pytest.raises(UsageError, match=f"outputs {names[0]}, {names[1]}; say with --vae-output"):
+        with pytest.raises(UsageError, match=f"outputs {names[0]}, {names[1]}; choose .* with --vae-output"):
             open_vae(two_outputs(tmp_path / "e.onnx", names), 1.0, SIZE)
 
 
@@ -100,5 +100,5 @@ def test_a_folder_or_a_pipe_is_no_onnx_file(tmp_path):
 
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
-        with pytest.raises(ModelError, match="can't be read: it is no file"):
+        with pytest.raises(ModelError, match="can't be read: not a file"):
             OnnxVae(str(path), 1.0, SIZE)

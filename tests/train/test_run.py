@@ -115,9 +115,9 @@ def test_a_newer_run_says_to_upgrade(folder):
         ({"extra": 1}, "lacks fields or has unknown ones"),
         ({"finished": "false"}, "finished is not of type bool"),
         ({"cache": 5}, "cache is not of type str"),
-        ({"cache": "a\0b"}, "names a file that can't be"),
-        ({"cache": ""}, "names a file that can't be"),
-        ({"vae__source": "\ud800"}, "names a file that can't be"),
+        ({"cache": "a\0b"}, "contains an invalid file name"),
+        ({"cache": ""}, "contains an invalid file name"),
+        ({"vae__source": "\ud800"}, "contains an invalid file name"),
         ({"counts": {"train": 3}}, "counts is not of type"),
         ({"versions": []}, "versions is not of type"),
         ({"spec": None}, "the model spec is not a JSON object"),
@@ -160,13 +160,13 @@ def test_a_field_that_can_not_be_is_named_with_the_file(folder, changes, why):
 )
 def test_an_item_that_can_not_be_is_told(folder, change):
     change_items(folder, **change)
-    refused(folder, r"items\.json is broken: it must list images with path, label, split and digest")
+    refused(folder, r"items\.json is damaged: it must list images with path, label, split and digest")
 
 
 @pytest.mark.parametrize("data", [{}, None, 3, "x", [1], [[]], [{}], {"path": "x"}])
 def test_items_that_are_no_list_of_images_are_told(folder, data):
     (folder / "items.json").write_text(json.dumps(data))
-    refused(folder, r"items\.json is broken")
+    refused(folder, r"items\.json is damaged")
 
 
 def test_a_run_json_of_hostile_size_is_not_read(folder):
@@ -195,7 +195,7 @@ def test_a_network_of_hostile_size_is_refused_before_it_takes_memory(folder):
     command = [sys.executable, "-c", _OPEN_AND_BUILD, folder]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stderr == ""
-    assert "best.safetensors does not fit the run (" in done.stdout
+    assert "best.safetensors does not match the run (" in done.stdout
     assert done.stdout.count("\n") == 1
 
 
@@ -215,7 +215,7 @@ def test_weights_of_another_network_are_refused(folder):
         {name: tensor for name, tensor in tensors.items() if name != "head.prototypes"},
     ):
         Checkpoint(broken, kept.state).write(folder / "best.safetensors")
-        with pytest.raises(CheckpointError, match=r"best\.safetensors does not fit the run \(1 tensors are"):
+        with pytest.raises(CheckpointError, match=r"best\.safetensors does not match the run \(1 tensors are"):
             run.encoder()
 
 
@@ -223,7 +223,7 @@ def test_best_metrics_of_another_form_are_refused(folder):
     kept = Checkpoint.read(folder / "best.safetensors")
     for state in ({}, {**kept.state, "epoch": "1"}, {**kept.state, "extra": 1}):
         Checkpoint(kept.tensors, state).write(folder / "best.safetensors")
-        with pytest.raises(CheckpointError, match="states no metrics; train again with --restart"):
+        with pytest.raises(CheckpointError, match="has no metrics; train again with --restart"):
             Run.open(folder).best()
 
 
@@ -241,10 +241,10 @@ def test_images_that_are_needed_again_and_are_gone_or_other_are_told(folder, tmp
     change_items(folder, path=str(image))
     split = Run.open(folder).items[5].split
     image.write_bytes(b"another")
-    with pytest.raises(DataError, match=r"image\.png is not the file that the run was trained on; put the data back"):
+    with pytest.raises(DataError, match=r"image\.png is not the file that the run was trained on; restore the data"):
         Run.open(folder).latents(split)
     image.unlink()
-    with pytest.raises(DataError, match=r"gone from its place: .*image\.png: can't be read"):
+    with pytest.raises(DataError, match=r"an image of the run is missing: .*image\.png: can't be read"):
         Run.open(folder).latents(split)
 
 

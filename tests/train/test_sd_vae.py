@@ -71,10 +71,10 @@ class TestAutoencoderKL:
     @pytest.mark.parametrize(
         ("channels", "blocks", "message"),
         [
-            (3, 4, "has 3 latent channels, where 4 are needed; use the VAE of Stable Diffusion 1, 2 or XL"),
-            (16, 4, "has 16 latent channels, as those of SD3 and FLUX have, where 4 are needed"),
-            (4, 5, "downsamples by 16, where 8 is needed"),
-            (4, 3, "downsamples by 4, where 8 is needed"),
+            (3, 4, "has 3 latent channels; 4 are needed: use the VAE of Stable Diffusion 1, 2 or XL"),
+            (16, 4, "has 16 latent channels, as those of SD3 and FLUX; 4 are needed"),
+            (4, 5, "downsamples by 16; 8 is needed"),
+            (4, 3, "downsamples by 4; 8 is needed"),
         ],
     )
     def test_other_latents_are_refused_with_the_reason_and_the_remedy(self, tmp_path, channels, blocks, message):
@@ -121,9 +121,9 @@ class TestAutoencoderKL:
     @pytest.mark.parametrize(
         ("config", "message"),
         [
-            ('{"_class_name": "AutoencoderTiny"}', "holds a AutoencoderTiny, where an AutoencoderKL is needed"),
+            ('{"_class_name": "AutoencoderTiny"}', "is a AutoencoderTiny; an AutoencoderKL is needed"),
             ("{", "config.json can't be read"),
-            ("[]", "config.json holds no JSON object"),
+            ("[]", "config.json is not a JSON object"),
         ],
     )
     def test_another_configuration_is_refused(self, saved, tmp_path, config, message):

@@ -81,7 +81,10 @@ def test_a_session_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path, d
 def test_a_run_that_another_process_trains_is_refused_in_one_line_and_left_as_it_is(tmp_path, data):
     run = train_run(tmp_path, data, **RECIPE)
     before = lasting(run)
-    with held(run / LOCK_FILE, silent, ""), pytest.raises(CheckpointError, match="another process trains in") as error:
+    with (
+        held(run / LOCK_FILE, silent, ""),
+        pytest.raises(CheckpointError, match="another process is training in") as error,
+    ):
         train_run(tmp_path, data, **RECIPE)
     assert "\n" not in str(error.value)
     assert lasting(run) == before
@@ -93,7 +96,7 @@ def test_a_second_one_is_told_so_before_it_looks_at_an_image(tmp_path, data, mon
     monkeypatch.setattr(session, "load_data", lambda *_: pytest.fail("it read the images"))
     with (
         held(tmp_path / "run" / LOCK_FILE, silent, ""),
-        pytest.raises(CheckpointError, match="another process trains in"),
+        pytest.raises(CheckpointError, match="another process is training in"),
     ):
         train_run(tmp_path, data, **RECIPE)
 
@@ -162,7 +165,7 @@ def test_other_images_and_another_encoder_are_told_before_anything_is_written(tm
     before = lasting(run)
     write_images(own / "val" / "more", "blocky", 2)
     (own / "val" / "more").rename(own / "train" / "real" / "more")
-    with pytest.raises(CheckpointError, match="holds a run with another the images; choose another --out"):
+    with pytest.raises(CheckpointError, match="holds a run with a different data set; choose another --out"):
         train_run(tmp_path, own, **RECIPE)
     with pytest.raises(CheckpointError, match=r"learning_rate \(was 0\.005, now 0\.1\)"):
         train_run(tmp_path, data, **RECIPE | {"learning_rate": 0.1})
@@ -185,7 +188,7 @@ def test_a_class_that_no_camera_made_must_be_named(tmp_path, data):
         (tmp_path / "data" / split).mkdir()
         (tmp_path / "data" / split / "smooth").symlink_to(data / split / "smooth")
         (tmp_path / "data" / split / "photo").symlink_to(data / split / "real")
-    with pytest.raises(UsageError, match="no class is named 'real'; say with --real-class which of photo, smooth"):
+    with pytest.raises(UsageError, match="no class is named 'real'; choose one of photo, smooth"):
         train_run(tmp_path, tmp_path / "data", **RECIPE)
 
 

@@ -139,7 +139,7 @@ def test_the_rate_that_is_advised_for_few_faces_is_one_that_they_support(faces):
 
 @pytest.mark.parametrize("faces", [0, 1])
 def test_no_rate_is_advised_where_none_would_do(faces):
-    with pytest.raises(DataError, match=r"give more of them$"):
+    with pytest.raises(DataError, match=r"add more$"):
         allowed_alarms(0.05, faces)
 
 

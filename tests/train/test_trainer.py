@@ -73,7 +73,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
         train(tmp_path / "run", report=stop_after(1))
     kept = (tmp_path / "run" / LAST).read_bytes()
     broken = LatentTable.of(np.full((26, 2, *SPEC.latent_shape), np.nan, np.float32))
-    with pytest.raises(ModelError, match="not finite in epoch 2; what was trained before it is kept"):
+    with pytest.raises(ModelError, match="not finite in epoch 2; earlier epochs are kept"):
         train(tmp_path / "run", data=TrainingData(LatentSet(broken, DATA.train.labels), DATA.val))
     assert (tmp_path / "run" / LAST).read_bytes() == kept
 
@@ -115,7 +115,7 @@ def rewrite(folder, change) -> None:
 def test_a_checkpoint_of_another_run_or_form_is_one_clear_error(tmp_path, change):
     train(tmp_path / "run")
     rewrite(tmp_path / "run", change)
-    with pytest.raises(CheckpointError, match=r"last\.safetensors does not fit this run .*--restart") as error:
+    with pytest.raises(CheckpointError, match=r"last\.safetensors does not match this run .*--restart") as error:
         train(tmp_path / "run")
     assert "\n" not in str(error.value)
 

@@ -89,7 +89,7 @@ def test_any_input_name_opset_and_dynamic_size_will_do(tmp_path, opset):
         (lambda: vae_encoder(SPEC, channels_out=8), r"shape \[1, 8, 4, 4\] .* \[1, 4, 4, 4\] is needed: .* the mean"),
         (lambda: graph(lambda g, x: g.conv(x, 3, 4, kernel=4, stride=4)), r"shape \[1, 4, 8, 8\]"),
         (lambda: graph(lambda g, x: g.op("Flatten", x)), r"shape \[1, 3072\]"),
-        (lambda: graph(eighth(), ("B", 3, 64, 64)), "takes images of 64 x 64 only, where --image-size is 32"),
+        (lambda: graph(eighth(), ("B", 3, 64, 64)), "takes images of 64 x 64 only, but --image-size is 32"),
         (lambda: graph(lambda g, x: g.op("Relu", x), ("B", 3)), r"takes pixels tensor\(float\)"),
         (lambda: graph(lambda g, x: g.op("Relu", x), element=10), r"tensor\(float16\)"),
         (
