@@ -1,4 +1,4 @@
-"""The training recipe: what can't be meant is refused by name, and JSON brings it back whole."""
+"""TrainConfig: invalid values are refused by name, and JSON round-trips."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from leakrt.train.config import TrainConfig
         ({"head": "mlp"}, "no head 'mlp'; choose one of: prototypes, linear"),
     ],
 )
-def test_what_can_not_be_meant_is_refused_by_name(changes, words):
+def test_an_invalid_value_is_refused_by_name(changes, words):
     with pytest.raises(UsageError, match=words):
         replace(TrainConfig(), **changes)
 
 
-def test_json_brings_a_recipe_back():
+def test_a_configuration_round_trips_through_json():
     config = TrainConfig(epochs=3, widths=(8, 12), views="dihedral", mixup=0.2, head="linear")
     assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
@@ -58,7 +58,7 @@ def test_json_brings_a_recipe_back():
         (lambda data: data.update(epochs=0), "at least 1 epoch is needed; train again"),
     ],
 )
-def test_json_that_was_damaged_is_refused_with_what_to_do(damage, words):
+def test_damaged_json_is_refused_with_the_remedy(damage, words):
     data = TrainConfig().to_json()
     damage(data)
     with pytest.raises(CheckpointError, match=words) as error:
@@ -67,6 +67,6 @@ def test_json_that_was_damaged_is_refused_with_what_to_do(damage, words):
 
 
 @pytest.mark.parametrize("data", [None, [], "text", 3])
-def test_what_is_no_object_is_refused(data):
+def test_json_that_is_not_an_object_is_refused(data):
     with pytest.raises(CheckpointError, match="train again"):
         TrainConfig.from_json(data)

@@ -1,4 +1,4 @@
-"""Pictures that a data set holds more than once."""
+"""Duplicate pictures in a data set."""
 
 from __future__ import annotations
 
