@@ -94,7 +94,7 @@ def _read(folder: Path, place: _Place, reading: Reading) -> None:
     known = splits or labels
     mixed = len(known) != len(below) or (place.split if splits else place.label) is not None
     if mixed or loose_images(folder):
-        raise _no_class(folder, place.name, below)
+        raise _not_a_class(folder, place.name, below)
     reading.left_out += junk
     for child, split in splits.items():
         _read(child, _Place(place.name, split, place.label), reading)
@@ -102,7 +102,7 @@ def _read(folder: Path, place: _Place, reading: Reading) -> None:
         return
     for child, label in labels.items():
         if label == "generated" and place.name.lower() == REAL:
-            raise _no_class(folder, place.name, below)
+            raise _not_a_class(folder, place.name, below)
         reading.makers.add(place.name)
         _read(child, _Place(REAL if label == "real" else place.name, place.split, label), reading)
 
@@ -118,7 +118,7 @@ def _read_images(folder: Path, place: _Place, reading: Reading) -> None:
             child for child in children if _is_foreign(child.name, place.name) or plain_name(child.name) in others
         ]
         if split_folders(children) or label_folders(children) or foreign:
-            raise _no_class(parent, place.name, children)
+            raise _not_a_class(parent, place.name, children)
     reading.images += [ClassImage(place.name, path, place.split) for path in found.images]
     reading.left_out += found.left_out
 
@@ -138,7 +138,7 @@ def _tree(root: Path, images: Iterable[Path]) -> dict[Path, list[Path]]:
     return {parent: sorted(children) for parent, children in sorted(found.items())}
 
 
-def _no_class(folder: Path, name: str, below: Iterable[Path]) -> DataError:
+def _not_a_class(folder: Path, name: str, below: Iterable[Path]) -> DataError:
     names = [child.name for child in below]
     shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
     beside = " beside images" if loose_images(folder) else ""

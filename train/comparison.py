@@ -62,7 +62,7 @@ class PrecisionResult:
 
 def agreement(reference: Sequence[Verdict], found: Sequence[Verdict]) -> Agreement:
     """Compare verdicts on the same images, in the same order."""
-    pairs = [(a, b) for a, b in zip(reference, found, strict=True) if _judged(a) and _judged(b)]
+    pairs = [(a, b) for a, b in zip(reference, found, strict=True) if _succeeded(a) and _succeeded(b)]
     if not pairs:
         return Agreement(images=0, labels=math.nan, confident=math.nan, verdicts=math.nan)
     wanted, given = (np.array([list(pair[i].scores.values()) for pair in pairs]) for i in (0, 1))
@@ -88,7 +88,7 @@ def _network_ms(stages: Mapping[str, float]) -> float:
     return sum(ms for stage, ms in stages.items() if stage not in _BEFORE_THE_NETWORK)
 
 
-def _judged(verdict: Verdict) -> bool:
+def _succeeded(verdict: Verdict) -> bool:
     return verdict.error is None and bool(verdict.scores) and all(map(math.isfinite, verdict.scores.values()))
 
 

@@ -40,25 +40,31 @@ class TrainConfig:
 
     def _problems(self) -> list[str]:
         checks = [
-            (self.epochs >= 1, "at least 1 epoch is needed"),
-            (self.batch_size >= 2, "a batch of at least 2 is needed"),
-            (0 < self.learning_rate < 1, f"learning rate {self.learning_rate}; between 0 and 1"),
-            (0 < self.warmup_share < 1, f"warm-up share {self.warmup_share}; between 0 and 1"),
-            (0 <= self.weight_decay < 10, f"weight decay {self.weight_decay}; between 0 and 10"),
-            (self.gradient_clip > 0, "the gradient clip must be positive"),
-            (0 <= self.seed < 2**32, f"seed {self.seed}; 0 or more and under 2^32"),
-            (self.threads >= 1, "at least 1 thread is needed"),
-            (self.views in VIEWS, f"no views {self.views!r}; choose one of: {', '.join(VIEWS)}"),
-            (0 <= self.mixup < 10, f"mixup {self.mixup}; 0 or more and under 10"),
-            (0 <= self.step_dropout < 1, f"step dropout {self.step_dropout}; 0 or more and under 1"),
-            (0 <= self.entropy_weight < 10, f"entropy weight {self.entropy_weight}; 0 or more and under 10"),
-            (0 <= self.embedding_dropout < 1, f"dropout {self.embedding_dropout}; 0 or more and under 1"),
-            (0 <= self.label_smoothing < 1, f"label smoothing {self.label_smoothing}; 0 or more and under 1"),
+            (self.epochs >= 1, f"epochs {self.epochs}: must be at least 1"),
+            (self.batch_size >= 2, f"batch size {self.batch_size}: must be at least 2"),
+            (0 < self.learning_rate < 1, f"learning rate {self.learning_rate}: must be between 0 and 1"),
+            (0 < self.warmup_share < 1, f"warm-up share {self.warmup_share}: must be between 0 and 1"),
+            (0 <= self.weight_decay < 10, f"weight decay {self.weight_decay}: must be between 0 and 10"),
+            (self.gradient_clip > 0, f"gradient clip {self.gradient_clip}: must be positive"),
+            (0 <= self.seed < 2**32, f"seed {self.seed}: must be in [0, 2^32)"),
+            (self.threads >= 1, f"threads {self.threads}: must be at least 1"),
+            (self.views in VIEWS, f"views {self.views!r} do not exist; choose one of: {', '.join(VIEWS)}"),
+            (0 <= self.mixup < 10, f"mixup {self.mixup}: must be in [0, 10)"),
+            (0 <= self.step_dropout < 1, f"step dropout {self.step_dropout}: must be in [0, 1)"),
+            (
+                0 <= self.entropy_weight < 10,
+                f"entropy weight {self.entropy_weight}: must be in [0, 10)",
+            ),
+            (0 <= self.embedding_dropout < 1, f"dropout {self.embedding_dropout}: must be in [0, 1)"),
+            (
+                0 <= self.label_smoothing < 1,
+                f"label smoothing {self.label_smoothing}: must be in [0, 1)",
+            ),
             (
                 1 <= len(self.widths) <= _MAX_STAGES and all(1 <= w <= 4096 for w in self.widths),
-                f"widths {list(self.widths[:_MAX_STAGES])}; 1 to {_MAX_STAGES} stages, each of 1 to 4096 channels",
+                f"widths {list(self.widths[:_MAX_STAGES])}: must be 1 to {_MAX_STAGES} stages of 1 to 4096 channels each",
             ),
-            (self.head in HEADS, f"no head {self.head!r}; choose one of: {', '.join(HEADS)}"),
+            (self.head in HEADS, f"head {self.head!r} does not exist; choose one of: {', '.join(HEADS)}"),
         ]
         return [message for good, message in checks if not good]
 

@@ -125,7 +125,10 @@ def _parse(line: str) -> tuple[str, Content] | None:
 
 
 def hash_image(path: Path) -> str:
-    """Return the SHA-256 of an image file in hex. Raises ImageError for an irregular, too large or unreadable file."""
+    """Return the SHA-256 of an image file in hex.
+
+    Raises ImageError if it is not a regular file, too large or unreadable.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

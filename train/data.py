@@ -122,10 +122,10 @@ def load_data(listing: Listing, cache: ContentCache, threads: int, *, skip_bad: 
     ]
     refuse_two_labels([p.path for p in pictures], [p.label for p in pictures], [p.content for p in pictures])
     notes += _reader_notes(pictures)
-    again = repeats(pictures)
-    repeated, more = repeat_notes(pictures, again)
-    kept = [pair for k, pair in enumerate(pairs) if k not in again]
-    notes += [*more, *likeness_notes([p for k, p in enumerate(pictures) if k not in again])]
+    duplicates = repeats(pictures)
+    repeated, more = repeat_notes(pictures, duplicates)
+    kept = [pair for k, pair in enumerate(pairs) if k not in duplicates]
+    notes += [*more, *likeness_notes([p for k, p in enumerate(pictures) if k not in duplicates])]
     items, hashes = tuple(i for i, _ in kept), tuple(r.digest for _, r in kept)
     _check_classes(listing.root, listing.classes, items)
     return DataSet(
@@ -158,12 +158,12 @@ def _named(bad: Sequence[ImageError], total: int) -> str:
 def _check_classes(root: Path, classes: Sequence[str], items: Sequence[Item]) -> None:
     found = {(item.split, item.class_index) for item in items}
     for k, name in enumerate(classes):
-        held = [s for s in SPLITS if (s, k) in found]
-        if not held:
+        present_in = [s for s in SPLITS if (s, k) in found]
+        if not present_in:
             raise DataError(f"{root}: class {name} has no readable image; add some or remove its folder")
-        if "train" not in held:
-            raise DataError(f"{root}: class {name} has images in {' and '.join(held)} only; add some to train")
-        if "val" not in held:
+        if "train" not in present_in:
+            raise DataError(f"{root}: class {name} has images in {' and '.join(present_in)} only; add some to train")
+        if "val" not in present_in:
             raise DataError(
                 f"{root}: class {name} has no image in val; add some: thresholds and the best epoch are chosen on them"
             )

@@ -1,7 +1,7 @@
 """Evaluation of a detector from verdicts and labels: closed set, open set and decision.
 
 The verdicts may come from a training run or from a bundle on any backend. Closed and open images must take the same
-path: if the open set is read, cropped or encoded differently, that difference alone separates the two.
+path: if the open set is read, cropped or encoded differently, the difference itself separates them.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def evaluate(
 def closed_results(verdicts: Sequence[Verdict], labels: Sequence[str], spec: ModelSpec) -> ClosedResults:
     """Return the successful verdicts as arrays, with their labels. Raises DataError as `evaluate` does."""
     check_classes(labels, spec)
-    pairs = [(v, label) for v, label in zip(verdicts, labels, strict=True) if _judged(v)]
+    pairs = [(v, label) for v, label in zip(verdicts, labels, strict=True) if _succeeded(v)]
     if not pairs:
         first = f"; first error: {verdicts[0].error}" if verdicts else ""
         raise DataError(f"no image of a known class could be classified{first}")
@@ -223,12 +223,12 @@ def check_classes(labels: Sequence[str], spec: ModelSpec) -> None:
 
 def open_results(verdicts: Sequence[Verdict]) -> OpenResults:
     """Return the successful verdicts of an open set. Raises DataError if there are verdicts but none succeeded."""
-    judged = [v for v in verdicts if _judged(v)]
-    if verdicts and not judged:
+    succeeded = [v for v in verdicts if _succeeded(v)]
+    if verdicts and not succeeded:
         raise DataError(f"no image of the open set could be classified; first error: {verdicts[0].error}")
-    confidence = np.array([max(v.scores.values()) for v in judged], np.float64)
-    density = np.array([v.log_density for v in judged], np.float64)
-    return OpenResults(confidence, density, tuple(str(v.verdict) for v in judged))
+    confidence = np.array([max(v.scores.values()) for v in succeeded], np.float64)
+    density = np.array([v.log_density for v in succeeded], np.float64)
+    return OpenResults(confidence, density, tuple(str(v.verdict) for v in succeeded))
 
 
 def closed_metrics(results: ClosedResults) -> ClosedMetrics:
@@ -236,7 +236,7 @@ def closed_metrics(results: ClosedResults) -> ClosedMetrics:
     shares, labels, predicted = results.probabilities, results.labels, results.predicted
     names = results.class_names
     per_class = {name: class_auc(labels, shares, k) for k, name in enumerate(names)}
-    recall = {name: _share(predicted[labels == k] == k) for k, name in enumerate(names)}
+    recall = {name: _mean_or_none(predicted[labels == k] == k) for k, name in enumerate(names)}
     whole = not results.missing
     confusion = confusion_matrix(labels, predicted, labels=np.arange(len(names)))
     return ClosedMetrics(
@@ -267,9 +267,9 @@ def decision_metrics(results: ClosedResults, spec: ModelSpec, decision: Decision
         interval=interval,
         inside_interval=None if interval is None else interval[0] <= count <= interval[1],
         coverage=float(1.0 - abstained.mean()),
-        coverage_real=_share(~abstained[real]),
-        generated_called_generated=_share(alarmed[~real]),
-        generated_called_real=_share((kinds == "real")[~real]),
+        coverage_real=_mean_or_none(~abstained[real]),
+        generated_called_generated=_mean_or_none(alarmed[~real]),
+        generated_called_real=_mean_or_none((kinds == "real")[~real]),
     )
 
 
@@ -295,7 +295,7 @@ def open_metrics(closed: ClosedResults, unseen: OpenResults) -> OpenMetrics:
     )
 
 
-def _share(values: npt.NDArray[np.bool_]) -> float | None:
+def _mean_or_none(values: npt.NDArray[np.bool_]) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
@@ -306,7 +306,7 @@ def _interval(decision: Decision, faces: int) -> tuple[int, int]:
     return (low if decision.validation_alarms >= allowed else 0), high
 
 
-def _judged(verdict: Verdict) -> bool:
+def _succeeded(verdict: Verdict) -> bool:
     return verdict.error is None and all(map(math.isfinite, (verdict.log_density, *verdict.scores.values())))
 
 

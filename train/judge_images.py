@@ -32,9 +32,9 @@ def judge_images(fitted: FittedRun, paths: Sequence[Path], *, progress: Progress
         cache.fill(run.vae(), missing, run.info.config.threads, progress=progress)
     latents = cache.read([digest for _, digest in readable], [0])[:, 0]
     outputs = predict(fitted.encoder, run.spec, latents, progress=progress)
-    judged = iter(verdicts(fitted.judge, [str(path) for path, _ in readable], outputs))
+    found = iter(verdicts(fitted.judge, [str(path) for path, _ in readable], outputs))
     return [
-        next(judged)
+        next(found)
         if isinstance(result, str)
         else Verdict.failed(str(path), str(result), origin.backend, precision=origin.precision, bundle=origin.bundle)
         for path, result in zip(paths, checked, strict=True)

@@ -39,7 +39,7 @@ def check_shape(name: str, shape: tuple[int, ...], size: int) -> None:
     wanted = (1, _CHANNELS, side, side)
     if shape != wanted:
         shapes = f"a latent of shape {list(shape)} for S = {size}; [B, 4, S/8, S/8] = {list(wanted)} is needed"
-        raise ModelError(f"{name} gives {shapes}: {_why_not(shape, size)}")
+        raise ModelError(f"{name} gives {shapes}: {_shape_hint(shape, size)}")
 
 
 def check_finite(name: str, latent: Array) -> None:
@@ -88,7 +88,7 @@ def _parts(image: Array, other: Array) -> Iterator[tuple[str, Array]]:
         yield part, changed
 
 
-def _why_not(shape: tuple[int, ...], size: int) -> str:
+def _shape_hint(shape: tuple[int, ...], size: int) -> str:
     side = size // _FACTOR
     if len(shape) != len((1, _CHANNELS, side, side)) or shape[0] != 1:
         return "it is not the latent of one image; choose the right output, or export only the encoder"

@@ -106,11 +106,11 @@ def examine(
     fitted = _fitted_on(seen, trained) if split not in ("train", "val") else []
     if fitted:
         notes.append(f"the thresholds were fitted on {len(fitted)} of these images ({named(fitted)}); {_OPTIMISTIC}")
-    both = _in_both(closed.paths, unseen.paths, seen)
+    both = _open_in_closed(closed.paths, unseen.paths, seen)
     if both:
         notes.append(f"{len(both)} images of --open are also in DATA ({named(both)}), so they are not unseen")
     if split != "train":
-        notes += _alike(paths, seen, known, trained=trained)
+        notes += _similarity_notes(paths, seen, known, trained=trained)
     unknown = trained.pixels is None and not trained.digests
     return Examined(notes=tuple(notes), left_out=left_out, trained_on=None if unknown else len(known))
 
@@ -136,12 +136,12 @@ def _fitted_on(seen: dict[Path, Any], trained: Trained) -> list[Path]:
     return [path for path, match in zip(readable, same, strict=True) if match]
 
 
-def _in_both(closed: Sequence[Path], unseen: Sequence[Path], seen: dict[Path, Any]) -> list[Path]:
+def _open_in_closed(closed: Sequence[Path], unseen: Sequence[Path], seen: dict[Path, Any]) -> list[Path]:
     pixels = {one.content.pixels for path in closed if isinstance(one := seen[path], Seen)}
     return [path for path in unseen if isinstance(one := seen[path], Seen) and one.content.pixels in pixels]
 
 
-def _alike(paths: Sequence[Path], seen: dict[Path, Any], known: set[Path], *, trained: Trained) -> list[str]:
+def _similarity_notes(paths: Sequence[Path], seen: dict[Path, Any], known: set[Path], *, trained: Trained) -> list[str]:
     """Return a note on images that look like training images, such as copies at another JPEG quality."""
     rest = [path for path in dict.fromkeys(paths) if path not in known and isinstance(seen[path], Seen)]
     matches = nearest([seen[path].content.look for path in rest], trained.looks)

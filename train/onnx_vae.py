@@ -41,7 +41,7 @@ class OnnxVae:
         self.input_name = _onnx_input(name, self._session, image_size)
         outputs = [node.name for node in self._session.get_outputs()]
         self.output_name = _onnx_output(name, self._session, output)
-        self.notes = () if len(outputs) == 1 else (_taken(name, self.output_name, outputs),)
+        self.notes = () if len(outputs) == 1 else (_output_note(name, self.output_name, outputs),)
         self.graph = encoder_of(file.parsed, self.output_name, name)
         check_operators(self.graph, name)
         check_choices(self.graph, self.input_name, name)
@@ -123,5 +123,5 @@ def _onnx_output(name: str, session: Any, wanted: str | None) -> str:
     return wanted
 
 
-def _taken(name: str, output: str, outputs: list[str]) -> str:
+def _output_note(name: str, output: str, outputs: list[str]) -> str:
     return f"{name} has the outputs {', '.join(outputs)}; {output} is used as the posterior mean"

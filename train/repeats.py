@@ -61,8 +61,8 @@ def repeat_notes(pictures: Sequence[Picture], found: Mapping[int, Split]) -> tup
         left_out.append(LeftOut(picture.path, f"of {picture.split}, also in {split}"))
         by_pair.setdefault((picture.split, split), []).append(picture.path)
     notes = [
-        f"left out of {held}: {len(paths)} of its images, whose pixels are also in {split} ({named(paths)})"
-        for (held, split), paths in by_pair.items()
+        f"left out of {later}: {len(paths)} of its images, whose pixels are also in {split} ({named(paths)})"
+        for (later, split), paths in by_pair.items()
     ]
     return left_out, notes
 
@@ -72,13 +72,13 @@ def likeness_notes(pictures: Sequence[Picture]) -> list[str]:
     by_split = {split: [picture for picture in pictures if picture.split == split] for split in SPLITS}
     notes = []
     pairs_of_splits: tuple[tuple[Split, Split], ...] = (("val", "train"), ("test", "train"), ("test", "val"))
-    for held, split in pairs_of_splits:
-        ours, theirs = by_split[held], by_split[split]
+    for later, split in pairs_of_splits:
+        ours, theirs = by_split[later], by_split[split]
         matches = nearest([p.content.look for p in ours], [p.content.look for p in theirs])
         pairs = [(ours[i], theirs[j]) for i, j in enumerate(matches) if j >= 0]
         if pairs:
             notes.append(
-                f"{len(pairs)} images of {held} look the same as images of {split} "
-                f"({pairs[0][0].path} as {pairs[0][1].path}); the results on {held} will be optimistic"
+                f"{len(pairs)} images of {later} look the same as images of {split} "
+                f"({pairs[0][0].path} as {pairs[0][1].path}); the results on {later} will be optimistic"
             )
     return notes

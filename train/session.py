@@ -74,7 +74,7 @@ def train(
         note(text)
     accept(vae, request.spec)
     cache = open_cache(request.cache, vae.description)
-    with _alone_in(request.out):
+    with _locked_folder(request.out):
         data = load_data(
             listing, ContentCache(request.cache), request.config.threads, skip_bad=request.skip_bad, progress=progress
         )
@@ -107,7 +107,7 @@ def _describe(request: TrainRequest, data: DataSet, vae: VaeDescription) -> RunI
 
 
 @contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
+def _locked_folder(out: Path) -> Iterator[None]:
     """Create the run's folder if needed and lock it; a new folder that stays empty is removed at the end.
 
     Raises CheckpointError, StorageError.
@@ -115,7 +115,7 @@ def _alone_in(out: Path) -> Iterator[None]:
     made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if not (out / RUN_FILE).exists() and any(not _may_be_ours(path.name) for path in out.iterdir()):
+        if not (out / RUN_FILE).exists() and any(not _is_leftover(path.name) for path in out.iterdir()):
             raise CheckpointError(f"{out} is not empty and holds no training run; choose another folder for --out")
     except OSError as error:
         raise storage_error(out, error) from error
@@ -139,7 +139,7 @@ def _prepare_folder(request: TrainRequest, info: RunInfo) -> None:
         recover(request.out / name)
 
 
-def _may_be_ours(name: str) -> bool:
+def _is_leftover(name: str) -> bool:
     """Whether an interrupted run can have left the file before writing its run.json."""
     return name in (ITEMS_FILE, LOCK_FILE) or (name.startswith(".") and name.endswith(".part"))
 

@@ -29,7 +29,7 @@ _LABEL_PAIRS: tuple[dict[str, Label], ...] = (
 def label_of(name: str) -> Label | None:
     """Return the label that a folder name, in any case, means by itself; None for another name.
 
-    `nature` can be a class of its own, so it is a label only beside `ai`; see `label_folders`.
+    `nature` can be an ordinary class, so it is a label only beside `ai`; see `label_folders`.
     """
     return {**_LABELS, "real": "real", "fake": "generated", "ai": "generated"}.get(name.lower())
 

@@ -58,9 +58,9 @@ def fit_decision(outputs: ValidationOutputs, spec: ModelSpec, *, rate: float = F
     generated = 1.0 - probabilities(outputs.scores, temperature)[:, spec.real_index]
     density_threshold = _density_threshold(outputs.log_density, real, allowed)
     unknown = outputs.log_density < density_threshold
-    judged = generated[real & ~unknown]
+    remaining = generated[real & ~unknown]
     left = allowed - int((real & unknown).sum())
-    alarm = max(MIN_ALARM_THRESHOLD, _threshold_above(judged, left))
+    alarm = max(MIN_ALARM_THRESHOLD, _threshold_above(remaining, left))
     return Decision(
         temperature=temperature,
         alarm_threshold=alarm,
@@ -68,7 +68,7 @@ def fit_decision(outputs: ValidationOutputs, spec: ModelSpec, *, rate: float = F
         density_threshold=density_threshold,
         false_alarm_rate=rate,
         validation_real=int(real.sum()),
-        validation_alarms=int((real & unknown).sum() + (judged >= alarm).sum()),
+        validation_alarms=int((real & unknown).sum() + (remaining >= alarm).sum()),
     )
 
 

@@ -52,9 +52,7 @@ def test_targets_are_the_classes_of_the_images():
     for batch in epoch(2):
         assert set(np.unique(batch.targets)) == {0.0, 1.0}
         assert np.array_equal(batch.targets.sum(axis=1), np.ones(8))
-        spread = batch.noised[:, 0].std(
-            axis=(1, 2, 3)
-        )  # the first step adds little noise, so the deviation identifies the class
+        spread = batch.noised[:, 0].std(axis=(1, 2, 3))  # little noise: the deviation identifies the class
         order = [spread[batch.targets[:, k] == 1].mean() for k in range(3) if (batch.targets[:, k] == 1).any()]
         assert order == sorted(order)
 

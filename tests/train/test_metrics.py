@@ -89,9 +89,7 @@ def test_oscr_is_the_area_under_its_curve_with_any_ties(closed, unseen):
 @given(st.lists(st.tuples(shares, st.booleans()), min_size=1, max_size=60), st.integers(1, 20))
 def test_calibration_error_matches_its_definition(pairs, bins):
     edges = [b / bins for b in range(bins + 1)]
-    assume(
-        all(c == edge or abs(c - edge) > 1e-9 for c, _ in pairs for edge in edges)
-    )  # on an edge or well away from it
+    assume(all(c == edge or abs(c - edge) > 1e-9 for c, _ in pairs for edge in edges))  # on an edge or well off it
     error = 0.0
     for b in range(bins):
         inside = [(c, r) for c, r in pairs if edges[b] < c <= edges[b + 1] or (b == 0 and c == 0)]

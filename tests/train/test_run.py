@@ -128,7 +128,7 @@ def test_a_newer_run_says_to_upgrade(folder):
         ({"config__widths": 8}, "training configuration: widths is not of type"),
         ({"config__widths": [8] * 100_000}, "training configuration: widths .* 1 to 9 stages"),
         ({"config__learning_rate": float("nan")}, "training configuration: learning rate nan"),
-        ({"config__head": "x"}, "training configuration: no head 'x'"),
+        ({"config__head": "x"}, "training configuration: head 'x' does not exist"),
         ({"vae": 3}, "description of the VAE lacks fields"),
         ({"vae__scale": "1"}, "description of the VAE: scale is not of type float"),
         ({"vae__image_size": True}, "description of the VAE: image_size is not of type int"),
