@@ -62,7 +62,7 @@ class TrainConfig:
             ),
             (
                 1 <= len(self.widths) <= _MAX_STAGES and all(1 <= w <= 4096 for w in self.widths),
-                f"widths {list(self.widths[:_MAX_STAGES])}: must be 1 to {_MAX_STAGES} stages of 1 to 4096 channels each",
+                f"widths {list(self.widths[:_MAX_STAGES])}: must be 1 to {_MAX_STAGES} stages of 1 to 4096 channels",
             ),
             (self.head in HEADS, f"head {self.head!r} does not exist; choose one of: {', '.join(HEADS)}"),
         ]

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .sd_vae import SdVae
 
 PREPROCESS_VERSION = 1  # of `_core.preprocess`; a new version changes pixels and latents
-OWN_SCALE = 0.0  # `open_vae` uses the encoder's own scale
 FIRST_OUTPUT = ""  # meaning of a missing `VaeDescription.output` in old runs
 
 Array = npt.NDArray[np.float32]
@@ -67,10 +66,10 @@ class VaeEncoder(Protocol):
         ...
 
 
-def open_vae(option: str, scale: float, image_size: int, *, output: str | None = None) -> SdVae | OnnxVae:
+def open_vae(option: str, scale: float | None, image_size: int, *, output: str | None = None) -> SdVae | OnnxVae:
     """Open the encoder of `--vae` (`sd:ID_OR_FOLDER`, `onnx:FILE` or `builtin`) and check it on probe images.
 
-    With `scale` OWN_SCALE, an AutoencoderKL uses the scale of its configuration and an ONNX file uses 0.18215.
+    With `scale` None, an AutoencoderKL uses the scale of its configuration and an ONNX file uses 0.18215.
     `output` is the name of an ONNX output; None selects the only one, or the one named latent, mean or latent_sample.
     Raises UsageError for an invalid option, scale or output, ModelError, MissingExtraError.
     """
@@ -96,12 +95,12 @@ def reopen_vae(description: VaeDescription, *, source: str = "") -> SdVae | Onnx
     return vae
 
 
-def _open(option: str, scale: float, image_size: int, *, output: str | None) -> SdVae | OnnxVae:
+def _open(option: str, scale: float | None, image_size: int, *, output: str | None) -> SdVae | OnnxVae:
     from .onnx_vae import OnnxVae
     from .sd_vae import SdVae
 
-    if not 0 <= scale < 1e4:
-        raise UsageError(f"VAE scale {scale}: it must be positive")
+    if scale is not None and not 0 < scale < 1e4:
+        raise UsageError(f"VAE scale {scale}: must be positive and below 10000")
     kind, _, source = option.partition(":")
     if option == "builtin":
         raise ModelError(

@@ -34,7 +34,7 @@ from leakrt.train.config import TrainConfig
         ({"label_smoothing": -0.01}, "label smoothing -0.01"),
         ({"widths": ()}, r"widths \[\]: must be 1 to 9 stages"),
         ({"widths": (8,) * 10}, "1 to 9 stages"),
-        ({"widths": (8, 5000)}, "of 1 to 4096 channels each"),
+        ({"widths": (8, 5000)}, "of 1 to 4096 channels"),
         ({"head": "mlp"}, "head 'mlp' does not exist; choose one of: prototypes, linear"),
     ],
 )
