@@ -120,7 +120,7 @@ def test_bad_images_are_named_or_left_out_with_skip_bad(inputs, tmp_path, leakrt
     assert refused.code == 1
     assert refused.err.startswith("leakrt: error: 3 of 151 images can't be read: ")
     assert all(str(path) in refused.err for path in spoilt)
-    assert refused.err.endswith("leave them out with --skip-bad\n")
+    assert refused.err.endswith("skip them with --skip-bad\n")
     assert refused.err.count("\n") == 1
     done = leakrt(*command, "--skip-bad")
     assert done.code == 0
@@ -281,7 +281,7 @@ def test_the_output_that_is_taken_among_several_is_named_and_kept(inputs, tmp_pa
     onnx.save(parsed, tmp_path / "two.onnx")
     options = {"vae": f"onnx:{tmp_path / 'two.onnx'}", "cache": tmp_path / "cache", "epochs": 1}
     plain = leakrt(*arguments(inputs, tmp_path / "a", **options))
-    assert f"note: onnx:{tmp_path / 'two.onnx'} has the outputs latent, twin; latent is taken" in plain.err
+    assert f"note: onnx:{tmp_path / 'two.onnx'} has the outputs latent, twin; latent is used" in plain.err
     named = leakrt(*arguments(inputs, tmp_path / "b", **options), "--vae-output", "twin")
     assert "twin is used as the posterior mean" in named.err
     kept = [json.loads((tmp_path / run / "run.json").read_text())["vae"] for run in "ab"]
