@@ -37,7 +37,7 @@ def test_json_is_one_object(leakrt, run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--false-alarm-rate", "1.5"], 2, "false-alarm rate of 1.5"),
+        (["--false-alarm-rate", "1.5"], 2, "false-alarm rate 1.5"),
         (["--false-alarm-rate", "0.01"], 1, "at least 99 are needed"),
     ],
 )
