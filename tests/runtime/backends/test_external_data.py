@@ -45,7 +45,7 @@ def places():
 
 @pytest.mark.parametrize("place", list(places()))
 def test_they_are_refused_in_every_place(place):
-    with pytest.raises(ModelError, match=r"^vae_encoder: the graph keeps weights in other files"):
+    with pytest.raises(ModelError, match=r"^vae_encoder: the graph has external weights"):
         refuse_external_data(places()[place].SerializeToString(), "vae_encoder")
 
 
@@ -71,5 +71,5 @@ def test_graphs_nested_without_end_are_refused():
     node = onnx.helper.make_node("Identity", ["a"], ["b"])
     for _ in range(25):
         node = onnx.helper.make_node("If", ["c"], ["y"], then_branch=onnx.helper.make_graph([node], "g", [], []))
-    with pytest.raises(ModelError, match="without end"):
+    with pytest.raises(ModelError, match="subgraphs nested too deeply"):
         refuse_external_data(model_of(node).SerializeToString(), "vae_encoder")

@@ -94,7 +94,7 @@ def test_swapped_graphs_are_found_at_load(variant):
 
 def test_another_type_is_refused(variant):
     pytest.importorskip("onnx")
-    with pytest.raises(ModelError, match=r"^vae_encoder: latent has type tensor\(float16\), where float32 is needed"):
+    with pytest.raises(ModelError, match=r"^vae_encoder: latent has type tensor\(float16\), expected float32"):
         OnnxRuntimeBackend(replace(variant, vae_encoder=half_output(variant.vae_encoder, "latent")), 1)
 
 

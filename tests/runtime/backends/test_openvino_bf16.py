@@ -69,7 +69,7 @@ def test_a_cpu_without_bfloat16_is_told_and_refused(monkeypatch):
     monkeypatch.setattr(openvino_bf16, "open_core", Older)
     found = openvino_bf16.probe()
     assert (found.backend, found.runs) == ("openvino_bf16", False)
-    with pytest.raises(BackendError, match="this CPU does not compute bfloat16; take --backend openvino instead"):
+    with pytest.raises(BackendError, match="this CPU has no bfloat16 instructions; use --backend openvino instead"):
         registry.choose("openvino_bf16")
 
 

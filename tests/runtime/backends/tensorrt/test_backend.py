@@ -129,7 +129,7 @@ def test_where_memory_ends_a_batch_goes_in_halves_which_is_said_once(backend, ch
     assert sizes == [7, 3, 1, 2, 1, 1, 4, 2, 1, 1, 2, 1, 1] * 2
     said = [record.message for record in caplog.records if "smaller batches" in record.message]
     assert len(said) == 1
-    assert "tensorrt: going on in smaller batches: out of GPU memory while allocating 5.0 MiB" in said[0]
+    assert "tensorrt: continuing with smaller batches: out of GPU memory while allocating 5.0 MiB" in said[0]
 
 
 def test_one_frame_that_fits_nowhere_is_an_error_and_the_rest_goes_on(backend, chain, frames):

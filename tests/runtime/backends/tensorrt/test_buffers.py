@@ -1,4 +1,4 @@
-"""The memory of a slot: where parts and frames lie, how the room for frames grows, and that nothing is left."""
+"""The memory of a slot: where parts and frames lie, how the staging buffer grows, and that nothing is left."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def test_each_buffer_is_named_with_its_size_and_all_is_given_back(spec, monkeypa
         ("allocate", size, "the results of a batch of 5"),
         ("allocate", 777, "the engines' work on a batch of 5"),
         ("allocate_host", size, "the results of a batch of 5"),
-        ("allocate_host", FIRST_ROOM, "the room of a batch of 5"),
-        ("allocate", FIRST_ROOM, "the room of a batch of 5"),
+        ("allocate_host", FIRST_ROOM, "the staging buffer of a batch of 5"),
+        ("allocate", FIRST_ROOM, "the staging buffer of a batch of 5"),
     ]
     assert device.held() == sum(size for _, size, _ in asked)
     buffers.close()
@@ -155,7 +155,7 @@ def test_the_room_grows_with_what_comes_is_kept_and_moves_at_most_once_for_each_
     first = frame(900, 900)  # 2.4 MB
     buffers.stage([first])
     (host, size, what), (side, same, _) = asked
-    assert (host, side, what) == ("allocate_host", "allocate", "the room of frames of 900 x 900")
+    assert (host, side, what) == ("allocate_host", "allocate", "the staging buffer of frames of 900 x 900")
     assert same == size == frames_size([first], spec.image_size)  # more than twice what there was
     held = device.held()
     buffers.stage([frame(900, 850)])
@@ -177,7 +177,7 @@ def test_frames_that_do_not_fit_leave_the_old_room_as_it_was(spec):
     given = frame(41, 53)
     _, before = buffers.stage([given])
     for side in (900, 1200):  # there is room on one side alone, and on neither
-        with pytest.raises(OutOfMemoryError, match=f"the room of frames of {side} x {side}"):
+        with pytest.raises(OutOfMemoryError, match=f"the staging buffer of frames of {side} x {side}"):
             buffers.stage([frame(side, side)])
         assert device.held() == held
     _, after = buffers.stage([given])

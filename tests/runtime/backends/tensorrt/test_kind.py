@@ -215,7 +215,7 @@ def test_what_memory_does_not_hold_is_said_and_the_smaller_batch_goes_on(gpus, t
     paths = find_images(image_folder(5))
     with caplog.at_level(logging.WARNING):
         detector = Detector.load(tiny, backend="tensorrt", threads=1)
-    assert "batch 256 does not fit, so the largest is 1" in caplog.text
+    assert "batch 256 does not fit into memory, so the largest is 1" in caplog.text
     assert "out of GPU memory while allocating" in caplog.text
     same(detector.check_batch(paths), reference.check_batch(paths))
     detector.close()
@@ -229,8 +229,8 @@ def test_frames_too_large_for_one_batch_go_in_halves_and_one_too_large_is_refuse
     detector = Detector.load(tiny, backend="tensorrt", threads=1)
     large = [np.random.default_rng(i).integers(0, 256, (900, 901, 3), dtype=np.uint8) for i in range(4)]
     same(detector.check_batch(large), reference.check_batch(large))
-    assert caplog.text.count("going on in smaller batches: out of GPU memory while ") == 1
-    with pytest.raises(BackendError, match=r"MiB for the room of frames of 3000 x 2000"):
+    assert caplog.text.count("continuing with smaller batches: out of GPU memory while ") == 1
+    with pytest.raises(BackendError, match=r"MiB for the staging buffer of frames of 3000 x 2000"):
         detector.check(np.zeros((2000, 3000, 3), np.uint8))
     same(detector.check_batch(large[:1]), reference.check_batch(large[:1]))
     detector.close()
@@ -374,7 +374,7 @@ def test_a_backend_of_the_cpu_takes_no_number(tiny):
         ("pycuda", "PyCUDA is not installed"),
         ("kernels", "LeakRT was built without its CUDA kernels"),
         ("driver", "no NVIDIA driver here"),
-        ("old", "the driver supports CUDA up to 11.4, and LeakRT's kernels were built with 13.0"),
+        ("old", "the driver supports CUDA up to 11.4, but LeakRT's kernels were built with 13.0"),
         ("version", "TensorRT 9.1 is installed; LeakRT builds with 8.5"),
         ("", ""),
     ],

@@ -47,5 +47,5 @@ def test_a_job_that_did_not_begin_leaves_its_slot_free():
 
 
 def test_no_slot_is_refused():
-    with pytest.raises(ValueError, match="a ring needs a slot"):
+    with pytest.raises(ValueError, match="a ring needs at least one slot"):
         Ring([])

@@ -87,7 +87,7 @@ def test_fewer_frames_than_the_batch_are_judged_as_in_a_full_one(chain, frames):
 
 def test_frames_of_any_size_and_layout_go_through_one_graph(chain, frames):
     large = np.random.default_rng(5).integers(0, 256, (700, 900, 3), dtype=np.uint8)
-    views = [frames(1)[0], large, large[100:400:3, 50:500], large[::-1]]  # the room for frames has to grow
+    views = [frames(1)[0], large, large[100:400:3, 50:500], large[::-1]]  # the staging buffer has to grow
     with OneSlot(chain) as slot:
         results = [slot.launch([view], 1)() for view in views]
     for view, result in zip(views, results, strict=True):
@@ -130,7 +130,7 @@ def test_the_encoders_run_alone_too(chain, frames):
 def test_a_frame_that_does_not_fit_is_refused_and_the_slot_goes_on(chain, frames):
     large = np.zeros((1500, 1500, 3), np.uint8)
     with OneSlot(chain, limit=6 << 20) as slot:
-        with pytest.raises(OutOfMemoryError, match="the room of frames of 1500 x 1500"):
+        with pytest.raises(OutOfMemoryError, match="the staging buffer of frames of 1500 x 1500"):
             slot.launch([large], 1)
         result = slot.launch(frames(1), 1)()
     assert_close(averaged(result), chain.reference(frames(1)), 1e-5)

@@ -43,15 +43,15 @@ def test_the_first_slot_gives_up_its_largest_batches():
     made, batches, notes = fill_slots(card.slot, (16, 1, 4), 2)
     assert (len(made), batches) == (2, (1, 4))
     assert notes == [
-        "batch 16 does not fit, so the largest is 4: out of GPU memory while allocating 16.0 MiB for a batch of 16 "
-        "(9.0 MiB are free); use a smaller batch, or end other processes on the GPU"
+        "batch 16 does not fit into memory, so the largest is 4: out of GPU memory while allocating 16.0 MiB for a "
+        "batch of 16 (9.0 MiB are free); use a smaller batch, or end other processes on the GPU"
     ]
 
 
 def test_later_slots_are_done_without():
     made, batches, notes = fill_slots(Card(9).slot, (4,), 3)
     assert (len(made), batches) == (2, (4,))
-    assert notes[0].startswith("2 of 3 slots fit")
+    assert notes[0].startswith("2 of 3 slots fit into memory")
 
 
 def test_not_even_the_smallest_batch_is_an_error_that_says_how_much_was_wanted():
