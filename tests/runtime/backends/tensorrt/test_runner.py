@@ -270,7 +270,8 @@ def test_a_cancelled_batch_is_not_run(chain, frames):
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_a_batch_that_no_engine_takes_is_refused(chain, frames, count):
-    with chain.runner(batches=(1, 2)) as runner, pytest.raises(BackendError, match=f"batch of {count} frames: submit between 1 and 2"):
+    expected = f"batch of {count} frames: submit between 1 and 2"
+    with chain.runner(batches=(1, 2)) as runner, pytest.raises(BackendError, match=expected):
         runner.submit(frames(count))
 
 
