@@ -31,7 +31,7 @@ _WIDTH = 120  # of help at most; Click's own 80 cuts off what the verbs do
 def build_app() -> typer.Typer:
     """The application with every verb."""
     app = typer.Typer(
-        help="Attribute face images to the generator that made them, from training to a camera.",
+        help="Detect generated face images and name the generator: train, export, calibrate, compile and check.",
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH},
@@ -68,7 +68,7 @@ def _find_verb(verb: str) -> Callable[..., int | None] | None:
 def _root(
     ctx: typer.Context,
     *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     from .. import __version__
 

@@ -22,35 +22,44 @@ if TYPE_CHECKING:
 
 
 def build(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, a folder or a zip.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle: a folder or a zip file.")],
     *,
-    precision: Annotated[str, typer.Option(help="fp16, int8 or fp32, as the bundle has it.")] = "fp16",
+    precision: Annotated[str, typer.Option(help="Precision: fp16, int8 or fp32, as the bundle has it.")] = "fp16",
     flavour: Annotated[
-        str, typer.Option(help="tensorrt builds for the GPU of this machine; tensorrt-rtx on any CPU, for RTX GPUs.")
-    ] = "tensorrt",
-    batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes, each with its own profile.")] = "1",
-    target: Annotated[
         str,
         typer.Option(
-            metavar="N.N,N.N",
-            help="Compute capabilities for tensorrt-rtx; `current`: this GPU; nothing: 8.0, 8.6, 8.9, 12.0 and later.",
+            help="tensorrt builds for this machine's GPU; tensorrt-rtx (experimental) on any CPU for RTX GPUs."
         ),
-    ] = "",
-    opt_level: Annotated[int, typer.Option(help="0 to 5: time spent on building against speed of the engine.")] = 3,
-    workspace: Annotated[int, typer.Option(metavar="MIB", help="Device memory for tactics; 0: all there is.")] = 0,
-    dla: Annotated[
-        int, typer.Option(metavar="CORE", help="Put the VAE encoder on a Jetson's DLA core; -1: none.")
-    ] = -1,
-    device: Annotated[int, typer.Option(help="Number of the GPU to build on.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write the engines, signed, to carry away.")
+    ] = "tensorrt",
+    batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes. Each gets a profile of its own.")] = "1",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N.N,N.N",
+            help="Compute capabilities for tensorrt-rtx, or `current`; by default 8.0, 8.6, 8.9, 12.0 and later.",
+        ),
     ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Run the engines against ONNX Runtime on the GPU.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object an engine.")] = False,
+    opt_level: Annotated[
+        int, typer.Option(help="Optimisation level, 0 to 5. Higher levels build longer, for a faster engine.")
+    ] = 3,
+    workspace: Annotated[
+        int | None, typer.Option(metavar="MIB", help="Device memory for tactics; by default all of it.")
+    ] = None,
+    dla: Annotated[
+        int | None,
+        typer.Option(metavar="CORE", help="Run the VAE encoder on this DLA core of a Jetson (experimental)."),
+    ] = None,
+    device: Annotated[int, typer.Option(help="GPU number to build on.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write the engines, signed, for another machine.")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare the engines with ONNX Runtime on the GPU.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per engine.")] = False,
 ) -> int:
     """Compile a bundle for TensorRT.
 
-    Engines go to the cache, where they are built once. Exit code 1 when --verify finds an output that differs.
+    Engines are stored in the cache and built once. TensorRT 8.5.3 ran on a GPU; 10, 11 and TensorRT-RTX are
+    experimental. Exits with code 1 if --verify finds an output that differs.
     """
     from ..core.bundle import Bundle
     from ..engines.build.build import BuildRequest
@@ -68,7 +77,7 @@ def build(
         level=opt_level,
         workspace=workspace,
         dla_core=dla,
-        targets=_words(target),
+        targets=_words(target or ""),
     )
     opened = Bundle(bundle)
     opened.require_precision(precision)

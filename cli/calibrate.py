@@ -27,16 +27,16 @@ _Refit = Annotated[
     bool, typer.Option("--refit/--no-refit", help="Teach the leak encoder int8 latents; else keep it as it is.")
 ]
 _MaxDrop = Annotated[float, typer.Option(help="Macro AUC that may be lost on validation images.")]
-_RangeImages = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Take ranges from these images instead.")]
+_RangeImages = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Take value ranges from these images instead.")
+]
 _MaxShift = Annotated[
-    float, typer.Option(help="Share of a layer's values that may lie elsewhere than on validation images.")
+    float, typer.Option(help="Share of a layer's values that may differ from those of validation images.")
 ]
-_WeightBits = Annotated[
-    int, typer.Option(help="7, exact on every CPU; 8 where every CPU that runs it has int8 dot products (VNNI).")
-]
-_Replace = Annotated[bool, typer.Option("--replace", help="Calibrate an int8 variant anew.")]
+_WeightBits = Annotated[int, typer.Option(help="7 is exact on every CPU; 8 needs CPUs with int8 dot products (VNNI).")]
+_Replace = Annotated[bool, typer.Option("--replace", help="Replace an existing INT8 variant.")]
 _Plot = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="A PNG of the layers, what int8 does to each and what it saves.")
+    Path | None, typer.Option(metavar="FILE", help="Write a PNG of the layers: the error and the gain of INT8 in each.")
 ]
 
 
@@ -57,10 +57,10 @@ def calibrate(
     threads: Threads = 0,
     json: Json = False,
 ) -> int:
-    """Add an int8 variant to a bundle, if its verdicts hold.
+    """Add an INT8 variant that passes its acceptance test.
 
-    They are held against those of fp32 on validation images. Where no attempt keeps them, the bundle stays as it was
-    and the exit code is 1.
+    Compares its verdicts on validation images with those of fp32. If every attempt fails, the bundle is not changed and
+    the exit code is 1.
     """
     from ..core.errors import require
 

@@ -23,27 +23,28 @@ _KIND_WIDTH = max(map(len, _COLOURS))
 
 
 def check(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, a folder or a zip.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER", help="Images, or folders of them.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle: a folder or a zip file.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER", help="Image files, or folders to search.")],
     *,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-    batch: Annotated[int, typer.Option(help="Images taken at once.")] = 8,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    batch: Annotated[int, typer.Option(help="Images per batch.")] = 8,
     backend: Backend = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as the bundle has it.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Precision: fp32, fp16 or int8, as the bundle has it.")] = "auto",
     threads: Threads = 0,
     device: Device = 0,
     faces: Annotated[
-        Path | None, typer.Option(metavar="MODEL", help="A YuNet ONNX file: judge each face, not the whole image.")
+        Path | None,
+        typer.Option(metavar="MODEL", help="YuNet ONNX file. Classify each face instead of the whole image."),
     ] = None,
     explain: Annotated[
-        Path | None, typer.Option(metavar="PNG_OR_FOLDER", help="Draw what each verdict rests on.")
+        Path | None, typer.Option(metavar="PNG_OR_FOLDER", help="Write a picture of the evidence for each verdict.")
     ] = None,
-    max_pixels: Annotated[int, typer.Option(help="Refuse images with more pixels than this.")] = 64_000_000,
+    max_pixels: Annotated[int, typer.Option(help="Refuse images with more pixels.")] = 64_000_000,
 ) -> int:
-    """Tell real faces from generated ones.
+    """Classify faces as real or generated.
 
-    For each image, or with --faces each face in it: real, made by which generator, made by an unknown one, or can't
-    say. Exit code 1 when an image could not be judged.
+    Prints one verdict for each image, or with --faces for each face: real, the generator that made it, made by an
+    unknown generator, or abstain. Exits with code 1 if an image could not be read.
     """
     from ..core.images import left_out_note, search_images
     from ..runtime.detector import Detector
@@ -60,7 +61,7 @@ def check(
         backend=backend,
         precision=precision,
         threads=threads,
-        faces=faces or "",
+        faces=faces,
         max_pixels=max_pixels,
         device=device,
     )

@@ -21,9 +21,9 @@ _COLOURS = {"ready": "green", "missing": "yellow", "unfit": "red", "not needed":
 
 
 def doctor(json: Json = False) -> int:
-    """Show what is installed, what runs, and what a GPU still needs.
+    """Print what is installed, what runs and what a GPU lacks.
 
-    Exit code 1 when something keeps this installation from checking images; a missing GPU is nothing of that kind.
+    Exits with code 1 if this installation can't check images. A missing GPU is not an error.
     """
     import json as json_module
 

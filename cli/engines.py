@@ -19,22 +19,26 @@ _MOST_GIB = 1 << 20
 
 
 def engines(
-    action: Annotated[str, typer.Argument(metavar="list|prune|verify|add", help="What to do.")],
+    action: Annotated[str, typer.Argument(metavar="list|prune|verify|add", help="Action.")],
     *,
-    folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="For add: what build --out wrote.")] = None,
-    max_size: Annotated[
-        float | None, typer.Option(metavar="GIB", help="For prune: how much to keep; the least recently used go first.")
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="For add: folder that `leakrt build --out` wrote.")
     ] = None,
-    key: Annotated[str, typer.Option(metavar="HEX", help="For add: trust this public key from now on.")] = "",
-    unsigned: Annotated[bool, typer.Option("--unsigned", help="For add: take a folder that nobody signed.")] = False,
+    max_size: Annotated[
+        float | None,
+        typer.Option(metavar="GIB", help="For prune: size to keep. The least recently used engines are removed first."),
+    ] = None,
+    key: Annotated[str | None, typer.Option(metavar="HEX", help="For add: trust this public key from now on.")] = None,
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="For add: accept a folder without a signature.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Look after the engine cache.
+    """Manage the engine cache.
 
-    list: what it holds. verify: hash every engine; exit code 1 when one is broken. prune: remove what is broken, left
-    over or over the limit. add FOLDER: check what `leakrt build --out` wrote on another machine, and install it.
+    list prints the engines. verify hashes every engine, and exits with code 1 if one is broken. prune removes engines
+    that are broken, unused or over the limit. add FOLDER verifies and installs what `leakrt build --out` wrote on
+    another machine.
     """
-    _check_usage(action, folder, {"--max-size": max_size is not None, "--key": bool(key), "--unsigned": unsigned})
+    _check_usage(action, folder, {"--max-size": max_size is not None, "--key": key is not None, "--unsigned": unsigned})
     if action == "add" and folder is not None:
         return _add(folder, key, unsigned, json=json)
     if action == "prune":
@@ -137,7 +141,7 @@ def _prune(max_size: float | None, json: bool) -> int:
     return 0
 
 
-def _add(folder: Path, key: str, unsigned: bool, *, json: bool) -> int:
+def _add(folder: Path, key: str | None, unsigned: bool, *, json: bool) -> int:
     import json as json_module
 
     from ..engines.cache.cache import default_cache
@@ -146,12 +150,12 @@ def _add(folder: Path, key: str, unsigned: bool, *, json: bool) -> int:
 
     cache = default_cache()
     keys = trusted_keys()
-    if key:
+    if key is not None:
         keys |= {check_public_key(key)}
     carried = read_folder(folder, keys, unsigned)
     with ConsoleProgress("engines") as progress:
         evicted = add_engines(carried, cache, progress)
-    if key:
+    if key is not None:
         trust(key)  # only once its engines were good
     for name in evicted:
         print(f"leakrt: evicted from the cache: {printable(name)}", file=sys.stderr)

@@ -27,21 +27,28 @@ def evaluate(
     model: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A finished run, or a bundle.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Labelled images: one folder for each class.")],
     *,
-    split: Annotated[str, typer.Option(help="test, val, train, or all: DATA holds the classes directly.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="Split: test, val, train, or all if DATA holds the classes directly.")
+    ] = "test",
     open_set: Annotated[
-        Path | None, typer.Option("--open", metavar="FOLDER", help="Images of makers that training never saw.")
+        Path | None,
+        typer.Option("--open", metavar="FOLDER", help="Folder of images from generators that training never saw."),
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of a bundle: fp32, fp16, int8; all: side by side.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Precision of a bundle: fp32, fp16 or int8; all compares them.")
+    ] = "auto",
     backend: Backend = "auto",
     device: Device = 0,
-    plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Draw confusion, ROC and reliability.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write plots: confusion, ROC and reliability.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Measure a run or a bundle on labelled images.
 
-    Attribution among the known classes, false alarms and coverage at the shipped thresholds, and with --open how
-    unseen makers are told from known ones. Closed and open images take the same path. Classes may be missing: figures
-    that need them are not measured.
+    Prints attribution among the known classes, false alarms and coverage at the shipped thresholds, and with --open how
+    well unseen generators are detected. Closed-set and open-set images are processed in the same way. Classes may be
+    missing: figures that need them are not measured.
     """
     import json as json_module
 

@@ -19,23 +19,25 @@ if TYPE_CHECKING:
 
 
 def export(
-    source: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A finished run; for fp16 an fp32 bundle.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="Finished run, or with --precision fp16 a bundle.")
+    ],
     *,
     out: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="Where a run's bundle goes; a zip if it ends in .zip.")
+        Path | None, typer.Option(metavar="BUNDLE", help="Bundle to write; a zip file if it ends in .zip.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32: export a run. fp16: add that variant to a bundle.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32 exports a run; fp16 adds an FP16 variant to a bundle.")] = "fp32",
     data: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="For fp16: the run's labelled images, for the gate.")
+        Path | None, typer.Option(metavar="DATA", help="For fp16: labelled images of the run, for the acceptance test.")
     ] = None,
     false_alarm_rate: Annotated[
         float, typer.Option(help="Share of real faces that may be called generated or unknown.")
     ] = 0.05,
     exemplars: Annotated[
-        bool, typer.Option("--exemplars/--no-exemplars", help="Keep thumbnails of training images for explanations.")
+        bool, typer.Option("--exemplars/--no-exemplars", help="Store thumbnails of training images for explanations.")
     ] = True,
-    replace: Annotated[bool, typer.Option("--replace", help="Make an fp16 variant anew.")] = False,
-    threads: Annotated[int, typer.Option(help="CPU threads for fp16; 0: one for each core.")] = 0,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing FP16 variant.")] = False,
+    threads: Annotated[int, typer.Option(help="CPU threads for fp16; 0: one per physical core.")] = 0,
     json: Json = False,
 ) -> int:
     """Export a run to a bundle, or add an fp16 variant to a bundle.

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 def gate(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle; it keeps the answer.")],
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="The run's labelled images.")],
-    backend: Annotated[str, typer.Option(help="What to measure on, such as tensorrt or openvino.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle. The result is written to it.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Labelled images of the run.")],
+    backend: Annotated[str, typer.Option(help="Backend to measure, such as tensorrt or openvino.")],
     *,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as the bundle has it.")],
+    precision: Annotated[str, typer.Option(help="Precision: fp32, fp16 or int8, as the bundle has it.")],
     device: Device = 0,
     threads: Threads = 0,
     json: Json = False,
 ) -> int:
-    """Measure whether a precision keeps its verdicts on a backend.
+    """Run the acceptance test of a precision on a backend.
 
-    Its verdicts on validation images are held against those of fp32. For engines, and for a library that was not
-    installed where the variant was made. Where the gate holds, `auto` may take the precision on that backend from then
-    on. Exit code 1 where it does not hold.
+    Compares its verdicts on validation images with those of fp32. Use it for engines, and for a library that was not
+    installed where the variant was made. If the variant passes, `auto` may select it on that backend. Exits with code 1
+    if it fails.
     """
     import json as json_module
 

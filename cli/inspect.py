@@ -19,14 +19,14 @@ _MOST_NODES = 4  # of a fused group, for people; --json has all
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A bundle, folder or zip, or a file *.engine.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Bundle (a folder or a zip file), or a file *.engine.")],
     *,
     json: Json = False,
 ) -> None:
-    """Verify a bundle or an engine, and show what it holds.
+    """Verify a bundle or an engine and print its contents.
 
-    An engine is only opened where this machine's cache vouches for it and a GPU can run it; elsewhere the JSON beside
-    it tells what its builder made.
+    An engine is opened only if it is in this machine's cache and a GPU can run it. Otherwise the contents come from the
+    JSON file beside it.
     """
     from ..engines.inspect import is_engine
 

@@ -10,10 +10,10 @@ import typer
 
 from ..core.errors import UsageError, require
 
-Backend = Annotated[str, typer.Option(help="What runs a bundle; see `leakrt doctor`.")]
-Device = Annotated[int, typer.Option(help="Number of the GPU, for a backend that runs on one.")]
+Backend = Annotated[str, typer.Option(help="Backend that runs the bundle; `leakrt doctor` lists them.")]
+Device = Annotated[int, typer.Option(help="GPU number, for a backend that runs on a GPU.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Threads = Annotated[int, typer.Option(help="CPU threads; 0: one for each core.")]
+Threads = Annotated[int, typer.Option(help="CPU threads; 0: one per physical core.")]
 
 
 def numbers(text: str, option: str, example: str) -> tuple[int, ...]:

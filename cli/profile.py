@@ -20,26 +20,26 @@ _COLUMNS = ("p50", "p90", "p95", "p99", "max", "jitter", "std")
 
 
 def profile(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle, a folder or a zip.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle: a folder or a zip file.")],
     *,
     backend: Backend = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, as the bundle has it.")] = "auto",
-    batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes, one after another.")] = "1,4,16",
-    streams: Annotated[int, typer.Option(help="Detectors side by side, each on a thread of its own.")] = 1,
-    seconds: Annotated[float, typer.Option(help="How long each batch size is measured.")] = 5.0,
-    threads: Annotated[int, typer.Option(help="CPU threads of each stream; 0: the cores, shared.")] = 0,
+    precision: Annotated[str, typer.Option(help="Precision: fp32, fp16 or int8, as the bundle has it.")] = "auto",
+    batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes, measured one after another.")] = "1,4,16",
+    streams: Annotated[int, typer.Option(help="Detectors that run in parallel, one thread each.")] = 1,
+    seconds: Annotated[float, typer.Option(help="Seconds to measure each batch size.")] = 5.0,
+    threads: Annotated[int, typer.Option(help="CPU threads per stream; 0: the cores, shared among the streams.")] = 0,
     device: Device = 0,
     image: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The image to judge, if not the bundle's golden image.")
+        Path | None, typer.Option(metavar="FILE", help="Image to classify; by default the bundle's golden image.")
     ] = None,
-    cold_starts: Annotated[int, typer.Option(help="New processes that time a cold start; 0: none.")] = 3,
+    cold_starts: Annotated[int, typer.Option(help="Processes to start for the cold-start time; 0: none.")] = 3,
     json: Json = False,
-    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw stages and throughput.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Write a plot of stages and throughput.")] = None,
 ) -> None:
     """Measure latency, throughput, cold start and memory.
 
-    Of a bundle on this machine, the latency of each stage by itself. Percentiles are nearest-rank; jitter is p99 - p50.
-    Reading and decoding the image is no part of it.
+    Runs a bundle on this machine and prints the latency of each stage. Percentiles are nearest-rank; jitter is
+    p99 - p50. Reading and decoding the image is not included.
     """
     import json as json_module
 

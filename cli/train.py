@@ -26,36 +26,47 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="One folder a class, or train/ val/ test/ of them.")],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Where the run is kept; an unfinished one is gone on with.")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="Folder of images: one subfolder per class, or train/, val/ and test/ of them."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory. An unfinished run resumes.")],
     *,
-    vae: Annotated[str, typer.Option(help="sd:ID_OR_FOLDER, onnx:FILE or builtin.")] = "builtin",
+    vae: Annotated[str, typer.Option(help="VAE encoder: sd:ID_OR_FOLDER, onnx:FILE or builtin.")] = "builtin",
     vae_output: Annotated[
-        str | None, typer.Option(help="Output of onnx:FILE that is the posterior mean, if it has several.")
+        str | None, typer.Option(help="Output of onnx:FILE that holds the posterior mean, if it has several outputs.")
     ] = None,
-    vae_scale: Annotated[float, typer.Option(help="latent = scale x posterior mean; 0: the encoder's own.")] = 0.0,
-    real_class: Annotated[str, typer.Option(help="The class that cameras made.")] = "real",
-    timesteps: Annotated[str, typer.Option(help="Diffusion steps to simulate, of 1000.")] = "0,20,60,150",
-    schedule: Annotated[str, typer.Option(help="scaled_linear or linear.")] = "scaled_linear",
-    image_size: Annotated[int, typer.Option(help="Side of the square that is judged, in pixels.")] = 256,
-    draws: Annotated[int, typer.Option(help="Noise draws that a verdict averages over.")] = 1,
+    vae_scale: Annotated[
+        float | None, typer.Option(help="latent = scale x posterior mean; by default the encoder's own scale.")
+    ] = None,
+    real_class: Annotated[str, typer.Option(help="Name of the class of camera images.")] = "real",
+    timesteps: Annotated[
+        str, typer.Option(help="Diffusion steps to simulate, of 1000, separated by commas.")
+    ] = "0,20,60,150",
+    schedule: Annotated[str, typer.Option(help="Noise schedule: scaled_linear or linear.")] = "scaled_linear",
+    image_size: Annotated[int, typer.Option(help="Side of the square that the encoder takes, in pixels.")] = 256,
+    draws: Annotated[int, typer.Option(help="Noise draws averaged for each verdict.")] = 1,
     embedding_dim: Annotated[int, typer.Option(help="Size of the embedding.")] = 128,
-    prototypes: Annotated[int, typer.Option(help="Prototypes of each class.")] = 6,
+    prototypes: Annotated[int, typer.Option(help="Prototypes per class.")] = 6,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 16,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="Peak of the one-cycle schedule.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(help="Of AdamW, on all weights.")] = 1e-2,
-    step_dropout: Annotated[float, typer.Option(help="Chance that a step is left out of the pool.")] = 0.15,
-    entropy_weight: Annotated[float, typer.Option(help="How much even step weights are rewarded.")] = 0.1,
-    label_smoothing: Annotated[float, typer.Option(help="Share of a label that is spread over all classes.")] = 0.0,
-    views: Annotated[str, typer.Option(help="Of each training image: plain, flip or dihedral.")] = "flip",
-    seed: Annotated[int, typer.Option(help="Two runs with one seed give the same weights.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Images per optimiser step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the one-cycle schedule.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay of AdamW, on all weights.")] = 1e-2,
+    step_dropout: Annotated[
+        float, typer.Option(help="Probability of dropping a diffusion step from the attention pool.")
+    ] = 0.15,
+    entropy_weight: Annotated[float, typer.Option(help="Weight of the step-entropy bonus.")] = 0.1,
+    label_smoothing: Annotated[float, typer.Option(help="Share of the label spread over all classes.")] = 0.0,
+    views: Annotated[str, typer.Option(help="Views of each training image: plain, flip or dihedral.")] = "flip",
+    seed: Annotated[int, typer.Option(help="Random seed. The same seed gives the same weights.")] = 0,
     threads: Threads = 0,
-    cache: Annotated[Path | None, typer.Option(help="Latent cache, if not $XDG_CACHE_HOME/leakrt/latents.")] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever stands at RUN.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Latent cache; by default $XDG_CACHE_HOME/leakrt/latents.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Overwrite RUN and start from scratch.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Omit unreadable images instead of stopping.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one object: run, epochs, best, seconds, left_out.")
+        bool, typer.Option("--json", help="Print one JSON object: run, epochs, best, seconds, left_out.")
     ] = False,
 ) -> int:
     """Train a detector on labelled face images.

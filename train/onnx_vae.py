@@ -11,7 +11,7 @@ from ..core.onnx_session import open_onnx_session
 from .latent_checks import check_finite, check_shape, one_by_one, probe_images
 from .onnx_file import read_onnx
 from .onnx_nodes import check_choices, check_operators, encoder_of, sort_nodes
-from .vae import FIRST_OUTPUT, OWN_SCALE, Array, VaeDescription, fingerprint_of, resolved
+from .vae import FIRST_OUTPUT, Array, VaeDescription, fingerprint_of, resolved
 
 DEFAULT_SCALE = 0.18215  # Stable Diffusion 1 and 2
 LATENT_NAMES = ("latent", "mean", "latent_sample")  # an output of such a name is taken among several
@@ -28,7 +28,7 @@ class OnnxVae:
     the choice of the output).
     """
 
-    def __init__(self, source: str, scale: float, image_size: int, *, output: str | None = None) -> None:
+    def __init__(self, source: str, scale: float | None, image_size: int, *, output: str | None = None) -> None:
         """Read the file, and weights in files beside it; `output` as in `open_vae`, or FIRST_OUTPUT.
 
         Raises ModelError, and UsageError where `output` names none or has to.
@@ -46,7 +46,7 @@ class OnnxVae:
         self.graph = encoder_of(file.parsed, self.output_name, name)
         check_operators(self.graph, name)
         check_choices(self.graph, self.input_name, name)
-        scale = scale if scale != OWN_SCALE else DEFAULT_SCALE
+        scale = scale if scale is not None else DEFAULT_SCALE
         taken = "" if self.output_name == outputs[0] else f" {self.output_name}"
         fingerprint = fingerprint_of(file.digest + taken, scale, image_size)
         self.description = VaeDescription(

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.errors import ModelError, one_line, require
 from .latent_checks import check_finite, check_shape, one_by_one, probe_images
-from .vae import OWN_SCALE, Array, VaeDescription, fingerprint_of, resolved
+from .vae import Array, VaeDescription, fingerprint_of, resolved
 
 _PROBE_SIZE = 64
 _CONFIG, _WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
@@ -25,14 +25,14 @@ class SdVae:
 
     notes: tuple[str, ...] = ()  # what the user should know of the choice of the output
 
-    def __init__(self, source: str, scale: float, image_size: int) -> None:
+    def __init__(self, source: str, scale: float | None, image_size: int) -> None:
         """Load from a folder (of the VAE or of a whole pipeline) or a hub id; weights from safetensors only.
 
         Raises ModelError, and MissingExtraError without diffusers.
         """
         require("torch", "train")
         self.module = _load_autoencoder(source)
-        scale = scale if scale != OWN_SCALE else float(self.module.config.scaling_factor)
+        scale = scale if scale is not None else float(self.module.config.scaling_factor)
         fingerprint = fingerprint_of(_hash_weights(self.module), scale, image_size)
         self.description = VaeDescription(
             kind="sd", source=resolved(source), scale=scale, image_size=image_size, fingerprint=fingerprint

@@ -24,7 +24,7 @@ from .latents import LatentCache, LatentRequest
 from .metrics_log import METRICS_FILE, TENSORBOARD_FOLDER, EpochMetrics
 from .run import ITEMS_FILE, RUN_FILE, Run, RunInfo, open_cache, training_views, write_items
 from .trainer import BEST, LAST, Trainer, TrainingData
-from .vae import OWN_SCALE, VaeDescription, VaeEncoder, open_vae
+from .vae import VaeDescription, VaeEncoder, open_vae
 
 LOCK_FILE = ".lock"
 _TRAINED = (RUN_FILE, ITEMS_FILE, BEST, LAST, METRICS_FILE)  # written here alone, under the lock
@@ -42,7 +42,7 @@ class TrainRequest:
     cache: Path
     config: TrainConfig
     spec: ModelSpec  # a template: class_names, vae_kind and vae_scale are replaced
-    vae_scale: float = OWN_SCALE
+    vae_scale: float | None = None
     restart: bool = False
     skip_bad: bool = False
     vae_output: str | None = None  # of an ONNX encoder; None: see `open_vae`

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .sd_vae import SdVae
 
 PREPROCESS_VERSION = 1  # of `_core.preprocess`: another one gives other pixels, so other latents
-OWN_SCALE = 0.0  # asks `open_vae` for the encoder's own scale
 FIRST_OUTPUT = ""  # the output that versions without `VaeDescription.output` took
 
 Array = npt.NDArray[np.float32]
@@ -67,10 +66,10 @@ class VaeEncoder(Protocol):
         ...
 
 
-def open_vae(option: str, scale: float, image_size: int, *, output: str | None = None) -> SdVae | OnnxVae:
+def open_vae(option: str, scale: float | None, image_size: int, *, output: str | None = None) -> SdVae | OnnxVae:
     """The encoder that `--vae` names: `sd:ID_OR_FOLDER`, `onnx:FILE` or `builtin`, tried on probe images.
 
-    `scale` OWN_SCALE means the one that comes with it: an AutoencoderKL states its own, an ONNX file can't and gets
+    `scale` None means the one that comes with it: an AutoencoderKL states its own, an ONNX file can't and gets
     0.18215. `output` names the output of an ONNX file; None: the only one, or the one that is called latent, mean or
     latent_sample. Raises UsageError for another option, scale or output, ModelError, MissingExtraError.
     """
@@ -96,11 +95,11 @@ def reopen_vae(description: VaeDescription, *, source: str = "") -> SdVae | Onnx
     return vae
 
 
-def _open(option: str, scale: float, image_size: int, *, output: str | None) -> SdVae | OnnxVae:
+def _open(option: str, scale: float | None, image_size: int, *, output: str | None) -> SdVae | OnnxVae:
     from .onnx_vae import OnnxVae
     from .sd_vae import SdVae
 
-    if not 0 <= scale < 1e4:
+    if scale is not None and not 0 < scale < 1e4:
         raise UsageError(f"VAE scale {scale}; a positive number is needed")
     kind, _, source = option.partition(":")
     if option == "builtin":

@@ -11,7 +11,7 @@ pytest.importorskip("diffusers")
 from leakrt.core.errors import ImageError
 from leakrt.core.images import find_images
 from leakrt.demo.vae_training import train_vae
-from leakrt.train.vae import OWN_SCALE, open_vae
+from leakrt.train.vae import open_vae
 
 pytestmark = pytest.mark.slow
 STEPS = 3
@@ -46,7 +46,7 @@ def test_every_step_is_counted(trained):
 def test_its_scale_brings_the_pictures_latents_to_unit_variance(trained, images):
     from leakrt.core.images import read_image
 
-    vae = open_vae(f"sd:{trained[0]}", OWN_SCALE, 72)
+    vae = open_vae(f"sd:{trained[0]}", None, 72)
     pixels = np.stack([read_image(path).pixels[:, :, ::-1] for path in images]).astype(np.float32) / 127.5 - 1
     latents = vae.encode(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
     assert latents.shape == (21, 4, 9, 9)

@@ -7,7 +7,7 @@ import pytest
 from runs import write_autoencoder
 
 from leakrt.core.errors import ModelError
-from leakrt.train.vae import OWN_SCALE, open_vae
+from leakrt.train.vae import open_vae
 
 pytest.importorskip("torch")
 
@@ -31,7 +31,7 @@ class TestAutoencoderKL:
         import torch
 
         folder, module = saved
-        vae, batch = open_vae(f"sd:{folder}", OWN_SCALE, 40), images(2, 40)
+        vae, batch = open_vae(f"sd:{folder}", None, 40), images(2, 40)
         with torch.inference_mode():
             mean = module.encode(torch.from_numpy(batch)).latent_dist.mean.numpy()
         assert vae.description.scale == pytest.approx(0.7)
@@ -41,7 +41,7 @@ class TestAutoencoderKL:
     def test_the_vae_of_a_whole_pipeline_is_found(self, saved, tmp_path):
         saved[1].save_pretrained(tmp_path / "vae")
         (tmp_path / "model_index.json").write_text("{}")
-        whole, alone = (open_vae(f"sd:{p}", OWN_SCALE, 40).description.fingerprint for p in (tmp_path, saved[0]))
+        whole, alone = (open_vae(f"sd:{p}", None, 40).description.fingerprint for p in (tmp_path, saved[0]))
         assert whole == alone
 
     def test_encoding_leaves_the_caller_s_threads_alone(self, saved):
@@ -50,7 +50,7 @@ class TestAutoencoderKL:
         before = torch.get_num_threads()
         torch.set_num_threads(3)
         try:
-            open_vae(f"sd:{saved[0]}", OWN_SCALE, 40).encode(images(1, 40))
+            open_vae(f"sd:{saved[0]}", None, 40).encode(images(1, 40))
             assert torch.get_num_threads() == 3
         finally:
             torch.set_num_threads(before)
@@ -58,7 +58,7 @@ class TestAutoencoderKL:
     def test_weights_in_a_pickle_are_not_read(self, saved, tmp_path):
         saved[1].save_pretrained(tmp_path, safe_serialization=False)
         with pytest.raises(ModelError, match=r"weights in a pickle only .*safe_serialization=True") as error:
-            open_vae(f"sd:{tmp_path}", OWN_SCALE, 40)
+            open_vae(f"sd:{tmp_path}", None, 40)
         assert "\n" not in str(error.value)
 
     def test_truncated_weights_are_refused(self, saved, tmp_path):
@@ -66,7 +66,7 @@ class TestAutoencoderKL:
         weights = next(tmp_path.glob("*.safetensors"))
         weights.write_bytes(weights.read_bytes()[:-100])
         with pytest.raises(ModelError, match="can't be loaded"):
-            open_vae(f"sd:{tmp_path}", OWN_SCALE, 40)
+            open_vae(f"sd:{tmp_path}", None, 40)
 
     @pytest.mark.parametrize(
         ("channels", "blocks", "message"),
@@ -88,7 +88,7 @@ class TestAutoencoderKL:
             norm_num_groups=4,
         ).save_pretrained(tmp_path)
         with pytest.raises(ModelError, match=message):
-            open_vae(f"sd:{tmp_path}", OWN_SCALE, 40)
+            open_vae(f"sd:{tmp_path}", None, 40)
 
     def test_a_folder_that_lacks_weights_of_the_encoder_is_refused(self, saved, tmp_path):
         from safetensors.torch import load_file, save_file
@@ -98,7 +98,7 @@ class TestAutoencoderKL:
         tensors = {k: v for k, v in load_file(file).items() if not k.startswith("encoder.conv_in.")}
         save_file(tensors, file, metadata={"format": "pt"})
         with pytest.raises(ModelError, match=r"lacks 2 weights of its encoder, such as encoder.conv_in.bias"):
-            open_vae(f"sd:{tmp_path}", OWN_SCALE, 40)
+            open_vae(f"sd:{tmp_path}", None, 40)
 
     def test_weights_that_are_nan_say_so(self, saved, tmp_path):
         from safetensors.torch import load_file, save_file
@@ -109,14 +109,14 @@ class TestAutoencoderKL:
         tensors["encoder.conv_in.bias"][0] = float("nan")
         save_file(tensors, file, metadata={"format": "pt"})
         with pytest.raises(ModelError, match=r"gives NaN in .* of a probe image's latent"):
-            open_vae(f"sd:{tmp_path}", OWN_SCALE, 40)
+            open_vae(f"sd:{tmp_path}", None, 40)
 
     def test_float16_weights_alone_say_so(self, saved, tmp_path):
         saved[1].save_pretrained(tmp_path)
         (file,) = tmp_path.glob("*.safetensors")
         file.rename(tmp_path / "diffusion_pytorch_model.fp16.safetensors")
         with pytest.raises(ModelError, match=r"has float16 weights only .*; add the float32 ones"):
-            open_vae(f"sd:{tmp_path}", OWN_SCALE, 40)
+            open_vae(f"sd:{tmp_path}", None, 40)
 
     @pytest.mark.parametrize(
         ("config", "message"),
@@ -130,11 +130,11 @@ class TestAutoencoderKL:
         saved[1].save_pretrained(tmp_path)
         (tmp_path / "config.json").write_text(config)
         with pytest.raises(ModelError, match=message):
-            open_vae(f"sd:{tmp_path}", OWN_SCALE, 40)
+            open_vae(f"sd:{tmp_path}", None, 40)
 
     def test_a_file_in_place_of_a_folder_is_refused(self, saved):
         with pytest.raises(ModelError, match="is a file; give the folder of an AutoencoderKL"):
-            open_vae(f"sd:{saved[0] / 'config.json'}", OWN_SCALE, 40)
+            open_vae(f"sd:{saved[0] / 'config.json'}", None, 40)
 
     @pytest.mark.parametrize(
         ("source", "message"),
@@ -149,9 +149,9 @@ class TestAutoencoderKL:
         monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
         monkeypatch.setattr(hub.constants, "ENDPOINT", "http://127.0.0.1:9")
         with pytest.raises(ModelError, match=message) as error:
-            open_vae(f"sd:{source}", OWN_SCALE, 40)
+            open_vae(f"sd:{source}", None, 40)
         assert "\n" not in str(error.value)
 
     def test_a_folder_without_a_vae_is_told(self, tmp_path):
         with pytest.raises(ModelError, match=r"holds neither config.json nor vae/config.json"):
-            open_vae(f"sd:{tmp_path}", OWN_SCALE, 40)
+            open_vae(f"sd:{tmp_path}", None, 40)

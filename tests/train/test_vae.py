@@ -12,7 +12,7 @@ from runs import SPEC
 
 from leakrt.core.errors import CheckpointError, ModelError, UsageError
 from leakrt.core.files import sha256_bytes
-from leakrt.train.vae import OWN_SCALE, PREPROCESS_VERSION, VaeDescription, open_vae, reopen_vae
+from leakrt.train.vae import PREPROCESS_VERSION, VaeDescription, open_vae, reopen_vae
 
 pytest.importorskip("onnx")
 SIZE = SPEC.image_size
@@ -66,7 +66,7 @@ def test_an_onnx_encoder_gives_its_output_times_the_scale(onnx_file):
 
 
 def test_an_onnx_encoder_without_a_scale_gets_that_of_stable_diffusion(onnx_file):
-    assert open_vae(f"onnx:{onnx_file}", OWN_SCALE, SIZE).description.scale == 0.18215
+    assert open_vae(f"onnx:{onnx_file}", None, SIZE).description.scale == 0.18215
 
 
 def test_latents_are_the_same_bits_in_every_batch(onnx_file):
@@ -113,11 +113,11 @@ def test_an_onnx_file_that_is_no_encoder_is_refused_in_one_line(tmp_path, model,
 @pytest.mark.parametrize(
     ("option", "scale", "error", "message"),
     [
-        ("builtin", 0.0, ModelError, "no trained weights yet"),
-        ("taesd", 0.0, UsageError, "choose sd:ID_OR_FOLDER, onnx:FILE or builtin"),
-        ("onnx:", 0.0, UsageError, "choose sd:ID_OR_FOLDER"),
-        ("onnx:/no/such.onnx", 0.0, ModelError, "can't be read"),
-        ("onnx:/", 0.0, ModelError, "can't be read"),
+        ("builtin", None, ModelError, "no trained weights yet"),
+        ("taesd", None, UsageError, "choose sd:ID_OR_FOLDER, onnx:FILE or builtin"),
+        ("onnx:", None, UsageError, "choose sd:ID_OR_FOLDER"),
+        ("onnx:/no/such.onnx", None, ModelError, "can't be read"),
+        ("onnx:/", None, ModelError, "can't be read"),
         ("builtin", -1.0, UsageError, "VAE scale -1.0"),
         ("builtin", float("nan"), UsageError, "VAE scale nan"),
     ],
@@ -179,4 +179,4 @@ def test_the_fingerprint_of_a_file_with_one_output_is_that_of_older_versions(onn
 
 def test_a_named_output_of_an_autoencoder_kl_is_refused():
     with pytest.raises(UsageError, match="--vae-output mean: only an ONNX encoder has named outputs"):
-        open_vae("sd:/some/folder", OWN_SCALE, SIZE, output="mean")
+        open_vae("sd:/some/folder", None, SIZE, output="mean")
