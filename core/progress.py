@@ -1,4 +1,4 @@
-"""How long work reports where it stands, without knowing who shows it."""
+"""The interface by which long tasks report their progress."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called with what is being done, how much is done and how much there is (0: not known)."""
+    """Callback that receives a caption, the number of finished units and their total (0 if unknown)."""
 
     def __call__(self, task: str, done: int, total: int) -> None: ...
 
 
 def silent(task: str, done: int, total: int) -> None:
-    """The Progress that shows nothing."""
+    """Discard the report: a Progress that displays nothing."""
