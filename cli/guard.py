@@ -1,7 +1,7 @@
-"""What goes wrong, as one line on stderr and an exit code.
+"""Errors as one line on stderr and an exit code.
 
-Exit codes: 0 done; 1 an error, or an image that could not be judged; 2 wrong usage; 130 stopped by Ctrl-C;
-141 nobody reads the output any more. A traceback is a bug.
+Exit codes: 0 success; 1 an error, or an image that could not be read; 2 wrong usage; 130 Ctrl-C; 141 closed output.
+A traceback is a bug.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PRINTERS = ("click", "rich", "typer")  # what prints for the CLI
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """The exit code of `work`; what a user can cause is told in one line on stderr."""
+    """Run `work` and return its exit code; errors that a user can cause are printed as one line on stderr."""
     from ..core.errors import LeakRTError, UsageError
 
     try:
@@ -49,7 +49,7 @@ def guarded(work: Callable[[], int]) -> int:
 
 
 def _heard(work: Callable[[], int]) -> int:
-    """`work`; an error that a library made of a Ctrl-C, such as a failed import, is that Ctrl-C."""
+    """Run `work`; an error that a library raised instead of KeyboardInterrupt becomes KeyboardInterrupt again."""
     try:
         return work()
     except Exception:
@@ -60,11 +60,11 @@ def _heard(work: Callable[[], int]) -> int:
 def leave(code: int) -> NoReturn:
     """Exit with a code of `guarded`.
 
-    After Ctrl-C a library may be at work still, in a thread that nothing can stop. Python's own end would take the
-    interpreter from under it, and the library would end the process with a message and a core dump instead.
+    After Ctrl-C a library thread may still run. A normal exit of the interpreter would then end in a core dump, so the
+    process exits at once.
     """
     if code == INTERRUPTED:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it was heard
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it was handled
     if code == INTERRUPTED and any(thread.daemon for thread in threading.enumerate()):
         with suppress(OSError):
             sys.stdout.flush()
@@ -79,7 +79,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def _where_full(error: OSError) -> str:
-    """Which file is full. Whatever is written to a named file keeps its name; what the CLI itself prints has none."""
+    """Which file could not be written: a named one, or standard output."""
     if error.filename:
         return f" while writing {error.filename}"
     *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
@@ -89,7 +89,7 @@ def _where_full(error: OSError) -> str:
 
 
 def _output_file() -> str:
-    """ " to FILE" where stdout goes to one and the system says which."""
+    """ " to FILE" if stdout is a file and the system gives its name."""
     try:
         target = str(Path(f"/proc/self/fd/{sys.stdout.fileno()}").readlink())
     except (OSError, ValueError):
@@ -98,5 +98,5 @@ def _output_file() -> str:
 
 
 def _drop_output() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush can't fail again."""
+    """Redirect stdout to /dev/null, so that the last flush of the interpreter can't fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

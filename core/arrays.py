@@ -36,7 +36,7 @@ def read_npz(data: bytes, name: str) -> dict[str, npt.NDArray[Any]]:
                 raise ValueError("its entries are compressed or overlap")
             return {entry.filename.removesuffix(".npy"): _array(archive.read(entry)) for entry in entries}
     except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{name} can't be read: {error}; export the bundle again") from error
+        raise BundleError(f"{name} can't be read ({error}); export the bundle again") from error
 
 
 def _array(data: bytes) -> npt.NDArray[Any]:

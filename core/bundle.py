@@ -139,7 +139,7 @@ class Bundle:
             raise BundleError(f"{self.path} has no {name}; export the bundle again")
         data = self._storage.read(name, _FILE_LIMIT)
         if sha256_bytes(data) != self.hashes[name]:
-            raise BundleError(f"{self.path}: {name} was changed or damaged: its SHA-256 differs; copy the bundle again")
+            raise BundleError(f"{self.path}: {name} was changed or damaged (SHA-256 differs); copy the bundle again")
         return data
 
     def has(self, name: str) -> bool:
@@ -213,7 +213,7 @@ def _check_manifest(manifest: Mapping[str, Any], path: Path) -> dict[str, str]:
         raise BundleError(f"{path} is not a bundle: manifest.json has no format version")
     if version > FORMAT_VERSION:
         raise BundleError(
-            f"{path} has format {version}, and this LeakRT reads up to {FORMAT_VERSION}; upgrade: pip install -U leakrt"
+            f"{path} has format {version}, this LeakRT reads up to {FORMAT_VERSION}; upgrade it: pip install -U leakrt"
         )
     files, provenance = manifest.get("files"), manifest.get("provenance")
     if not isinstance(files, dict) or not isinstance(provenance, dict) or "spec" not in manifest:

@@ -1,4 +1,4 @@
-"""One change at a time: who adds a variant to a bundle reads all of it, and writes it minutes later."""
+"""Exclusive access of writers: a command that adds a variant reads the whole bundle and writes it minutes later."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from .storage import open_storage
 
 @contextmanager
 def changing(path: Path, progress: Progress) -> Iterator[None]:
-    """Be alone with the bundle at `path`, to be opened or replaced after this. Waits while another process changes it,
-    and puts right what one left that was killed as it wrote.
+    """Hold the lock of the bundle at `path`; open the bundle inside. Waits for another writer, and cleans up after one
+    that was killed.
 
-    The lock file `.NAME.lock` stands beside the bundle: a bundle is replaced by a renaming there, so who may change it
-    may write there, of whichever user and on whichever host that shares the folder. Raises StorageError where nothing
-    can be written beside the bundle, and then BundleError where there is none.
+    The lock file is `.NAME.lock` beside the bundle, so it works across users and across hosts that share the folder.
+    Raises BundleError if there is no bundle, StorageError if nothing can be written beside it.
     """
     path = path.resolve()
     with ExitStack() as stack:
         try:
             lock = path.with_name(f".{path.name}.lock")
-            stack.enter_context(held(lock, progress, f"wait for another process that changes {path.name}"))
+            stack.enter_context(held(lock, progress, f"waiting for another process that changes {path.name}"))
         except StorageError:
             open_storage(path)
             raise
@@ -36,10 +35,9 @@ def changing(path: Path, progress: Progress) -> Iterator[None]:
 
 @contextmanager
 def rewriting(folder: Path, lock: str, names: Iterable[str]) -> Iterator[None]:
-    """Write the files `names` of a folder in this moment, after removing what killed writers left of them.
+    """Hold the lock file `lock` of a folder while writing its files `names`, after cleaning up after killed writers.
 
-    Every writer of them holds the file `lock` there so long. Where the file system keeps no locks nothing is removed: a
-    dead writer's temporary file can't be told from a live one's.
+    Without locks on the file system nothing is removed, because the temporary file may belong to a running writer.
     """
     with ExitStack() as stack:
         try:

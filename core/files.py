@@ -1,4 +1,4 @@
-"""Writing without loss: everything goes to a temporary name beside its target and is renamed."""
+"""Safe writing: every file and folder is written to a temporary name beside its target and renamed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD, and a flag of renameat2(2), from 
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
-    """Turn an OSError met while writing `path` into one line that says what to do."""
+    """The StorageError for an OSError while writing `path`, with what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"no space left while writing {path}; free some space and run the command again")
     if error.errno == errno.EFBIG:
@@ -36,7 +36,7 @@ def storage_error(path: Path, error: OSError) -> StorageError:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are missing. Raises StorageError."""
+    """Create a folder and its parents, if they do not exist. Raises StorageError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -44,7 +44,7 @@ def make_folder(path: Path) -> None:
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` in one step; what stood there stays whole if anything fails.
+    """Replace the file `path` by `data` atomically; on failure the old file is kept.
 
     Raises StorageError (disk full, no permission, no such parent).
     """
@@ -56,7 +56,7 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 
 def atomic_write_owned(path: Path, data: bytes) -> None:
-    """`atomic_write` of a file that its owner alone may write, also with the umask 002 of many systems."""
+    """`atomic_write` of a file that only its owner may write, also with a umask of 002."""
 
     def write(target: Path) -> None:
         target.write_bytes(data)
@@ -85,12 +85,11 @@ def atomic_produce(path: Path, produce: Callable[[Path], None]) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; on success it takes that name, replacing what stood there.
+    """Yield a temporary folder beside `path`; on success it replaces `path`, on failure `path` is not changed.
 
-    A link stays, and what it points to is replaced. Raises StorageError for every OSError; on any failure `path` is as
-    it was.
+    If `path` is a link, its target is replaced. Raises StorageError for every OSError.
     """
-    path = path.resolve()  # `.` has no name, and a link is not what is to be replaced
+    path = path.resolve()  # `.` has no name, and a link must stay
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
@@ -107,7 +106,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Rename `new` to `path`; what stood there is gone afterwards, or has the name `new`, which the caller removes."""
+    """Rename `new` to `path`. An old `path` is removed, or gets the name `new`, which the caller removes."""
     if not path.exists():
         os.replace(new, path)
         return
@@ -115,7 +114,9 @@ def _swap(new: Path, path: Path) -> None:
         if new.is_file():
             new.unlink()
         return
-    aside = path.with_name(f".{path.name}.{os.getpid()}.old")  # a kill before the next rename leaves it for `recover`
+    aside = path.with_name(
+        f".{path.name}.{os.getpid()}.old"
+    )  # `recover` restores it after a kill before the next rename
     os.replace(path, aside)
     try:
         os.replace(new, path)
@@ -126,28 +127,28 @@ def _swap(new: Path, path: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Let two paths change names in one step (Linux, renameat2(2)); False where the system can't."""
+    """Exchange two paths atomically, so that readers always find one (Linux, renameat2(2)); False if unsupported."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
     names = os.fsencode(first), os.fsencode(second)
     return rename is not None and rename(_HERE, names[0], _HERE, names[1], _RENAME_EXCHANGE) == 0
 
 
 def recover(path: Path) -> None:
-    """Put right what a writer of `path` left that was killed: its temporary folders and files go; what it had put aside
-    takes its place again where nothing else did. The log says so. Only for who holds a lock that every writer of `path`
-    takes.
+    """Clean up after a killed writer of `path`: restore what it had set aside, and remove its temporary files.
+
+    Logs what it did. Call it only while holding a lock that every writer of `path` acquires.
     """
     name = glob.escape(path.name)
-    with contextlib.suppress(OSError):  # a folder that can't be written: nothing was left there
+    with contextlib.suppress(OSError):  # a folder that can't be written holds no leftovers
         for aside in path.parent.glob(f".{name}.*.old"):
             if path.exists():
                 _remove(aside)
             else:
                 os.replace(aside, path)
-                _log.warning("%s is back in its place: a process was killed as it replaced it", path)
+                _log.warning("restored %s after an interrupted write", path)
         for part in path.parent.glob(f".{name}.*.part"):
             _remove(part)
-            _log.warning("removed %s, which a killed process had left", part)
+            _log.warning("removed %s, the leftover of an interrupted write", part)
 
 
 def _remove(path: Path) -> None:
@@ -158,16 +159,15 @@ def _remove(path: Path) -> None:
 
 
 def cache_folder() -> Path:
-    """Where LeakRT keeps what it can make again: $XDG_CACHE_HOME/leakrt, or ~/.cache/leakrt. Not made here."""
+    """The cache folder: $XDG_CACHE_HOME/leakrt, or ~/.cache/leakrt. It is not created here."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification has relative paths ignored.
+    # The XDG specification says to ignore relative paths.
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "leakrt"
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A file from outside, open for reading. Raises OSError, also for a pipe or a device, which may never end: its
-    `strerror` says so."""
-    # without O_NONBLOCK, to open a pipe waits for who writes to it
+    """Open an untrusted file for reading. Raises OSError, also for a pipe or a device, which may never end."""
+    # Without O_NONBLOCK, opening a pipe waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -176,9 +176,9 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """The bytes of a file from outside, never more than `limit` of them in memory.
+    """The bytes of an untrusted file, at most `limit`.
 
-    Raises OSError, also for a file that has more and for what is no file: its `strerror` says so.
+    Raises OSError, also for a larger file and for a pipe or device; its `strerror` gives the reason.
     """
     with open_regular(path) as handle:
         data = handle.read(limit + 1)

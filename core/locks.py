@@ -1,7 +1,10 @@
-"""One process at a time: an empty lock file, which the system lets go of when its holder dies.
+"""Lock files: one process at a time holds an empty file, and the system releases the lock when the process dies.
 
-Its holder removes it, so a kill leaves one at most, which the next holder takes over. On a network share it keeps hosts
-apart where the share is mounted with its locks: NFS's default, not `nolock`.
+The holder removes the file. After a kill it stays, and the next holder reuses it. On a network share the lock works
+across hosts if the share is mounted with locks: NFS's default, not `nolock`.
+
+Why not the filelock package: it truncates whatever file lies at the path, does not remove lock files, and with its
+default mode a second user can't open the file of the first.
 """
 
 from __future__ import annotations
@@ -19,12 +22,15 @@ from .errors import LeakRTError, StorageError
 from .files import storage_error
 from .progress import Progress
 
-_POLL, _PATIENT = 0.05, 0.5  # seconds between two tries, in the first second and after it: a share is asked each time
-_TELL = 1.0  # seconds between two words to who waits
-_RIGHTS = 0o666  # whatever the umask: on NFS a lock needs a file that is open for writing, and this one stays empty
+_POLL, _PATIENT = (
+    0.05,
+    0.5,
+)  # seconds between two tries, in the first second and after it
+_REPORT = 1.0  # seconds between two reports of a waiting process
+_RIGHTS = 0o666  # regardless of the umask: on NFS only a file that is open for writing can be locked
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
 _LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
-# A link is not followed, a pipe is not waited for, a program that is started does not inherit the lock.
+# No link is followed, no pipe blocks, and no child program inherits the lock.
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -35,19 +41,19 @@ class FileLock:
         self._path, self._descriptor = path, descriptor
 
     def release(self) -> None:
-        """Remove the file and let go of it. A file that is not empty is none of ours, and stays."""
-        with suppress(OSError):  # a folder where only a file's owner may remove it
+        """Remove the file and release the lock. A file that is not empty was not made here, and stays."""
+        with suppress(OSError):  # a folder in which only the owner of a file may remove it
             here, there = os.fstat(self._descriptor), os.lstat(self._path)
             if (here.st_dev, here.st_ino, here.st_size) == (there.st_dev, there.st_ino, 0):
-                self._path.unlink()  # before the lock goes: who takes it of a file that is gone takes it anew
+                self._path.unlink()  # before the release: another process that locked a removed file opens it again
         _unlock(self._descriptor)
         os.close(self._descriptor)
 
 
 def take(path: Path) -> FileLock | None:
-    """The lock of the file `path`, or None while another holds it, in this process too. Its folder must be there.
+    """Acquire the lock file `path`; None while it is held, in this process or another. Its folder must exist.
 
-    Raises StorageError, also where something else stands at `path` and where the file system keeps no locks.
+    Raises StorageError, also if `path` is not a plain file or the file system supports no locks.
     """
     try:
         descriptor = _open(path)
@@ -61,7 +67,7 @@ def take(path: Path) -> FileLock | None:
         raise storage_error(path, error) from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise StorageError(f"can't lock {path}: it is no plain file; remove it")
+            raise StorageError(f"can't lock {path}: it is not a plain file; remove it")
         if _lock(descriptor, path) and _is_still_at(path, descriptor):
             kept, descriptor = descriptor, -1
             return FileLock(path, kept)
@@ -75,14 +81,14 @@ def take(path: Path) -> FileLock | None:
 
 @contextmanager
 def held(path: Path, progress: Progress, waiting: str) -> Iterator[None]:
-    """Hold the lock file `path`; its folder must be there. While another holds it, tell of `waiting`, and wait.
+    """Hold the lock file `path`, whose folder must exist. Waits while it is held, and reports `waiting` as progress.
 
     Raises StorageError.
     """
     begin, seconds = time.monotonic(), 0
     while (lock := take(path)) is None:
         time.sleep(_POLL if seconds == 0 else _PATIENT)
-        if time.monotonic() - begin >= (seconds + 1) * _TELL:
+        if time.monotonic() - begin >= (seconds + 1) * _REPORT:
             seconds += 1
             progress(waiting, seconds, 0)
     try:
@@ -93,7 +99,7 @@ def held(path: Path, progress: Progress, waiting: str) -> Iterator[None]:
 
 @contextmanager
 def alone(path: Path, refusal: LeakRTError) -> Iterator[None]:
-    """Hold the lock file `path`; its folder must be there. Raises `refusal` while another holds it, StorageError."""
+    """Hold the lock file `path`, whose folder must exist. Raises `refusal` if it is held, StorageError."""
     lock = take(path)
     if lock is None:
         raise refusal
@@ -104,21 +110,21 @@ def alone(path: Path, refusal: LeakRTError) -> Iterator[None]:
 
 
 def _open(path: Path) -> int:
-    """A descriptor of the file, which is made where it is missing. Raises OSError."""
+    """Open the file, or create it. Returns the descriptor. Raises OSError."""
     try:
         return os.open(path, _FLAGS)  # O_CREAT on another user's file is forbidden in folders such as /tmp
     except FileNotFoundError:
         descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _RIGHTS)
-    except PermissionError:  # another user's that was killed before the next lines
+    except PermissionError:  # of another user's process that was killed before the next lines
         return os.open(path, _FLAGS & ~os.O_RDWR)
-    with suppress(OSError):  # a file system without rights
+    with suppress(OSError):  # a file system without permissions
         os.fchmod(descriptor, _RIGHTS)
     return descriptor
 
 
 def _is_still_at(path: Path, descriptor: int) -> bool:
-    """Whether the file is the one at `path`: its last holder may have removed it after it was opened here."""
-    here = os.fstat(descriptor)  # a lock that was just taken has NFS ask its server for this
+    """Whether the open file is the one at `path`. Its last holder may have removed it after it was opened here."""
+    here = os.fstat(descriptor)  # NFS asks its server, because a lock was just acquired
     try:
         there = os.lstat(path)
     except FileNotFoundError:
@@ -127,7 +133,7 @@ def _is_still_at(path: Path, descriptor: int) -> bool:
 
 
 def _lock(descriptor: int, path: Path) -> bool:
-    """Whether the lock was free and is held now. Raises StorageError."""
+    """Try to acquire the lock; whether that succeeded. Raises StorageError."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -136,12 +142,12 @@ def _lock(descriptor: int, path: Path) -> bool:
         if error.errno not in _LOCKLESS:
             raise storage_error(path, error) from error
         raise StorageError(
-            f"can't lock {path}: its file system keeps no locks ({error.strerror}); mount it with them, or work "
-            "on a local disk"
+            f"can't lock {path}: its file system supports no locks ({error.strerror}); mount it with locks, or "
+            "work on a local disk"
         ) from error
     return True
 
 
 def _unlock(descriptor: int) -> None:
-    """Let go: a forked child may keep the descriptor open."""
+    """Release the lock explicitly: a forked child may keep the descriptor open."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -1,4 +1,4 @@
-"""The interface by which long tasks report their progress."""
+"""The interface through which long operations report progress."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Callback that receives a caption, the number of finished units and their total (0 if unknown)."""
+    """Called with the task, how much of it is done and the total (0 if unknown)."""
 
     def __call__(self, task: str, done: int, total: int) -> None: ...
 
 
 def silent(task: str, done: int, total: int) -> None:
-    """Discard the report: a Progress that displays nothing."""
+    """A Progress that shows nothing."""

@@ -11,14 +11,7 @@ from typing import Protocol
 from .errors import BundleError
 from .files import atomic_folder, atomic_produce, open_regular
 
-_EPOCH = (
-    1980,
-    1,
-    1,
-    0,
-    0,
-    0,
-)  # the earliest date that a zip can hold; a fixed date makes equal contents give equal bytes
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip, so that equal contents give equal bytes
 # zipfile raises any of these for damaged files: unknown version or method, encrypted entry, invalid date
 _ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, OSError)
 
@@ -97,7 +90,7 @@ def open_storage(path: Path) -> Storage:
         return FolderStorage(path)
     if path.is_file():
         return ZipStorage(path)
-    raise BundleError(f"no bundle at {path}; create one with: leakrt export RUN --out {shlex.quote(str(path))}")
+    raise BundleError(f"no bundle at {path}; make one with: leakrt export RUN --out {shlex.quote(str(path))}")
 
 
 def write_files(path: Path, files: Mapping[str, bytes]) -> None:

@@ -1,9 +1,9 @@
 """Activations of a Q/DQ graph as uint8 codes around 128 instead of int8 codes around 0, for ONNX Runtime on x86.
 
 clamp(round(x / s), -128, 127) + 128 = clamp(round(x / s) + 128, 0, 255): every code is 128 higher and means the same.
-A bundle holds int8, which alone TensorRT takes; kernels of x86 multiply uint8 with int8. ONNX Runtime 1.32 rewrites
-the codes itself, but not those that several nodes read, and runs a convolution whose input and output differ in type
-in float32: in Stable Diffusion's VAE encoder 6 of 28, and int8 took 0.45 of eager PyTorch's time instead of 0.34.
+A bundle holds int8, the only type that TensorRT accepts. The kernels of x86 multiply uint8 with int8. ONNX Runtime 1.32
+rewrites codes by itself, except those that several nodes read, and then computes such convolutions in float32. See
+docs/precision.md for what this gains.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ class _OnnxNode:
 
 
 def codes_for_this_cpu(model: bytes) -> bytes:
-    """The graph as ONNX Runtime runs it best here: `unsigned_codes` on x86, as it is elsewhere."""
+    """The graph that ONNX Runtime runs fastest here: `unsigned_codes` on x86, else unchanged."""
     return unsigned_codes(model) if platform.machine().lower() in _X86 else model
 
 
 def unsigned_codes(model: bytes) -> bytes:
-    """The ONNX graph with every pair around an activation in uint8; what is no such graph comes back as it is.
+    """The ONNX graph with every Q/DQ pair around an activation in uint8; other graphs are returned unchanged.
 
-    A zero point is changed where it is a scalar int8 zero that nothing but pairs of Q and DQ around activations reads.
+    A zero point is changed if it is a scalar int8 zero that only Q/DQ pairs around activations read.
     """
     try:
         return _rewritten(model)
     except (ValueError, IndexError):
-        return model  # ONNX Runtime says what is wrong with it
+        return model  # ONNX Runtime reports what is wrong with it
 
 
 def _rewritten(model: bytes) -> bytes:

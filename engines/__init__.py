@@ -1,1 +1,1 @@
-"""Engines: variants compiled for one device by TensorRT 8.5 to 11 or TensorRT-RTX, their cache and their inspection."""
+"""Build, cache, transfer and inspect TensorRT 8.5 to 11 and TensorRT-RTX engines."""

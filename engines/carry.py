@@ -1,7 +1,7 @@
-"""Engines on their way to another machine: a folder with a signed list of hashes, checked before anything is taken.
+"""Export engines to a signed folder, and import them into the cache of another machine.
 
-engines.json   the files of the folder with their SHA-256, and the signer's public key
-engines.sig    the signature over engines.json, 64 bytes; missing where nobody signed
+engines.json   the SHA-256 of every file in the folder, and the public key of the signer
+engines.sig    the signature of engines.json, 64 bytes; missing if the folder is unsigned
 GRAPH.PRECISION.engine, GRAPH.PRECISION.json   as in the cache
 """
 
@@ -28,21 +28,24 @@ from .library.installed import installed_flavours
 MANIFEST, SIGNATURE = "engines.json", "engines.sig"
 _FORMAT = 1
 _MANIFEST_LIMIT = 1 << 20
-_MOST = 64  # engines in one folder
+_MAX_ENGINES = 64  # in one folder
 _NAME = re.compile(rf"{ENGINE_STEM}\.(?:engine|json)")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Carried:
-    """One engine taken from a folder."""
+    """A verified engine read from a folder."""
 
     record: EngineRecord
     data: bytes
 
 
 def write_folder(out: Path, records: Sequence[EngineRecord], cache: EngineCache, *, signer: Signer | None) -> None:
-    """Write engines from the cache to a folder, which must be new, empty or of this kind. Raises StorageError."""
+    """Write engines from the cache to a folder. `signer` is None for an unsigned folder.
+
+    Raises StorageError (see `check_target`), EngineError (an engine is missing or changed in the cache).
+    """
     check_target(out)
     with atomic_folder(out) as folder:
         hashes = {}
@@ -58,34 +61,34 @@ def write_folder(out: Path, records: Sequence[EngineRecord], cache: EngineCache,
 
 
 def read_folder(path: Path, trusted: frozenset[str], allow_unsigned: bool) -> list[Carried]:
-    """Check a folder and read its engines. Nothing of it is run or kept here.
+    """Verify a folder and return its engines. Doesn't load or install them.
 
-    Raises EngineError: not such a folder, not signed, signed by a key that is not trusted, a file that is missing,
-    changed or foreign.
+    Raises EngineError: not an engine folder, unsigned, signed by an untrusted key, or a file is missing, changed or
+    unexpected.
     """
     raw = _read(path / MANIFEST, _MANIFEST_LIMIT, path)
     signer, files = _parse(raw, path)
     if signer:
         if signer not in trusted:
             raise EngineError(
-                f"{path} is signed by {signer}, which is not trusted here; if it is your builder's key, "
+                f"{path} is signed by {signer}, which is not a trusted key; if this is the key of your build machine, "
                 f"run: leakrt engines add {shlex.quote(str(path))} --key {signer}"
             )
         check_signature(signer, _read(path / SIGNATURE, 64, path), raw, what=str(path))
     elif not allow_unsigned:
-        raise EngineError(f"{path} is not signed, and engines are machine code; add --unsigned to take it all the same")
+        raise EngineError(f"{path} is not signed, and engines are machine code; use --unsigned to accept it anyway")
     return [_carried(path, name, files) for name in sorted(files) if name.endswith(".engine")]
 
 
 def add_engines(carried: Sequence[Carried], cache: EngineCache, progress: Progress) -> list[str]:
-    """Install engines into the cache. Returns what had to go for them.
+    """Install engines into the cache, and return a description of each engine that this evicts.
 
-    Raises EngineError for one that could never run on this machine, and then none is installed; StorageError.
+    Raises EngineError, without installing any, if one can't run on this machine; StorageError.
     """
     flavours = installed_flavours()
     for item in carried:
         for reason in reasons_unusable(item.record, flavours):
-            raise EngineError(f"{item.record.file} can't run on this machine: {reason}; build it again for this one")
+            raise EngineError(f"{item.record.file} can't run on this machine: {reason}; rebuild it for this machine")
     evicted: list[str] = []
     together = {item.record.key.digest: item.record.file for item in carried}
     with engine_locks(cache.root, together, progress):
@@ -99,16 +102,16 @@ def add_engines(carried: Sequence[Carried], cache: EngineCache, progress: Progre
 def _carried(path: Path, name: str, files: dict[str, str]) -> Carried:
     described = name.removesuffix(".engine") + ".json"
     if described not in files:
-        raise EngineError(f"{path}: {name} has no {described} beside it; copy the folder again")
+        raise EngineError(f"{path}: {described}, the JSON file of {name}, is missing; copy the folder again")
     raw = _hashed(path / described, RECORD_LIMIT, files[described], folder=path)
     record = EngineRecord.from_bytes(raw, f"{path}: {described}")
     data = _hashed(path / name, ENGINE_LIMIT, files[name], folder=path)
     if record.file != name:
-        raise EngineError(f"{path}: {described} describes {record.file}; build the folder again")
+        raise EngineError(f"{path}: {described} describes {record.file}; rebuild the folder")
     try:
         record.check(data)
     except EngineError as error:
-        raise EngineError(f"{path}: {error}; build the folder again") from error
+        raise EngineError(f"{path}: {error}; rebuild the folder") from error
     return Carried(record, data)
 
 
@@ -120,41 +123,43 @@ def _parse(raw: bytes, path: Path) -> tuple[str, dict[str, str]]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EngineError(f"{path}: {MANIFEST} is damaged; copy the folder again") from error
     if version != _FORMAT:
-        raise EngineError(f"{path} has format {version}, this LeakRT reads {_FORMAT}; use the same version on both")
+        raise EngineError(
+            f"{path}: format {version} is not supported (only {_FORMAT}); use the same LeakRT version on both machines"
+        )
     engines = [name for name in named if name.endswith(".engine")]
-    if not engines or len(named) > 2 * _MOST or not (signer == "" or PUBLIC_KEY.fullmatch(str(signer))):
+    if not engines or len(named) > 2 * _MAX_ENGINES or not (signer == "" or PUBLIC_KEY.fullmatch(str(signer))):
         raise EngineError(f"{path}: {MANIFEST} lists no engines; copy the folder again")
     for name, digest in named.items():
         if not _NAME.fullmatch(name) or not _SHA256.fullmatch(digest):
-            raise EngineError(f"{path}: {MANIFEST} lists {name[:80]!r}, which is no engine")
+            raise EngineError(f"{path}: {MANIFEST} lists {name[:80]!r}, which is not an engine file")
     return str(signer), named
 
 
 def _hashed(file: Path, limit: int, digest: str, *, folder: Path) -> bytes:
     data = _read(file, limit, folder)
     if sha256_bytes(data) != digest:
-        raise EngineError(f"{folder}: {file.name} was changed or cut short (SHA-256 differs); copy the folder again")
+        raise EngineError(f"{folder}: {file.name} is truncated or changed (SHA-256 differs); copy the folder again")
     return data
 
 
 def _read(file: Path, limit: int, folder: Path) -> bytes:
     try:
         if file.is_symlink():
-            raise EngineError(f"{folder}: {file.name} is a link; copy the file itself")
+            raise EngineError(f"{folder}: {file.name} is a symbolic link; copy the file itself")
         return read_bounded(file, limit)
     except OSError as error:
         raise EngineError(
-            f"{folder}: {file.name} can't be read ({error.strerror}); a folder of `leakrt build --out` is needed"
+            f"{folder}: {file.name} can't be read ({error.strerror}); give a folder written by `leakrt build --out`"
         ) from error
 
 
 def check_target(out: Path) -> None:
-    """Raises StorageError unless `out` is new, empty, or a folder of engines: it is replaced as a whole."""
+    """Raise StorageError unless `out` is new, empty or an engine folder, which `write_folder` replaces entirely."""
     if not out.exists():
         return
     if not out.is_dir():
-        raise StorageError(f"--out {out} is a file; name a folder")
+        raise StorageError(f"--out {out}: not a folder; give a new or empty folder")
     names = {entry.name for entry in out.iterdir()}
     ours = MANIFEST in names and all(n in (MANIFEST, SIGNATURE) or _NAME.fullmatch(n) for n in names)
     if names and not ours:
-        raise StorageError(f"--out {out} holds other files; name a new folder")
+        raise StorageError(f"--out {out}: the folder contains other files; give a new or empty folder")

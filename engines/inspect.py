@@ -1,4 +1,4 @@
-"""What is in an engine, for `leakrt inspect`: what its JSON says everywhere, the inspector's view where it can run."""
+"""Describe an engine for `leakrt inspect`, from its JSON file and, if it can run here, from the engine inspector."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from .library.layers import FusedLayer, InspectedEngine, count_precisions, parse
 from .library.logger import Messages, explain, listening
 from .library.names import EngineInspector, ICudaEngine
 
-_PARSED = {"HALF": "float16", "FLOAT": "float32", "BF16": "bfloat16", "FP8": "float8"}  # a network's own words
+_PARSED = {"HALF": "float16", "FLOAT": "float32", "BF16": "bfloat16", "FP8": "float8"}  # TensorRT's dtype names
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineReport:
-    """An engine in numbers and names.
+    """The contents of an engine.
 
-    `layers` are the opened engine's own, or, where it is closed, those that its builder logged.
+    `layers` come from the engine inspector, or from the build log if the engine could not be opened.
     """
 
     path: str
     record: EngineRecord
-    layers: tuple[FusedLayer, ...]  # of every profile; empty where neither the engine nor its builder tells them
+    layers: tuple[FusedLayer, ...]  # of every profile; empty if neither source lists them
     tensors: tuple[str, ...]  # inputs and outputs
-    context_memory: int  # bytes of device memory an execution context needs; 0 where the engine can't be opened
-    closed: str  # why it can't be opened here; empty when it was
+    context_memory: int  # bytes of device memory per execution context; 0 if not opened
+    closed: str  # why the engine was not opened; empty if it was
 
     @property
     def fused(self) -> tuple[FusedLayer, ...]:
-        """Layers made of several ONNX nodes."""
+        """Layers that combine several ONNX nodes."""
         return tuple(layer for layer in self.layers if len(layer.nodes) > 1)
 
     @property
     def precisions(self) -> dict[str, int]:
-        """Layers of each precision, the most frequent first: as compiled where that is known, else as parsed."""
+        """Number of layers per precision, most frequent first: compiled layers if known, else parsed ones."""
         if self.layers:
             return count_precisions(self.layers)
         counts: dict[str, int] = {}
@@ -54,33 +54,33 @@ class EngineReport:
         return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object. The record's own list of compiled layers is left out: `layers` has them."""
+        """Return a JSON object, without `record.compiled`, which `layers` duplicates."""
         body = {**asdict(self), "precisions": self.precisions}
         del body["record"]["compiled"]
         return body
 
 
 def is_engine(path: Path) -> bool:
-    """Whether `leakrt inspect` should read a path as an engine."""
+    """Return whether `leakrt inspect` reads `path` as an engine."""
     return path.suffix == ".engine"
 
 
 def inspect_engine(path: Path, cache: EngineCache) -> EngineReport:
-    """Read an engine's JSON, and open the engine itself when the cache vouches for it and this machine can run it.
+    """Return a report on an engine, which is opened only if it is in the cache and can run on this machine.
 
-    Raises EngineError: no such engine, no JSON beside it, or its bytes are not those the JSON names.
+    Raises EngineError: the engine or its JSON file is missing or damaged, or their SHA-256 differ.
     """
     record = _read_record(path)
     try:
         data = read_bounded(path, ENGINE_LIMIT)
     except OSError as error:
         raise EngineError(
-            f"{path} can't be read ({error.strerror}); `leakrt engines list` shows what there is"
+            f"{path} can't be read ({error.strerror}); `leakrt engines list` shows the cached engines"
         ) from error
     try:
         record.check(data)
     except EngineError as error:
-        raise EngineError(f"{path}: {error}; build it again, or copy it again from where it was built") from error
+        raise EngineError(f"{path}: {error}; rebuild it, or copy it again from the build machine") from error
     try:
         closed = _closed(path, record, cache)
         if closed:
@@ -100,7 +100,7 @@ def inspect_engine(path: Path, cache: EngineCache) -> EngineReport:
 
 
 def _unopened(path: Path, record: EngineRecord, closed: str) -> EngineReport:
-    """What the JSON beside an engine tells: the layers its builder logged, and the memory it stated."""
+    """Return a report from the record alone."""
     return EngineReport(
         path=str(path),
         record=record,
@@ -117,18 +117,17 @@ def _read_record(path: Path) -> EngineRecord:
         raw = read_bounded(described, RECORD_LIMIT)
     except OSError as error:
         raise EngineError(
-            f"{path} has no {described.name} beside it to read ({error.strerror}); LeakRT reads engines that it built"
+            f"{path}: its JSON file {described.name} can't be read ({error.strerror}); copy it from the build machine"
         ) from error
     return EngineRecord.from_bytes(raw, str(described))
 
 
 def _closed(path: Path, record: EngineRecord, cache: EngineCache) -> str:
-    """Why the engine is not opened; empty when it may be."""
+    """Return why the engine must not or can't be opened, or an empty string."""
     entry = read_index(cache.root).engines.get(record.key.digest)
     if entry is None or entry.sha256 != record.sha256:
-        return (
-            f"it is not in the cache, and engines are machine code: leakrt engines add {shlex.quote(str(path.parent))}"
-        )
+        folder = shlex.quote(str(path.parent))
+        return f"it is not in the cache, and engines are machine code; run: leakrt engines add {folder}"
     try:
         flavour = load_flavour(record.key.flavour)
     except LeakRTError as error:
@@ -136,25 +135,25 @@ def _closed(path: Path, record: EngineRecord, cache: EngineCache) -> str:
     if flavour.version != record.key.version:
         return f"it was built with {record.key.flavour} {record.key.version}, and {flavour.version} is installed"
     if not list_devices():
-        return "no NVIDIA GPU here; a machine with one opens the engine itself"
+        return "no NVIDIA GPU here; inspect it on a machine with a GPU to see more"
     if _device_of(record) < 0:
         return device_misfit(record.key, list_devices()[0])
     return ""
 
 
 def _device_of(record: EngineRecord) -> int:
-    """Number of the first GPU here that can run it; -1: none."""
+    """Return the index of the first GPU that can run the engine, or -1."""
     devices = list_devices()
     return next((i for i, device in enumerate(devices) if not device_misfit(record.key, device)), -1)
 
 
 def open_engine(flavour: Flavour, data: bytes) -> ICudaEngine:
-    """An engine on the current GPU. Only give it bytes that the cache has verified. Raises EngineError."""
+    """Deserialize an engine on the current GPU. Pass only bytes that the cache has verified. Raises EngineError."""
     messages = Messages()
     with listening(messages):
         engine: ICudaEngine = flavour.deserialize(data)
     if engine is None:
-        raise EngineError(f"{flavour} refuses the engine: {explain(messages.errors)}")
+        raise EngineError(f"{flavour} can't load the engine: {explain(messages.errors)}")
     return engine
 
 

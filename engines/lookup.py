@@ -1,4 +1,4 @@
-"""Which engines of the cache a runtime may load for a variant, or why there is none and what builds them."""
+"""Find the cached engines of a variant. If one is missing, the error prints the command that builds it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .library.flavour import Flavour
 
 @dataclass(frozen=True)
 class StoredEngine:
-    """One engine with its bytes, whose hash stands in the cache's index."""
+    """An engine and its verified bytes."""
 
     record: EngineRecord
     data: bytes
@@ -25,30 +25,30 @@ class StoredEngine:
 
 @dataclass(frozen=True)
 class StoredEngines:
-    """The two engines of a variant, their bytes verified, and the batch sizes that both were built for."""
+    """The two engines of a variant, and the batch sizes that both support."""
 
     vae: StoredEngine
     leak: StoredEngine
-    batches: tuple[int, ...]  # images
+    batches: tuple[int, ...]  # images, ascending
 
 
 @dataclass(frozen=True, kw_only=True)
 class WantedEngines:
-    """A variant on a library and a GPU."""
+    """The variant, the library and the GPU that engines are needed for."""
 
     precision: str
     sources: tuple[str, str]  # SHA-256 of the bundle's VAE encoder and leak encoder, as ONNX
-    draws: int  # of the spec: the leak encoder sees as many samples an image
+    draws: int  # samples per image of the leak encoder (spec.draws)
     flavour: Flavour
     device: TargetDevice
-    number: int  # of that GPU, for --device
-    bundle: str  # where the bundle lies
+    number: int  # index of that GPU, for --device
+    bundle: str  # path of the bundle
 
 
 def find_engines(cache: EngineCache, wanted: WantedEngines) -> StoredEngines:
-    """The newest engines that fit. Nothing is built: that takes minutes, and is for people to start.
+    """Return the newest matching engines. Never builds one, since that takes minutes.
 
-    Raises EngineError with the reasons and the command that builds them.
+    Raises EngineError with the reasons and the build command.
     """
     found, reasons = [], []
     for graph, source in zip(GRAPHS, wanted.sources, strict=True):
@@ -62,13 +62,13 @@ def find_engines(cache: EngineCache, wanted: WantedEngines) -> StoredEngines:
     images, samples = vae.record.key.batches, leak.record.key.batches
     batches = tuple(sorted(batch for batch in images if batch * wanted.draws in samples))
     if not batches:
-        told = f"vae_encoder is for batch {_listed(images)}, leak_encoder for {_listed(samples)} samples"
-        raise EngineError(_problem(wanted, [f"{told}, {wanted.draws} an image"]))
+        built = f"vae_encoder was built for batch {_listed(images)}, leak_encoder for {_listed(samples)} samples"
+        raise EngineError(_problem(wanted, [f"{built}, {wanted.draws} per image"]))
     return StoredEngines(vae, leak, batches)
 
 
 def build_command(wanted: WantedEngines) -> str:
-    """What builds the engines that a runtime wants."""
+    """Return the command line that builds the engines."""
     parts = ["leakrt build", shlex.quote(wanted.bundle), "--precision", wanted.precision]
     if wanted.flavour.name != "tensorrt":
         parts += ["--flavour", wanted.flavour.name]
@@ -81,9 +81,9 @@ def build_command(wanted: WantedEngines) -> str:
 
 
 def _find(cache: EngineCache, wanted: WantedEngines, graph: str, *, source: str) -> StoredEngine:
-    """Raises EngineError that says why there is none."""
+    """Return the engine of one graph. Raises EngineError with the reasons if there is none."""
     flavour = wanted.flavour
-    asked = EngineQuery(
+    query = EngineQuery(
         graph=graph,
         precision=wanted.precision,
         source=source,
@@ -93,9 +93,9 @@ def _find(cache: EngineCache, wanted: WantedEngines, graph: str, *, source: str)
         batches=(),
         recipe=RECIPE,
     )
-    record, reasons = cache.find(asked)
+    record, reasons = cache.find(query)
     if record is None:
-        raise EngineError("; ".join(reasons) or "none was built")
+        raise EngineError("; ".join(reasons) or "not built yet")
     return StoredEngine(record, cache.read(record))
 
 

@@ -1,4 +1,4 @@
-"""`leakrt build --verify`: ONNX Runtime against the engine on its GPU, output by output, by Polygraphy's runners."""
+"""`leakrt build --verify`: compare engine outputs on the GPU with ONNX Runtime, using Polygraphy's runners."""
 
 from __future__ import annotations
 
@@ -28,50 +28,54 @@ from .library.device import find_device, use_device
 from .library.flavour import Flavour
 from .library.rtx import CURRENT, PORTABLE
 
-LIMITS = {"fp32": 1e-3, "fp16": 0.02, "int8": 0.1}  # of the spread of an output; int8 rounds to other steps at edges
-_OLD_ONNXRUNTIME = "ONNX Runtime before 1.32 runs float16 around int8 wrongly, so no first bad layer is looked for"
+LIMITS = {"fp32": 1e-3, "fp16": 0.02, "int8": 0.1}  # relative error; int8 values may round to a neighbouring step
+_OLD_ONNXRUNTIME = (
+    "the search for the first bad layer needs ONNX Runtime 1.32 or later, which runs float16 Q/DQ correctly"
+)
 _RTX_VARIABLE = "POLYGRAPHY_USE_TENSORRT_RTX"
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputComparison:
-    """One output of one engine against ONNX Runtime on the ONNX that it was built from."""
+    """The error of one engine output against ONNX Runtime."""
 
     graph: str
     output: str
     batch: int
-    error: float  # root mean square difference over the spread
+    error: float  # RMS difference divided by the standard deviation
     limit: float
 
     @property
     def agrees(self) -> bool:
-        """Whether the error is a number and within its limit."""
+        """Whether the error is within its limit; NaN is not."""
         return self.error <= self.limit
 
 
 @dataclass(frozen=True)
 class Verified:
-    """One engine's outputs, and where it goes wrong first, if it does."""
+    """The comparisons of one engine, and its first bad layer if an output disagrees."""
 
     comparisons: tuple[OutputComparison, ...]
     bad_layer: BadLayer | None
-    note: str = ""  # what people should know of the comparison
+    note: str = ""  # message for the user about the reference
 
 
 def check_verifiable(request: BuildRequest) -> None:
-    """Raises BackendError, UsageError or MissingExtraError where `verify_bundle` could not run what is to be built, so
-    that it is known before minutes of building."""
+    """Check that `verify_bundle` can run the requested engines, before a build that takes minutes.
+
+    Raises BackendError (no GPU), UsageError (the targets exclude the GPU), MissingExtraError.
+    """
     try:
         device = find_device(request.device)
     except BackendError as error:
-        raise BackendError(f"--verify runs the engines on a GPU: {error}") from error
+        raise BackendError(f"--verify needs a GPU: {error}") from error
     targets = request.options.targets
     portable = not targets or targets[0] in (PORTABLE, CURRENT)
     if request.flavour.targets and not portable and device.capability not in targets:
         raise UsageError(
-            f"--verify runs the engines on {device.name}, which has compute capability {device.capability}: "
-            "name that in --target too, or leave --verify away"
+            f"--verify: {device.name} has compute capability {device.capability}, which is not a target; "
+            "add it to --target, or omit --verify"
         )
     _choose_polygraphy(request.flavour.name)
 
@@ -84,8 +88,10 @@ def verify_bundle(
     cache: EngineCache,
     progress: Progress,
 ) -> list[Verified]:
-    """Run both engines on the golden image, every profile, against ONNX Runtime. Raises BackendError (no GPU),
-    MissingExtraError, EngineError."""
+    """Compare both engines with ONNX Runtime on the golden image, for every profile.
+
+    Raises BackendError (no GPU), UsageError, MissingExtraError, EngineError, ModelError.
+    """
     check_verifiable(request)
     golden = golden_inputs(bundle, request.precision)
     results = []
@@ -109,45 +115,47 @@ def verify_bundle(
 
 
 def compare_outputs(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> dict[str, float]:
-    """Output name to relative error. Raises EngineError when an output is missing or has another shape."""
+    """Return the relative error per output name. Raises EngineError for a missing output or a wrong shape."""
     errors = {}
     for name, wanted in reference.items():
         found = candidate.get(name)
         if found is None or found.shape != wanted.shape:
-            raise EngineError(f"the engine gives {name} as {None if found is None else list(found.shape)}, where "
-                              f"{list(wanted.shape)} is needed")  # fmt: skip
+            shape = "no output" if found is None else f"shape {list(found.shape)}"
+            raise EngineError(f"the engine returned {shape} for {name}, expected shape {list(wanted.shape)}")
         errors[name] = relative_error(np.asarray(found, np.float32), np.asarray(wanted, np.float32))
     return errors
 
 
 def run_side_by_side(runners: list[Any], feed: Mapping[str, Array]) -> list[dict[str, Array]]:
-    """The outputs of each Polygraphy runner for one input."""
+    """Return the outputs of each Polygraphy runner for one input. Raises EngineError, MissingExtraError."""
     with quiet_polygraphy():
         comparator = require("polygraphy.comparator", "tensorrt").Comparator
         try:
             results = comparator.run(runners, data_loader=[dict(feed)])
         except LeakRTError:
             raise
-        except Exception as error:  # Polygraphy raises PolygraphyException, the libraries their own
-            raise EngineError(f"the comparison did not run ({' '.join(str(error).split())[:200]})") from error
+        except Exception as error:  # Polygraphy and the libraries raise unrelated types
+            raise EngineError(f"running the comparison failed: {' '.join(str(error).split())[:200]}") from error
         return [{name: np.array(array) for name, array in iterations[0].items()} for _, iterations in results]
 
 
 def reference_runner(model: bytes) -> Any:
-    """A Polygraphy runner of ONNX bytes on ONNX Runtime."""
+    """Return a Polygraphy runner that runs an ONNX graph in ONNX Runtime."""
     onnxrt = require("polygraphy.backend.onnxrt", "tensorrt")
     return onnxrt.OnnxrtRunner(partial(open_session, model), name="onnxruntime")
 
 
 def engine_runner(flavour: Flavour, engine: bytes, profile: int) -> Any:
-    """A Polygraphy runner of an engine, opened on the GPU that is current when it runs, by our own runtime: it tells
-    why it can't, and shares its logger. Only give it bytes that the cache has verified."""
+    """Return a Polygraphy runner of an engine, which is opened on the GPU that is current when it runs.
+
+    `open_engine` loads it, for its error messages and its logger. Pass only bytes that the cache has verified.
+    """
     trt = _polygraphy_trt(flavour.name)
     return trt.TrtRunner(partial(open_engine, flavour, engine), name="tensorrt", optimization_profile=profile)
 
 
 def quiet_polygraphy() -> AbstractContextManager[Any]:
-    """Polygraphy prints to stdout, where results go; what it calls critical, it raises as well."""
+    """Silence Polygraphy, which logs to stdout. It also raises an exception for every critical message."""
     logger = require("polygraphy.logger", "tensorrt").G_LOGGER
     quiet: AbstractContextManager[Any] = logger.verbosity(logger.CRITICAL + 1)
     return quiet
@@ -175,7 +183,7 @@ def _verify_one(
             for name, error in errors.items()
         ]
     progress(f"verify {graph.stem}", len(record.key.batches), len(record.key.batches))
-    note = "" if bisect else f"{graph.stem}: compared with the bundle's own graph; {_OLD_ONNXRUNTIME}"
+    note = "" if bisect else f"{graph.stem}: compared with the graph of the bundle; {_OLD_ONNXRUNTIME}"
     if not bisect or all(c.agrees for c in comparisons):
         return Verified(tuple(comparisons), None, note)
 
@@ -196,9 +204,9 @@ def _verify_one(
 
 
 def _exact(source: bytes, graph: GraphSpec, request: BuildRequest) -> bytes:
-    """What to compare with instead of the graph that was built; empty where that is itself run rightly."""
-    rightly = request.precision != "int8" or not request.flavour.strongly_typed or can_judge_int8()
-    return b"" if rightly else exact_graph(source, graph, request.precision)
+    """Return the reference graph if ONNX Runtime computes the derived one wrongly, else empty bytes."""
+    correct = request.precision != "int8" or not request.flavour.strongly_typed or can_judge_int8()
+    return b"" if correct else exact_graph(source, graph, request.precision)
 
 
 def _errors(
@@ -211,22 +219,22 @@ def _errors(
 
 
 def _feed(graph: GraphSpec, record: EngineRecord, sample: Array, *, batch: int) -> dict[str, Array]:
-    """`batch` samples that differ, so that a mix-up between them shows."""
+    """Return `batch` scaled copies of the sample. They differ, so that swapped samples are detected."""
     half = record.key.tensors[0].startswith("float16")
     scales = np.linspace(1.0, 0.5, batch, dtype=np.float32).reshape(-1, *[1] * (sample.ndim - 1))
     return {graph.input.name: (sample * scales).astype(np.float16 if half else np.float32)}
 
 
 def _choose_polygraphy(flavour: str) -> bool:
-    """Let Polygraphy take this TensorRT, which is fixed when it is first imported: False where it took the other."""
+    """Select Polygraphy's TensorRT, which is fixed at its first import. Return whether it uses this flavour."""
     rtx = flavour == "tensorrt-rtx"
     os.environ.setdefault(_RTX_VARIABLE, "1" if rtx else "0")
     return bool(require("polygraphy.config", "tensorrt").USE_TENSORRT_RTX) == rtx
 
 
 def _polygraphy_trt(flavour: str) -> Any:
-    """Polygraphy's TensorRT backend."""
+    """Return Polygraphy's TensorRT backend. Raises BackendError if it uses the other flavour."""
     if not _choose_polygraphy(flavour):
-        right = int(flavour == "tensorrt-rtx")
-        raise BackendError(f"Polygraphy is set to the other TensorRT; set {_RTX_VARIABLE}={right} and run it again")
+        value = int(flavour == "tensorrt-rtx")
+        raise BackendError(f"Polygraphy uses the other TensorRT flavour; set {_RTX_VARIABLE}={value} and try again")
     return require("polygraphy.backend.trt", "tensorrt")

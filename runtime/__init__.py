@@ -1,1 +1,1 @@
-"""Running a bundle: detector, backends, preprocessing and the native core."""
+"""Run a bundle: detector, backends, preprocessing and the native core."""

@@ -1,4 +1,4 @@
-"""What is in a bundle, for `leakrt inspect`."""
+"""The contents of a bundle, for `leakrt inspect`."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class FileReport:
 
 @dataclass(frozen=True, kw_only=True)
 class GateReport:
-    """What a precision's gate gave on a backend."""
+    """The result of a precision's acceptance test on a backend."""
 
     precision: str
     backend: str
     passed: bool
-    speedup: Speedup  # over fp32 there, when the variant was made
-    auto: bool  # whether `auto` may take it there
-    figures: Comparison | None  # beside fp32 on validation images; None where the manifest does not tell them
+    speedup: Speedup  # over fp32 on that backend, measured when the variant was created
+    auto: bool  # whether `auto` may choose it there
+    figures: Comparison | None  # compared with fp32 on validation images; None if the manifest omits it
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphReport:
-    """One ONNX graph. Opset, nodes and parameters are None where the onnx package, which counts them, is missing."""
+    """One ONNX graph. `opset`, `nodes` and `parameters` are None if the onnx package is not installed."""
 
     name: str
     producer: str
@@ -52,7 +52,7 @@ class GraphReport:
 
 @dataclass(frozen=True, kw_only=True)
 class BundleReport:
-    """A verified bundle in numbers and names."""
+    """The contents of a verified bundle."""
 
     path: str
     identity: str
@@ -64,12 +64,12 @@ class BundleReport:
     provenance: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
+        """Return the report as a JSON object."""
         return {**asdict(self), "spec": self.spec.to_json()}
 
 
 def inspect_bundle(path: str | Path) -> BundleReport:
-    """Open and verify a bundle, and read its graphs. Raises BundleError, ModelError."""
+    """Open and verify a bundle and read its graphs. Raises BundleError, ModelError."""
     bundle = Bundle(path)
     return BundleReport(
         path=str(path),
@@ -84,12 +84,12 @@ def inspect_bundle(path: str | Path) -> BundleReport:
 
 
 def _gates(bundle: Bundle) -> Iterator[GateReport]:
-    told = bundle.provenance
+    provenance = bundle.provenance
     for precision in bundle.precisions:
-        passed = gated_backends(told, precision)
-        for backend in measured_backends(told, precision):
-            times, auto = speedup(told, precision, backend), worth_taking(told, precision, backend)
-            figures = comparison(told, precision, backend)
+        passed = gated_backends(provenance, precision)
+        for backend in measured_backends(provenance, precision):
+            times, auto = speedup(provenance, precision, backend), worth_taking(provenance, precision, backend)
+            figures = comparison(provenance, precision, backend)
             yield GateReport(
                 precision=precision,
                 backend=backend,

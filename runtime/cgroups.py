@@ -1,4 +1,4 @@
-"""The CPU quota of this process's cgroup: version 2, version 1, or both side by side. Linux only."""
+"""The CPU quota of this process's cgroups, versions 1 and 2. Linux only."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 _PROC = Path("/proc/self")
-_ESCAPED = re.compile(r"\\([0-7]{3})")  # a space in mountinfo
+_ESCAPED = re.compile(r"\\([0-7]{3})")  # mountinfo writes a space as \040
 
 
 class _Mount(NamedTuple):
-    """A hierarchy of cgroups."""
+    """A mounted cgroup hierarchy."""
 
     kind: str  # cgroup or cgroup2
     root: PurePosixPath  # the cgroup that is mounted
     point: Path
-    options: frozenset[str]  # of version 1: its controllers
+    options: frozenset[str]  # for version 1: the controllers
 
 
 def cpu_quota(proc: Path = _PROC) -> float | None:
-    """Cores that this process's time quota is worth: the least of its own cgroup's and of all above it; None without.
+    """Return this process's CPU time quota in cores; None without a quota.
 
-    `proc` holds `cgroup` and `mountinfo`. What can't be read limits nothing.
+    The quota is the smallest of its own cgroup and of all parents. `proc` contains `cgroup` and `mountinfo`; files that
+    can't be read are ignored.
     """
     quotas = [quota for folder, read in _folders(proc) if (quota := read(folder)) is not None]
     return min(quotas, default=None)
 
 
 def _folders(proc: Path) -> Iterator[tuple[Path, Callable[[Path], float | None]]]:
-    """Every folder that may limit this process, and what reads its quota."""
+    """Yield every cgroup folder that may limit this process, and the function that reads its quota."""
     mounts = [mount for line in _lines(proc / "mountinfo") if (mount := _mount(line)) is not None]
     for line in _lines(proc / "cgroup"):  # "0::/user.slice", or "4:cpu,cpuacct:/docker/1a2b"
         number, _, rest = line.partition(":")
@@ -45,9 +46,10 @@ def _folders(proc: Path) -> Iterator[tuple[Path, Callable[[Path], float | None]]
 
 
 def _upwards(mount: _Mount, path: PurePosixPath) -> Iterator[Path]:
-    """The cgroup's folder and those above it, up to the mounted one.
+    """Yield a cgroup's folder and its parents, up to the mounted one.
 
-    In a container that shares its host's namespace the path is the host's: what is mounted is then the cgroup itself.
+    In a container that shares the host's namespace, `path` is a path of the host. The mounted folder is then the cgroup
+    itself.
     """
     below = path.relative_to(mount.root) if path.is_relative_to(mount.root) else PurePosixPath()
     folder = PurePosixPath() if ".." in below.parts else below
@@ -57,7 +59,7 @@ def _upwards(mount: _Mount, path: PurePosixPath) -> Iterator[Path]:
 
 
 def _mount(line: str) -> _Mount | None:
-    """A line such as "31 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"."""
+    """Parse a line such as "31 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"."""
     before, _, after = line.partition(" - ")
     where, what = before.split(), after.split()
     if len(where) < 5 or len(what) < 3 or what[0] not in ("cgroup", "cgroup2"):
@@ -67,12 +69,12 @@ def _mount(line: str) -> _Mount | None:
 
 
 def _quota_2(folder: Path) -> float | None:
-    """Of `cpu.max`, such as "150000 100000" or "max 100000"."""
+    """Read `cpu.max`, such as "150000 100000" or "max 100000"."""
     return _cores(*_lines(folder / "cpu.max")[:1])
 
 
 def _quota_1(folder: Path) -> float | None:
-    """Of the two files of version 1; -1 is no quota."""
+    """Read the two files of version 1; -1 means no quota."""
     names = "cpu.cfs_quota_us", "cpu.cfs_period_us"
     return _cores(" ".join(line for name in names for line in _lines(folder / name)[:1]))
 

@@ -1,4 +1,4 @@
-"""What a verdict rests on: evidence for a picture that people can read (drawn in `explain_picture`)."""
+"""The evidence behind a verdict. `explain_picture` draws it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _GATES_SHOWN = 12
 
 @dataclass(frozen=True)
 class GateEvidence:
-    """One dimension of the embedding, and how it speaks for the winning class against the runner-up.
+    """One dimension of the embedding and its evidence for the winning class over the runner-up.
 
-    `evidence` = w_i ((h_i - q_i)^2 - (h_i - p_i)^2), with p the nearest prototype of the winning class and q that of
-    the runner-up: positive speaks for the winner. Over all dimensions it sums to the gated squared distance to q less
-    that to p.
+    `evidence` = w_i ((h_i - q_i)^2 - (h_i - p_i)^2), where p is the nearest prototype of the winning class and q that
+    of the runner-up. Positive values favour the winner. The sum over all dimensions is the gated squared distance to q
+    minus that to p.
     """
 
     dimension: int
@@ -32,18 +32,18 @@ class GateEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Everything the picture shows."""
+    """The contents of an explanation picture."""
 
     verdict: Verdict
-    pixels: Frame  # [H, W, 3] BGR: what was judged
-    winner: str  # the class of the verdict; where nothing was decided, the likeliest
-    runner_up: str  # the likeliest of the others
+    pixels: Frame  # [H, W, 3] BGR: the classified face or image
+    winner: str  # the verdict's class; for unknown and abstain, the most probable class
+    runner_up: str  # the most probable of the other classes
     gates: tuple[GateEvidence, ...]  # the dimensions with the largest |evidence|, largest first
-    exemplars: tuple[tuple[str, tuple[bytes, ...]], ...]  # nearest prototype of both ("CLASS/INDEX") and its JPEG files
+    exemplars: tuple[tuple[str, tuple[bytes, ...]], ...]  # each class's nearest prototype ("CLASS/INDEX"), JPEG files
 
 
 def explain(detector: Detector, analysis: Analysis) -> Explanation:
-    """Gather the evidence behind one analysed face or image. Raises ImageError where no network was run."""
+    """Return the evidence behind one analysis. Raises ImageError if the network was not run."""
     if analysis.evidence is None:
         raise ImageError(f"{analysis.verdict.path}: {'; '.join(analysis.verdict.reasons)}; nothing to explain")
     outputs, names = analysis.evidence.outputs, detector.spec.class_names
@@ -71,6 +71,6 @@ def _largest(evidence: npt.NDArray[np.float64], gates: npt.NDArray[np.float32]) 
 
 
 def _winner_and_runner_up(verdict: Verdict, names: Sequence[str]) -> tuple[int, int]:
-    """Indices of the verdict's class (the likeliest where none was decided) and of the likeliest other class."""
+    """Return the indices of the verdict's class, or of the most probable one, and of the most probable other class."""
     ranked = sorted(range(len(names)), key=lambda k: (names[k] != verdict.label, -verdict.scores[names[k]]))
     return ranked[0], ranked[1]

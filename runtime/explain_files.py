@@ -1,4 +1,4 @@
-"""Explanations as files: a picture beside each verdict."""
+"""Write an explanation picture for each verdict."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .explain_picture import draw_png
 
 
 def explain_stream(detector: Detector, images: Sequence[Path], out: Path) -> Iterator[Verdict]:
-    """Verdicts like `Detector.check_stream`; before each one is given, its picture is written.
+    """Yield verdicts like `Detector.check_stream`, and write each one's picture before yielding it.
 
-    `out` is a PNG file for one image (further faces go beside it, numbered), else a folder. Raises UsageError,
-    StorageError, ModelError.
+    `out`: a PNG file for one image (pictures of further faces get numbered names beside it), or a folder. Raises
+    UsageError, StorageError, ModelError.
     """
     single = out.suffix.lower() == ".png"
     if single and len(images) > 1:
-        raise UsageError(f"--explain {out} is one picture for {len(images)} images; name a folder")
+        raise UsageError(f"--explain {out} is a single PNG file, but there are {len(images)} images; name a folder")
     targets = [out] if single else [_target(out, number, image) for number, image in enumerate(images)]
-    ours = {image.resolve() for image in images}
+    sources = {image.resolve() for image in images}
     for target in targets:
-        if target.resolve() in ours:
-            raise UsageError(f"--explain {out} would overwrite the image {target}; name another place")
+        if target.resolve() in sources:
+            raise UsageError(f"--explain {out} would overwrite the image {target}; name another location")
     try:
         (out.parent if single else out).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""An explanation as a picture: what was judged, how sure, by which steps and gates, and like which images."""
+"""Draw an explanation: the image, class probabilities, step weights, gate evidence and nearest training images."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Colour = tuple[int, int, int]
 WIDTH, HEIGHT = 1240, 860
 _PAGE, _CARD, _TRACK = (242, 244, 247), (255, 255, 255), (232, 236, 241)
 _INK, _SOFT = (28, 35, 45), (104, 116, 132)
-_NEAR, _FAR = (37, 99, 195), (221, 119, 34)  # blue and orange stay apart for colour-blind eyes
+_NEAR, _FAR = (37, 99, 195), (221, 119, 34)  # blue and orange: distinguishable with colour blindness
 _KINDS = {"real": (26, 135, 84), "generator": (200, 45, 55), "unknown": (125, 70, 180), "abstain": (176, 125, 10)}
 _MARGIN, _PAD, _RADIUS = 24, 22, 14
 _BARS_SHOWN = 10
 
 
 def draw_png(explanation: Explanation) -> bytes:
-    """The PNG file of an explanation, 1240 x 860 pixels."""
+    """Return an explanation as a PNG file, 1240 x 860 pixels."""
     page = _Page()
     left, middle = 24, 440
-    _judged(page.card(left, 24, 392, height=468), explanation)
+    _result(page.card(left, 24, 392, height=468), explanation)
     _probabilities(page.card(middle, 24, 776, height=468), explanation)
     _steps(page.card(left, 516, 392, height=320), explanation)
     _gates(page.card(middle, 516, 376, height=320), explanation)
@@ -40,7 +40,7 @@ def draw_png(explanation: Explanation) -> bytes:
 
 
 class _Page:
-    """The whole picture."""
+    """The page that all cards are drawn on."""
 
     def __init__(self) -> None:
         self.image = Image.new("RGB", (WIDTH, HEIGHT), _PAGE)
@@ -52,27 +52,35 @@ class _Page:
 
 
 class _Card:
-    """The inside of one white card, in its own coordinates."""
+    """The inner area of one white card. Coordinates are relative to its top left corner."""
 
     def __init__(self, page: _Page, x: int, y: int, *, width: int, height: int) -> None:
         self._page, self._x, self._y = page, x, y
         self.width, self.height = width, height
 
     def text(
-        self, x: float, y: float, text: str, *, size: int, colour: Colour = _INK, anchor: str = "la", room: float = 0
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        size: int,
+        colour: Colour = _INK,
+        anchor: str = "la",
+        max_width: float = 0,
     ) -> None:
-        """Text at (x, y), cut to `room` pixels (0: the card's width)."""
+        """Draw text at (x, y), truncated to `max_width` pixels (0: the card's width)."""
         font = _font(size)
-        fitted = _fit(text, font, room or self.width)
+        fitted = _fit(text, font, max_width or self.width)
         self._page.pen.text((self._x + x, self._y + y), fitted, colour, font, anchor)
 
     def title(self, text: str, note: str) -> None:
-        """The head of the card with a line below it that says how to read it."""
+        """Draw the card's title and a line below it that explains the chart."""
         self.text(0, 0, text, size=19)
         self.text(0, 27, note, size=13, colour=_SOFT)
 
     def bar(self, x: float, y: float, width: float, *, height: float, colour: Colour) -> None:
-        """A filled bar; none where it would be thinner than half a pixel."""
+        """Draw a filled bar, unless it is thinner than half a pixel."""
         if width >= 0.5 and height >= 0.5:
             box = (self._x + x, self._y + y, self._x + x + max(width, 1), self._y + y + height)
             self._page.pen.rounded_rectangle(box, min(3, width / 2, height / 2), colour)
@@ -81,22 +89,22 @@ class _Card:
         self._page.image.paste(image, (self._x + x, self._y + y))
 
 
-def _judged(card: _Card, explanation: Explanation) -> None:
+def _result(card: _Card, explanation: Explanation) -> None:
     verdict = explanation.verdict
     colour = _KINDS.get(verdict.verdict or "abstain", _INK)
     side = 260
     image = _contain(explanation.pixels, side, card.width)
     card.picture((card.width - image.width) // 2, (side - image.height) // 2, image)
     decided = verdict.verdict in ("real", "generator")
-    headline = verdict.label if decided else "can't say" if verdict.verdict == "abstain" else "unknown maker"
+    headline = verdict.label if decided else "abstain" if verdict.verdict == "abstain" else "unknown generator"
     card.bar(0, side + 22, 6, height=62, colour=colour)
-    card.text(20, side + 17, headline, size=32, colour=colour, room=card.width - 20)
-    sure = (
+    card.text(20, side + 17, headline, size=32, colour=colour, max_width=card.width - 20)
+    confidence = (
         f"{verdict.verdict}, {100 * verdict.probability:.1f} %"
         if decided
-        else f"likeliest class {100 * verdict.probability:.1f} %"
+        else f"most probable class {100 * verdict.probability:.1f} %"
     )
-    card.text(20, side + 62, sure, size=17, colour=_SOFT, room=card.width - 20)
+    card.text(20, side + 62, confidence, size=17, colour=_SOFT, max_width=card.width - 20)
     y = side + 98
     for line in _wrap("; ".join(verdict.reasons), _font(13), card.width, lines=2):
         card.text(0, y, line, size=13, colour=_INK)
@@ -107,32 +115,32 @@ def _judged(card: _Card, explanation: Explanation) -> None:
 def _probabilities(card: _Card, explanation: Explanation) -> None:
     scores = explanation.verdict.scores
     ranked = sorted(scores.items(), key=lambda item: -item[1])[:_BARS_SHOWN]
-    shown = f"the {len(ranked)} likeliest of {len(scores)} classes; " if len(ranked) < len(scores) else ""
-    card.title("Class probabilities", f"{shown}log-density of the embedding {explanation.verdict.log_density:.1f}")
-    names, figure = 190, 70
-    room = card.width - names - figure
+    subset = f"the {len(ranked)} most probable of {len(scores)} classes; " if len(ranked) < len(scores) else ""
+    card.title("Class probabilities", f"{subset}log-density of the embedding {explanation.verdict.log_density:.1f}")
+    names, percent_width = 190, 70
+    track = card.width - names - percent_width
     pitch = min(44.0, (card.height - 62) / len(ranked))
     for i, (name, share) in enumerate(ranked):
         y = 64 + i * pitch
         colour = _NEAR if name == explanation.winner else _FAR if name == explanation.runner_up else (139, 152, 168)
-        card.text(0, y + pitch / 2 - 5, name, size=16, anchor="lm", room=names - 12)
-        card.bar(names, y, room, height=pitch - 11, colour=_TRACK)
-        card.bar(names, y, room * share, height=pitch - 11, colour=colour)
+        card.text(0, y + pitch / 2 - 5, name, size=16, anchor="lm", max_width=names - 12)
+        card.bar(names, y, track, height=pitch - 11, colour=_TRACK)
+        card.bar(names, y, track * share, height=pitch - 11, colour=colour)
         card.text(card.width, y + pitch / 2 - 5, f"{100 * share:.1f} %", size=16, anchor="rm")
 
 
 def _steps(card: _Card, explanation: Explanation) -> None:
-    card.title("Diffusion steps", "share of each timestep in the answer")
+    card.title("Diffusion steps", "weight of each timestep in the pooled embedding")
     weights = list(explanation.verdict.step_weights.items())
     top, bottom = 76, card.height - 24
     highest = max(0.25, *(weight for _, weight in weights))
     pitch = card.width / len(weights)
     for i, (step, weight) in enumerate(weights):
         x, height = i * pitch, (bottom - top) * weight / highest
-        wide = min(64.0, pitch * 0.7)
-        card.bar(x + (pitch - wide) / 2, bottom - height, wide, height=height, colour=_NEAR)
+        bar_width = min(64.0, pitch * 0.7)
+        card.bar(x + (pitch - bar_width) / 2, bottom - height, bar_width, height=height, colour=_NEAR)
         small = 14 if len(weights) <= 8 else 10
-        card.text(x + pitch / 2, bottom - height - 5, f"{100 * weight:.0f} %", size=small, anchor="mb", room=pitch)
+        card.text(x + pitch / 2, bottom - height - 5, f"{100 * weight:.0f} %", size=small, anchor="mb", max_width=pitch)
         card.text(
             x + pitch / 2,
             bottom + 8,
@@ -140,14 +148,14 @@ def _steps(card: _Card, explanation: Explanation) -> None:
             size=small,
             colour=_SOFT,
             anchor="ma",
-            room=pitch,
+            max_width=pitch,
         )
 
 
 def _gates(card: _Card, explanation: Explanation) -> None:
-    card.title("Gates that mattered", "dimension, evidence, and how far its gate is open")
+    card.title("Gates with the most evidence", "dimension, evidence, gate value")
     card.bar(0, 50, 10, height=10, colour=_NEAR)
-    card.text(16, 55, f"for {explanation.winner}", size=13, colour=_SOFT, anchor="lm", room=card.width / 2 - 20)
+    card.text(16, 55, f"for {explanation.winner}", size=13, colour=_SOFT, anchor="lm", max_width=card.width / 2 - 20)
     card.bar(card.width / 2, 50, 10, height=10, colour=_FAR)
     card.text(
         card.width / 2 + 16,
@@ -156,7 +164,7 @@ def _gates(card: _Card, explanation: Explanation) -> None:
         size=13,
         colour=_SOFT,
         anchor="lm",
-        room=card.width / 2 - 20,
+        max_width=card.width / 2 - 20,
     )
     rows, top = explanation.gates, 78
     largest = max((abs(row.evidence) for row in rows), default=0.0) or 1.0
@@ -167,23 +175,23 @@ def _gates(card: _Card, explanation: Explanation) -> None:
         y, length = top + i * pitch, half * abs(row.evidence) / largest
         near = row.evidence >= 0
         card.bar(axis if near else axis - length, y, length, height=pitch - 5, colour=_NEAR if near else _FAR)
-        card.text(0, y + (pitch - 5) / 2, f"{row.dimension}", size=12, colour=_SOFT, anchor="lm", room=40)
+        card.text(0, y + (pitch - 5) / 2, f"{row.dimension}", size=12, colour=_SOFT, anchor="lm", max_width=40)
         card.text(
-            card.width, y + (pitch - 5) / 2, f"{100 * row.gate:.0f} %", size=12, colour=_SOFT, anchor="rm", room=40
+            card.width, y + (pitch - 5) / 2, f"{100 * row.gate:.0f} %", size=12, colour=_SOFT, anchor="rm", max_width=40
         )
 
 
 def _exemplars(card: _Card, explanation: Explanation) -> None:
-    card.title("Nearest training images", "by the nearest prototype of each class")
+    card.title("Nearest training images", "of each class's nearest prototype")
     for i, ((prototype, files), colour) in enumerate(zip(explanation.exemplars, (_NEAR, _FAR), strict=False)):
         y = 58 + i * 112
         card.bar(0, y, 4, height=15, colour=colour)
-        card.text(12, y, prototype, size=14, room=card.width - 12)
+        card.text(12, y, prototype, size=14, max_width=card.width - 12)
         images = [image for image in map(_thumbnail, files) if image is not None][:4]
         for j, image in enumerate(images):
             card.picture(j * 84, y + 22, image)
         if not images:
-            card.text(12, y + 44, "the bundle holds none", size=13, colour=_SOFT)
+            card.text(12, y + 44, "none in the bundle", size=13, colour=_SOFT)
 
 
 def _thumbnail(file: bytes) -> Image.Image | None:
@@ -194,7 +202,7 @@ def _thumbnail(file: bytes) -> Image.Image | None:
 
 
 def _contain(pixels: Frame, height: int, width: int) -> Image.Image:
-    """The image scaled to fit, never more than four times larger."""
+    """Scale an image to fit, by at most 4x."""
     image = Image.fromarray(pixels[:, :, ::-1])
     scale = min(height / image.height, width / image.width, 4.0)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
@@ -205,21 +213,21 @@ def _font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def _fit(text: str, font: Font, room: float) -> str:
-    """`text`, cut with an ellipsis to `room` pixels."""
-    if font.getlength(text) <= room:
+def _fit(text: str, font: Font, max_width: float) -> str:
+    """Truncate `text` with an ellipsis to `max_width` pixels."""
+    if font.getlength(text) <= max_width:
         return text
-    while text and font.getlength(text + "...") > room:
+    while text and font.getlength(text + "...") > max_width:
         text = text[:-1]
     return text + "..."
 
 
-def _wrap(text: str, font: Font, room: float, *, lines: int) -> Sequence[str]:
-    """`text` in at most `lines` lines, broken at spaces; the last one is cut when it does not fit."""
+def _wrap(text: str, font: Font, max_width: float, *, lines: int) -> Sequence[str]:
+    """Break `text` at spaces into at most `lines` lines. The last line may be longer than `max_width` pixels."""
     words, wrapped = text.split(), [""]
     for word in words:
         longer = f"{wrapped[-1]} {word}".strip()
-        if font.getlength(longer) <= room or len(wrapped) == lines:
+        if font.getlength(longer) <= max_width or len(wrapped) == lines:
             wrapped[-1] = longer
         else:
             wrapped.append(word)

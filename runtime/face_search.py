@@ -1,4 +1,4 @@
-"""Where the faces of an image are and how they are turned: YuNet at several scales, each find confirmed close up."""
+"""Find faces and their rotation: YuNet detects at several scales, and a close-up confirms each detection."""
 
 from __future__ import annotations
 
@@ -17,35 +17,38 @@ Frame = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 
 _MODEL_LIMIT = 64 << 20
-# Scores: of a proposal in the frame; of one that a close-up only has to confirm, and the close-up's then; of a close-up
-# that makes a face of a weaker or differently turned proposal; of a face that can't be a turned one.
-_PROPOSAL, _CONFIDENCE, _CONFIRMED, _SURE, _CERTAIN = 0.2, 0.7, 0.6, 0.85, 0.9
+# Score thresholds:
+# - _PROPOSAL: a detection in the frame becomes a proposal.
+# - _CONFIDENCE: a proposal needs only a close-up score of _CONFIRMED.
+# - _STRONG: the close-up score that a weaker proposal, or a change of rotation, needs.
+# - _CERTAIN: if a face reaches it, rotated copies of the image are not searched.
+_PROPOSAL, _CONFIDENCE, _CONFIRMED, _STRONG, _CERTAIN = 0.2, 0.7, 0.6, 0.85, 0.9
 _OVERLAP, _CANDIDATES = 0.3, 512
-_TURNED_OVERLAP = 0.1  # of two boxes of one face at different turns: the wrong turn's is a part of it
-_MAX_CLOSE_UPS = 64  # the best proposals; bounds the time that a texture can cost
-# YuNet finds faces of 40 to 500 pixels in what it is given, at 32 most. Every image is searched at no more than 960
-# pixels a side; a larger one also at a scale at which 48 pixels become 32; one with room for a face over 400 pixels
-# also at a quarter of the first.
+_TURNED_OVERLAP = 0.1  # boxes of one face at different rotations overlap less: the wrong rotation finds a part of it
+_MAX_CLOSE_UPS = 64  # bounds the time on textures with many proposals
+# YuNet reliably finds faces of 40 to 500 pixels, and most of 32 pixels. The main scale limits the longer side to 960
+# pixels. A larger image is also searched at a fine scale that maps 48 pixels to 32. If the main scale has room for a
+# face over 400 pixels, the image is also searched at a quarter of it.
 _MAIN_SIDE, _FINE_SCALE, _LARGE_FACE, _SMALL_SCALE = 960, 2 / 3, 400, 0.25
-_MAIN_BONUS = 0.05  # the main scale's box is kept unless another scale's is better by this score
-_TILE, _TILE_OVERLAP = 1600, 320  # a tile bounds memory; faces over the overlap are found at the main scale
-_CLOSE_UP, _MARGIN = 128, 2.0  # pixels a side; that side over the face's
-_RIM = 8  # a box nearer to the edge may be part of a larger face: it confirms a proposal and makes none
-_TURN_LEAD = 0.05  # by which a quarter turn must be the better one: a face at 45 degrees counts as upright
+_MAIN_BONUS = 0.05  # another scale's box replaces the main scale's only if its score is higher by this
+_TILE, _TILE_OVERLAP = 1600, 320  # tiles bound memory; faces larger than the overlap are found at the main scale
+_CLOSE_UP, _MARGIN = 128, 2.0  # pixels per side; close-up side / face side
+_RIM = 8  # a box nearer to the edge may be part of a larger face: it only confirms an existing proposal
+_TURN_LEAD = 0.05  # by which a quarter turn must score higher: a face at 45 degrees counts as upright
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A face, or what may be one."""
+    """A detected face, or a proposal."""
 
     box: Box
     score: float
     main: bool = False  # found at the main scale
-    turn: int = 0  # quarters by which the face is turned clockwise
+    turn: int = 0  # clockwise quarter turns of the face
 
     @property
     def rank(self) -> float:
-        """The order in which overlapping boxes are kept."""
+        """Priority among overlapping boxes; the highest is kept."""
         return self.score + (_MAIN_BONUS if self.main else 0.0)
 
 
@@ -59,10 +62,10 @@ class _Level:
 
 
 class FaceSearch:
-    """A loaded YuNet model. Not safe for two threads at once: OpenCV's detector keeps state between calls."""
+    """A loaded YuNet model. Not thread-safe: OpenCV's detector keeps state between calls."""
 
     def __init__(self, model: Path) -> None:
-        """Load the ONNX file. Raises ModelError when it is missing or not a YuNet, BackendError without OpenCV."""
+        """Load a YuNet ONNX file. Raises ModelError if it is missing or not a YuNet, BackendError without OpenCV."""
         self._cv2 = _import_cv2()
         self._detector = self._create(model)
 
@@ -70,7 +73,7 @@ class FaceSearch:
         try:
             data = read_bounded(model, _MODEL_LIMIT)
         except OSError as error:
-            raise ModelError(f"{model}: the face model can't be read ({error.strerror or error})") from error
+            raise ModelError(f"can't read the face model {model}: {error.strerror or error}") from error
         buffer = np.frombuffer(data, np.uint8)
         try:
             detector = self._cv2.FaceDetectorYN.create(
@@ -78,13 +81,13 @@ class FaceSearch:
             )
             detector.detect(np.zeros((320, 320, 3), np.uint8))
         except self._cv2.error as error:
-            raise ModelError(f"{model}: not a YuNet face model that OpenCV can run ({one_line(error)})") from error
+            raise ModelError(f"{model} is not a YuNet face model that OpenCV can run: {one_line(error)}") from error
         return detector
 
     def find(self, image: Frame) -> list[Found]:
-        """The faces of an image uint8 [H, W, 3] BGR, in no order, boxes in its pixels.
+        """Return the faces of an image uint8 [H, W, 3] BGR, unordered, with boxes in pixels of the image.
 
-        Turned copies of the image are searched only where it shows no certain face as it is.
+        Rotated copies of the image are searched only if it shows no face with a high score as it is.
         """
         height, width = image.shape[:2]
         levels = self._levels(image)
@@ -102,7 +105,7 @@ class FaceSearch:
         return merged(found + self._confirmed(sources, turned))
 
     def _levels(self, image: Frame) -> list[_Level]:
-        """The image at every scale at which it is searched."""
+        """Return the image at every scale that is searched."""
         side = max(image.shape[:2])
         scale = min(1.0, _MAIN_SIDE / side)
         main = image if scale == 1.0 else self._resize(image, _size(image, scale), self._cv2.INTER_AREA)
@@ -125,12 +128,12 @@ class FaceSearch:
         return found
 
     def _confirmed(self, sources: list[_Level], proposals: list[Found]) -> list[Found]:
-        """The proposals that are faces close up, each with its turn."""
+        """Return the proposals that a close-up confirms, with their rotation."""
         close = (self._close_up(sources, p) for p in merged(proposals)[:_MAX_CLOSE_UPS])
         return merged([found for found in close if found is not None])
 
     def _close_up(self, sources: list[_Level], proposal: Found) -> Found | None:
-        """The proposal as it is found in the middle of a small square, upright or turned."""
+        """Search the square around a proposal at every rotation; None if it is not a face."""
         x, y, w, h = proposal.box
         side = _MARGIN * max(w, h)
         left, top = x + w / 2 - side / 2, y + h / 2 - side / 2
@@ -140,20 +143,20 @@ class FaceSearch:
         seen = self._all_turns(patch, expected)
         own, best = seen[proposal.turn], max(seen, key=lambda one: one.score)
         lead = _TURN_LEAD if proposal.score >= _CONFIDENCE and (best.turn - proposal.turn) % 2 else 0.0
-        if best.score < _SURE or best.score < own.score + lead:
+        if best.score < _STRONG or best.score < own.score + lead:
             best = own
         if best is own and proposal.score >= _CONFIDENCE and own.score >= _CONFIRMED:
             return proposal
-        if best.score < _SURE:
+        if best.score < _STRONG:
             return None
         bx, by, bw, bh = scaled(best.box, 1 / scale)
         return replace(best, box=(bx + left, by + top, bw, bh))
 
     def _all_turns(self, patch: Frame, expected: Box) -> list[Found]:
-        """The best box near the expected one after 0 to 3 quarter turns anticlockwise; score 0 where there is none."""
+        """Return, for 0 to 3 counterclockwise quarter turns, the best box near `expected`; score 0 if there is none."""
         best = [Found(box=expected, score=0.0, turn=turn) for turn in range(4)]
         both = [np.concatenate([np.rot90(patch, turn), np.rot90(patch, turn + 1)], axis=1) for turn in (0, 2)]
-        for (x, y, w, h), score in self._detect(np.concatenate(both)):  # one call for four costs half
+        for (x, y, w, h), score in self._detect(np.concatenate(both)):  # one call for four patches takes half the time
             column, row = x + w / 2 >= _CLOSE_UP, y + h / 2 >= _CLOSE_UP
             turn = 2 * row + column
             box = turn_back((x - column * _CLOSE_UP, y - row * _CLOSE_UP, w, h), turn, _CLOSE_UP, height=_CLOSE_UP)
@@ -164,7 +167,7 @@ class FaceSearch:
         return best
 
     def _patch(self, levels: list[_Level], left: float, top: float, *, side: float) -> Frame:
-        """A square of the image, resized to the side of a close-up; grey where it lies outside."""
+        """Crop a square and resize it to the close-up's side; grey outside the image."""
         large = [level for level in levels if side * level.scale >= _CLOSE_UP]
         level = min(large, key=lambda one: one.scale) if large else max(levels, key=lambda one: one.scale)
         height, width = level.pixels.shape[:2]
@@ -186,7 +189,7 @@ class FaceSearch:
         return resized
 
     def _rotated(self, image: Frame, turn: int) -> Frame:
-        """`np.rot90` of an image by 1 to 3 quarters, faster and in one piece."""
+        """Return `np.rot90(image, turn)` for 1 to 3 quarter turns; faster, and contiguous."""
         cv2 = self._cv2
         quarters = (cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
         rotated: Frame = cv2.rotate(image, quarters[turn - 1])
@@ -205,7 +208,7 @@ def _size(image: Frame, scale: float) -> tuple[int, int]:
 
 
 def tiles(image: Frame) -> Iterator[tuple[int, int, Frame]]:
-    """The image, if it is small, or overlapping tiles of it, with their left and upper edges."""
+    """Yield overlapping tiles of an image with their left and top edge; a small image is one tile."""
     height, width = image.shape[:2]
     for y in _starts(height):
         for x in _starts(width):
@@ -217,7 +220,7 @@ def _starts(length: int) -> Iterable[int]:
 
 
 def merged(found: list[Found]) -> list[Found]:
-    """The best of every group of boxes that overlap, the best first."""
+    """Return the best of each group of overlapping boxes, best first."""
     kept: list[Found] = []
     for one in sorted(found, key=lambda f: (-f.rank, f.box)):
         if not any(_same(one, other) for other in kept):
@@ -230,7 +233,7 @@ def _same(one: Found, other: Found) -> bool:
 
 
 def overlap(a: Box, b: Box) -> float:
-    """The area that two boxes share, over that of their union."""
+    """Return the intersection over union of two boxes."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
@@ -244,7 +247,7 @@ def scaled(box: Box, factor: float) -> Box:
 
 
 def turn_back(box: Box, turn: int, width: int, *, height: int) -> Box:
-    """A box in `np.rot90(image, turn)` as a box in the image of that width and height."""
+    """Map a box in `np.rot90(image, turn)` to the image, whose size is `width` x `height`."""
     x, y, w, h = box
     if turn == 1:
         return width - y - h, x, h, w
@@ -260,7 +263,7 @@ def _import_cv2() -> Any:
         import cv2
     except ImportError as error:
         raise BackendError(
-            f"OpenCV can't be loaded ({error}); install it with: pip install opencv-python-headless"
+            f"can't import OpenCV: {error}; install it with: pip install opencv-python-headless"
         ) from error
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what fails is raised as well
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # errors are raised as exceptions too
     return cv2

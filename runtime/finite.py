@@ -1,4 +1,4 @@
-"""The finite check: outputs that can't be believed are caught, retried once on a safer variant, and counted."""
+"""The finite check: catch invalid outputs, retry the image once on a safer variant, and count both."""
 
 from __future__ import annotations
 
@@ -14,53 +14,55 @@ from .pipeline import Input, PipelineResult
 
 @dataclass(frozen=True, kw_only=True)
 class Counters:
-    """What became of the images that a Detector has run."""
+    """Counts of images that a Detector has run."""
 
     images: int = 0
-    caught: int = 0  # outputs that were not finite, or absurd
-    retried: int = 0  # of those, run again on the next safer variant
-    rescued: int = 0  # of those, believed the second time; the others of `caught` abstain
+    caught: int = 0  # outputs that were not finite or out of bounds
+    retried: int = 0  # of `caught`, run again on the next safer variant
+    rescued: int = 0  # of `retried`, valid the second time; the others of `caught` abstain
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What is believed of one image, or why nothing is."""
+    """The valid outputs of one image, or the reasons why there are none."""
 
-    variant: LoadedVariant  # whose outputs they are
+    variant: LoadedVariant  # that computed `result`
     result: PipelineResult
-    row: int  # of the result
-    latency_ms: Mapping[str, float] = field(default_factory=dict)  # stage to milliseconds, all attempts together
-    faults: tuple[str, ...] = ()  # why nothing is believed, one for each attempt; empty: it is
-    notes: tuple[str, ...] = ()  # what was caught before a safer variant gave what is believed
+    row: int  # of this image in `result`
+    latency_ms: Mapping[str, float] = field(default_factory=dict)  # stage to milliseconds, summed over attempts
+    faults: tuple[str, ...] = ()  # one per failed attempt; empty if the outputs are valid
+    notes: tuple[str, ...] = ()  # what was caught before a safer variant succeeded
 
 
 class GuardedVariant:
-    """A variant that falls back to a safer one, image by image. Safe from any thread."""
+    """A variant that falls back to a safer one, image by image. Thread-safe."""
 
     def __init__(self, variant: LoadedVariant, load_safer: Callable[[], LoadedVariant | None]) -> None:
-        """`load_safer` gives the next safer variant, or None; it is called at the first fault."""
+        """`load_safer` returns the next safer variant or None. It is called at the first fault."""
         self.variant = variant
         self._counts = asdict(Counters())
-        self._lock = ForkLock()  # of the counters
-        self._loading = threading.Lock()  # of the safer variant
+        self._lock = ForkLock()  # guards the counters
+        self._loading = threading.Lock()  # guards loading the safer variant
         self._load_safer = load_safer
         self._safer: LoadedVariant | None = None
-        self._asked = False
+        self._load_attempted = False
 
     @property
     def counters(self) -> Counters:
-        """What became of the images so far."""
+        """The counts so far."""
         with self._lock:
             return Counters(**self._counts)
 
     def start(self, images: Sequence[Input]) -> Callable[[], list[Outcome]]:
-        """Begin with what the pipeline prepared; the call returned gives one outcome for each. Both raise ModelError,
-        BackendError."""
+        """Start results of `Pipeline.prepare`; the returned call waits and returns one outcome per image.
+
+        Both calls raise ModelError, BackendError.
+        """
         wait = self.variant.pipeline.start(images)
         return lambda: self._outcomes(images, wait())
 
     def close(self) -> None:
-        """Free what both variants hold on a device; a second time is nothing."""
+        """Free the device memory of both variants. Idempotent."""
         with self._loading:
             self.variant.pipeline.close()
             if self._safer is not None:
@@ -77,17 +79,17 @@ class GuardedVariant:
         return outcomes
 
     def _retry(self, image: Input, result: PipelineResult, row: int, *, fault: str) -> Outcome:
-        said = f"{self.variant.precision}: {fault}"
-        refused = Outcome(variant=self.variant, result=result, row=row, latency_ms=result.latency_ms, faults=(said,))
+        fault = f"{self.variant.precision}: {fault}"
+        failed = Outcome(variant=self.variant, result=result, row=row, latency_ms=result.latency_ms, faults=(fault,))
         self._count("caught")
         try:
             safer = self._safer_variant()
             if safer is None:
-                return refused
+                return failed
             self._count("retried")
             again = safer.pipeline.run([image])
-        except LeakRTError as error:  # a fault never becomes an exception that hides the others' verdicts
-            return replace(refused, faults=(said, f"the next safer variant doesn't run: {error}"))
+        except LeakRTError as error:  # raising would lose the verdicts on the other images of the batch
+            return replace(failed, faults=(fault, f"the next safer variant failed: {error}"))
         stages = {stage: result.latency_ms.get(stage, 0.0) + ms for stage, ms in again.latency_ms.items()}
         if again.faults[0]:
             return Outcome(
@@ -95,7 +97,7 @@ class GuardedVariant:
                 result=again,
                 row=0,
                 latency_ms=stages,
-                faults=(said, f"{safer.precision}: {again.faults[0]}"),
+                faults=(fault, f"{safer.precision}: {again.faults[0]}"),
             )
         self._count("rescued")
         return Outcome(
@@ -104,15 +106,15 @@ class GuardedVariant:
             row=0,
             latency_ms=stages,
             faults=(),
-            notes=(f"{said}; judged at {safer.precision} instead",),
+            notes=(f"{fault}; classified at {safer.precision} instead",),
         )
 
     def _safer_variant(self) -> LoadedVariant | None:
-        """Loaded at the first fault. A failure to load is raised again at every fault: it may pass."""
+        """Return the safer variant; load it on the first call. A failed load is tried again on the next call."""
         with self._loading:
-            if not self._asked:
+            if not self._load_attempted:
                 self._safer = self._load_safer()
-                self._asked = True
+                self._load_attempted = True
             return self._safer
 
     def _count(self, name: str, *, more: int = 1) -> None:

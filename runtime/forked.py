@@ -1,4 +1,4 @@
-"""What a fork leaves behind: the libraries' threads and the GPU's context stay in the process that made them."""
+"""Fork safety: libraries' threads and GPU contexts exist only in the process that created them."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ _loaded: weakref.WeakValueDictionary[int, object] = weakref.WeakValueDictionary(
 
 
 class Home:
-    """The process that loaded something."""
+    """The process that loaded an object."""
 
     def __init__(self, what: str) -> None:
-        """`what` begins the error's message, such as "the torch backend"."""
+        """`what` names the object in the error message, such as "the torch backend"."""
         self._what, self._process = what, os.getpid()
 
     @property
     def is_here(self) -> bool:
-        """Whether this is that process; False in its forked children."""
+        """Whether the current process is the one that loaded it; False in forked children."""
         return os.getpid() == self._process
 
     def require(self) -> None:
-        """Raises BackendError in a forked child, where a call would wait for threads that are not there."""
+        """Raise BackendError in a forked child, where a call would wait for threads that do not exist."""
         if not self.is_here:
             raise BackendError(
-                f"{self._what} was loaded in another process, whose threads a fork does not copy; load the detector in "
-                "the child, or start children with the method spawn"
+                f"can't use {self._what} in a forked child: its threads exist only in the parent process; load the "
+                "detector in the child, or start children with the spawn method"
             )
 
 
 class FirstUse:
-    """The process that first used a library whose threads bind it to that process."""
+    """The first process that used a library which can't be used in a forked child afterwards."""
 
     def __init__(self, backend: str) -> None:
-        """`backend`: the name of the backend that uses the library, for the error's message."""
+        """`backend` names the library's backend in the error message."""
         self._backend, self._process = backend, 0
 
     def claim(self) -> bool:
-        """Whether this is that process; the first call makes it that."""
+        """Return whether the current process is the first user; the first call registers it."""
         self._process = self._process or os.getpid()
         return self._process == os.getpid()
 
     def require(self) -> None:
-        """Raises BackendError in a child forked from that process."""
+        """Raise BackendError in a child forked from the first user."""
         if not self.claim():
             raise BackendError(
-                f"the {self._backend} backend can't be loaded here: the parent process used it, and its threads are "
-                "not copied by a fork; start children with the method spawn, or load the detector in them only"
+                f"can't load the {self._backend} backend in a forked child: its threads exist only in the "
+                "parent process, which used it; start children with the spawn method, or load the detector only there"
             )
 
 
 class ForkLock:
-    """A lock that is free in a forked child, whatever another thread of the parent held: that thread is not there."""
+    """A lock that is unlocked in a forked child: the parent's thread that holds it does not exist there."""
 
     def __init__(self) -> None:
         self._lock, self._process = threading.Lock(), os.getpid()
@@ -70,7 +70,7 @@ class ForkLock:
 
 
 def keep_in_children(library: object) -> None:
-    """Never free `library` in a forked child: its destructor would wait for threads that are not there, or crash."""
+    """Never free `library` in a forked child: its destructor would wait for threads that do not exist, or crash."""
     _loaded[id(library)] = library
 
 

@@ -1,4 +1,4 @@
-"""What may be handed in as an image, and what the refusal of anything else says."""
+"""The image types that LeakRT accepts, and the errors for any other object."""
 
 from __future__ import annotations
 
@@ -18,71 +18,71 @@ if TYPE_CHECKING:
 Frame = npt.NDArray[np.uint8]  # [H, W, 3] BGR
 Image: TypeAlias = "str | os.PathLike[str] | Frame | PilImage"
 
-_ACCEPTED = "an image is a path, a PIL image, or an array uint8 [H, W, 3] in BGR order"
-_SHAPES = {  # of uint8 arrays that are not [H, W, 3]: how to convert them
+_ACCEPTED = "expected a path, a PIL image, or a uint8 array [H, W, 3] in BGR order"
+_SHAPES = {  # layout of a uint8 array that is not [H, W, 3]: how to convert it
     "grey": "repeat the grey channel: np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)",
-    "alpha": "lay it over a background, or drop its alpha channel: array[:, :, :3]",
+    "alpha": "composite it over a background, or drop its alpha channel: array[:, :, :3]",
     "planes": "move the channels last: array.transpose(1, 2, 0), and reverse them if they are RGB",
-    "batch": "hand in its images one by one: check_batch(list(array))",
-    "other": "convert it to that",
+    "batch": "pass its images separately: check_batch(list(array))",
+    "other": "convert it to that shape",
 }
 
 
 def is_pil(image: object) -> TypeGuard[PilImage]:
-    """Whether it is a PIL image. PIL is not imported: where nobody has, there is none."""
+    """Return whether `image` is a PIL image, without importing PIL."""
     pil = sys.modules.get("PIL.Image")
     return pil is not None and isinstance(image, pil.Image)
 
 
 def path_of(image: object) -> str:
-    """The path, of a path; empty for anything else."""
+    """Return a path as a string; empty for any other object."""
     try:
         found = os.fspath(image) if isinstance(image, (str, os.PathLike)) else ""
-    except Exception:  # an object of the caller's that can't say its path is none
+    except Exception:  # the caller's __fspath__ may raise anything
         return ""
     return found if isinstance(found, str) else ""
 
 
 def checked_frame(array: npt.NDArray[Any]) -> Frame:
-    """The array as a plain one whose pixels lie together, without a copy where they do.
+    """Return the array as a plain ndarray with contiguous pixels. Copies only if necessary.
 
-    Raises UsageError for one that is not uint8 [H, W, 3], ImageError for one that is too small.
+    Raises UsageError for an array that is not uint8 [H, W, 3], ImageError for an image that is too small.
     """
     if isinstance(array, np.ma.MaskedArray):
-        raise UsageError(f"a masked array is not judged: {_ACCEPTED}; fill its masked pixels: array.filled(0)")
+        raise UsageError(f"can't classify a masked array: {_ACCEPTED}; fill the masked pixels: array.filled(0)")
     frame = np.asarray(array)
     if frame.dtype != np.uint8:
-        raise UsageError(f"an array {_name(frame)} is not judged: {_ACCEPTED}; {_to_uint8(frame.dtype)}")
+        raise UsageError(f"can't classify an array {_name(frame)}: {_ACCEPTED}; {_to_uint8(frame.dtype)}")
     if frame.ndim != 3 or frame.shape[2] != 3:
-        raise UsageError(f"an array {_name(frame)} is not judged: {_ACCEPTED}; {_SHAPES[_layout(frame.shape)]}")
+        raise UsageError(f"can't classify an array {_name(frame)}: {_ACCEPTED}; {_SHAPES[_layout(frame.shape)]}")
     height, width = frame.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise ImageError(f"the image is {width} x {height}; each side needs at least {MIN_SIDE} pixels")
-    pixels_together = frame.strides[1:] == (3, 1)  # the kernel takes rows that lie apart, not pixels
+    pixels_together = frame.strides[1:] == (3, 1)  # the kernel accepts strided rows, not strided pixels
     return frame if pixels_together else np.ascontiguousarray(frame)
 
 
 def refuse(image: object) -> UsageError:
-    """The error for anything that is neither a path, an array nor a PIL image."""
-    return UsageError(f"{_kind(image)} is not judged: {_ACCEPTED}; {_remedy(image)}")
+    """Return the error for an object that is not a path, an array or a PIL image."""
+    return UsageError(f"can't classify {_kind(image)}: {_ACCEPTED}; {_remedy(image)}")
 
 
 def refuse_single(images: object, call: str) -> None:
-    """Raises UsageError where `call` was given one image, or nothing to iterate over, instead of several images."""
+    """Raise UsageError if `images` is a single image or is not iterable. `call` names the method in the message."""
     if isinstance(images, np.ndarray):
         single = images.ndim < 4 and images.dtype != np.object_
     else:
         single = isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or is_pil(images)
     if not single and isinstance(images, np.ndarray) and images.dtype.kind in "SUT":
-        raise UsageError(f"{call} takes paths as a list, not {_kind(images)}; hand in array.tolist()")
+        raise UsageError(f"{call} expects paths as a list, not {_kind(images)}; pass array.tolist()")
     if single:
-        raise UsageError(f"{call} takes several images, not one ({_kind(images)}); use check, or hand in a list")
+        raise UsageError(f"{call} expects several images, not one ({_kind(images)}); use check, or pass a list")
     if not hasattr(images, "__iter__") and not hasattr(images, "__getitem__"):
-        raise UsageError(f"{call} takes several images, not {_kind(images)}; hand in a list or another iterable")
+        raise UsageError(f"{call} expects several images, not {_kind(images)}; pass a list or another iterable")
 
 
 def _kind(image: object) -> str:
-    """What it is, for a message: never its contents."""
+    """Describe an object for a message, without its contents."""
     if image is None:
         return "None"
     if isinstance(image, str):
@@ -91,42 +91,42 @@ def _kind(image: object) -> str:
         return f"an array {_name(image)}"
     kind = type(image)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    shape, dtype = _look(image, "shape"), _look(image, "dtype")
+    shape, dtype = _attribute(image, "shape"), _attribute(image, "dtype")
     if isinstance(shape, tuple) and dtype is not None and not isinstance(image, type):
         return f"an object of type {name} ({dtype} {list(shape)})"
     return f"an object of type {name}"
 
 
-def _look(image: object, name: str) -> object:
+def _attribute(image: object, name: str) -> object:
     try:
         return getattr(image, name, None)
-    except Exception:  # an object of the caller's may raise anything when it is looked at
+    except Exception:  # the caller's __getattr__ may raise anything
         return None
 
 
 def _remedy(image: object) -> str:
     if image is None:
-        return "a camera or decoder that returned None gave no frame"
+        return "check the camera or decoder: it returned no frame"
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return "decode a file's bytes with leakrt.core.images.decode_image(data, name).pixels, or give its path"
+        return "decode a file's bytes with leakrt.core.images.decode_image(data, name).pixels, or pass its path"
     if isinstance(image, str):
-        return "name a file"
+        return "pass the path of a file"
     if isinstance(image, os.PathLike):
         return "decode the path first: os.fsdecode(path)"
     if type(image).__module__.partition(".")[0] == "torch":
-        return "convert a tensor [3, H, W] of 0 to 255: tensor.permute(1, 2, 0).byte().cpu().numpy(), BGR"
+        return "convert a tensor [3, H, W] with values of 0 to 255: tensor.permute(1, 2, 0).byte().cpu().numpy(), BGR"
     if isinstance(image, (list, tuple)):
-        return "check_batch and check_stream take several images"
-    if _look(image, "__array__") is not None:
-        return "convert it with np.asarray, and see that its channels are in BGR order"
+        return "use check_batch or check_stream for several images"
+    if _attribute(image, "__array__") is not None:
+        return "convert it with np.asarray, and make sure that its channels are in BGR order"
     return "convert it to one of those"
 
 
 def _to_uint8(dtype: np.dtype[Any]) -> str:
     if dtype.kind == "f":
-        return "convert it: values of 0 to 1 with (255 * array).round().clip(0, 255).astype(np.uint8)"
+        return "convert values of 0 to 1 with (255 * array).round().clip(0, 255).astype(np.uint8)"
     if dtype.kind == "u":
-        return "convert it: values of 16 bits with (array >> 8).astype(np.uint8)"
+        return "convert 16-bit values with (array >> 8).astype(np.uint8)"
     return "convert it to values of 0 to 255: array.astype(np.uint8)"
 
 

@@ -1,4 +1,4 @@
-"""One precision of a bundle on a backend, with all that makes verdicts of it."""
+"""A bundle at one precision, loaded on a backend and ready to classify."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .pipeline import Pipeline
 
 
 class LoadedVariant:
-    """Backend, pipeline and judge of one precision. Attributes: `backend`, `pipeline`, `judge`, `support`."""
+    """A variant's backend, pipeline and judge. Attributes: `backend`, `pipeline`, `judge`, `support`."""
 
     def __init__(self, bundle: Bundle, backend: Backend, threads: int) -> None:
         """Wrap a loaded backend and run the golden image. Raises ParityError, BundleError."""
@@ -37,9 +37,10 @@ class LoadedVariant:
 
     @classmethod
     def load(cls, bundle: Bundle, precision: str, backend: str, *, threads: int, device: int = 0) -> LoadedVariant:
-        """Load one precision on the backend of that name, on GPU number `device` where it runs on GPUs.
+        """Load one precision on the backend of that name.
 
-        Raises BundleError, ModelError, BackendError, EngineError, ParityError, UsageError.
+        `device`: index of the GPU, for a backend that runs on one. Raises BundleError, ModelError, BackendError,
+        EngineError, ParityError, UsageError.
         """
         graphs = bundle.graph("vae_encoder", precision), bundle.graph("leak_encoder", precision)
         variant = Variant(bundle.spec, precision, *graphs, weights_of(bundle), str(bundle.path))
@@ -47,17 +48,17 @@ class LoadedVariant:
 
 
 def weights_of(bundle: Bundle) -> Callable[[], bytes] | None:
-    """What reads the bundle's `weights.safetensors`; None where it holds none."""
+    """Return a function that reads the bundle's `weights.safetensors`; None if the bundle has none."""
     return partial(bundle.read, WEIGHTS_NAME) if bundle.has(WEIGHTS_NAME) else None
 
 
 def quickest(bundle: Bundle, variants: Sequence[LoadedVariant]) -> LoadedVariant:
-    """The variant that takes the golden image through fastest here; one alone is not raced."""
+    """Return the variant that runs the golden image fastest on this machine, and close the others."""
     if len(variants) == 1:
         return variants[0]
     image = bundle.golden().image
     pipelines = {variant.backend.name: variant.pipeline for variant in variants}
-    laps = {name: partial(_take, pipeline, image) for name, pipeline in pipelines.items()}
+    laps = {name: partial(_run, pipeline, image) for name, pipeline in pipelines.items()}
     winner = registry.race(laps)
     for name, pipeline in pipelines.items():
         if name != winner:
@@ -65,5 +66,5 @@ def quickest(bundle: Bundle, variants: Sequence[LoadedVariant]) -> LoadedVariant
     return next(variant for variant in variants if variant.backend.name == winner)
 
 
-def _take(pipeline: Pipeline, image: Frame) -> None:
+def _run(pipeline: Pipeline, image: Frame) -> None:
     pipeline.run([pipeline.prepare(image)])

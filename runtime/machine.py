@@ -1,4 +1,4 @@
-"""What machine this is, how busy it is, and how much memory this process holds. Linux says; elsewhere it is less."""
+"""The machine's name and load, and this process's memory. Complete on Linux, partial elsewhere."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
-_BOARD = Path("/proc/device-tree/model")  # on ARM, where cpuinfo names no model: "NVIDIA Jetson Orin Nano ..."
+_BOARD = Path("/proc/device-tree/model")  # for ARM, where cpuinfo has no model name: "NVIDIA Jetson Orin Nano ..."
 _STATUS = Path("/proc/self/status")
 _STAT = Path("/proc/stat")
 _IDLE = slice(3, 5)  # idle and iowait in a line of /proc/stat
-_COUNTED = 8  # user to steal; guest time is within user's
+_COUNTED = 8  # user to steal; user time includes guest time
 
 
 @dataclass(frozen=True)
 class ProcessMemory:
-    """Memory of this process in bytes; None where the system does not say."""
+    """Memory of this process in bytes; None if the system does not report it."""
 
     resident: int | None
-    peak: int | None  # the most that was ever resident
+    peak: int | None  # highest resident size so far
 
 
 @dataclass(frozen=True)
 class CpuTimes:
-    """CPU seconds since the start of the machine, over all its logical CPUs, and of this process."""
+    """CPU seconds since boot, summed over all logical CPUs, and those of this process."""
 
     busy: float
     total: float
@@ -33,7 +33,7 @@ class CpuTimes:
 
 
 def cpu_name() -> str:
-    """The CPU's model, or the board's, or the architecture."""
+    """Return the CPU's model name, else the board's, else the architecture."""
     for line in _lines(_CPUINFO):
         name, _, value = line.partition(":")
         if name.strip() == "model name" and value.strip():
@@ -43,13 +43,13 @@ def cpu_name() -> str:
 
 
 def host_memory() -> ProcessMemory:
-    """What this process holds now. Not ru_maxrss: in a child that starts at its parent's peak."""
+    """Return this process's memory. Does not use ru_maxrss, which starts at the parent's peak in a child."""
     found = dict(line.partition(":")[::2] for line in _lines(_STATUS))
     return ProcessMemory(_kib(found.get("VmRSS", "")), _kib(found.get("VmHWM", "")))
 
 
 def cpu_times() -> CpuTimes | None:
-    """A reading for `busy_elsewhere`; None where the system does not say."""
+    """Return a reading for `busy_elsewhere`; None if the system does not report it."""
     fields = next((line.split()[1 : 1 + _COUNTED] for line in _lines(_STAT) if line.startswith("cpu ")), [])
     if len(fields) < _IDLE.stop:
         return None
@@ -60,7 +60,7 @@ def cpu_times() -> CpuTimes | None:
 
 
 def busy_elsewhere(before: CpuTimes | None, after: CpuTimes | None) -> float | None:
-    """Share of all CPUs, 0 to 1, that others than this process used between two readings."""
+    """Return the share of all CPU time, 0 to 1, that other processes used between two readings."""
     if before is None or after is None or after.total <= before.total:
         return None
     others = (after.busy - before.busy) - (after.own - before.own)
@@ -68,7 +68,7 @@ def busy_elsewhere(before: CpuTimes | None, after: CpuTimes | None) -> float | N
 
 
 def load_average() -> float | None:
-    """Runnable tasks, averaged over the last minute; None where the system does not say."""
+    """Return the load average of the last minute; None if the system does not report it."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):

@@ -1,4 +1,4 @@
-"""The way of one frame as arrays: preprocess, VAE encoder, noising, leak encoder, log-density."""
+"""The inference pipeline: preprocessing, VAE encoder, noising, leak encoder, log-density."""
 
 from __future__ import annotations
 
@@ -21,76 +21,80 @@ from .backends.base import Backend, ChainBackend, ChainResult, Frame, FrameBacke
 from .forked import ForkLock, Home, keep_in_children
 
 Array = npt.NDArray[np.float32]
-Input = Array | Frame  # what `Pipeline.prepare` makes of a frame
+Input = Array | Frame  # the result of `Pipeline.prepare`
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineResult:
-    """What a batch of B images gave."""
+    """The results of a batch of B images."""
 
     outputs: LeakOutputs  # averaged over draws
     log_density: npt.NDArray[np.float64]  # [B]
-    latency_ms: Mapping[str, float] = field(default_factory=dict)  # stage to milliseconds for each image
-    faults: tuple[str, ...] = ()  # [B] why an image's outputs can't be believed; empty strings where they can
+    latency_ms: Mapping[str, float] = field(default_factory=dict)  # stage to milliseconds per image
+    faults: tuple[str, ...] = ()  # [B] why an image's outputs are invalid; empty for valid outputs
 
 
 class Pipeline:
-    """A backend with everything around it. Its noise and buffers are made once.
+    """Runs preprocessing, a backend's graphs, noising and log-density. The noise bank is created once.
 
-    Safe from any thread: on a FrameBackend several batches are under way at once, on any other one at a time.
-    Attribute `ahead`: how many batches can be.
+    Thread-safe. A FrameBackend computes several batches concurrently, any other backend one at a time.
+    Attribute `ahead`: the number of batches that can be in flight.
     """
 
     def __init__(
         self, spec: ModelSpec, support: Support, backend: Backend, *, threads: int, bounds: Bounds = UNSTATED
     ) -> None:
-        """Make the noise bank. Raises BundleError when the support is not of the spec's shape."""
+        """Create the noise bank. Raises BundleError if the support's shape does not match the spec."""
         _check_support(spec, support)
         self._spec, self._support, self._backend, self._threads = spec, support, backend, threads
-        # Asked once: to look whether an object has a protocol's methods takes longer than a small stage.
+        # Checked once: isinstance with a runtime protocol takes longer than a small stage.
         self._frames = backend if isinstance(backend, FrameBackend) else None
         self._chain = backend if isinstance(backend, ChainBackend) else None
         self._bounds = bounds
-        self._noising = Noising(spec, threads=threads)
-        self._noised = np.empty((0, *self._noising.row), np.float32)
+        noises_itself = self._frames is not None or self._chain is not None
+        self._noising = None if noises_itself else Noising(spec, threads=threads)
+        self._noised = np.empty((0, len(spec.timesteps), *spec.latent_shape), np.float32)
         self._lock = ForkLock()
         self.ahead = self._frames.ahead if self._frames is not None else 1
         self._home = Home(f"the backend {backend.name}")
         keep_in_children(backend)
 
     def prepare(self, frame: Frame) -> Input:
-        """What `run` takes of a frame uint8 [H, W, 3] BGR: float32 [3, S, S], or the frame itself where the backend
-        preprocesses on its device. Safe from any thread."""
+        """Convert a frame uint8 [H, W, 3] BGR to the input of `run`. Thread-safe.
+
+        Returns float32 [3, S, S], or the frame itself if the backend preprocesses on its device.
+        """
         if self._frames is not None:
-            return np.ascontiguousarray(frame)  # a crop keeps its pixels and not the whole image
+            return np.ascontiguousarray(frame)  # a copy of a crop does not keep the whole image alive
         image = self.image_buffer()
         self.preprocess(frame, image)
         return image
 
     def preprocess(self, frame: Frame, out: Array) -> None:
-        """Fill `out` float32 [3, S, S] from a frame uint8 [H, W, 3] BGR of any size. Safe from any thread."""
+        """Fill `out` float32 [3, S, S] from a frame uint8 [H, W, 3] BGR of any size. Thread-safe."""
         _core.preprocess(frame, out, threads=self._threads)
 
     def image_buffer(self) -> Array:
-        """A new buffer for one preprocessed image, float32 [3, S, S]."""
+        """Allocate a buffer for one preprocessed image, float32 [3, S, S]."""
         return np.empty((3, self._spec.image_size, self._spec.image_size), np.float32)
 
     def together(self, batch: int) -> int:
-        """How many of a batch gain by being computed together: on a CPU one, whose verdict is ready the sooner."""
+        """Return how many of `batch` ready images to compute at once. On a CPU, one at a time has lower latency."""
         return batch if self._frames is not None else min(batch, self._backend.batch)
 
     def run(self, images: Sequence[Input]) -> PipelineResult:
-        """From what `prepare` gave to outputs and log-density. Raises ModelError, BackendError.
+        """Compute outputs and log-density for results of `prepare`. Raises ModelError, BackendError.
 
-        As many go through the backend at once as it says; the buffer for the noised latents is made once.
+        The backend receives at most `Backend.batch` images at once.
         """
         return self.start(images)()
 
     def start(self, images: Sequence[Input]) -> Callable[[], PipelineResult]:
-        """`run` in two parts: a FrameBackend begins at once, any other when the call that is returned is made.
+        """Start `run`; the returned call waits and returns its result.
 
-        Raises BackendError in a forked child, unless the backend says that it survives a fork.
+        A FrameBackend starts at once, any other backend when the returned call is made. Raises BackendError in a forked
+        child, unless the backend is `forkable`.
         """
         if not self._home.is_here and not self._backend.forkable:
             self._home.require()
@@ -103,7 +107,7 @@ class Pipeline:
         return lambda: self._collect(waits, len(frames), begin)
 
     def close(self) -> None:
-        """Free what a FrameBackend holds on its device; idempotent. In a forked child it does nothing."""
+        """Free a FrameBackend's device memory. Idempotent, and has no effect in a forked child."""
         if self._frames is not None and self._home.is_here:
             self._frames.close()
 
@@ -114,7 +118,7 @@ class Pipeline:
         return self._result(parts, len(images), clock)
 
     def _collect(self, waits: Sequence[Callable[[], ChainResult]], count: int, begin: float) -> PipelineResult:
-        """As `_run`; what the device's stages do not explain of the time is the stage `wait`."""
+        """Like `_run`. Time outside the device's stages is reported as the stage `wait`."""
         clock, parts, draws = _Clock(), [], self._spec.draws
         for result in [wait() for wait in waits]:
             clock.add({stage: ms / 1e3 for stage, ms in result.latency_ms.items()})
@@ -130,7 +134,7 @@ class Pipeline:
         return PipelineResult(outputs=outputs, log_density=density, latency_ms=clock.per(count), faults=faults)
 
     def _run_batch(self, images: Array, clock: _Clock) -> tuple[LeakOutputs, list[str]]:
-        """Outputs of a batch, and for each image of it why they can't be believed."""
+        """Return a batch's outputs and, for each image, its fault."""
         if self._chain is not None:
             return self._run_chain(self._chain, images, clock)
         latent = clock.time("vae", lambda: self._backend.vae_encoder(images))
@@ -139,7 +143,7 @@ class Pipeline:
         return outputs, clock.time("decision", lambda: self._faults(latent, outputs))
 
     def _run_chain(self, backend: ChainBackend, images: Array, clock: _Clock) -> tuple[LeakOutputs, list[str]]:
-        """As `_run_batch`; what the device's stages do not explain of the time is the stage `copy`."""
+        """Like `_run_batch`. Time outside the device's stages is reported as the stage `copy`."""
         begin = time.perf_counter()
         result = backend.chain(images)
         outputs = result.outputs.average_draws(self._spec.draws)
@@ -154,7 +158,8 @@ class Pipeline:
     def _noise(self, latent: Array) -> Array:
         rows = len(latent) * self._spec.draws
         if len(self._noised) < rows:
-            self._noised = np.empty((rows, *self._noising.row), np.float32)
+            self._noised = np.empty((rows, *self._noised.shape[1:]), np.float32)
+        assert self._noising is not None  # only a backend that noises itself has none, and it takes another path
         return self._noising(latent, self._noised[:rows])
 
     def _log_density(self, embedding: Array) -> npt.NDArray[np.float64]:
@@ -165,12 +170,12 @@ class Pipeline:
 
 
 def _batch(images: Sequence[Array]) -> Array:
-    """float32 [B, 3, S, S]; of one image a view."""
+    """Stack images to float32 [B, 3, S, S]; a single image is not copied."""
     return images[0][None] if len(images) == 1 else np.stack(images)
 
 
 class _Clock:
-    """Adds up the time of each stage."""
+    """Accumulates the time of each stage."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
@@ -182,17 +187,17 @@ class _Clock:
         return result
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Of stages that were timed elsewhere."""
+        """Add seconds per stage that were measured elsewhere."""
         for stage, spent in seconds.items():
             self._seconds[stage] = self._seconds.get(stage, 0.0) + spent
 
     @property
     def total(self) -> float:
-        """Seconds of all stages."""
+        """Total seconds of all stages."""
         return sum(self._seconds.values())
 
     def per(self, images: int) -> dict[str, float]:
-        """Milliseconds of each stage for one of `images`."""
+        """Return milliseconds per stage and image."""
         return {stage: 1e3 * seconds / images for stage, seconds in self._seconds.items()}
 
 
@@ -200,4 +205,6 @@ def _check_support(spec: ModelSpec, support: Support) -> None:
     expected = (len(spec.class_names), spec.prototypes_per_class, spec.embedding_dim)
     if support.prototypes.shape != expected:
         found = list(support.prototypes.shape)
-        raise BundleError(f"the density support has prototypes {found}, the spec {list(expected)}; export it again")
+        raise BundleError(
+            f"the density support has prototypes {found}, but the spec has {list(expected)}; export the bundle again"
+        )

@@ -1,4 +1,4 @@
-"""Which precision of a bundle runs on which backend, and which one is safer."""
+"""Choose a bundle's precision and backend, and the next safer precision."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..core.errors import BundleError, UsageError
 from ..core.variants import NAMED_ONLY, contradictions, gated_backends, passed_gate, runs_half, worth_taking
 from .backends import registry
 
-SMALLEST_FIRST = tuple(reversed(PRECISIONS))  # int8, fp16, fp32: the order of `auto`, and from risky to safe
+SMALLEST_FIRST = tuple(reversed(PRECISIONS))  # int8, fp16, fp32: the order of `auto`, least safe first
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A precision on a backend, by name; `version` is that of the backend's library."""
+    """A precision and a backend, by name; `version` is that of the backend's library."""
 
     precision: str
     backend: str
@@ -22,16 +22,18 @@ class Choice:
 
 
 def choose(bundle: Bundle, backend: str, precision: str) -> list[Choice]:
-    """What `backend` and `precision` mean here, at least one choice; more than one where `fastest` is to race them.
+    """Resolve `backend` and `precision` to at least one choice; to one per usable backend if `backend` is "fastest".
 
-    A named precision must have passed its gate on the backend; `auto` is the smallest that passed and is surely no
-    slower than fp32 there (ONNX Runtime's CPU computes float16 slower), at last fp32. With backend `auto` the precision
-    comes first: the smallest of those anywhere, on the first backend, in the fixed order, that may take it. For engines
-    a named precision may have passed on ONNX Runtime instead: they are made here of the same graphs, and loading holds
-    their golden image against the tolerance that was stated there.
+    A named precision must have passed its acceptance test on the backend. Precision "auto" is the smallest that passed
+    and whose speedup over fp32 there is at least `AUTO_SPEEDUP` (0.9) at the lower end of its 95 % interval; otherwise
+    fp32. (ONNX Runtime computes float16 more slowly than float32 on a CPU.) With backend "auto", the precision is
+    chosen first: the smallest that any backend may run, on the first such backend in the fixed order.
 
-    Raises UsageError for an unknown name, BackendError saying what is not installed, BundleError for a variant that is
-    missing or never passed its gate.
+    For TensorRT engines, a named precision may have passed on ONNX Runtime instead. Engines are built on this machine
+    from the same graphs, and loading compares their golden image with the tolerance stated for ONNX Runtime.
+
+    Raises UsageError for an unknown name, BackendError naming what is not installed, BundleError for a variant that is
+    missing or has not passed its acceptance test.
     """
     if precision != "auto" and precision not in PRECISIONS:
         raise UsageError(f"no precision {precision!r}; choose one of: auto, {', '.join(PRECISIONS)}")
@@ -57,11 +59,11 @@ def choose(bundle: Bundle, backend: str, precision: str) -> list[Choice]:
         raise BundleError("; ".join(_problem(bundle, pair) for pair in pairs))
     if backend != registry.FASTEST:
         return usable[:1]
-    return list({pair.backend: pair for pair in reversed(usable)}.values())[::-1]  # the smallest on each backend
+    return list({pair.backend: pair for pair in reversed(usable)}.values())[::-1]  # the smallest on each
 
 
 def safer_precision(bundle: Bundle, choice: Choice) -> str:
-    """The next precision towards fp32 that may be used on the same backend; empty when there is none."""
+    """Return the next precision towards fp32 that may be used on the same backend; empty if there is none."""
     for precision in SMALLEST_FIRST[SMALLEST_FIRST.index(choice.precision) + 1 :]:
         usable = precision == "fp32" or not _problem(bundle, Choice(precision, choice.backend, choice.version))
         if precision in bundle.decisions and usable:
@@ -70,31 +72,35 @@ def safer_precision(bundle: Bundle, choice: Choice) -> str:
 
 
 def _measured_on(bundle: Bundle, precision: str) -> tuple[str, ...]:
-    """The backends that a precision was measured on, and passed where it has a gate to pass."""
+    """Return the backends that a precision was measured on; for fp16 and int8, those it passed acceptance on."""
     if precision == "fp32":
         return (registry.REFERENCE, *bundle.decisions[precision].tolerance)
     return gated_backends(bundle.provenance, precision)
 
 
 def _problem(bundle: Bundle, choice: Choice) -> str:
-    """Why a precision that is there can't be used; empty when it can."""
+    """Return why a precision in the bundle can't be used, or an empty string."""
     precision, backend = choice.precision, choice.backend
     if precision == "fp32" and backend in NAMED_ONLY:
-        return f"{bundle.path}: {backend} runs no fp32 of its own; take another backend for it"
+        return f"{bundle.path}: {backend} does not run fp32; use another backend"
     if contradicted := contradictions(bundle.provenance, precision):
-        return f"{bundle.path}: its {precision} variant is none ({'; '.join(contradicted)}); make it anew, or take fp32"
-    gated = (backend, registry.REFERENCE) if backend in registry.COMPILED else (backend,)
-    if not any(passed_gate(bundle.provenance, precision, name) for name in gated):
-        passed = ", ".join(gated_backends(bundle.provenance, precision))
-        make = "make it anew with leakrt export" if precision == "fp16" else "make it anew with leakrt calibrate"
-        measure = f"measure it: leakrt gate BUNDLE DATA --backend {backend} --precision {precision}"
         return (
-            f"{bundle.path}: {precision} never passed its gate on {backend} (on: {passed or 'none'}); "
-            f"{measure if passed else make}, or take fp32"
+            f"{bundle.path}: the {precision} variant fails its own requirements ({'; '.join(contradicted)}); "
+            "recreate it or use fp32"
+        )
+    backends = (backend, registry.REFERENCE) if backend in registry.COMPILED else (backend,)
+    if not any(passed_gate(bundle.provenance, precision, name) for name in backends):
+        passed = ", ".join(gated_backends(bundle.provenance, precision))
+        recreate = f"recreate it with leakrt {'export' if precision == 'fp16' else 'calibrate'}"
+        measure = f"test it with leakrt gate BUNDLE DATA --backend {backend} --precision {precision}"
+        return (
+            f"{bundle.path}: {precision} has not passed its acceptance test on {backend} "
+            f"(passed on: {passed or 'none'}); "
+            f"{measure if passed else recreate}, or use fp32"
         )
     if precision == "fp16" and backend == "onnxruntime" and not runs_half(choice.version):
         return (
-            f"{bundle.path}: fp16 needs ONNX Runtime 1.32 or newer, this is {choice.version}; "
-            "pip install -U onnxruntime, or take another precision"
+            f"{bundle.path}: fp16 needs ONNX Runtime 1.32 or newer, but {choice.version} is installed; "
+            "run pip install -U onnxruntime, or use another precision"
         )
     return ""

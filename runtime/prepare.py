@@ -1,4 +1,4 @@
-"""From an image file or array to what the VAE encoder takes: read, find faces, crop, preprocess."""
+"""Prepare images for the pipeline: read, find faces, crop, preprocess."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ NO_FACE = "no face was found"
 
 @dataclass(frozen=True, kw_only=True)
 class Crop:
-    """What is to be judged: a face, or the whole image; `pixels` is None where no face was found."""
+    """The part of an image to classify: a face, or the whole image. `pixels` is None if no face was found."""
 
-    path: str  # empty where no path was given
+    path: str  # empty if the image was not given as a path
     pixels: Frame | None  # [H, W, 3] BGR
     face: Face | None = None
     notes: tuple[str, ...] = ()
     latency_ms: Mapping[str, float] = field(default_factory=dict)  # stages so far
-    borrowed: bool = False  # the pixels lie in an array of the caller's, which may change them
+    borrowed: bool = False  # the pixels are a view of the caller's array, which the caller may modify
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A crop as the pipeline takes it, or why there is none."""
+    """A crop as pipeline input, or the reason why there is none."""
 
     path: str
     image: Input | None
@@ -50,17 +50,17 @@ class Prepared:
 
 
 class Preparer:
-    """Reads images, and crops and preprocesses what they show."""
+    """Reads, crops and preprocesses images."""
 
     def __init__(self, prepare: Callable[[Frame], Input], faces: FaceFinder | None, max_pixels: int) -> None:
-        """`prepare` is the pipeline's; without `faces` whole images are judged."""
+        """`prepare`: `Pipeline.prepare`. Without `faces`, whole images are classified."""
         self._prepare, self._faces, self._max_pixels = prepare, faces, max_pixels
-        self._finding = ForkLock()  # a FaceFinder is for one thread at a time
+        self._finding = ForkLock()  # a FaceFinder is not thread-safe
 
     def crops(self, image: Image) -> list[Crop]:
-        """The faces of an image, the largest first, or the whole image; always at least one.
+        """Return the faces of an image, largest first, or the whole image; always at least one crop.
 
-        Raises ImageError for an image that can't be judged, UsageError for any other object.
+        Raises ImageError for an image that can't be read or classified, UsageError for any other object.
         """
         path, borrowed = path_of(image), isinstance(image, np.ndarray)
         read, stages = self._read(image)
@@ -87,9 +87,9 @@ class Preparer:
         ]
 
     def preprocess(self, crop: Crop, *, own: bool) -> Prepared:
-        """The crop as the pipeline takes it: preprocessed, unless the device does that.
+        """Return a crop as pipeline input: preprocessed, unless the device preprocesses.
 
-        `own`: copy pixels that would be read later from an array of the caller's.
+        `own`: copy pixels that would otherwise remain a view of the caller's array.
         """
         if crop.pixels is None:
             return Prepared(path=crop.path, image=None, face=None, notes=crop.notes, latency_ms=crop.latency_ms)
@@ -101,9 +101,9 @@ class Preparer:
         return Prepared(path=crop.path, image=image, face=crop.face, notes=crop.notes, latency_ms=stages)
 
     def prepare(self, image: Image) -> list[Prepared]:
-        """`crops`, each preprocessed; an image that can't be judged gives one Prepared that holds its error.
+        """Return all crops, preprocessed. An image that can't be classified returns one Prepared with its error.
 
-        The caller may change an array as soon as this returns.
+        The caller may modify an array as soon as this returns.
         """
         try:
             return [self.preprocess(crop, own=True) for crop in self.crops(image)]
@@ -111,7 +111,7 @@ class Preparer:
             return [unreadable(image, error)]
 
     def _read(self, image: Image) -> tuple[DecodedImage, dict[str, float]]:
-        """Pixels, and the time they took."""
+        """Return the pixels and the time per stage in milliseconds."""
         begin = time.perf_counter()
         if isinstance(image, np.ndarray):
             return DecodedImage(checked_frame(image)), {}
@@ -125,12 +125,12 @@ class Preparer:
 
 
 def unreadable(image: object, error: ImageError | UsageError) -> Prepared:
-    """What stands for an image that can't be judged."""
+    """Return the Prepared of an image that can't be classified."""
     return Prepared(path=path_of(image), image=None, error=str(error))
 
 
 def frame_of(image: PilImage, max_pixels: int) -> DecodedImage:
-    """The pixels of a PIL image, read as those of its file would be. Raises ImageError."""
+    """Return the pixels of a PIL image, converted like those of a file. Raises ImageError."""
     width, height = image.size
     if width * height > max_pixels:
         limit = f"{max_pixels / 1e6:g} megapixels"
@@ -141,7 +141,7 @@ def frame_of(image: PilImage, max_pixels: int) -> DecodedImage:
         return convert_image(image, max_pixels=max_pixels)
     except (ImageError, UsageError):
         raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes, or on a closed file
+    except Exception as error:  # Pillow's decoders raise almost any exception on damaged bytes or a closed file
         raise ImageError(f"the image can't be decoded ({one_line(error)})") from error
 
 

@@ -1,4 +1,4 @@
-"""A source that is read ahead in a thread of its own, so that one that blocks holds back nothing that is ready."""
+"""Read ahead from an iterator in a background thread, so that a slow source does not delay results that are ready."""
 
 from __future__ import annotations
 
@@ -13,62 +13,63 @@ from .forked import Home
 
 S = TypeVar("S")
 T = TypeVar("T")
-_GRACE = 0.5  # seconds that a source gets to return before its thread is left to end alone
+_GRACE = 0.5  # seconds to wait for a source to return before abandoning its thread
 
 _log = logging.getLogger(__name__)
 
 
 class ReadAhead(Generic[T]):
-    """Gives the result of `work` for each item of a source, in order. A context manager; leaving it stops the reading.
+    """Applies `work` to each item of a source in a background thread. A context manager; its exit stops the reading.
 
-    Attributes: `ended`, whether everything was taken; `error`, the exception that ended the source.
+    Attributes: `ended`, whether all results were taken; `error`, the exception that ended the source.
     """
 
-    def __init__(self, source: Iterator[S], work: Callable[[S], T], room: int) -> None:
-        """Start the thread. `room`: items that are read and not yet taken, at most.
+    def __init__(self, source: Iterator[S], work: Callable[[S], T], capacity: int) -> None:
+        """Start the thread. `capacity`: maximum number of results that are not yet taken.
 
-        `work` is done with an item before the next one is asked for.
+        `work` returns before the next item is requested from the source.
         """
         self.ended = False
         self.error: BaseException | None = None
         self._home = Home("the stream")
         self._results: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
-        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(room):
-            self._room.put(None)
-        reader = _Reader(source, work, self._room, results=self._results)
+        self._capacity: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(capacity):
+            self._capacity.put(None)
+        reader = _Reader(source, work, self._capacity, results=self._results)
         # A daemon: a source that never returns must not keep the process alive.
         thread = threading.Thread(target=reader.run, name="leakrt-prepare", daemon=True)
-        # Also at the interpreter's end: native code must not come back to an interpreter that is gone.
+        # Also runs at interpreter shutdown: native code must not return to an interpreter that is gone.
         self._stop = weakref.finalize(self, _stop, reader, thread)
         thread.start()
 
-    def take(self, most: int, wanted: int) -> list[T]:
-        """Up to `most` results that are ready; waits until there are `wanted` of them, or the source has ended.
+    def take(self, max_results: int, min_results: int) -> list[T]:
+        """Return up to `max_results` ready results. Waits for at least `min_results`, or until the source ends.
 
-        Raises a KeyboardInterrupt, SystemExit or GeneratorExit of the source at once, and BackendError in a forked
+        Raises a KeyboardInterrupt, SystemExit or GeneratorExit of the source immediately, and BackendError in a forked
         child.
         """
         self._home.require()
         taken: list[T] = []
-        while len(taken) < most and not self.ended:
+        while len(taken) < max_results and not self.ended:
             try:
-                found = self._results.get(block=len(taken) < wanted)
+                found = self._results.get(block=len(taken) < min_results)
             except queue.Empty:
                 break
             if isinstance(found, _End):
                 self.ended, self.error = True, found.error
             else:
                 taken.append(found)
-                self._room.put(None)
+                self._capacity.put(None)
         if self.error is not None and not isinstance(self.error, Exception):
             raise self.error
         return taken
 
     def close(self) -> None:
-        """Stop reading and close a source that is a generator; idempotent.
+        """Stop reading, and close a source that is a generator. Idempotent.
 
-        Waits for the thread, but only half a second for a source that does not return; the thread then ends later.
+        Waits for the thread, but at most half a second for the source to return. After that, the thread exits when the
+        source returns.
         """
         self._stop()
 
@@ -85,17 +86,17 @@ class _End:
 
 
 class _Reader(Generic[S, T]):
-    """What the thread does. It holds no reference to the ReadAhead, so that a forgotten one is stopped."""
+    """The thread's work. Does not reference the ReadAhead, so that garbage collection of that stops the thread."""
 
     def __init__(
         self,
         source: Iterator[S],
         work: Callable[[S], T],
-        room: queue.SimpleQueue[None],
+        capacity: queue.SimpleQueue[None],
         *,
         results: queue.SimpleQueue[T | _End],
     ) -> None:
-        self._source, self._work, self._room, self._results = source, work, room, results
+        self._source, self._work, self._capacity, self._results = source, work, capacity, results
         self.stopped, self.in_source = False, False
         self.done = threading.Event()
 
@@ -104,7 +105,7 @@ class _Reader(Generic[S, T]):
             self._read()
         except Exception as error:
             self._results.put(_End(error))
-        except BaseException as error:  # it doesn't wait for what was read before
+        except BaseException as error:  # raised before the results that are still in the queue
             while not self._results.empty():
                 self._results.get()
             self._results.put(_End(error))
@@ -112,13 +113,13 @@ class _Reader(Generic[S, T]):
             self.done.set()
 
     def stop(self) -> None:
-        """Read no more; from any thread."""
+        """Stop reading. Thread-safe."""
         self.stopped = True
-        self._room.put(None)
+        self._capacity.put(None)
 
     def _read(self) -> None:
         while True:
-            self._room.get()
+            self._capacity.get()
             if self.stopped:
                 break
             self.in_source = True
@@ -140,14 +141,14 @@ class _Reader(Generic[S, T]):
             try:
                 self._source.close()
             except Exception as error:
-                _log.warning("the stream's source raised %s when it was closed: %s", type(error).__name__, error)
+                _log.warning("the stream's source raised %s while closing: %s; ignored", type(error).__name__, error)
 
 
 def _stop(reader: _Reader[Any, Any], thread: threading.Thread) -> None:
     reader.stop()
-    if threading.current_thread() is thread:  # garbage is collected there
+    if threading.current_thread() is thread:  # the garbage collector ran in this thread, which can't join itself
         return
     while thread.is_alive() and not reader.done.wait(_GRACE):
         if reader.in_source:
             return
-    thread.join()  # a moment
+    thread.join()  # returns almost at once: `done` is set

@@ -1,4 +1,4 @@
-"""How many threads a detector should use."""
+"""The number of CPU threads that a detector uses."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
 def resolve_threads(threads: int) -> int:
-    """`threads`, or with 0 one for each physical core of the affinity mask, within the cgroup's quota, rounded up.
+    """Return `threads`; for 0, one per physical core in the affinity mask, at most the cgroup's CPU quota rounded up.
 
-    Two hyper-threads share one core's vector units, so the second only waits. Raises UsageError when negative, or more
-    than any machine has cores: a library would start them all, and seem to hang.
+    Hyper-threads are not counted, because two of them share one core's vector units. Raises UsageError if `threads` is
+    negative or over 1024: a library would start them all and appear to hang.
     """
     if not 0 <= threads <= _MOST:
-        raise UsageError(f"{threads} threads; between 1 and {_MOST} are possible, and 0 means one for each core")
+        raise UsageError(f"invalid number of threads {threads}: must be 1 to {_MOST}, or 0 for one per core")
     if threads:
         return threads
     cores, quota = _physical_cores(), cpu_quota()
@@ -35,7 +35,7 @@ def _physical_cores() -> int:
 
 
 def _siblings(cpu: int) -> str:
-    """The hyper-threads on the core of `cpu`, as the kernel writes them; on other systems `cpu` alone."""
+    """Return the kernel's list of hyper-threads on the core of `cpu`; on other systems, only `cpu`."""
     try:
         return (_TOPOLOGY / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text()
     except OSError:

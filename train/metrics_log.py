@@ -1,4 +1,4 @@
-"""Metrics of each epoch: `metrics.csv`, and TensorBoard's event files where it is installed."""
+"""Metrics of each epoch: `metrics.csv`, and TensorBoard's event files if it is installed."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class EpochMetrics:
 
 
 class MetricsLog:
-    """Rewrites the CSV whole at every epoch, so that a resumed run doubles no row."""
+    """Rewrites the whole CSV at every epoch, so that a resumed run duplicates no row."""
 
     def __init__(self, run: Path, rows: Sequence[EpochMetrics]) -> None:
-        """Begin, or go on after `rows`; what is logged beyond them is dropped. Raises StorageError."""
+        """Start, or resume after `rows`; later rows are dropped. Raises StorageError."""
         self._path, self._rows = run / METRICS_FILE, list(rows)
         self._write()
         self._events = _open_events(run / TENSORBOARD_FOLDER, purge_step=len(rows) + 1)
@@ -62,7 +62,7 @@ class MetricsLog:
 
 
 def read_metrics(row: Mapping[str, Any]) -> EpochMetrics:
-    """A row as a checkpoint keeps it. Raises TypeError for foreign fields and values."""
+    """A row of a checkpoint. Raises TypeError for unknown fields and wrong types."""
     found = EpochMetrics(**row)
     for problem in mistyped(EpochMetrics, row):
         raise TypeError(problem)
@@ -70,10 +70,10 @@ def read_metrics(row: Mapping[str, Any]) -> EpochMetrics:
 
 
 class _EventFile:
-    """One of TensorBoard's files, written in this thread: SummaryWriter's own ends in a traceback on a full disk."""
+    """A TensorBoard file, written in this thread. SummaryWriter's own thread prints a traceback on a full disk."""
 
     def __init__(self, folder: Path, purge_step: int) -> None:
-        """Begin a file after all others; of theirs TensorBoard drops what has `purge_step` or more. Raises OSError."""
+        """Start a new file; TensorBoard drops steps from `purge_step` on of earlier files. Raises OSError."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -87,7 +87,7 @@ class _EventFile:
         self._records.write(start.SerializeToString())
 
     def add(self, values: Mapping[str, float], step: int) -> None:
-        """Scalars by tag. Raises StorageError."""
+        """Write scalars by tag. Raises StorageError."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -107,7 +107,7 @@ class _EventFile:
 
 
 def _open_events(folder: Path, purge_step: int) -> _EventFile | None:
-    """None where TensorBoard is not installed: it is an option, not a need."""
+    """None if TensorBoard is not installed."""
     try:
         return _EventFile(folder, purge_step)
     except ImportError:

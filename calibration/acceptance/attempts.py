@@ -30,32 +30,32 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class OnBackend:
-    """What one backend made of a variant."""
+    """The acceptance test of a variant on one backend."""
 
     gate: Comparison
     speedup: Speedup  # from preprocessed image to outputs, on this backend
     score_difference: float  # largest |difference| from ONNX Runtime's scores of the same variant
 
     def to_json(self, limits: Limits) -> dict[str, Any]:
-        """What the manifest tells of it."""
+        """A JSON object, as the manifest stores it."""
         return {**gate_to_json(self.gate, limits, self.speedup), "score_difference": self.score_difference}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One set of int8 layers, fitted and measured."""
+    """One set of INT8 layers, fitted and measured."""
 
     share: float  # of the VAE's multiplications in int8
-    float_layers: tuple[str, ...]  # of the VAE, back in floating point
+    float_layers: tuple[str, ...]  # of the VAE, in floating point again
     leak_int8: bool
     backends: dict[str, OnBackend]
-    failures: tuple[str, ...]  # on ONNX Runtime; empty: the gate holds
+    failures: tuple[str, ...]  # on ONNX Runtime; empty if the variant is accepted
 
 
 class Examiner:
-    """Runs variants over the validation images, beside fp32 on ONNX Runtime, which is run once.
+    """Runs variants on the validation images, and compares them with fp32 on ONNX Runtime, which runs once.
 
-    Attributes: `exact`, what that gave.
+    Attributes: `exact`, the outputs of fp32.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Examiner:
         threads: int,
         progress: Progress,
     ) -> None:
-        """`labels` int64 [N] of the N images at `paths`. Raises what running fp32 on ONNX Runtime does."""
+        """`labels` int64 [N] of the N images at `paths`. Raises what running fp32 on ONNX Runtime raises."""
         self._bundle, self._spec, self._paths, self._labels = bundle, bundle.spec, paths, labels
         self._backends, self._progress = backends, progress
         self._graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
@@ -78,18 +78,20 @@ class Examiner:
         )
 
     def run(self, runner: VariantRunner, what: str) -> tuple[Array, LeakOutputs]:
-        """Latents and outputs of every validation image; `what` runs, for progress. Raises ModelError, ImageError."""
+        """Latents and outputs of every validation image; `what` names the runner. Raises ModelError, ImageError."""
         stream, task = (x[0] for x in images(self._paths, self._spec.image_size)), f"{what} on validation images"
         return run_images(runner, self._spec, stream, task=task, total=len(self._paths), progress=self._progress)
 
     def compare(self, variant: NewVariant, outputs: LeakOutputs) -> Comparison:
-        """What the variant gave on every validation image, judged by its own decision, beside fp32. Raises DataError
-        for outputs that are not finite, or a class without an image."""
+        """Compare the outputs on validation images, decided by the variant's own thresholds, with fp32.
+
+        Raises DataError for outputs that are not finite, or a class without an image.
+        """
         judged = judge_all(outputs, self._labels, self._spec, decision=variant.decision, support=variant.support)
         return compare(self._reference, judged, self._spec, decision=variant.decision)
 
     def measure(self, variant: NewVariant, outputs: LeakOutputs) -> dict[str, OnBackend]:
-        """The variant on each backend that can run it; `outputs` are ONNX Runtime's. Raises what that one does."""
+        """Test the variant on each backend that can run it; `outputs` are those of ONNX Runtime. Raises its errors."""
         found = {}
         way = whole_way(self._spec, preprocess_file(self._paths[0], self._spec.image_size))
         for name, loader in self._backends.loaders.items():
@@ -108,7 +110,7 @@ class Examiner:
         return found
 
     def fp32_tolerance(self) -> dict[str, float]:
-        """What fp32 may differ by on the other backends: where it keeps to ONNX Runtime's tolerance, that one."""
+        """Tolerance of fp32 scores by backend, for those within the tolerance of ONNX Runtime: the same tolerance."""
         allowed = self._bundle.decisions["fp32"].tolerance.get(_REFERENCE, 0.0)
         found = {}
         for name, loader in self._backends.loaders.items():
@@ -124,7 +126,9 @@ class Examiner:
 
 
 def failures(found: dict[str, OnBackend], share: float, limits: Limits) -> tuple[str, ...]:
-    """Why an attempt is refused; empty when its gate holds on ONNX Runtime, most of it is int8 and it is faster
-    somewhere. `share` of the VAE's multiplications in int8."""
+    """Why an attempt is refused; empty if it is accepted on ONNX Runtime, mostly INT8, and faster on some backend.
+
+    `share`: share of the VAE's multiplications in INT8.
+    """
     counted = [backend.speedup for name, backend in found.items() if name not in NAMED_ONLY]
     return (*found[_REFERENCE].gate.failures(limits), *share_failures(share), *speed_failures(counted))

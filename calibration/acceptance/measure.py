@@ -1,4 +1,4 @@
-"""The gate: what a variant does to the verdict, measured on validation images, before it may be used."""
+"""The comparison of an acceptance test: how much a variant changes verdicts on validation images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """One precision on N labelled images, with the decision that belongs to it."""
+    """Outputs and verdicts of one precision on N labelled images."""
 
     outputs: LeakOutputs  # averaged over draws
     labels: Labels  # [N]
@@ -33,7 +33,7 @@ class Judged:
 
     @property
     def predicted(self) -> Labels:
-        """[N] the likeliest class."""
+        """[N] the most probable class."""
         return np.asarray(self.probabilities.argmax(axis=1), np.int64)
 
     @property
@@ -45,7 +45,7 @@ class Judged:
 
 
 def judge_all(outputs: LeakOutputs, labels: Labels, spec: ModelSpec, *, decision: Decision, support: Support) -> Judged:
-    """Verdicts on every row, by the decision path that the runtime takes."""
+    """Verdicts on every row, decided as in the runtime."""
     density = support_log_density(support, outputs.embedding)
     judge = Judge(spec, decision, support, origin=Origin("", "", ""))
     kinds = [
@@ -61,9 +61,9 @@ def judge_all(outputs: LeakOutputs, labels: Labels, spec: ModelSpec, *, decision
 
 
 def compare(reference: Judged, variant: Judged, spec: ModelSpec, *, decision: Decision) -> Comparison:
-    """A variant against fp32. Raises DataError for outputs that are not finite, or a class without an image."""
+    """Compare a variant with fp32. Raises DataError for outputs that are not finite, or a class without an image."""
     if not np.isfinite(variant.probabilities).all():
-        raise DataError("the variant gave values that are not finite; keep more of its layers in floating point")
+        raise DataError("the variant returned values that are not finite; keep more of its layers in floating point")
     _check_labels(reference.labels, spec)
     same = reference.predicted == variant.predicted
     confident = margins(reference) > np.median(margins(reference))
@@ -84,7 +84,7 @@ def compare(reference: Judged, variant: Judged, spec: ModelSpec, *, decision: De
 
 
 def margins(judged: Judged) -> npt.NDArray[np.float64]:
-    """[N] by how much the likeliest class's probability exceeds the next one's."""
+    """[N] the probability of the most probable class minus that of the second."""
     ordered = np.sort(judged.probabilities, axis=1)
     return np.asarray(ordered[:, -1] - ordered[:, -2])
 
@@ -92,4 +92,4 @@ def margins(judged: Judged) -> npt.NDArray[np.float64]:
 def _check_labels(labels: Sequence[int] | Labels, spec: ModelSpec) -> None:
     missing = [name for k, name in enumerate(spec.class_names) if k not in set(np.asarray(labels).tolist())]
     if missing:
-        raise DataError(f"no validation image of {', '.join(missing)}; the gate needs images of every class")
+        raise DataError(f"no validation image of {', '.join(missing)}; the acceptance test needs images of every class")

@@ -1,4 +1,4 @@
-"""A variant run over images on whatever backend: the way of one frame, without the decision."""
+"""Running a variant on images, on any backend, without the decision."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Array = npt.NDArray[np.float32]
 
 
 class VariantRunner(Protocol):
-    """A loaded variant: what every backend of the runtime is, too."""
+    """A loaded variant. Every backend of the runtime is one."""
 
     def vae_encoder(self, image: Array) -> Array:
         """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled."""
@@ -44,10 +44,10 @@ Graphs = tuple[bytes, bytes]  # VAE encoder, leak encoder
 
 @dataclass(frozen=True)
 class Backends:
-    """Where variants are measured; ONNX Runtime is always among them, and comes first."""
+    """The backends on which variants are measured. ONNX Runtime is always the first."""
 
     loaders: Mapping[str, Loader]
-    timed: Mapping[str, Loader]  # the same, on one thread where that computes
+    timed: Mapping[str, Loader]  # the same on one thread, for CPU backends
 
     def speedup(
         self,
@@ -59,7 +59,7 @@ class Backends:
         graphs: Graphs,
         run: Callable[[VariantRunner], object],
     ) -> Speedup:
-        """`run` at fp32 beside `run` of the variant on the backend `name`. Raises what loading there raises."""
+        """Time `run` of the variant relative to fp32 on the backend `name`. Raises what loading raises."""
         load = self.timed[name]
         return measure_speedup(
             load(Variant(spec, "fp32", *exact)), load(Variant(spec, precision, *graphs)), run, clock=clock_of(name)
@@ -67,22 +67,22 @@ class Backends:
 
 
 def load_variant(spec: ModelSpec, vae_encoder: bytes, leak_encoder: bytes, *, threads: int) -> SessionPair:
-    """Both graphs in ONNX Runtime, an image at a time. Raises ModelError."""
+    """Load both graphs in ONNX Runtime, for one image at a time. Raises ModelError."""
     vae = GraphSession(vae_encoder_graph(spec), vae_encoder, threads)
     return SessionPair(vae, GraphSession(leak_encoder_graph(spec), leak_encoder, threads))
 
 
 def onnxruntime_only(threads: int) -> Backends:
-    """The backend that is always there."""
+    """ONNX Runtime alone."""
     return Backends(
         {_REFERENCE: partial(_load_reference, threads=threads)}, {_REFERENCE: partial(_load_reference, threads=1)}
     )
 
 
 def installed(threads: int, *, weights: Weights | None = None) -> Backends:
-    """ONNX Runtime, and whatever else of the runtime's CPU backends is installed.
+    """ONNX Runtime and the other CPU backends that are installed.
 
-    With a bundle's `weights` (see `runtime.loaded.weights_of`) and a GPU also torch, which runs fp16 there only.
+    With a bundle's `weights` (see `runtime.loaded.weights_of`) and a GPU also torch, which runs fp16 on a GPU only.
     """
     reference = onnxruntime_only(threads)
     loaders, timed = dict(reference.loaders), dict(reference.timed)
@@ -96,7 +96,7 @@ def installed(threads: int, *, weights: Weights | None = None) -> Backends:
 
 
 def load_on(graphs: Variant, *, kind: BackendKind, threads: int, weights: Weights | None) -> VariantRunner:
-    """A variant on one of the runtime's backends. Raises what loading there raises."""
+    """Load a variant on a backend of the runtime. Raises what loading raises."""
     return kind.load(replace(graphs, weights=weights), threads)
 
 

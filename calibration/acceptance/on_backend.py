@@ -1,4 +1,4 @@
-"""The gate of a variant that a bundle has, on one more backend: an engine, or a library that was not there before."""
+"""The acceptance test of a bundle's variant on one more backend: an engine, or a library installed later."""
 
 from __future__ import annotations
 
@@ -33,34 +33,35 @@ _REFERENCE = registry.REFERENCE
 
 @dataclass(frozen=True, kw_only=True)
 class LaterGate:
-    """What a backend made of a precision on the validation images."""
+    """The acceptance test of a precision on a backend."""
 
     precision: str
     backend: str
-    found: OnBackend  # `speedup` is over fp32 there, or over ONNX Runtime's where fp32 can't be loaded there
-    failures: tuple[str, ...]  # empty: the gate holds
+    found: OnBackend  # `speedup`: relative to fp32 on that backend, or on ONNX Runtime if it can't load fp32
+    failures: tuple[str, ...]  # empty if it is accepted
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object, as the manifest holds it for a backend."""
+        """A JSON object, as the manifest stores it for a backend."""
         return self.found.to_json(LIMITS[self.precision])
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateRequest:
-    """What to measure, and where."""
+    """The precision and the backend to test."""
 
     precision: str
     backend: str
-    device: int = 0  # number of the GPU, for a backend that runs on one
+    device: int = 0  # GPU number, for a backend that runs on a GPU
     threads: int = 0
 
 
 def gate_later(path: Path, data: Path, request: GateRequest, *, progress: Progress) -> LaterGate:
-    """Judge the run's validation images on the backend and beside fp32 on ONNX Runtime; the bundle keeps the answer.
+    """Run the acceptance test of a precision on a backend, and write the result to the bundle.
 
-    Whether it holds or not stands in the manifest then, and where it holds also the tolerance of the golden image.
-    `auto` takes the precision there from then on. Raises BundleError, UsageError, BackendError, EngineError,
-    DataError, ModelError, StorageError; the bundle is as it was then.
+    Compares verdicts on the run's validation images with those of fp32 on ONNX Runtime. If the precision is accepted,
+    the bundle also gets a tolerance for the golden image, and `auto` may select the precision on that backend. Raises
+    BundleError, UsageError, BackendError, EngineError, DataError, ModelError, StorageError; the bundle is then not
+    changed.
     """
     with changing(path, progress):
         bundle = Bundle(path)
@@ -76,18 +77,18 @@ def gate_later(path: Path, data: Path, request: GateRequest, *, progress: Progre
 
 
 class _Measurement:
-    """The validation images, and what ONNX Runtime made of them."""
+    """The validation images, and their outputs on ONNX Runtime."""
 
     def __init__(self, bundle: Bundle, data: Path, request: GateRequest, *, progress: Progress) -> None:
         self._bundle, self._spec, self._request, self._progress = bundle, bundle.spec, request, progress
         listing = labelled(data, bundle)
         self._paths, self._labels = paths_of(listing, "val"), labels_of(listing, "val")
         if not self._paths:
-            raise DataError(f"{data} has no validation images, which a gate is measured on")
+            raise DataError(f"{data} has no validation images, which the acceptance test needs")
         self._exact = self._reference_runner("fp32")
 
     def on(self, runner: VariantRunner) -> LaterGate:
-        """The gate on a loaded backend."""
+        """The test on a loaded backend."""
         request, precision = self._request, self._request.precision
         exact = self._run(self._exact, f"fp32 on {_REFERENCE}")
         same = exact if precision == "fp32" else self._run(
@@ -96,7 +97,7 @@ class _Measurement:
         got = self._run(runner, f"{precision} on {request.backend}")
         reference, decision = self._judged(exact, "fp32"), self._decision(precision)
         gate = compare(reference, self._judged(got, precision), self._spec, decision=decision)
-        if precision == "fp32":  # its thresholds are not new: no more than it raises on ONNX Runtime is asked
+        if precision == "fp32":  # its thresholds were fitted there: allow the false alarms of ONNX Runtime
             alarms = compare(reference, reference, self._spec, decision=decision).false_alarms
             gate = replace(gate, interval=(gate.interval[0], max(gate.interval[1], alarms)))
         difference = float(np.abs(got.scores - same.scores).max())
@@ -116,7 +117,7 @@ class _Measurement:
                 runner = _load(self._bundle, request.precision, request)
                 opened.callback(_close, runner)
             exact: VariantRunner = self._exact
-            with suppress(LeakRTError):  # such as an engine that was never built
+            with suppress(LeakRTError):  # such as a missing engine
                 exact = _load(self._bundle, "fp32", request)
                 opened.callback(_close, exact)
             return measure_speedup(exact, runner, whole_way(self._spec, image), clock=clock_of(request.backend))
@@ -147,23 +148,23 @@ def _load(bundle: Bundle, precision: str, request: GateRequest) -> Backend:
 
 
 def _close(runner: VariantRunner) -> None:
-    close = getattr(runner, "close", None)  # backends that hold a GPU's memory have one
+    close = getattr(runner, "close", None)  # backends that hold GPU memory have one
     if close is not None:
         close()
 
 
 def _write(bundle: Bundle, result: LaterGate) -> None:
-    """The bundle anew, in one step, with this answer beside those of other backends."""
+    """Replace the bundle by one with this result beside those of other backends."""
     precision, provenance, decisions = result.precision, dict(bundle.provenance), dict(bundle.decisions)
     if not result.failures:
         decision = decisions[precision]
         allowed = max(decision.tolerance.get(_REFERENCE, 0.0), result.found.score_difference)
         decisions[precision] = replace(decision, tolerance={**decision.tolerance, result.backend: allowed})
-    if precision != "fp32":  # which has no gate to pass, but a tolerance to keep to
+    if precision != "fp32":  # fp32 needs no test, only a tolerance
         variants = dict(provenance.get(VARIANTS, {}))
-        told = dict(variants.get(precision, {}))
-        told["gate"] = {**told.get("gate", {}), result.backend: result.to_json()}
-        provenance[VARIANTS] = {**variants, precision: told}
+        entry = dict(variants.get(precision, {}))
+        entry["gate"] = {**entry.get("gate", {}), result.backend: result.to_json()}
+        provenance[VARIANTS] = {**variants, precision: entry}
     elif result.failures:
         return
     files = {name: bundle.read(name) for name in bundle.file_sizes}

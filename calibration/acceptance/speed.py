@@ -1,13 +1,6 @@
-"""How many times as fast as fp32 a variant is: pairs of calls in turn, their median, and how sure it is.
+"""The speed of a variant relative to fp32: the median ratio of alternating calls, with its 95 % interval.
 
-On a CPU it is the processor's time that is compared, of one thread. Wall time scatters with whatever else runs, and
-threads of a pool wait for one another: with two threads on two cores that had other work, fp32 on ONNX Runtime took
-2.5 x as long as with one, and 15 pairs said 1.2 to 2.5 for the same two graphs. So measured, in eight tries each:
-
-| LeakBench's VAE encoder, ONNX Runtime | with little else running | beside three busy processes on two cores |
-| wall time, two threads                | 1.18 to 1.63             | 1.12 to 2.24                             |
-| wall time, one thread                 | 1.68 to 1.98             | 1.27 to 1.83                             |
-| processor time, one thread            | 1.70 to 1.74             | 1.64 to 1.70                             |
+CPU backends are compared by the processor time of one thread, which other processes hardly change.
 """
 
 from __future__ import annotations
@@ -20,28 +13,28 @@ from typing import TypeVar
 
 from ...core.gates import Speedup
 
-ON_CPU = ("onnxruntime", "openvino", "openvino_bf16")  # backends that are timed on one thread, by the processor's time
+ON_CPU = ("onnxruntime", "openvino", "openvino_bf16")  # timed on one thread, by processor time
 MIN_PAIRS, MAX_PAIRS = 25, 401
-MIN_SECONDS = 1.0  # of calls that were timed
-MAX_SECONDS, FEWEST_PAIRS = 30.0, 7  # slow graphs: after so long so few are enough
-_WARM_CALLS = 3  # of each, before anything is timed
-_RISK = 0.05  # that the true median lies outside the interval
+MIN_SECONDS = 1.0  # of timed calls
+MAX_SECONDS, FEWEST_PAIRS = 30.0, 7  # slow graphs: after MAX_SECONDS, FEWEST_PAIRS are enough
+_WARM_CALLS = 3  # of each, before the first timed call
+_RISK = 0.05  # probability that the true median lies outside the interval
 
 R = TypeVar("R")
 Clock = Callable[[], float]  # seconds
 
 
 def clock_of(backend: str) -> Clock:
-    """What a backend is timed by: the time of this process's threads where they compute, else the time that passes."""
+    """The clock for a backend: processor time on a CPU, else wall time."""
     return time.process_time if backend in ON_CPU else time.perf_counter
 
 
 def measure_speedup(exact: R, variant: R, run: Callable[[R], object], *, clock: Clock) -> Speedup:
-    """Time `run` of both in turn, at least 25 pairs and a second of timed calls.
+    """Time `run` of both runners alternately: at least 25 pairs and one second of timed calls.
 
-    Each timed call follows one of the same runner that isn't timed: the other's threads may still spin, and its data
-    fill the caches. Which of the two begins alternates, so that a load that grows or falls favours neither. One ratio
-    a pair, since both of a pair meet the same load, and the median, since what interrupts one call spoils one ratio.
+    Each timed call follows an untimed call of the same runner, which refills the caches and lets other threads stop
+    spinning. The first runner of a pair alternates, so a changing load favours neither. The two calls of a pair see the
+    same load, so the ratio is taken per pair; the median tolerates interrupted calls.
     """
     for runner in (exact, variant):
         for _ in range(_WARM_CALLS):
@@ -57,11 +50,11 @@ def measure_speedup(exact: R, variant: R, run: Callable[[R], object], *, clock: 
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the median of whatever distribution `values` were drawn from, from their order.
+    """The 95 % interval of the median of the distribution of `values`, from order statistics.
 
-    The number of values under the true median is binomial with 1/2, so the k-th smallest and the k-th largest enclose
-    it unless fewer than k fall on one side (Conover, Practical Nonparametric Statistics, 3.2). With fewer than six
-    values no such pair is that sure: the smallest and the largest are given.
+    The number of values under the true median is binomial with p = 1/2, so the k-th smallest and the k-th largest value
+    enclose it unless fewer than k values lie on one side (Conover, Practical Nonparametric Statistics, 3.2). With fewer
+    than six values the interval is the smallest and the largest value, and less than 95 %.
     """
     ordered, count = sorted(values), len(values)
     outside, rank = 0.0, 0  # probability that fewer than `rank` values lie on one stated side

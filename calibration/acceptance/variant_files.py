@@ -1,4 +1,4 @@
-"""Adding a variant to a bundle: its files, its block of decision.json, its golden outputs, what was measured."""
+"""Adding a variant to a bundle: its files, its block of decision.json, its golden outputs, its acceptance tests."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from ...core.support import Support
 from ...core.variants import VARIANTS
 from .measuring import VariantRunner, run_images
 
-_TOLERANCE = {"fp16": 2e-2, "int8": 8e-2}  # of the largest score: other CPUs sum and round in other orders
+_TOLERANCE = {"fp16": 2e-2, "int8": 8e-2}  # relative to the largest score: CPUs differ in the order of sums
 _FALLBACK_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewVariant:
-    """A variant that passed its gate, ready to be written."""
+    """An accepted variant, ready to be written."""
 
     precision: str
     vae_encoder: bytes
     leak_encoder: bytes
     support: Support
     decision: Decision
-    report: Mapping[str, Any]  # JSON: gate for each backend, int8 share, calibration
-    fp32_tolerance: Mapping[str, float] = field(default_factory=dict)  # of fp32 on other backends, measured by the way
+    report: Mapping[str, Any]  # JSON: acceptance test of each backend, INT8 share, calibration
+    fp32_tolerance: Mapping[str, float] = field(default_factory=dict)  # of fp32 on other backends
 
 
 def add_variant(bundle: Bundle, variant: NewVariant, runner: VariantRunner) -> Path:
-    """Write the bundle anew with the variant, in one step; on any failure it is as it was.
+    """Replace the bundle atomically by one with the variant. On failure the bundle is not changed.
 
     Raises BundleError, StorageError.
     """
@@ -56,8 +56,8 @@ def add_variant(bundle: Bundle, variant: NewVariant, runner: VariantRunner) -> P
         "decision.json": json.dumps(blocks, indent=2, sort_keys=True).encode(),
         "golden.npz": golden.to_bytes(),
     }
-    told = {**bundle.provenance.get(VARIANTS, {}), precision: dict(variant.report)}
-    write_bundle(bundle.path, bundle.spec, files, provenance={**bundle.provenance, VARIANTS: told})
+    reports = {**bundle.provenance.get(VARIANTS, {}), precision: dict(variant.report)}
+    write_bundle(bundle.path, bundle.spec, files, provenance={**bundle.provenance, VARIANTS: reports})
     return bundle.path
 
 
@@ -73,7 +73,7 @@ def _golden(bundle: Bundle, precision: str, runner: VariantRunner) -> tuple[Gold
 
 
 def _tolerance(variant: NewVariant, outputs: LeakOutputs) -> dict[str, float]:
-    """For each backend: a share of the largest score, or what it was seen to differ by where that is more."""
+    """Tolerance by backend: a share of the largest score, or the measured difference if that is larger."""
     largest = max(1.0, float(np.abs(outputs.scores).max()))
     allowed = _TOLERANCE.get(variant.precision, _FALLBACK_TOLERANCE) * largest
     gates = variant.report.get("gate", {})

@@ -94,7 +94,7 @@ def is_junk(name: str) -> bool:
 
 
 def left_out_note(left_out: Iterable[LeftOut]) -> str:
-    """Return a line such as "skipped 3 files: 2 not images (notes.txt, b.pdf), 1 in @eaDir"; empty if none are."""
+    """Return a line such as "left out 3 files: 2 not images (notes.txt, b.pdf), 1 in @eaDir"; empty if none are."""
     by_reason: dict[str, list[LeftOut]] = {}
     for one in left_out:
         by_reason.setdefault(one.reason, []).append(one)
@@ -103,8 +103,8 @@ def left_out_note(left_out: Iterable[LeftOut]) -> str:
     parts = [_part(reason, group) for reason, group in by_reason.items()]
     files = sum(one.files for group in by_reason.values() for one in group)
     if not files:
-        return f"skipped {', '.join(parts)}"
-    return f"skipped {files} file{'s' * (files != 1)}: {', '.join(parts)}"
+        return f"left out {', '.join(parts)}"
+    return f"left out {files} file{'s' * (files != 1)}: {', '.join(parts)}"
 
 
 def _part(reason: str, group: list[LeftOut]) -> str:

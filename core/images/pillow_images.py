@@ -71,7 +71,7 @@ def _file(image: Image.Image) -> bytes | None:
     except (OSError, ValueError, AttributeError):
         return None
     if data is not None and len(data) > MAX_FILE_BYTES:
-        raise ImageError(f"{_NAME}: the file is larger than {MAX_FILE_BYTES >> 20} MiB")
+        raise ImageError(f"{_NAME}: the file has more than {MAX_FILE_BYTES >> 20} MiB")
     return data or None
 
 

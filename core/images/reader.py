@@ -217,7 +217,7 @@ def _read_bytes(path: Path) -> bytes:
     try:
         with open_regular(path) as handle:
             if os.fstat(handle.fileno()).st_size > MAX_FILE_BYTES:
-                raise ImageError(f"{path}: the file is larger than {MAX_FILE_BYTES >> 20} MiB")
+                raise ImageError(f"{path}: the file has more than {MAX_FILE_BYTES >> 20} MiB")
             return handle.read(MAX_FILE_BYTES)
     except OSError as error:
         raise ImageError(f"{path}: can't be read ({error.strerror or error})") from error
@@ -230,7 +230,7 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int, *, too_many: 
     if width * height > max_pixels:
         raise ImageError(f"{too_many} (it is {width} x {height})")
     if min(width, height) < MIN_SIDE:
-        raise ImageError(f"{name}: the image is {width} x {height}; each side must have at least {MIN_SIDE} pixels")
+        raise ImageError(f"{name}: the image is {width} x {height}; each side needs at least {MIN_SIDE} pixels")
 
 
 def _frames(image: Image.Image) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Finds the first layer from which on an engine disagrees with ONNX Runtime."""
+"""Find the first layer at which an engine disagrees with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -13,32 +13,35 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 _FLOATS = (1, 10)  # onnx.TensorProto FLOAT, FLOAT16
-Compare = Callable[[bytes, str], float]  # a graph with one output, and that output's name, to the error there
+Compare = Callable[[bytes, str], float]  # (graph with one output, name of that output) -> its error
 
 
 @dataclass(frozen=True, kw_only=True)
 class BadLayer:
-    """The first node whose output is off."""
+    """The first node whose output error exceeds the limit."""
 
     node: str
     operator: str
     output: str
     error: float
-    before: float  # error of the tensor just before it in the graph
-    builds: int  # graphs compared to find it
+    before: float  # error of the preceding tensor in graph order; 0 for the first node
+    builds: int  # number of graphs compared
 
 
 def first_bad_layer(model: bytes, compare: Compare, limit: float, *, progress: Progress) -> BadLayer | None:
-    """Search the nodes by halves for the first whose output has an error over `limit`; None when the last has not.
+    """Return the first node whose output error exceeds `limit`, or None if the error of the last one doesn't.
 
-    Each step cuts the graph at a node and gives `compare` what comes before, so the builder sees a graph with that
-    output: about log2(nodes) builds. An error that heals again further on may be missed. Raises ModelError.
+    This is a binary search. Each step cuts the graph at a node and passes the part up to that node to `compare`, so it
+    takes about log2(nodes) builds. NaN exceeds every limit. An error that disappears again in later layers may be
+    missed. Raises ModelError.
     """
     onnx = require("onnx", "tensorrt")
     graph = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(model))
     cuts = _cuts(graph)
     if not cuts:
-        raise ModelError("the graph has no float outputs to compare")
+        raise ModelError(
+            "can't search for the first bad layer: the graph has no floating-point tensors with a batch dimension"
+        )
     errors: dict[int, float] = {}
 
     def error_at(index: int) -> float:
@@ -56,22 +59,29 @@ def first_bad_layer(model: bytes, compare: Compare, limit: float, *, progress: P
     position, output = cuts[bad]
     node = graph.graph.node[position]
     before = error_at(good) if good >= 0 else 0.0
-    return BadLayer(node=node.name or output, operator=node.op_type, output=output, error=errors[bad], before=before, builds=len(errors))
+    return BadLayer(
+        node=node.name or output,
+        operator=node.op_type,
+        output=output,
+        error=errors[bad],
+        before=before,
+        builds=len(errors),
+    )
 
 
 def cut_graph(model: ModelProto, output: str) -> bytes:
-    """The part of a graph that gives one inner tensor, with its inputs as they are. Raises ModelError."""
+    """Return the serialized subgraph that computes `output` from the unchanged inputs. Raises ModelError."""
     onnx = require("onnx", "tensorrt")
     inputs = [value.name for value in model.graph.input]
     try:
         part = onnx.utils.Extractor(model).extract_model(inputs, [output])
-    except Exception as error:  # onnx raises its own kinds
-        raise ModelError(f"the graph can't be cut at {output} ({' '.join(str(error).split())[:200]})") from error
+    except Exception as error:  # onnx's exceptions have no common base class
+        raise ModelError(f"can't extract the subgraph of {output}: {' '.join(str(error).split())[:200]}") from error
     return bytes(part.SerializeToString())
 
 
 def _cuts(model: ModelProto) -> list[tuple[int, str]]:
-    """Position of a node and the float tensor it gives, in the order of the graph; those with no batch are left out."""
+    """Return (node position, float output) pairs in graph order, without tensors that have no batch dimension."""
     known = {v.name: v.type.tensor_type for v in [*model.graph.value_info, *model.graph.output]}
     cuts = []
     for position, node in enumerate(model.graph.node):
@@ -82,6 +92,6 @@ def _cuts(model: ModelProto) -> list[tuple[int, str]]:
 
 
 def _has_batch(kind: object) -> bool:
-    """Whether the first dimension is not fixed: what does not depend on the input is a constant."""
+    """Return whether the first dimension is dynamic. A tensor with a fixed one doesn't depend on the input."""
     dimensions = kind.shape.dim  # type: ignore[attr-defined]
     return len(dimensions) > 0 and not dimensions[0].dim_value

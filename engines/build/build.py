@@ -1,4 +1,4 @@
-"""From a bundle to two engines in the cache: derive, check, look up, build once."""
+"""Build the two engines of a variant, or take them from the cache."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from ...core.errors import BackendError, EngineError, UsageError
 from ...core.files import sha256_bytes
 from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.progress import Progress
-from .builder import BuildJob, BuildOptions, BuiltEngine, build_engine, flag_names, graph_batches
 from ..cache.cache import EngineCache
-from .derive import RECIPE, DerivedGraph, boundary_types, derive_graph
-from ..library.device import NO_DEVICE, TargetDevice, find_device, find_driver, list_devices
-from ..library.flavour import DEFAULT_LEVEL, NO_DLA, Flavour
 from ..cache.index import engine_locks
 from ..cache.key import EngineKey, canonical, device_misfit
-from .parity import GoldenInputs, can_judge_int8, check_parity, golden_inputs
 from ..cache.record import EngineRecord, OutputParity
+from ..library.device import NO_DEVICE, TargetDevice, find_device, find_driver, list_devices
+from ..library.flavour import DEFAULT_LEVEL, NO_DLA, Flavour
 from ..library.rtx import CURRENT, PORTABLE, capability_order
+from .builder import BuildJob, BuildOptions, BuiltEngine, build_engine, flag_names, graph_batches
+from .derive import RECIPE, DerivedGraph, boundary_types, derive_graph
+from .parity import GoldenInputs, can_judge_int8, check_parity, golden_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What to build and how."""
+    """The variant, the library and the options of a build."""
 
     precision: str
     flavour: Flavour
     options: BuildOptions
-    device: int = 0  # number of the GPU to build on
+    device: int = 0  # index of the GPU to build on
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOutcome:
-    """One engine, ready in the cache."""
+    """An engine in the cache."""
 
     record: EngineRecord
     path: Path
-    built: bool  # False: the cache had it
-    notes: tuple[str, ...]  # what people should know: a damaged engine replaced, others evicted
+    built: bool  # False: it was already in the cache
+    notes: tuple[str, ...]  # messages for the user: a damaged engine was rebuilt, others were evicted
 
 
 @dataclass(frozen=True, kw_only=True)
 class _BuildStep:
-    """One graph on its way."""
+    """One graph to build, and its cache key."""
 
     bundle: Bundle
     graph: GraphSpec
@@ -58,36 +58,36 @@ class _BuildStep:
 def build_bundle(
     bundle: Bundle, request: BuildRequest, cache: EngineCache, *, progress: Progress
 ) -> tuple[BuildOutcome, BuildOutcome]:
-    """Build the VAE encoder and the leak encoder of one precision, or take them from the cache.
+    """Return the engines of the VAE encoder and the leak encoder, building those that the cache lacks.
 
-    Raises BundleError (no such variant), UsageError (an option), ModelError, ParityError, EngineError, BackendError,
-    StorageError, MissingExtraError.
+    Raises BundleError (no such variant), UsageError (invalid option), ModelError, ParityError, EngineError,
+    BackendError, StorageError, MissingExtraError.
     """
     bundle.require_precision(request.precision)
-    request = _settled(request)
+    request = _resolve(request)
     device = _device(request)
-    golden = _LateGolden(bundle, request.precision)
+    golden = _LazyGolden(bundle, request.precision)
     steps = tuple(_step(bundle, graph, request, device=device) for graph in bundle_graphs(bundle))
     notes: tuple[list[str], ...] = tuple([] for _ in steps)
-    found = [_cached(step, cache, told) for step, told in zip(steps, notes, strict=True)]
+    found = [_cached(step, cache, step_notes) for step, step_notes in zip(steps, notes, strict=True)]
     if None in found:
         names = {step.key.digest: step.graph.stem for step in steps}
         with engine_locks(cache.root, names, progress):
             found = [
-                _ensure(step, cache, frozenset(names), golden=golden, notes=told, progress=progress)
-                for step, told in zip(steps, notes, strict=True)
+                _ensure(step, cache, frozenset(names), golden=golden, notes=step_notes, progress=progress)
+                for step, step_notes in zip(steps, notes, strict=True)
             ]
     vae, leak = (outcome for outcome in found if outcome is not None)
     return vae, leak
 
 
 def bundle_graphs(bundle: Bundle) -> tuple[GraphSpec, GraphSpec]:
-    """Both graphs, in the order in which they run."""
+    """Return the VAE encoder and the leak encoder, in the order in which they run."""
     return vae_encoder_graph(bundle.spec), leak_encoder_graph(bundle.spec)
 
 
-class _LateGolden:
-    """The golden image's way through the bundle's graphs, taken only when something is built."""
+class _LazyGolden:
+    """Computes the golden inputs on first use: they are needed only when an engine is built."""
 
     def __init__(self, bundle: Bundle, precision: str) -> None:
         self._bundle, self._precision = bundle, precision
@@ -99,26 +99,28 @@ class _LateGolden:
         return self._inputs[0]
 
 
-def _settled(request: BuildRequest) -> BuildRequest:
-    """The request with its targets chosen. Raises UsageError for what this flavour can't do."""
+def _resolve(request: BuildRequest) -> BuildRequest:
+    """Return the request with explicit, sorted targets. Raises UsageError for options the flavour doesn't support."""
     flavour, options = request.flavour, request.options
     flavour.check_targets(options.targets)
     if flavour.targets and not options.targets:
         options = replace(options, targets=(PORTABLE,))
     if not flavour.has_levels and options.level != DEFAULT_LEVEL:
-        raise UsageError(f"--opt-level: {flavour} takes one, but it has no effect there; leave it away")
+        raise UsageError(f"--opt-level: {flavour} ignores the optimisation level; omit the option")
     if options.dla:
         problem = flavour.dla_problem(request.precision)
         if problem:
             raise UsageError(f"--dla: {problem}")
         if len(options.batches) > 1:
-            raise UsageError("--dla: a DLA engine has one batch size; name one --batch")
+            raise UsageError("--dla: a DLA engine has one batch size; give a single --batch")
     return replace(request, options=replace(options, targets=tuple(sorted(set(options.targets), key=capability_order))))
 
 
 def _device(request: BuildRequest) -> TargetDevice:
-    """The device an engine is bound to, empty where it is for a list of capabilities. Raises BackendError, UsageError
-    for a GPU on which the engine would not run."""
+    """Return the GPU that the engines are bound to, or NO_DEVICE for engines built for compute capabilities.
+
+    Raises BackendError (no such GPU), UsageError (the engines would not run on that GPU).
+    """
     if not _needs_gpu(request):
         return NO_DEVICE
     try:
@@ -141,11 +143,11 @@ def _needs_gpu(request: BuildRequest) -> bool:
 def _step(bundle: Bundle, graph: GraphSpec, request: BuildRequest, *, device: TargetDevice) -> _BuildStep:
     options = request.options
     if graph.input.name != "image":
-        options = replace(options, dla_core=None)  # attention over steps is not what a DLA is for
+        options = replace(options, dla_core=None)  # a DLA doesn't support the attention over steps
         request = replace(request, options=options)
     source = bundle.graph(graph.stem, request.precision)
     derived = derive_graph(source, graph, request.precision, flavour=request.flavour)
-    # An engine for "current" is one for that capability, whether it has a name or not.
+    # "current" resolves to the capability of the GPU, so that both spellings share one cache entry.
     targets = (device.capability,) if options.targets == (CURRENT,) else options.targets
     key = EngineKey(
         graph=graph.stem,
@@ -171,12 +173,13 @@ def _ensure(
     step: _BuildStep,
     cache: EngineCache,
     together: frozenset[str],
-    *, golden: _LateGolden,
+    *,
+    golden: _LazyGolden,
     notes: list[str],
     progress: Progress,
 ) -> BuildOutcome:
-    """The engine, built where the cache has none. The caller holds the locks of all `together`."""
-    found = _cached(step, cache, [])  # another process may have built it meanwhile
+    """Return the engine and build it if the cache lacks it. The caller holds the locks of all `together`."""
+    found = _cached(step, cache, [])  # another process may have built it before the lock was acquired
     if found is not None:
         return replace(found, notes=tuple(notes))
     progress(f"check {step.graph.stem}", 0, 100)
@@ -201,21 +204,23 @@ def _ensure(
 
 
 def _cached(step: _BuildStep, cache: EngineCache, notes: list[str]) -> BuildOutcome | None:
-    """The engine of this key, its bytes verified; one that is broken is told and built again."""
+    """Return the verified engine of this key, or None. A damaged one adds a note and counts as missing."""
     try:
         record = cache.get(step.key)
         if record is None:
             return None
         cache.read(record)
     except EngineError as error:
-        notes.append(f"{error}; building it again")
+        notes.append(f"{error}; rebuilding it")
         return None
     return BuildOutcome(record=record, path=cache.path(record), built=False, notes=tuple(notes))
 
 
 def _parity(step: _BuildStep, golden: GoldenInputs, notes: list[str]) -> tuple[OutputParity, ...]:
     if step.request.precision == "int8" and step.derived.changed and not can_judge_int8():
-        notes.append(f"{step.graph.stem}: parity of the int8 graph is not judged; that needs ONNX Runtime 1.32")
+        notes.append(
+            f"{step.graph.stem}: skipped the parity check of the int8 graph; it needs ONNX Runtime 1.32 or later"
+        )
     return check_parity(step.bundle, step.graph, step.request.precision, derived=step.derived, golden=golden)
 
 
@@ -244,18 +249,18 @@ def _tensors(graph: GraphSpec, precision: str) -> tuple[str, ...]:
 
 
 def _samples(bundle: Bundle, graph: GraphSpec) -> int:
-    """Samples of a graph for one image: the leak encoder sees every draw as one."""
+    """Return the samples per image of a graph: the leak encoder gets every draw as one sample."""
     return 1 if graph.input.name == "image" else bundle.spec.draws
 
 
 def _timing_name(key: EngineKey) -> str:
-    """One timing cache a library and device: what it holds is true of nothing else."""
+    """Return the file name of the timing cache. Timings hold for one library version and one device only."""
     place = {"flavour": key.flavour, "version": key.version, **key.to_json()["device"]}
     return f"{sha256_bytes(canonical(place))[:32]}.timing"
 
 
 def reasons_unusable(record: EngineRecord, flavours: list[Flavour]) -> Iterator[str]:
-    """Why an engine can't be run on this machine; nothing when it can, as far as can be seen."""
+    """Yield the reasons why an engine can't run on this machine, as far as they can be determined here."""
     key = record.key
     here = [flavour for flavour in flavours if flavour.name == key.flavour]
     if here and key.version not in [flavour.version for flavour in here]:
@@ -264,10 +269,10 @@ def reasons_unusable(record: EngineRecord, flavours: list[Flavour]) -> Iterator[
     if misfits and all(misfits):
         yield misfits[0]
     if key.recipe != RECIPE:
-        yield f"it was built by LeakRT {record.leakrt}, which makes other graphs of a bundle than this version"
+        yield f"it was built by LeakRT {record.leakrt}, which derives different graphs from a bundle than this version"
 
 
 def _misfit(key: EngineKey, device: TargetDevice, flavours: list[Flavour]) -> str:
-    """Why it can't run on a device: it was made for others, or its library does not run there at all."""
+    """Return why an engine can't run on a device: it targets another one, or the library doesn't support it."""
     problems = (flavour.gpu_problem(device.capability) for flavour in flavours)
     return device_misfit(key, device) or next(filter(None, problems), "")

@@ -1,4 +1,4 @@
-"""Compile one graph into an engine."""
+"""Compile one ONNX graph into a serialized engine."""
 
 from __future__ import annotations
 
@@ -19,38 +19,36 @@ from ..library.network import NetworkLayer, add_profiles, describe_layers, parse
 
 _MAX_BATCH = 4096
 _MAX_PROFILES = 16
-_MAX_WORKSPACE = 1 << 20  # MiB: more than any GPU has
+_MAX_WORKSPACE = 1 << 20  # MiB; exceeds the memory of every GPU
 _POLL = 0.1  # seconds
-_STOP = 60.0  # seconds that a builder has to come to its next step, and stop there
+_STOP = 60.0  # seconds to wait for a cancelled builder to reach its next step and stop
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """How to build. Checked on creation; raises UsageError."""
+    """Build options, validated on creation. Raises UsageError."""
 
-    batches: tuple[int, ...] = (1,)  # images at once; one profile each
-    level: int = DEFAULT_LEVEL  # optimisation level: time spent on building against speed of the engine
-    workspace: int | None = None  # MiB of device memory that tactics may use; None: all of it
-    dla_core: int | None = None  # Jetson's accelerator for the VAE encoder
-    targets: tuple[str, ...] = ()  # compute capabilities, where the flavour can choose
+    batches: tuple[int, ...] = (1,)  # images; one optimisation profile each
+    level: int = DEFAULT_LEVEL  # optimisation level: higher builds slower and may run faster
+    workspace: int | None = None  # MiB of device memory that tactics may use; None: no limit
+    dla_core: int | None = None  # DLA core of a Jetson that runs the VAE encoder; None: no DLA
+    targets: tuple[str, ...] = ()  # compute capabilities to build for, if the flavour supports the choice
 
     def __post_init__(self) -> None:
         if not self.batches or len(self.batches) > _MAX_PROFILES:
-            raise UsageError(f"--batch: {len(self.batches)} sizes; between 1 and {_MAX_PROFILES} are possible")
+            raise UsageError(f"--batch: got {len(self.batches)} sizes; give 1 to {_MAX_PROFILES}")
         if any(not 1 <= batch <= _MAX_BATCH for batch in self.batches) or len(set(self.batches)) < len(self.batches):
-            raise UsageError(f"--batch: sizes between 1 and {_MAX_BATCH} are needed, each once")
+            raise UsageError(f"--batch: invalid size; give distinct sizes between 1 and {_MAX_BATCH}")
         if self.level not in LEVELS:
-            raise UsageError(f"--opt-level {self.level}: it lies between {LEVELS[0]} and {LEVELS[-1]}")
+            raise UsageError(f"--opt-level {self.level}: out of range; give {LEVELS[0]} to {LEVELS[-1]}")
         if self.workspace is not None and not 0 < self.workspace <= _MAX_WORKSPACE:
-            raise UsageError(
-                f"--workspace {self.workspace}: a number of MiB from 1 to {_MAX_WORKSPACE} is needed"
-            )
+            raise UsageError(f"--workspace {self.workspace}: out of range; give 1 to {_MAX_WORKSPACE} MiB")
         if self.dla_core is not None and self.dla_core < 0:
-            raise UsageError(f"--dla {self.dla_core}: the number of a DLA core is needed, 0 or 1")
+            raise UsageError(f"--dla {self.dla_core}: not a DLA core; give 0 or 1")
 
     @property
     def dla(self) -> bool:
-        """Whether a DLA is asked for."""
+        """Whether a DLA is requested."""
         return self.dla_core is not None
 
 
@@ -58,26 +56,26 @@ class BuildOptions:
 class BuildJob:
     """One graph to compile."""
 
-    name: str  # for messages and progress
-    model: bytes  # ONNX, as the parser gets it
+    name: str  # used in messages and progress captions
+    model: bytes  # serialized ONNX
     precision: str
-    batches: tuple[int, ...]  # of this graph: the leak encoder sees every draw as a sample
+    batches: tuple[int, ...]  # samples of this graph: the leak encoder gets every draw as one sample
     options: BuildOptions
-    device: int  # number of the GPU; not looked at where the library builds without one
-    timing: bytes = b""  # what an earlier build learned; empty: nothing
+    device: int  # index of the GPU; ignored if the library builds without one
+    timing: bytes = b""  # timing cache of an earlier build; empty: none
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltEngine:
-    """The serialised engine and what was learned on the way."""
+    """A serialized engine and the information that its build produced."""
 
     data: bytes
     seconds: float
     layers: tuple[NetworkLayer, ...]  # as parsed
-    compiled: tuple[FusedLayer, ...]  # as the builder logged them; empty where it doesn't
-    memory: dict[str, int]  # bytes the builder stated: "activations", "weights"
-    warnings: tuple[str, ...]  # each once, with its count
-    timing: bytes  # a timing cache; empty where the library has none
+    compiled: tuple[FusedLayer, ...]  # as logged by the builder; empty if it doesn't log them
+    memory: dict[str, int]  # bytes as reported by the builder: "activations", "weights"
+    warnings: tuple[str, ...]  # each once, with its count if above 1
+    timing: bytes  # timing cache; empty if the library has none
 
 
 @dataclass
@@ -88,9 +86,10 @@ class _Result:
 
 
 def build_engine(flavour: Flavour, job: BuildJob, needs_gpu: bool, *, progress: Progress) -> BuiltEngine:
-    """Build in a thread of its own, so that Ctrl-C is heard and progress is shown meanwhile.
+    """Build an engine in a separate thread, so that the caller can report progress and handle Ctrl-C.
 
-    Raises ModelError (the graph), BackendError (the GPU), EngineError (the builder failed).
+    Raises ModelError (the graph), BackendError (the GPU), EngineError (the builder failed), KeyboardInterrupt after
+    asking the builder to stop.
     """
     monitor, result = Monitor(), _Result()
 
@@ -104,7 +103,7 @@ def build_engine(flavour: Flavour, job: BuildJob, needs_gpu: bool, *, progress: 
         finally:
             result.done.set()
 
-    # Waited for by an event: up to Python 3.12 a join that Ctrl-C interrupts takes a running thread for an ended one.
+    # Wait on an event, not a join: up to Python 3.12 a join interrupted by Ctrl-C marks a running thread as ended.
     threading.Thread(target=work, name=f"build {job.name}", daemon=True).start()
     try:
         while not result.done.is_set():
@@ -112,7 +111,7 @@ def build_engine(flavour: Flavour, job: BuildJob, needs_gpu: bool, *, progress: 
             result.done.wait(_POLL)
     except KeyboardInterrupt:
         monitor.cancelled = True
-        result.done.wait(_STOP if monitor.asked else 0.0)  # what never asks can't be stopped
+        result.done.wait(_STOP if monitor.asked else 0.0)  # a builder that never polls can't be stopped
         raise
     for error in result.errors:
         raise error
@@ -123,10 +122,10 @@ def build_engine(flavour: Flavour, job: BuildJob, needs_gpu: bool, *, progress: 
 def _build(flavour: Flavour, job: BuildJob, monitor: Monitor) -> BuiltEngine:
     messages = Messages()
     with listening(messages):
-        return _build_heard(flavour, job, monitor, messages=messages)
+        return _run_builder(flavour, job, monitor, messages=messages)
 
 
-def _build_heard(flavour: Flavour, job: BuildJob, monitor: Monitor, *, messages: Messages) -> BuiltEngine:
+def _run_builder(flavour: Flavour, job: BuildJob, monitor: Monitor, *, messages: Messages) -> BuiltEngine:
     begin, logger = time.monotonic(), shared_logger(flavour.trt)
     builder: Builder = _make_builder(flavour, logger, messages)
     dla = job.options.dla
@@ -143,10 +142,10 @@ def _build_heard(flavour: Flavour, job: BuildJob, monitor: Monitor, *, messages:
         raise
     except RuntimeError as error:
         raise EngineError(
-            f"{job.name}: {flavour} did not build it: {explain([*messages.errors, str(error)])}"
+            f"{job.name}: {flavour} failed to build the engine: {explain([*messages.errors, str(error)])}"
         ) from error
     if data is None:
-        raise EngineError(f"{job.name}: {flavour} did not build it: {explain(messages.errors)}")
+        raise EngineError(f"{job.name}: {flavour} failed to build the engine: {explain(messages.errors)}")
     return BuiltEngine(
         data=bytes(data),
         seconds=time.monotonic() - begin,
@@ -161,17 +160,17 @@ def _build_heard(flavour: Flavour, job: BuildJob, monitor: Monitor, *, messages:
 def _make_builder(flavour: Flavour, logger: ILogger, messages: Messages) -> Builder:
     builder: Builder = construct(flavour.trt.Builder, logger)
     if builder is None:
-        raise EngineError(f"{flavour} does not start: {explain([*messages.errors, *messages.warnings])}")
+        raise EngineError(f"{flavour} failed to start: {explain([*messages.errors, *messages.warnings])}")
     return builder
 
 
 def _configure(flavour: Flavour, config: IBuilderConfig, job: BuildJob) -> ITimingCache:
-    """Everything but the profiles. Returns the timing cache in use, or None."""
+    """Set every build option except the profiles. Return the timing cache in use, or None."""
     trt, options = flavour.trt, job.options
     for flag in flavour.builder_flags(job.precision, options.dla):
         config.set_flag(flag)
-    config.clear_flag(trt.BuilderFlag.TF32)  # float32 means float32, in fp32 graphs and in the islands of the others
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the inspector; costs nothing at run time
+    config.clear_flag(trt.BuilderFlag.TF32)  # full float32 precision, also for the float32 islands of float16 graphs
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the inspector needs it; no cost at run time
     if options.workspace:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
     if options.dla:
@@ -182,7 +181,7 @@ def _configure(flavour: Flavour, config: IBuilderConfig, job: BuildJob) -> ITimi
     if not flavour.has_timing_cache:
         return None
     cache: ITimingCache = config.create_timing_cache(job.timing)
-    config.set_timing_cache(cache, False)  # False: what another GPU learned is refused
+    config.set_timing_cache(cache, False)  # False: reject a timing cache from another GPU
     return cache
 
 
@@ -194,12 +193,12 @@ def _serialize(cache: ITimingCache) -> bytes:
 def _check_dla(builder: Builder, core: int) -> None:
     cores = int(builder.num_DLA_cores)
     if core >= cores:
-        have = f"has {cores} DLA cores" if cores else "has no DLA (AGX Orin, Orin NX and Xavier have one)"
+        have = f"has {cores} DLA cores" if cores else "has no DLA (AGX Orin, Orin NX and Xavier do)"
         raise EngineError(f"--dla {core}: this machine {have}; omit --dla to use the GPU")
 
 
 def flag_names(flavour: Flavour, precision: str, options: BuildOptions) -> tuple[str, ...]:
-    """The flags a build sets, by name, for the cache key."""
+    """Return the sorted names of the flags that a build sets, for the cache key."""
     names = [str(flag).rsplit(".", 1)[-1] for flag in flavour.builder_flags(precision, options.dla)]
     typed = flavour.strongly_typed and flavour.network_flags(options.dla) != 0
     extra = (["STRONGLY_TYPED"] if typed else []) + (["DLA", "GPU_FALLBACK"] if options.dla else [])
@@ -207,5 +206,5 @@ def flag_names(flavour: Flavour, precision: str, options: BuildOptions) -> tuple
 
 
 def graph_batches(batches: Sequence[int], samples: int) -> tuple[int, ...]:
-    """Batch sizes of a graph that sees `samples` samples an image."""
+    """Return the batch sizes of a graph that gets `samples` samples per image."""
     return tuple(batch * samples for batch in batches)

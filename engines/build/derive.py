@@ -1,8 +1,9 @@
-"""What a TensorRT version needs beyond the bundle's ONNX: float16 at the boundary and around int8, plain group norms,
-float32 weights before Q/DQ pairs.
+"""Derive the ONNX graph that a TensorRT version builds from the graph in a bundle.
 
-A bundle's graphs are float32 at their inputs and outputs, and int8 is Q/DQ around float32 at opset 17. Strong typing
-takes the graph at its word, so the copy given to the builder says what shall be computed. Nothing here is written back.
+A bundle's graphs have float32 inputs and outputs, and its int8 graphs are float32 with Q/DQ pairs at opset 17. A
+strongly typed network computes in exactly the types of its ONNX, so the derived copy has float16 inputs, latents and
+values around int8. For TensorRT 8.5 the copy replaces group norms by arithmetic and has float32 weights before Q/DQ
+pairs. The bundle itself never changes.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from .surgery import halve_input, halve_output, spell_out_instance_norm, unpack_
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-RECIPE = 2  # counts changes of what is derived: part of the cache key
-_QDQ_OPSET = 19  # the first with float16 Q/DQ
-_HALF_BETWEEN = frozenset({"latent"})  # outputs that another kernel reads in float16; results stay float32
-# Float32 inside a float16 graph: what sums many values or divides, where 65504 and 3 digits are too little.
+RECIPE = 2  # version of the derivation, part of the cache key; increase it when derived graphs change
+_QDQ_OPSET = 19  # the first opset with float16 Q/DQ
+_HALF_BETWEEN = frozenset({"latent"})  # outputs that the next kernel reads as float16; final outputs stay float32
+# Operators that stay float32 in a float16 graph: sums over many values, and divisions, exceed its range or precision.
 _ISLANDS = frozenset(
     [
         "Exp",
@@ -51,23 +52,23 @@ _BODY = frozenset({"Conv", "ConvTranspose", "DequantizeLinear", "QuantizeLinear"
 
 @dataclass(frozen=True, kw_only=True)
 class DerivedGraph:
-    """The ONNX that the builder gets."""
+    """The ONNX that the builder parses."""
 
     model: bytes
     sha256: str
-    changed: bool  # whether it differs from the bundle's, and so needs a parity check
-    dtypes: tuple[tuple[str, str], ...]  # input and outputs in order: name, "float32" or "float16"
+    changed: bool  # whether it differs from the bundle's graph and needs a parity check
+    dtypes: tuple[tuple[str, str], ...]  # (name, "float32" or "float16") of the input, then the outputs
 
 
 def derive_graph(source: bytes, graph: GraphSpec, precision: str, *, flavour: Flavour) -> DerivedGraph:
-    """Derive from a bundle's graph. Raises ModelError (not ONNX, or an opset that is too new), MissingExtraError."""
+    """Return the graph to build. Raises ModelError (not ONNX, or its opset is too new), MissingExtraError."""
     require("onnx", "rtx" if flavour.name == "tensorrt-rtx" else "tensorrt")
     model = parse_graph(source, graph.stem)
     changed = False
     if not flavour.strongly_typed:
         changed = spell_out_instance_norm(model) + unpack_weights(model) > 0
     if precision == "int8" and flavour.strongly_typed:
-        model, changed = _halve_rest(model, graph.stem), True
+        model, changed = _convert_to_half(model, graph.stem), True
     if precision != "fp32":
         _halve_boundary(model, graph)
         changed = True
@@ -77,8 +78,10 @@ def derive_graph(source: bytes, graph: GraphSpec, precision: str, *, flavour: Fl
 
 
 def exact_graph(source: bytes, graph: GraphSpec, precision: str) -> bytes:
-    """A bundle's graph with the inputs and outputs of its engines and nothing else changed: what they are held against
-    where ONNX Runtime can't run the derived graph. Raises ModelError, MissingExtraError."""
+    """Return the bundle's graph with only its input and output types changed to those of the engine.
+
+    It is the reference if ONNX Runtime can't run the derived graph. Raises ModelError, MissingExtraError.
+    """
     model = parse_graph(source, graph.stem)
     if precision != "fp32":
         _halve_boundary(model, graph)
@@ -86,7 +89,7 @@ def exact_graph(source: bytes, graph: GraphSpec, precision: str) -> bytes:
 
 
 def boundary_types(graph: GraphSpec, precision: str) -> tuple[tuple[str, str], ...]:
-    """Input, then outputs of an engine: name and type. What lies between two kernels is float16 unless fp32."""
+    """Return (name, dtype) of an engine's input, then its outputs. Tensors between kernels are float16 unless fp32."""
     half = precision != "fp32"
     outputs = [(t.name, "float16" if half and t.name in _HALF_BETWEEN else "float32") for t in graph.outputs]
     return ((graph.input.name, "float16" if half else "float32"), *outputs)
@@ -99,8 +102,8 @@ def _halve_boundary(model: ModelProto, graph: GraphSpec) -> None:
             halve_output(model, tensor.name)
 
 
-def _halve_rest(model: ModelProto, stem: str) -> ModelProto:
-    """Float16 for what is not int8: up to the last convolution; the head behind it, and the islands, stay float32."""
+def _convert_to_half(model: ModelProto, stem: str) -> ModelProto:
+    """Convert float32 nodes of an int8 graph to float16, except the islands and the head after the last convolution."""
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
@@ -113,16 +116,16 @@ def _halve_rest(model: ModelProto, stem: str) -> ModelProto:
         )
         OnnxModel.graph_topological_sort(model.graph)  # the converter appends its casts
         onnx.checker.check_model(model)
-    except Exception as error:  # the converters raise what their parts raise
-        raise ModelError(f"{stem}: the int8 graph can't be made float16 around its int8 ({one_line(error)})") from error
+    except Exception as error:  # the converters' exceptions have no common base class
+        raise ModelError(f"{stem}: converting the int8 graph to float16 failed: {one_line(error)}") from error
     return model
 
 
 def _head(model: ModelProto) -> list[str]:
-    """Names of the nodes with no convolution and no int8 behind them: pooling, distances, scores."""
+    """Return the names of the nodes after the last convolution or Q/DQ pair: pooling, distances, scores."""
     needed: set[str] = set()
     head = []
-    for node in reversed(model.graph.node):  # nodes stand in topological order
+    for node in reversed(model.graph.node):  # nodes are in topological order
         if node.op_type in _BODY or any(name in needed for name in node.output):
             needed.update(node.input)
         else:
@@ -134,5 +137,5 @@ def _check_opset(model: ModelProto, stem: str, flavour: Flavour) -> None:
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if opset > flavour.last_opset:
         raise ModelError(
-            f"{stem}: opset {opset}, where {flavour} reads up to {flavour.last_opset}; export the bundle again"
+            f"{stem}: {flavour} doesn't support opset {opset} (at most {flavour.last_opset}); export the bundle again"
         )

@@ -1,4 +1,4 @@
-"""Small, checked changes to an ONNX graph: types at its boundary, weights, group norm as plain arithmetic."""
+"""Edit ONNX graphs in place: input and output types, int8 weights, group norms as arithmetic."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ _FLOAT, _FLOAT16 = 1, 10  # onnx.TensorProto
 
 
 def halve_input(model: ModelProto, name: str) -> None:
-    """Make a float32 input float16. A cast to float16 behind it goes; whoever wants float32 gets it from a cast."""
+    """Change a float32 input to float16.
+
+    Casts of the input to float16 are removed. Nodes that read it as float32 read the output of a new cast. A float16
+    input is left unchanged.
+    """
     from onnx import helper
 
     graph = model.graph
@@ -36,7 +40,11 @@ def halve_input(model: ModelProto, name: str) -> None:
 
 
 def halve_output(model: ModelProto, name: str) -> None:
-    """Make a float32 output float16. The cast to float32 before it goes, or a cast to float16 comes."""
+    """Change a float32 output to float16.
+
+    A cast to float32 before the output is removed if nothing else reads it; otherwise a cast to float16 is added. A
+    float16 output is left unchanged.
+    """
     from onnx import helper
 
     graph = model.graph
@@ -60,11 +68,11 @@ def halve_output(model: ModelProto, name: str) -> None:
 
 
 def spell_out_instance_norm(model: ModelProto) -> int:
-    """Write InstanceNormalization (what a group norm exports as at opset 17) as plain float32 arithmetic.
+    """Replace every InstanceNormalization by float32 arithmetic, and return the number of replaced nodes.
 
-    y = (x - mean) / sqrt(mean((x - mean)^2) + epsilon) * scale + bias, mean over all but batch and channel; one on
-    float16 stands between casts, since its squares need not fit. Returns how many there were. TensorRT 8.5 would hand
-    them to a plugin that needs cuDNN.
+    y = (x - mean) / sqrt(mean((x - mean)^2) + epsilon) * scale + bias, with the mean over all axes but batch and
+    channel. A float16 norm is wrapped in casts, since its squares may overflow float16. A group norm exports as
+    InstanceNormalization at opset 17, and TensorRT 8.5 runs that in a plugin that needs cuDNN.
     """
     graph = model.graph
     types = _types(model)
@@ -73,15 +81,18 @@ def spell_out_instance_norm(model: ModelProto) -> int:
         position = list(graph.node).index(node)
         graph.node.remove(node)
         tensor = types[node.input[0]]
-        for offset, new in enumerate(_between_casts(graph, node, len(tensor.shape.dim), half=tensor.elem_type == _FLOAT16)):
+        for offset, new in enumerate(
+            _between_casts(graph, node, len(tensor.shape.dim), half=tensor.elem_type == _FLOAT16)
+        ):
             graph.node.insert(position + offset, new)
     return len(found)
 
 
 def unpack_weights(model: ModelProto) -> int:
-    """Write weights stored in int8 as float32 behind a Q/DQ pair again. Returns how many there were.
+    """Replace weights stored as int8 by float32 weights before a Q/DQ pair, and return the number of weights.
 
-    Rounding code x scale gives the code back, so nothing changes. The parser of TensorRT 8.5 takes no int8 constants.
+    Quantizing code * scale returns the same code, so the result is unchanged. The parser of TensorRT 8.5 doesn't
+    support int8 constants.
     """
     from onnx import helper, numpy_helper
 
@@ -104,7 +115,7 @@ def unpack_weights(model: ModelProto) -> int:
 
 
 def _between_casts(graph: GraphProto, node: NodeProto, rank: int, *, half: bool) -> list[NodeProto]:
-    """The arithmetic; of a norm on float16 with its inputs cast to float32 before, and its result back after."""
+    """Return the nodes that replace a norm; a float16 norm gets casts to float32 before and to float16 after."""
     from onnx import NodeProto, helper
 
     if not half:
@@ -163,7 +174,7 @@ def _types(model: ModelProto) -> dict[str, TypeProto.Tensor]:
 
 
 def _is_cast(node: NodeProto, source: str, target: int) -> bool:
-    """Whether `node` casts `source` to a type."""
+    """Return whether `node` casts `source` to the element type `target`."""
     if node.op_type != "Cast" or node.input[0] != source:
         return False
     return any(a.name == "to" and a.i == target for a in node.attribute)

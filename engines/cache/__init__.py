@@ -1,1 +1,1 @@
-"""Engines on disk: their keys, records, index and signatures."""
+"""The on-disk engine cache: keys, records, index and signatures."""

@@ -1,13 +1,13 @@
-"""The engine cache: a folder of engines that are built once, verified before use, and evicted least recently used.
+"""The engine cache: a folder of engines that are verified before use, with least-recently-used eviction.
 
-    engines/index.json                     what may be loaded, by hash
-    engines/DIGEST/GRAPH.PRECISION.engine  the engine, as TensorRT wrote it
-    engines/DIGEST/GRAPH.PRECISION.json    its EngineRecord; its modification time is the last use
-    engines/timing/NAME                    timing caches, one a library and device
-    engines/locks/                         one empty file for each engine that is built or removed right now
+    engines/index.json                     SHA-256 of every file that may be loaded
+    engines/DIGEST/GRAPH.PRECISION.engine  the serialized engine
+    engines/DIGEST/GRAPH.PRECISION.json    its EngineRecord; the modification time is the last use
+    engines/timing/NAME                    timing caches, one per library version and device
+    engines/locks/                         lock files of engines that are being built or removed
 
-An engine is written, then its JSON, then the index: whatever a kill leaves behind is not in the index, so it is never
-loaded, and the next build of that engine replaces it.
+The engine is written first, then its JSON, then the index. Files left by an interrupted build are not in the index, so
+they are never loaded, and the next build of that engine replaces them.
 """
 
 from __future__ import annotations
@@ -29,48 +29,48 @@ from .record import ENGINE_LIMIT, RECORD_LIMIT, EngineRecord
 DEFAULT_LIMIT = 8 << 30  # bytes
 LIMIT_VARIABLE = "LEAKRT_ENGINE_CACHE_GIB"
 _TIMING_LIMIT = 256 << 20
-_ABANDONED = 3600.0  # seconds after which a half-written timing cache has no writer any more
+_ABANDONED_AFTER = 3600.0  # seconds after which a partly written timing cache counts as abandoned
 
 
 @dataclass(frozen=True, kw_only=True)
 class CachedEngine:
-    """One engine that the index lists. `problem` says why it can't be used; the record is None if it can't be read."""
+    """An engine listed in the index. `record` is None if its JSON is unreadable."""
 
     digest: str
     path: Path  # of the engine
-    size: int  # bytes, as the index has it
+    size: int  # bytes, according to the index
     used: float  # time of the last use, seconds since the epoch
     record: EngineRecord | None
-    problem: str
+    problem: str  # why the engine can't be used; empty if it can
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What `prune` took away."""
+    """The result of `EngineCache.prune`."""
 
-    engines: int
-    leftovers: int  # folders and files that no index entry names
+    engines: int  # number of engines removed
+    leftovers: int  # number of folders and files removed that no index entry names
     freed: int  # bytes
-    busy: int  # left alone: another process builds them
+    busy: int  # number of folders skipped because another process has locked them
 
 
 class EngineCache:
-    """The engines below one folder. Reading needs no lock and writes nothing but times of use."""
+    """A cache of engines in one folder. Reads need no lock and write only the time of use."""
 
     def __init__(self, root: Path, limit: int) -> None:
-        """`limit`: bytes of engines to keep; the least recently used go first. See `default_cache`."""
+        """Open the cache below `root`, which keeps at most `limit` bytes of engines. See `default_cache`."""
         self.root = root
         self.limit = limit
 
     def engines(self) -> list[CachedEngine]:
-        """Everything the index lists, last used first. Raises EngineError (the index)."""
+        """Return the engines in the index, most recently used first. Raises EngineError if the index is unusable."""
         listed = [self._look(digest, entry) for digest, entry in read_index(self.root).engines.items()]
         return sorted(listed, key=lambda engine: -engine.used)
 
     def find(self, wanted: EngineQuery) -> tuple[EngineRecord | None, tuple[str, ...]]:
-        """The newest engine that is what a runtime wants, or None with the reasons why the others of its graph are not.
+        """Return the newest engine that matches, and why the other engines of the same graph don't.
 
-        Raises EngineError (the index).
+        The record is None if none matches. Raises EngineError if the index is unusable.
         """
         fitting, reasons = [], []
         for engine in self.engines():
@@ -85,7 +85,7 @@ class EngineCache:
         return max(fitting, key=lambda record: record.created, default=None), tuple(reasons)
 
     def get(self, key: EngineKey) -> EngineRecord | None:
-        """The record of exactly this key, or None. Raises EngineError when it is there and broken."""
+        """Return the record with this key, or None. Raises EngineError if the engine is listed but damaged."""
         digest = key.digest
         entry = read_index(self.root).engines.get(digest)
         if entry is None:
@@ -96,27 +96,27 @@ class EngineCache:
         return engine.record
 
     def read(self, record: EngineRecord) -> bytes:
-        """The verified bytes of an engine; its time of use becomes now. Raises EngineError (missing, changed)."""
+        """Return the verified bytes of an engine and update its time of use. Raises EngineError (missing, changed)."""
         digest = record.key.digest
         entry = read_index(self.root).engines.get(digest)
         path = self.path(record)
         if entry is None or entry.sha256 != record.sha256:
-            raise EngineError(f"{path} is not in the cache's index, so it is not loaded")
+            raise EngineError(f"{path} was not loaded: it is not in the index of the cache; build the engine again")
         data = _read(path, ENGINE_LIMIT)
         record.check(data)
-        with suppress(OSError):  # a cache that can only be read keeps no times
+        with suppress(OSError):  # a read-only cache can't record the time
             os.utime(path.with_name(record.json_file))
         return data
 
     def path(self, record: EngineRecord) -> Path:
-        """Where an engine lies."""
+        """Return the path of an engine."""
         return self.root / record.key.digest / record.file
 
     def store(self, record: EngineRecord, data: bytes, *, together: Collection[str] = ()) -> tuple[str, ...]:
-        """Add or replace an engine, then evict what is over the limit, but for this one and those with the digests
-        `together`, which are of no use apart. The caller holds its `engine_lock`.
+        """Add or replace an engine, then evict the least recently used ones over the limit.
 
-        Returns what was evicted, for people. Raises StorageError, EngineError.
+        Never evicts this engine or those with the digests `together`, which are only used with it. The caller holds the
+        `engine_lock`. Returns a description of each evicted engine. Raises StorageError, EngineError.
         """
         record.check(data)
         self.discard(record.key.digest)
@@ -133,7 +133,7 @@ class EngineCache:
         return self._evict(keep={record.key.digest, *together}, limit=self.limit, busy=set())
 
     def discard(self, digest: str) -> None:
-        """Forget an engine and remove its folder, whatever state it is in. The caller holds its lock."""
+        """Remove an engine from the index and delete its folder, even a damaged one. The caller holds its lock."""
         folder = self.root / digest
         if digest in _engines_of(self.root):
             self._change(lambda index: replace(index, engines={k: v for k, v in index.engines.items() if k != digest}))
@@ -142,9 +142,9 @@ class EngineCache:
         shutil.rmtree(folder, ignore_errors=True)
 
     def prune(self, limit: int) -> Pruned:
-        """Remove what is broken, what no entry names, and the least recently used over `limit` bytes.
+        """Remove damaged engines, files without an index entry, and the least recently used engines over `limit` bytes.
 
-        An index that is damaged is begun anew: nothing it named can be trusted. Raises StorageError.
+        A damaged index is replaced by an empty one, since none of its hashes can be trusted. Raises StorageError.
         """
         with index_lock(self.root):
             try:
@@ -161,11 +161,11 @@ class EngineCache:
         return Pruned(engines=sum(broken) + len(evicted), leftovers=leftovers, freed=freed, busy=len(busy))
 
     def verify(self) -> list[CachedEngine]:
-        """Like `engines`, with every byte hashed."""
+        """Return `engines()` after checking the SHA-256 of every engine."""
         return [self._verify(engine) for engine in self.engines()]
 
     def timing(self, name: str) -> bytes:
-        """A timing cache as it was stored, or empty: missing, changed and foreign ones are not given to the library."""
+        """Return a timing cache, or empty bytes if it is missing, changed or not in the index."""
         digest = read_index(self.root).timing.get(name)
         if digest is None:
             return b""
@@ -176,7 +176,7 @@ class EngineCache:
         return data if sha256_bytes(data) == digest else b""
 
     def store_timing(self, name: str, data: bytes) -> None:
-        """Keep a timing cache. Of two builds at once the later one's stays. Raises StorageError."""
+        """Store a timing cache. The last of several concurrent builds wins. Raises StorageError."""
         atomic_write(make_folder(self.root, name="timing") / name, data)
         self._change(lambda index: replace(index, timing={**index.timing, name: sha256_bytes(data)}))
 
@@ -185,7 +185,7 @@ class EngineCache:
             write_index(self.root, change(read_index(self.root)))
 
     def _look(self, digest: str, entry: Entry) -> CachedEngine:
-        """Everything that is known without hashing the engine itself."""
+        """Return an engine without hashing its bytes: checks only its JSON and its size."""
         path = self.root / digest / entry.file
         described = path.with_suffix(".json")
         record, problem, used = None, "", 0.0
@@ -193,14 +193,14 @@ class EngineCache:
             raw = _read(described, RECORD_LIMIT)
             used = described.stat().st_mtime
             if sha256_bytes(raw) != entry.record:
-                raise EngineError("its JSON was changed (SHA-256 differs)")
+                raise EngineError("its JSON file was changed (SHA-256 differs)")
             record = EngineRecord.from_bytes(raw, described.name)
             if record.key.digest != digest or record.sha256 != entry.sha256:
-                raise EngineError("its JSON belongs to another engine")
+                raise EngineError("its JSON file belongs to another engine")
             if path.stat().st_size != entry.size:
-                raise EngineError("it was cut short or changed (its size differs)")
+                raise EngineError("it is truncated or changed (its size differs)")
         except (EngineError, OSError) as error:
-            problem = str(error) if isinstance(error, EngineError) else "a file of it is missing"
+            problem = str(error) if isinstance(error, EngineError) else "a file is missing"
         return CachedEngine(digest=digest, path=path, size=entry.size, used=used, record=record, problem=problem)
 
     def _is_broken(self, engine: CachedEngine | None) -> bool:
@@ -216,22 +216,24 @@ class EngineCache:
         return engine
 
     def _evict(self, keep: Collection[str], limit: int, busy: set[str]) -> tuple[str, ...]:
-        """Remove the least recently used over `limit` bytes; what went, for people."""
+        """Remove the least recently used engines over `limit` bytes and return a description of each."""
         engines = self.engines()
         total = sum(engine.size for engine in engines)
         gone = []
         for engine in reversed(engines):
             if total <= limit:
                 break
-            # only as it was seen: neither built again nor used since
+            # removed only if it was neither rebuilt nor used since it was listed
             if engine.digest not in keep and self._remove(engine.digest, engine.__eq__, busy):
                 total -= engine.size
                 gone.append(f"{engine.path.name} ({engine.digest[:8]})")
         return tuple(gone)
 
     def _remove(self, digest: str, due: Callable[[CachedEngine | None], bool], busy: set[str]) -> bool:
-        """Whether one engine is removed: if that is `due` of what the index lists under the engine's lock, since it may
-        have been built in the meantime. One that another process builds right now is added to `busy`."""
+        """Remove an engine if `due` still holds while its lock is held, and return whether it was removed.
+
+        Another process may have built it since it was listed. If its lock is taken, the digest is added to `busy`.
+        """
         lock = try_engine_lock(self.root, digest)
         if lock is None:
             busy.add(digest)
@@ -246,29 +248,29 @@ class EngineCache:
         return found
 
     def _remove_leftovers(self, busy: set[str]) -> int:
-        """Remove folders that no entry names and files half written; how many."""
+        """Remove folders without an index entry and abandoned partial files; return their number."""
         gone = 0
         for folder in self.root.iterdir():
-            ours = folder.is_dir() or DIGEST.fullmatch(folder.name) is not None  # a link may lead nowhere
+            ours = folder.is_dir() or DIGEST.fullmatch(folder.name) is not None  # covers dangling links
             if ours and folder.name not in {*_engines_of(self.root), "locks", "timing"}:
                 gone += self._remove(folder.name, lambda now: now is None, busy)
         for part in (self.root / "timing").glob(".*.part"):
-            with suppress(FileNotFoundError):  # its writer lives
-                if time.time() - part.stat().st_mtime > _ABANDONED:
+            with suppress(FileNotFoundError):  # its writer has just renamed it
+                if time.time() - part.stat().st_mtime > _ABANDONED_AFTER:
                     part.unlink()
                     gone += 1
         return gone
 
 
 def default_cache() -> EngineCache:
-    """The cache below $XDG_CACHE_HOME/leakrt, at most $LEAKRT_ENGINE_CACHE_GIB (8) large. Raises UsageError."""
+    """Return the cache below $XDG_CACHE_HOME/leakrt, of at most $LEAKRT_ENGINE_CACHE_GIB (8) GiB. Raises UsageError."""
     text = os.environ.get(LIMIT_VARIABLE, "")
     try:
         limit = int(float(text) * 2**30) if text else DEFAULT_LIMIT
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"${LIMIT_VARIABLE}={text!r} is not a number of GiB") from error
+        raise UsageError(f"${LIMIT_VARIABLE}={text!r} is not a number; give a size in GiB") from error
     if limit < 0:
-        raise UsageError(f"${LIMIT_VARIABLE}={text!r} is less than nothing; give a number of GiB")
+        raise UsageError(f"${LIMIT_VARIABLE}={text!r} is negative; give a size in GiB")
     return EngineCache(cache_folder() / "engines", limit)
 
 
@@ -287,6 +289,6 @@ def _folder_size(root: Path) -> int:
     total = 0
     for folder, _, names in os.walk(root):
         for name in names:
-            with suppress(FileNotFoundError):  # another process writes and removes meanwhile
+            with suppress(FileNotFoundError):  # other processes write and remove files concurrently
                 total += os.lstat(Path(folder, name)).st_size
     return total

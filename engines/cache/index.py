@@ -1,4 +1,4 @@
-"""The cache's own list of what it holds: engines are machine code, and only one whose hash stands here is loaded."""
+"""The index of the engine cache. Engines are machine code, so only those with a SHA-256 in the index are loaded."""
 
 from __future__ import annotations
 
@@ -28,25 +28,27 @@ _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One engine of the cache."""
+    """The index entry of an engine."""
 
     file: str
     size: int  # bytes
     sha256: str  # of the engine
-    record: str  # SHA-256 of the JSON beside it
+    record: str  # SHA-256 of its JSON file
 
 
 @dataclass(frozen=True)
 class Index:
-    """Key digest to engine, and file name to SHA-256 of the timing caches."""
+    """Maps key digests to engines, and file names of timing caches to their SHA-256."""
 
     engines: Mapping[str, Entry] = field(default_factory=dict)
     timing: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_index(root: Path) -> Index:
-    """The index of a cache folder; empty where there is none. Raises EngineError when it is damaged, or when somebody
-    else could have written it."""
+    """Return the index of a cache folder, empty if there is none.
+
+    Raises EngineError if the index is unreadable or damaged, or if another user could have written it.
+    """
     path = root / INDEX
     _check_owner(root)
     try:
@@ -60,7 +62,7 @@ def read_index(root: Path) -> Index:
     try:
         data = json.loads(raw)
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
-            raise EngineError("another format")
+            raise EngineError("unknown format")
         engines = {key: _entry(key, value) for key, value in data["engines"].items()}
         timing = {str(name): str(digest) for name, digest in data["timing"].items() if _SHA256.fullmatch(str(digest))}
     except (ValueError, KeyError, AttributeError, RecursionError, EngineError) as error:
@@ -69,18 +71,18 @@ def read_index(root: Path) -> Index:
 
 
 def write_index(root: Path, index: Index) -> None:
-    """Replace the index in one step. The caller holds `index_lock`. Raises StorageError."""
+    """Replace the index atomically. The caller holds `index_lock`. Raises StorageError."""
     engines = {key: asdict(entry) for key, entry in sorted(index.engines.items())}
     body = {"format": _FORMAT, "engines": engines, "timing": dict(sorted(index.timing.items()))}
     atomic_write_owned(root / INDEX, json.dumps(body, indent=1).encode())
 
 
 def make_folder(root: Path, *, name: str = "") -> Path:
-    """Make the cache folder, or one inside it, for its owner alone whatever the umask. Raises StorageError."""
+    """Create the cache folder, or one inside it, with mode 0700 regardless of the umask. Raises StorageError."""
     folder = root / name
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        for path in (root, folder):  # one by one: `parents` would make the outer one with the umask's rights
+        for path in (root, folder):  # one by one: `parents=True` would apply the umask to the outer one
             path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise storage_error(folder, error) from error
@@ -89,7 +91,7 @@ def make_folder(root: Path, *, name: str = "") -> Path:
 
 @contextmanager
 def index_lock(root: Path) -> Iterator[None]:
-    """Hold the index alone, for the moment a change takes; leftovers of a writer that was killed go first."""
+    """Hold the lock of the index during a change, and remove the partial files of interrupted writers first."""
     make_folder(root)
     with held(root / "index.lock", silent, ""):
         for part in root.glob(f".{INDEX}.*.part"):
@@ -99,7 +101,10 @@ def index_lock(root: Path) -> Iterator[None]:
 
 @contextmanager
 def engine_lock(root: Path, digest: str, progress: Progress, *, waiting: str) -> Iterator[None]:
-    """Hold one engine's folder alone while it is built or removed. The system drops the lock of a killed process."""
+    """Hold the lock of an engine while it is built or removed. The system releases it if the process dies.
+
+    `waiting` is the progress caption while another process holds it. Raises StorageError.
+    """
     folder = make_folder(root, name="locks")
     with held(folder / f"{digest}.lock", progress, waiting):
         yield
@@ -107,8 +112,10 @@ def engine_lock(root: Path, digest: str, progress: Progress, *, waiting: str) ->
 
 @contextmanager
 def engine_locks(root: Path, names: Mapping[str, str], progress: Progress) -> Iterator[None]:
-    """Hold several engines, digest to name, that are of no use apart, until all are there: who prunes or evicts
-    meanwhile takes none. They are locked in one order, so two who want the same ones don't wait for one another."""
+    """Hold the locks of several engines that are only used together, so that none is pruned before all are stored.
+
+    `names` maps digests to names. The locks are acquired in sorted order, so that two processes can't deadlock.
+    """
     with ExitStack() as stack:
         for digest, name in sorted(names.items()):
             waiting = f"wait for another process that builds {name}"
@@ -117,7 +124,7 @@ def engine_locks(root: Path, names: Mapping[str, str], progress: Progress) -> It
 
 
 def try_engine_lock(root: Path, digest: str) -> FileLock | None:
-    """The lock, held, or None while another process builds that engine. The caller releases it. Raises StorageError."""
+    """Acquire the lock of an engine, or return None if it is taken. The caller releases it. Raises StorageError."""
     return take(make_folder(root, name="locks") / f"{digest}.lock")
 
 
@@ -125,14 +132,14 @@ def _entry(digest: str, value: object) -> Entry:
     entry = Entry(**read_fields(Entry, value, "index"))
     hashes = all(_SHA256.fullmatch(h) for h in (entry.sha256, entry.record))
     if not DIGEST.fullmatch(digest) or not hashes or not ENGINE_FILE.fullmatch(entry.file):
-        raise EngineError(f"entry {digest[:40]!r} is not one of ours")
+        raise EngineError(f"invalid entry {digest[:40]!r}")
     return entry
 
 
 def _check_owner(path: Path) -> None:
-    """Refuse what another user owns or may write: whoever writes the index decides which machine code runs."""
+    """Raise EngineError if another user owns or can write `path`: its content decides which machine code runs."""
     if not path.exists():
         return
     status = path.stat()
     if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o022:
-        raise EngineError(f"{path} can be written by others; make it your own: chmod -R go-w {path}")
+        raise EngineError(f"{path} is not trusted: other users can write it; run: chmod -R go-w {path}")

@@ -1,4 +1,4 @@
-"""The full key of an engine: everything that would make another one. Its hash names the folder in the cache."""
+"""The full key of an engine: every input that changes the build. Its hash is the folder name in the cache."""
 
 from __future__ import annotations
 
@@ -18,58 +18,60 @@ from ..library.rtx import PORTABLE
 
 KEY_FORMAT = 1
 GRAPHS = ("vae_encoder", "leak_encoder")
-ENGINE_STEM = rf"(?:{'|'.join(GRAPHS)})\.(?:{'|'.join(PRECISIONS)})"  # of the file of an engine and its JSON
+ENGINE_STEM = rf"(?:{'|'.join(GRAPHS)})\.(?:{'|'.join(PRECISIONS)})"  # stem of an engine and of its JSON file
 ENGINE_FILE = re.compile(rf"{ENGINE_STEM}\.engine")
-_DIGITS = 32  # of SHA-256, in hex
-_PORTABLE_FROM = (8, 0)  # an RTX engine built for nothing named runs from here on
+_DIGITS = 32  # hex digits of the SHA-256
+_PORTABLE_FROM = (8, 0)  # lowest capability that the default target of TensorRT-RTX supports
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineKey:
-    """What an engine was built from, with, and for."""
+    """The graph, the library, the options and the target of an engine."""
 
     graph: str  # "vae_encoder" or "leak_encoder"
     precision: str
     source: str  # SHA-256 of the bundle's ONNX
-    onnx: str  # SHA-256 of what the builder got, derived from it
-    tensors: tuple[str, ...]  # input, then outputs: "image float16 [B, 3, 256, 256]"
-    batches: tuple[int, ...]  # of this graph, one profile each
+    onnx: str  # SHA-256 of the derived ONNX that the builder parsed
+    tensors: tuple[str, ...]  # input, then outputs, such as "float16 image [B, 3, 256, 256]"
+    batches: tuple[int, ...]  # samples of this graph, one profile each
     flavour: str
     version: str  # of the TensorRT library
     flags: tuple[str, ...]
     level: int
-    workspace: int  # MiB; 0: all there is
+    workspace: int  # MiB; 0: no limit
     dla_core: int  # -1: none
-    device: TargetDevice  # empty where the engine is for a list of compute capabilities
-    targets: tuple[str, ...]  # that list; empty where it is for one device
-    recipe: int  # of what is derived from the bundle's ONNX
+    device: TargetDevice  # NO_DEVICE if built for compute capabilities
+    targets: tuple[str, ...]  # compute capabilities; empty if built for one device
+    recipe: int  # version of the graph derivation (derive.RECIPE)
 
     def __post_init__(self) -> None:
-        """What becomes a file name, decides what is imported, or sizes buffers. Raises EngineError."""
+        """Check the fields that become file names, select imports or size buffers. Raises EngineError."""
         if self.graph not in GRAPHS or self.precision not in PRECISIONS or self.flavour not in FLAVOURS:
-            raise EngineError(f"engine key: {self.graph!r}, {self.precision!r}, {self.flavour!r} name no engine")
+            raise EngineError(
+                f"engine key: unknown graph, precision or flavour: {self.graph!r}, {self.precision!r}, {self.flavour!r}"
+            )
         if not self.batches or min(self.batches) < 1:
-            raise EngineError("engine key: batches from 1 on are needed, and at least one")
+            raise EngineError("engine key: needs at least one batch size, and none below 1")
 
     @property
     def digest(self) -> str:
-        """Hex digits that name the engine's folder."""
+        """The folder name of the engine: 32 hex digits of the SHA-256 of the key."""
         return sha256_bytes(canonical({"format": KEY_FORMAT, **self.to_json()}))[:_DIGITS]
 
     @property
     def place(self) -> str:
-        """What it is for, for people: a GPU's name, or compute capabilities."""
+        """A readable description of the target: the name of a GPU, or compute capabilities."""
         if self.targets == (PORTABLE,):
             return "8.0, 8.6, 8.9, 12.0 and later"
         return self.device.name or ", ".join(self.targets)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with one entry a field."""
+        """Return a JSON object with one entry per field."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
     @classmethod
     def from_json(cls, data: object) -> EngineKey:
-        """Read what `to_json` wrote. Raises EngineError for missing, unknown or mistyped fields."""
+        """Parse the result of `to_json`. Raises EngineError for missing, unknown or mistyped fields."""
         values = read_fields(cls, data, "engine key")
         values["device"] = TargetDevice(**read_fields(TargetDevice, values["device"], "engine key: device"))
         return cls(**values)
@@ -77,7 +79,7 @@ class EngineKey:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineQuery:
-    """What a runtime looks for: any engine of this graph that this library can run on this device."""
+    """A query for an engine of one graph that a library version can run on a device."""
 
     graph: str
     precision: str
@@ -85,12 +87,12 @@ class EngineQuery:
     flavour: str
     version: str
     device: TargetDevice
-    batches: tuple[int, ...]  # of this graph; every one must have its profile
+    batches: tuple[int, ...]  # samples of this graph; the engine must have a profile for each
     recipe: int
 
 
 def misfit(key: EngineKey, wanted: EngineQuery) -> str:
-    """Why an engine is not what is wanted, in a few words; empty when it is. Nearest misses are told most exactly."""
+    """Return why an engine doesn't match a query, or an empty string if it does."""
     if (key.graph, key.precision, key.source) != (wanted.graph, wanted.precision, wanted.source):
         return "it was built from another graph"
     if (key.flavour, key.version) != (wanted.flavour, wanted.version):
@@ -104,7 +106,7 @@ def misfit(key: EngineKey, wanted: EngineQuery) -> str:
 
 
 def device_misfit(key: EngineKey, device: TargetDevice) -> str:
-    """Why an engine can't run on a device; empty when it can, or when there is no device to ask about."""
+    """Return why an engine can't run on a device, or an empty string if it can or `device` is NO_DEVICE."""
     if device == NO_DEVICE:
         return ""
     if key.targets == (PORTABLE,):
@@ -120,15 +122,18 @@ def device_misfit(key: EngineKey, device: TargetDevice) -> str:
 
 
 def canonical(data: Mapping[str, Any]) -> bytes:
-    """JSON with one spelling: sorted keys, no spaces, ASCII."""
+    """Return canonical JSON: sorted keys, no spaces, ASCII. Raises ValueError for NaN and infinity."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def read_fields(kind: type, data: object, where: str) -> dict[str, Any]:
-    """The fields of a dataclass from a JSON object, lists as tuples. Raises EngineError for any that is off."""
+    """Read the fields of a dataclass from a JSON object, with lists as tuples.
+
+    Raises EngineError naming `where` for missing, unknown or mistyped fields.
+    """
     expected = {f.name: str(f.type) for f in fields(kind)}
     if not isinstance(data, dict) or data.keys() != expected.keys():
-        raise EngineError(f"{where}: the fields {', '.join(expected)} are needed, no others")
+        raise EngineError(f"{where}: needs exactly the fields {', '.join(expected)}")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
     for name, value in values.items():
         if not _fits(value, expected[name]):
@@ -140,11 +145,11 @@ def _fits(value: object, annotation: str) -> bool:
     if annotation in ("int", "float", "bool", "str"):
         kinds: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "bool": bool, "str": str}
         named = isinstance(value, kinds[annotation]) and (annotation == "bool") == isinstance(value, bool)
-        return named and (not isinstance(value, float) or math.isfinite(value))  # JSON as we write it has no other
+        return named and (not isinstance(value, float) or math.isfinite(value))  # `canonical` writes no NaN or infinity
     if annotation.startswith("tuple["):
         inner = annotation[len("tuple[") :].split(",")[0]
         return isinstance(value, tuple) and all(_fits(item, inner) for item in value)
-    return True  # nested classes check themselves
+    return True  # nested classes are checked by their own parsers
 
 
 def _place(device: TargetDevice) -> str:

@@ -1,4 +1,4 @@
-"""The JSON beside an engine: its key, its hash, how it was built and what is known of its inside."""
+"""The JSON file of an engine: its key, its SHA-256, how it was built, and its layers."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from ..library.network import NetworkLayer
 from .key import EngineKey, read_fields
 
 RECORD_FORMAT = 2
-RECORD_LIMIT = 16 << 20  # bytes of the JSON
+RECORD_LIMIT = 16 << 20  # bytes of the JSON file
 ENGINE_LIMIT = 16 << 30  # bytes of the engine
 
 
 @dataclass(frozen=True)
 class OutputParity:
-    """How far one output of the derived ONNX lies from the bundle's, on ONNX Runtime, on the golden image."""
+    """The error of one output of the derived ONNX against the bundle's, in ONNX Runtime on the golden image."""
 
     output: str
-    error: float  # root mean square difference over the spread of the bundle's
+    error: float  # RMS difference divided by the standard deviation of the bundle's output
     limit: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineRecord:
-    """One engine in a cache, or on its way to one."""
+    """The metadata of an engine, in a cache or an engine folder."""
 
     key: EngineKey
     sha256: str  # of the engine's bytes
     size: int  # bytes
     created: str  # UTC, ISO 8601
-    seconds: float  # that the build took
-    leakrt: str  # version that built it
-    bundle: str  # identity of the bundle it was built from
-    memory: dict[str, int]  # bytes the builder stated: "activations", "weights"
+    seconds: float  # duration of the build
+    leakrt: str  # version of LeakRT that built it
+    bundle: str  # identity of the source bundle
+    memory: dict[str, int]  # bytes as reported by the builder: "activations", "weights"
     layers: tuple[NetworkLayer, ...]  # as parsed, before fusion
-    compiled: tuple[FusedLayer, ...]  # as the builder logged them, each profile's; empty where it logs none
+    compiled: tuple[FusedLayer, ...]  # as logged by the builder, for every profile; empty if it logs none
     warnings: tuple[str, ...]
-    parity: tuple[OutputParity, ...]  # empty: the builder got the bundle's own ONNX
+    parity: tuple[OutputParity, ...]  # empty: not checked, or built from the bundle's own ONNX
 
     @property
     def file(self) -> str:
-        """File name of the engine; its JSON has the same stem."""
+        """File name of the engine."""
         return f"{self.key.graph}.{self.key.precision}.engine"
 
     @property
@@ -54,28 +54,26 @@ class EngineRecord:
         return f"{self.key.graph}.{self.key.precision}.json"
 
     def check(self, data: bytes) -> None:
-        """Raises EngineError unless `data` are the bytes this record describes."""
+        """Raise EngineError if `data` is not the engine that this record describes."""
         if len(data) != self.size or sha256_bytes(data) != self.sha256:
-            raise EngineError(f"{self.file} was cut short, changed or damaged (SHA-256 differs)")
+            raise EngineError(f"{self.file} is truncated or changed (SHA-256 differs)")
 
     def to_bytes(self) -> bytes:
-        """The JSON file."""
+        """Return the content of the JSON file."""
         body = {"format": RECORD_FORMAT, **asdict(self), "key": self.key.to_json()}
         return json.dumps(body, indent=1, sort_keys=True, allow_nan=False).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> EngineRecord:
-        """Read what `to_bytes` wrote. Raises EngineError naming `where`."""
+        """Parse the result of `to_bytes`. Raises EngineError naming `where`."""
         if len(data) > RECORD_LIMIT:
-            raise EngineError(f"{where} is too large for an engine's JSON")
+            raise EngineError(f"{where}: too large for the JSON file of an engine (over {RECORD_LIMIT >> 20} MiB)")
         try:
             body = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise EngineError(f"{where} is not JSON ({error})") from error
+            raise EngineError(f"{where}: not JSON ({error})") from error
         if not isinstance(body, dict) or body.pop("format", None) != RECORD_FORMAT:
-            raise EngineError(
-                f"{where} is not an engine's JSON of format {RECORD_FORMAT}; build it with this version of LeakRT"
-            )
+            raise EngineError(f"{where}: not the JSON file of an engine in format {RECORD_FORMAT}; rebuild the engine")
         values: dict[str, Any] = read_fields(cls, body, where)
         try:
             values["key"] = EngineKey.from_json(values["key"])
@@ -86,5 +84,5 @@ class EngineRecord:
         values["parity"] = tuple(OutputParity(**read_fields(OutputParity, x, where)) for x in values["parity"])
         memory = values["memory"]
         if not isinstance(memory, dict) or not all(type(v) is int for v in memory.values()):
-            raise EngineError(f"{where}: memory is not a number of bytes for each kind")
+            raise EngineError(f"{where}: memory is not a mapping to integers")
         return cls(**values)

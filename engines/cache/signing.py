@@ -1,7 +1,7 @@
-"""Ed25519 keys for engines that travel: the builder signs, the kiosk trusts named keys and no others.
+"""Ed25519 signatures for engine folders: the build machine signs, and other machines accept only trusted keys.
 
-$XDG_CONFIG_HOME/leakrt/signing.pem    this machine's own private key, made at its first signature
-$XDG_CONFIG_HOME/leakrt/trusted_keys   one public key a line, 64 hex digits; what follows is a comment
+$XDG_CONFIG_HOME/leakrt/signing.pem    the private key of this machine, created at its first signature
+$XDG_CONFIG_HOME/leakrt/trusted_keys   one public key per line, 64 hex digits, optionally followed by a comment
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ _KEY_LIMIT = 1 << 20
 
 
 def config_folder() -> Path:
-    """$XDG_CONFIG_HOME/leakrt, or ~/.config/leakrt. Not made here."""
+    """Return $XDG_CONFIG_HOME/leakrt, or ~/.config/leakrt. Doesn't create it."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".config") / "leakrt"
 
 
 class Signer:
-    """A private key."""
+    """Signs bytes with an Ed25519 private key."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
         self.public_key = key.public_key().public_bytes_raw().hex()  # 64 hex digits
 
     def sign(self, data: bytes) -> bytes:
-        """64 bytes."""
+        """Return the signature of `data`, 64 bytes."""
         return bytes(self._key.sign(data))
 
     @classmethod
     def own(cls) -> Signer:
-        """This machine's key, made now if it has none. Raises MissingExtraError, EngineError, StorageError."""
+        """Load the key of this machine, creating it if needed. Raises MissingExtraError, EngineError, StorageError."""
         path = config_folder() / "signing.pem"
         require("cryptography", "rtx")
         from cryptography.hazmat.primitives import serialization
@@ -57,13 +57,13 @@ class Signer:
             )
             with _config_lock():
                 recover(path)
-                if not path.exists():  # of two that make it at once, both go on with the one that stands
+                if not path.exists():  # another process may have created it since
                     atomic_produce(path, lambda target: _write_private(target, pem))
         return cls(_load_private(path))
 
 
 def trusted_keys() -> frozenset[str]:
-    """The public keys whose engines are accepted: those listed, and this machine's own. Raises EngineError."""
+    """Return the public keys in `trusted_keys` and that of this machine. Raises EngineError, MissingExtraError."""
     path = config_folder() / "trusted_keys"
     keys = set()
     if path.exists():
@@ -71,7 +71,7 @@ def trusted_keys() -> frozenset[str]:
         for number, line in enumerate(_read(path).decode("utf-8", "replace").splitlines(), 1):
             words = line.split("#")[0].split()
             if words and not PUBLIC_KEY.fullmatch(words[0]):
-                raise EngineError(f"{path}, line {number}: a public key is 64 hex digits")
+                raise EngineError(f"{path}, line {number}: not a public key; give 64 hex digits")
             keys.update(words[:1])
     if (config_folder() / "signing.pem").exists():
         keys.add(Signer.own().public_key)
@@ -79,7 +79,7 @@ def trusted_keys() -> frozenset[str]:
 
 
 def check_signature(public_key: str, signature: bytes, data: bytes, *, what: str) -> None:
-    """Raises EngineError unless `signature` is that key's, over `data`."""
+    """Raise EngineError if `signature` is not the signature of `data` by `public_key`."""
     require("cryptography", "rtx")
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -87,7 +87,9 @@ def check_signature(public_key: str, signature: bytes, data: bytes, *, what: str
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(signature, data)
     except (InvalidSignature, ValueError) as error:
-        raise EngineError(f"{what}: the signature is not that of {public_key[:16]}...; copy it again") from error
+        raise EngineError(
+            f"{what}: the signature doesn't match key {public_key[:16]}...; copy the folder again"
+        ) from error
 
 
 def _load_private(path: Path) -> Ed25519PrivateKey:
@@ -98,21 +100,21 @@ def _load_private(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(_read(path), password=None)
     except (ValueError, TypeError) as error:
-        raise EngineError(f"{path} holds no private key ({error}); remove it to have a new one made") from error
+        raise EngineError(f"{path}: not a private key ({error}); remove the file to create a new key") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise EngineError(f"{path} holds no Ed25519 key; make one with: openssl genpkey -algorithm ed25519")
+        raise EngineError(f"{path}: not an Ed25519 key; create one with: openssl genpkey -algorithm ed25519")
     return key
 
 
 def _write_private(path: Path, pem: bytes) -> None:
-    """Write for the owner alone. Raises OSError."""
+    """Write a file that only its owner can read. Raises OSError."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(pem)
 
 
 @contextmanager
 def _config_lock() -> Iterator[None]:
-    """Hold the folder of the keys, made if it is not there, for the moment a change takes. Raises StorageError."""
+    """Create the key folder if needed, and hold its lock during a change. Raises StorageError."""
     folder = config_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -125,7 +127,7 @@ def _config_lock() -> Iterator[None]:
 def _check_private(path: Path) -> None:
     status = path.stat()
     if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o022:
-        raise EngineError(f"{path} can be written by others, so it is not trusted; run: chmod go-w {path}")
+        raise EngineError(f"{path} is not trusted: other users can write it; run: chmod go-w {path}")
 
 
 def _read(path: Path) -> bytes:
@@ -136,14 +138,16 @@ def _read(path: Path) -> bytes:
 
 
 def check_public_key(text: str) -> str:
-    """`text`, if it is a public key. Raises UsageError."""
+    """Return `text` if it is a public key. Raises UsageError."""
     if not PUBLIC_KEY.fullmatch(text):
-        raise UsageError(f"--key {text[:80]}: a public key is 64 hex digits, as `leakrt build --out` prints it")
+        raise UsageError(
+            f"--key {text[:80]}: not a public key; give the 64 hex digits that `leakrt build --out` prints"
+        )
     return text
 
 
 def trust(public_key: str) -> None:
-    """Add a public key to those this machine accepts. Raises EngineError, StorageError."""
+    """Add a public key to `trusted_keys`; idempotent. Raises EngineError, StorageError."""
     path = config_folder() / "trusted_keys"
     if public_key in trusted_keys():
         return

@@ -1,1 +1,1 @@
-"""TensorRT and TensorRT-RTX: the differences between versions, and what they log."""
+"""Adapters for the installed TensorRT and TensorRT-RTX versions, and their log output."""

@@ -1,4 +1,4 @@
-"""The NVIDIA GPUs of this machine, asked of the driver itself, so that no CUDA package is needed to name them."""
+"""Query the NVIDIA GPUs of this machine through the driver library, so that no CUDA package is needed."""
 
 from __future__ import annotations
 
@@ -14,19 +14,23 @@ from typing import Any
 from ...core.errors import BackendError
 
 _MULTIPROCESSORS, _INTEGRATED, _MAJOR, _MINOR = 16, 18, 75, 76  # CUdevice_attribute
-_ERRORS = {3: "the driver is shutting down", 100: "no NVIDIA GPU is visible", 803: "driver and library differ"}
+_ERRORS = {
+    3: "the driver is shutting down",
+    100: "no NVIDIA GPU is visible",
+    803: "kernel module and library versions differ",
+}
 _REMEDIES = {100: "check CUDA_VISIBLE_DEVICES and `nvidia-smi`", 803: "restart the machine"}
 _VERSION_FILE = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetDevice:
-    """What an engine is bound to. All empty: no device, for engines that are made for a list of capabilities."""
+    """The GPU that an engine is bound to. All empty (NO_DEVICE) for engines built for compute capabilities."""
 
     name: str = ""
     capability: str = ""  # compute capability, such as "8.9"
-    multiprocessors: int = 0  # a slice of a GPU has its name but fewer of them
-    driver: str = ""  # the driver's version, else the CUDA version it supports
+    multiprocessors: int = 0  # a MIG slice has the name of its GPU but fewer multiprocessors
+    driver: str = ""  # driver version, or the CUDA version it supports if unknown
 
 
 NO_DEVICE = TargetDevice()
@@ -34,27 +38,27 @@ NO_DEVICE = TargetDevice()
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """A visible GPU with what an engine does not depend on."""
+    """A visible GPU, with properties that don't affect its engines."""
 
-    index: int  # what --device takes
+    index: int  # value for --device
     device: TargetDevice
     memory: int  # bytes
-    integrated: bool  # it shares the host's memory, as on a Jetson
+    integrated: bool  # shares the memory of the host, as on a Jetson
 
 
 @dataclass(frozen=True, kw_only=True)
 class Driver:
-    """The driver found, or why there is none."""
+    """The loaded driver, or the reason why there is none."""
 
     library: Any  # ctypes.CDLL, or None
     problem: str
-    cuda: str  # highest CUDA version it supports, such as "12.4"
-    code: int = 0  # CUDA's error, where its start failed
+    cuda: str  # highest CUDA version it supports, such as "12.4"; empty without a driver
+    code: int = 0  # CUDA error code if its initialization failed
 
 
 @lru_cache(maxsize=1)
 def find_driver() -> Driver:
-    """Load the driver's library and start it, once a process. Raises nothing."""
+    """Load and initialize the driver library, once per process. Never raises."""
     name = "libcuda.so.1"
     try:
         library = ctypes.CDLL(name)
@@ -65,13 +69,13 @@ def find_driver() -> Driver:
     cuda = f"{version.value // 1000}.{version.value % 1000 // 10}"
     code = library.cuInit(0)
     if code:
-        reason = _ERRORS.get(code, f"its start failed with CUDA error {code}")
+        reason = _ERRORS.get(code, f"its initialization failed with CUDA error {code}")
         return Driver(library=None, problem=f"the NVIDIA driver can't be used: {reason}", cuda=cuda, code=code)
     return Driver(library=library, problem="", cuda=cuda)
 
 
 def list_devices() -> list[TargetDevice]:
-    """Every visible GPU, in the driver's order; empty where there is no driver. Raises BackendError."""
+    """Return the visible GPUs in the order of the driver, empty without a driver. Raises BackendError."""
     driver = find_driver()
     if driver.library is None:
         return []
@@ -81,7 +85,7 @@ def list_devices() -> list[TargetDevice]:
 
 
 def list_gpus() -> list[Gpu]:
-    """`list_devices`, each with its memory. Raises BackendError."""
+    """Return the visible GPUs with their memory, in the order of `list_devices`. Raises BackendError."""
     library = find_driver().library
     gpus = []
     for index, device in enumerate(list_devices()):
@@ -97,7 +101,7 @@ def list_gpus() -> list[Gpu]:
 
 
 def driver_version() -> str:
-    """Such as 550.54.15; empty where the kernel does not tell (some Jetsons)."""
+    """Return the driver version, such as "550.54.15", or an empty string (some Jetsons)."""
     try:
         return parse_driver_version(_VERSION_FILE.read_text())
     except OSError:
@@ -105,16 +109,16 @@ def driver_version() -> str:
 
 
 def parse_driver_version(text: str) -> str:
-    """The version in /proc/driver/nvidia/version; empty where that names none, as on Thor ("TempVersion")."""
+    """Parse /proc/driver/nvidia/version. Returns an empty string if it has no version, as on Thor ("TempVersion")."""
     found = re.search(r"Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)", text)
     return found.group(1) if found else ""
 
 
 def find_device(index: int) -> TargetDevice:
-    """The GPU with this number. Raises BackendError that says why there is none, or which there are."""
+    """Return the GPU with this index. Raises BackendError if there is no driver or no such GPU."""
     driver = find_driver()
     if driver.library is None:
-        what = _REMEDIES.get(driver.code, "`nvidia-smi` shows its state") if driver.cuda else "install the driver"
+        what = _REMEDIES.get(driver.code, "run `nvidia-smi` to see its state") if driver.cuda else "install the driver"
         raise BackendError(f"{driver.problem}; {what}")
     devices = list_devices()
     if 0 <= index < len(devices):
@@ -125,12 +129,12 @@ def find_device(index: int) -> TargetDevice:
 
 @contextmanager
 def use_device(index: int) -> Iterator[None]:
-    """Make the primary context of a GPU current in this thread, where TensorRT then builds. Raises BackendError."""
+    """Make the primary context of a GPU current in this thread; TensorRT uses the current one. Raises BackendError."""
     find_device(index)
     library = find_driver().library
     handle, context = ctypes.c_int(), ctypes.c_void_p()
     _check(library.cuDeviceGet(ctypes.byref(handle), index), f"opening GPU {index}")
-    _check(library.cuDevicePrimaryCtxRetain(ctypes.byref(context), handle), f"making a context on GPU {index}")
+    _check(library.cuDevicePrimaryCtxRetain(ctypes.byref(context), handle), f"creating a context on GPU {index}")
     try:
         _check(library.cuCtxPushCurrent_v2(context), f"selecting GPU {index}")
         try:
@@ -142,22 +146,22 @@ def use_device(index: int) -> Iterator[None]:
 
 
 def current_context() -> int:
-    """The context that is current in this thread; 0: none, or no driver."""
+    """Return the handle of the current context of this thread, 0 if there is none. Raises BackendError."""
     library, context = find_driver().library, ctypes.c_void_p()
     if library is not None:
-        _check(library.cuCtxGetCurrent(ctypes.byref(context)), "asking for the current context")
+        _check(library.cuCtxGetCurrent(ctypes.byref(context)), "getting the current context")
     return context.value or 0
 
 
 def pop_context() -> None:
-    """Make the context below the current one current in this thread again."""
+    """Pop the current context of this thread, which restores the previous one."""
     find_driver().library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
 
 def _describe(driver: Driver, index: int) -> TargetDevice:
     library, handle, name = driver.library, ctypes.c_int(), ctypes.create_string_buffer(256)
     _check(library.cuDeviceGet(ctypes.byref(handle), index), f"opening GPU {index}")
-    _check(library.cuDeviceGetName(name, len(name), handle), f"naming GPU {index}")
+    _check(library.cuDeviceGetName(name, len(name), handle), f"reading the name of GPU {index}")
     major, minor, processors = (_attribute(library, handle, a) for a in (_MAJOR, _MINOR, _MULTIPROCESSORS))
     text = name.value.decode("utf-8", "replace")
     return TargetDevice(
@@ -170,12 +174,12 @@ def _describe(driver: Driver, index: int) -> TargetDevice:
 
 def _attribute(library: Any, handle: ctypes.c_int, attribute: int) -> int:
     value = ctypes.c_int()
-    _check(library.cuDeviceGetAttribute(ctypes.byref(value), attribute, handle), "reading a GPU's properties")
+    _check(library.cuDeviceGetAttribute(ctypes.byref(value), attribute, handle), "reading the attributes of a GPU")
     return value.value
 
 
 def _check(code: int, doing: str) -> None:
     if code == 2:
-        raise BackendError(f"out of GPU memory while {doing}; end what else uses the GPU")
+        raise BackendError(f"out of GPU memory while {doing}; stop other processes that use the GPU")
     if code:
-        raise BackendError(f"{doing} failed with CUDA error {code}; `nvidia-smi` shows the state of the GPU")
+        raise BackendError(f"{doing} failed with CUDA error {code}; run `nvidia-smi` to see the state of the GPU")

@@ -1,4 +1,4 @@
-"""What LeakRT needs of a TensorRT library; each dialect (`tensorrt8`, `tensorrt10`, `rtx`) says how it does it."""
+"""The interface to a TensorRT library. The dialects `tensorrt8`, `tensorrt10` and `rtx` implement it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ NO_DLA = -1
 
 
 class Flavour(ABC):
-    """One TensorRT library. A subclass is one dialect: only it uses the names that its versions alone have.
+    """A TensorRT library. A subclass implements one dialect, and uses names that only its versions have.
 
-    Attributes: `trt` (the module), `version` (as the library states it).
+    Attributes: `trt` (the imported module), `version` (its `__version__`).
     """
 
     name: ClassVar[str]
-    strongly_typed: ClassVar[bool]  # types come from the graph alone; else builder flags name what it holds
-    last_opset: ClassVar[int]  # the newest ONNX opset its parser was written for
-    has_levels: ClassVar[bool]  # the optimisation level can be chosen
+    strongly_typed: ClassVar[bool]  # types come from the graph; otherwise from builder flags
+    last_opset: ClassVar[int]  # newest ONNX opset that its parser supports
+    has_levels: ClassVar[bool]  # supports optimisation levels
     has_timing_cache: ClassVar[bool]
-    shares_profiles: ClassVar[bool]  # several contexts of an engine may use one optimisation profile
-    targets: ClassVar[tuple[str, ...]] = ()  # compute capabilities to build for; empty: the GPU it builds on
+    shares_profiles: ClassVar[bool]  # several contexts may use the same optimisation profile
+    targets: ClassVar[tuple[str, ...]] = ()  # supported values of --target; empty: builds for the current GPU
 
     def __init__(self, trt: Trt, version: str) -> None:
         self.trt: Trt = trt
@@ -40,54 +40,58 @@ class Flavour(ABC):
 
     @abstractmethod
     def network_flags(self, dla: bool) -> int:
-        """The bits for `create_network`."""
+        """Return the flags for `Builder.create_network`."""
 
     @abstractmethod
     def builder_flags(self, precision: str, dla: bool) -> list[BuilderFlag]:
-        """The builder flags that a precision needs."""
+        """Return the builder flags of a precision."""
 
     @abstractmethod
     def configure(self, config: IBuilderConfig, level: int, targets: Sequence[str]) -> None:
-        """Set what only this dialect has: optimisation level, compute capabilities, tactic sources."""
+        """Set options specific to this dialect: optimisation level, compute capabilities, tactic sources."""
 
     @abstractmethod
     def watch(self, config: IBuilderConfig, monitor: Monitor) -> None:
-        """Let the builder report to `monitor`, where it can."""
+        """Make the builder report its progress to `monitor`, if it supports that."""
 
     @abstractmethod
     def device_memory(self, engine: ICudaEngine) -> int:
-        """Bytes of device memory that one execution context needs."""
+        """Return the bytes of device memory that one execution context needs."""
 
     @abstractmethod
     def profile_memory(self, engine: ICudaEngine, profile: int) -> int:
-        """The same for one optimisation profile, where the library tells; else for the largest."""
+        """Return the bytes that a context needs for one profile, or for the largest one if the library can't say."""
 
     @abstractmethod
     def create_context(
         self, engine: ICudaEngine, profile: int, address: int, *, size: int, stream: int
     ) -> IExecutionContext:
-        """A context for one optimisation profile that works in the `size` bytes at `address`; None when it fails.
+        """Return a context for one optimisation profile that uses `size` bytes of memory at `address`; None on failure.
 
-        `stream` is a CUDA stream's handle, on which the profile is set: wait for it, or run there.
+        `stream` is the handle of the CUDA stream on which the profile is set. Synchronize with it before execution on
+        another stream.
         """
 
     @abstractmethod
     def dla_problem(self, precision: str) -> str:
-        """Why a DLA can't be used; empty where it can."""
+        """Return why a DLA can't be used, or an empty string."""
 
     def gpu_problem(self, capability: str) -> str:
-        """Why its engines don't run on GPUs of that compute capability; empty where they do, or it is not known."""
+        """Return why engines don't run on this compute capability; empty if they do or it is unknown."""
         return ""
 
     def check_targets(self, targets: Sequence[str]) -> None:
-        """Raises UsageError for a compute capability that can't be named."""
+        """Raise UsageError for unsupported values of --target."""
         if targets:
             raise UsageError(
-                f"--target: {self} builds for the GPU of this machine; use --flavour tensorrt-rtx to build for others"
+                f"--target: {self} builds only for the GPU of this machine; use --flavour tensorrt-rtx for other GPUs"
             )
 
     def deserialize(self, data: bytes, *, dla_core: int = NO_DLA) -> ICudaEngine:
-        """The engine, or None: `listening` then has the reason. Only give it bytes that the cache has verified."""
+        """Return the engine, or None on failure, with the reason in the messages of `listening`.
+
+        Pass only bytes that the cache has verified.
+        """
         runtime: Runtime = construct(self.trt.Runtime, shared_logger(self.trt))
         if runtime is None:
             return None
@@ -97,33 +101,33 @@ class Flavour(ABC):
 
 
 class Monitor:
-    """Turns the builder's nested phases into one share of the whole, and its answer into a cancellation."""
+    """Converts the nested phases of a builder to one progress value, and cancels the build on request."""
 
     def __init__(self) -> None:
         self.cancelled = False
-        self.asked = False  # whether the builder ever told a phase, and so asks
+        self.asked = False  # whether the builder has reported a phase, and so polls for cancellation
         self._phases: dict[str, tuple[int, int]] = {}  # open phases, outermost first: steps done, steps
         self._share = 0.0
 
     def start(self, phase: str, steps: int) -> None:
-        """A phase opens, inside those that are open."""
+        """Open a phase inside the currently open ones."""
         self.asked = True
         self._phases[phase] = (0, max(steps, 1))
 
     def step(self, phase: str, index: int) -> bool:
-        """One step of a phase is done. False asks the builder to stop."""
+        """Record a finished step. Returns False if the builder must stop."""
         self.asked = True
         if phase in self._phases:
             self._phases[phase] = (index + 1, self._phases[phase][1])
         return not self.cancelled
 
     def finish(self, phase: str) -> None:
-        """A phase is over."""
+        """Close a phase."""
         self._phases.pop(phase, None)
 
     @property
     def share(self) -> float:
-        """How much is done, 0 to 1; it never steps back, though the builder opens some phases more than once."""
+        """Progress from 0 to 1. It never decreases, although the builder may reopen a phase."""
         share = 0.0
         for done, steps in reversed(list(self._phases.values())):
             share = min((done + share) / steps, 1.0)
@@ -132,6 +136,6 @@ class Monitor:
 
 
 def version_numbers(version: str) -> tuple[int, ...]:
-    """ "10.13.3.9" to (10, 13, 3, 9); a suffix that is no number ends it."""
+    """Parse the leading numbers of a version: "10.13.3.9" to (10, 13, 3, 9), "11.5.0rc1" to (11, 5, 0)."""
     found = re.match(r"\d+(\.\d+)*", version)
     return tuple(map(int, found.group().split("."))) if found else ()

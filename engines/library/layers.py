@@ -1,6 +1,6 @@
-"""Reads what TensorRT says of an engine's inside: the inspector's JSON of 8.5 to 10, that of 11, the builder's own log.
+"""Parse the layers of an engine from the inspector's JSON (two formats: 8.5 to 10, and 11) or from the build log.
 
-The log is the only one that a machine without the engine's GPU ever sees: the inspector needs the engine opened.
+The inspector needs an open engine, so a machine without the engine's GPU can only use the build log.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from ...core.errors import EngineError
 
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: (.*?)\](?=[\s\x1e\x1f,\[]|$)")
-_LOGGED = re.compile(  # one layer in the builder's log, which is the inspector's ONELINE format
+_LOGGED = re.compile(  # one layer of the build log, in the inspector's ONELINE format
     r"Name: (?P<Name>.*?), LayerType: (?P<LayerType>[^,]*), Inputs: \[(?P<Inputs>.*?\}|)\](?:, Constants: \[.*?\])?, "
     r"Outputs: \[(?P<Outputs>.*?\}|)\](?:, TacticName: (?P<TacticName>[^,]*))?(?:, .*?Metadata: (?P<Metadata>.*))?$"
 )
@@ -35,31 +35,31 @@ _TYPES = (
 
 @dataclass(frozen=True, kw_only=True)
 class FusedLayer:
-    """One layer of an engine: what the builder made of one or several nodes."""
+    """One layer of an engine, built from one or several ONNX nodes."""
 
     name: str
-    kind: str  # empty where the engine keeps names only
-    inputs: tuple[str, ...]  # type and dimensions: "float16 [1, 3, 256, 256]"
+    kind: str  # layer type; empty if the engine stores only names
+    inputs: tuple[str, ...]  # dtype and shape: "float16 [1, 3, 256, 256]"
     outputs: tuple[str, ...]
-    precision: str  # of the computation, as far as the types of its tensors tell: the narrowest
-    nodes: tuple[str, ...]  # the ONNX nodes that were fused into it
+    precision: str  # narrowest dtype of the inputs and outputs; empty if unknown
+    nodes: tuple[str, ...]  # names of the ONNX nodes
     tactic: str
 
 
 @dataclass(frozen=True)
 class InspectedEngine:
-    """What an inspector tells."""
+    """The layers and the tensors that an inspector lists."""
 
     layers: tuple[FusedLayer, ...]
     tensors: tuple[str, ...]  # names of inputs and outputs
 
 
 def parse_inspection(text: str) -> InspectedEngine:
-    """Read `EngineInspector.get_engine_information` in JSON. Raises EngineError for something else.
+    """Parse the JSON of `EngineInspector.get_engine_information`. Raises EngineError for an unknown format.
 
-    8.5 to 10: `Layers`, and `Bindings`, a list of names; types are words such as "Row major linear FP16 format".
-    11: `Layers`, and `I/O Tensors`, a list of objects; types and formats are apart. A layer is an object, or a name
-    where the engine was built without details.
+    8.5 to 10 have `Layers` and `Bindings`, a list of names, with dtypes such as "Row major linear FP16 format".
+    11 has `Layers` and `I/O Tensors`, a list of objects, with separate dtypes and formats. A layer is an object,
+    or only a name if the engine was built without details.
     """
     try:
         data = json.loads(text)
@@ -67,22 +67,22 @@ def parse_inspection(text: str) -> InspectedEngine:
         named = data["I/O Tensors"] if "I/O Tensors" in data else data.get("Bindings", [])
         tensors = tuple(str(item["Name"]) if isinstance(item, Mapping) else str(item) for item in named)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EngineError(f"the engine inspector gave something unknown ({error})") from error
+        raise EngineError(f"can't parse the output of the engine inspector: {error}") from error
     return InspectedEngine(layers, tuple(dict.fromkeys(tensors)))
 
 
 def parse_build_log(text: str) -> tuple[FusedLayer, ...]:
-    """The layers in the message "Layers: ..." that a builder logs at its most verbose; empty where it says something
-    else, as 8.5 does. With several profiles each has its own layers."""
-    lines = text.split(
-        "\n"
-    )  # not splitlines: metadata is held apart by a record separator, which that takes for an end
+    """Parse the layers from the verbose message "Layers: ..." of a builder.
+
+    Every profile has its own layers. Returns an empty tuple for another format, such as that of 8.5.
+    """
+    lines = text.split("\n")  # not splitlines, which would also split at the record separators in the metadata
     found = (_LOGGED.match(line.strip(" \r")) for line in lines)
     return tuple(_layer(_logged(match)) for match in found if match)
 
 
 def _logged(match: re.Match[str]) -> dict[str, Any]:
-    """A line of the log as the JSON of 11 would have it."""
+    """Convert a line of the build log to a layer in the JSON format of 11."""
     item: dict[str, Any] = match.groupdict()
     for side in ("Inputs", "Outputs"):
         item[side] = [
@@ -93,7 +93,7 @@ def _logged(match: re.Match[str]) -> dict[str, Any]:
 
 
 def count_precisions(layers: tuple[FusedLayer, ...]) -> dict[str, int]:
-    """Layers of each precision, the most frequent first; those that tell none are left out."""
+    """Return the number of layers per known precision, most frequent first."""
     counts: dict[str, int] = {}
     for layer in layers:
         if layer.precision:
@@ -139,7 +139,7 @@ def _narrowest(types: list[str]) -> str:
 
 
 def _split(name: str) -> tuple[str, ...]:
-    """Node names from a fused layer's own name: "a + b", "PWN(a, b)", "{ForeignNode[a...b]}"."""
+    """Split the name of a fused layer into node names: "a + b", "PWN(a, b)", "{ForeignNode[a...b]}"."""
     foreign = _FOREIGN.search(name)
     if foreign:
         return tuple(foreign.group(1).split("..."))

@@ -1,8 +1,8 @@
-"""The TensorRT classes that this stage and runtime/gpu hold objects of.
+"""Names of the TensorRT classes, for annotations.
 
-TensorRT is imported late and goes by two module names, so to mypy they are all Any. Every variable that holds such an
-object is annotated with one of these names: tests/engines/test_api_names.py reads the annotations and checks each
-attribute used on it, and each `trt.NAME`, against the public names of every supported version.
+TensorRT is imported at run time under one of two module names, so mypy sees all of its classes as Any. Annotate every
+variable of such a class with one of these names: tests/engines/test_api_names.py reads the annotations and checks each
+attribute, and each `trt.NAME`, against the public names of every supported version.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From ONNX bytes to a TensorRT network with optimisation profiles over the batch."""
+"""Parse ONNX into a TensorRT network, and add optimisation profiles for the batch sizes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from .names import (
 
 @dataclass(frozen=True)
 class NetworkLayer:
-    """A layer as parsed, before the builder fuses it."""
+    """A parsed layer, before fusion."""
 
     name: str
     kind: str  # such as CONVOLUTION
-    dtype: str  # of its first output, such as HALF
+    dtype: str  # of the first output, such as HALF
 
 
 @dataclass(frozen=True)
 class ParsedNetwork:
-    """A network and the parser that owns its weights, which must live until the engine is built."""
+    """A network and its parser, which owns the weights and must outlive the build."""
 
     network: INetworkDefinition
     parser: OnnxParser
@@ -41,7 +41,7 @@ class ParsedNetwork:
 def parse_network(
     flavour: Flavour, builder: Builder, logger: ILogger, *, messages: Messages, model: bytes, dla: bool, name: str
 ) -> ParsedNetwork:
-    """Parse ONNX bytes. Raises ModelError that names the operator the parser can't take."""
+    """Parse an ONNX graph. Raises ModelError with the operators that the parser doesn't support."""
     network: INetworkDefinition = builder.create_network(flavour.network_flags(dla))
     parser: OnnxParser = flavour.trt.OnnxParser(network, logger)
     if parser.parse(model):
@@ -50,15 +50,15 @@ def parse_network(
     for index in range(parser.num_errors):
         problem: ParserError = parser.get_error(index)
         problems.append(" ".join(f"{_node(model, problem.node())}{problem.desc()}".split()))
-    raise ModelError(f"{name}: {flavour} can't parse the graph ({explain(problems or messages.errors)})")
+    raise ModelError(f"{name}: {flavour} can't parse the graph: {explain(problems or messages.errors)}")
 
 
 def _node(model: bytes, index: int) -> str:
-    """ "Conv conv1: " for the node a parser stopped at (8.5 tells its number alone); empty where it is none."""
+    """Return a prefix such as "Conv conv1: " for a node, since 8.5 reports only its index; empty if out of range."""
     onnx = require("onnx", "tensorrt")
     try:
         nodes = onnx.load_model_from_string(model).graph.node
-    except Exception:  # protobuf raises its own; the parser has said so already
+    except Exception:  # not ONNX, which the parser has already reported
         return ""
     return f"{nodes[index].op_type} {nodes[index].name}: " if 0 <= index < len(nodes) else ""
 
@@ -66,12 +66,17 @@ def _node(model: bytes, index: int) -> str:
 def add_profiles(
     builder: Builder, config: IBuilderConfig, network: INetworkDefinition, *, batches: Sequence[int]
 ) -> None:
-    """Add one profile a batch size, of that size alone: the builder then knows every shape, and a CUDA graph is
-    captured for one size anyway. Raises ModelError when something besides the batch is dynamic."""
+    """Add one profile per batch size, with that size as minimum, optimum and maximum.
+
+    The builder then knows every shape, and a CUDA graph is captured for a fixed size. Raises ModelError if a dimension
+    other than the batch is dynamic.
+    """
     tensor: ITensor = network.get_input(0)
     shape = tuple(tensor.shape)
     if shape[0] != -1 or any(n <= 0 for n in shape[1:]):
-        raise ModelError(f"{tensor.name} has shape {list(shape)}; the batch alone must be dynamic")
+        raise ModelError(
+            f"{tensor.name} has shape {list(shape)}, where only the batch may be dynamic; export the bundle again"
+        )
     for batch in batches:
         profile: IOptimizationProfile = builder.create_optimization_profile()
         sized = (batch, *shape[1:])
@@ -80,7 +85,7 @@ def add_profiles(
 
 
 def describe_layers(network: INetworkDefinition) -> tuple[NetworkLayer, ...]:
-    """Every layer of a parsed network, in order."""
+    """Return the layers of a parsed network, in order."""
     return tuple(_describe(network.get_layer(index)) for index in range(network.num_layers))
 
 
@@ -93,5 +98,5 @@ def _describe(layer: ILayer) -> NetworkLayer:
 
 
 def _word(value: object) -> str:
-    """The last part of an enumeration member's name, which all versions print alike."""
+    """Return the member name of an enumeration value; only that part is the same in every version."""
     return str(value).rsplit(".", 1)[-1]

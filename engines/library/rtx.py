@@ -1,4 +1,4 @@
-"""TensorRT-RTX: built on any CPU for a list of compute capabilities, finished on the GPU that runs the engine."""
+"""TensorRT-RTX: builds on any CPU for several compute capabilities, and compiles kernels on the target GPU."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from ...core.errors import UsageError
 from .names import IBuilderConfig, ICudaEngine, IExecutionContext, IRuntimeConfig
 from .tensorrt10 import TensorRT10
 
-PORTABLE = "default"  # what the library takes when nothing is named: 8.0, 8.6, 8.9, 12.0 and later
-CURRENT = "current"  # the GPU of this machine, whether it can be named or not
+PORTABLE = "default"  # the library's default: 8.0, 8.6, 8.9, 12.0 and later
+CURRENT = "current"  # the GPU of this machine, even if its capability is not in `targets`
 
 
 class TensorRTRTX(TensorRT10):
     """The dialect of TensorRT-RTX 1."""
 
     name = "tensorrt-rtx"
-    has_levels = False  # it accepts them and builds the same bytes
-    has_timing_cache = False  # it has no effect, and reading a stored one makes the library look for a GPU
+    has_levels = False  # accepts them, but builds the same bytes
+    has_timing_cache = False  # has no effect, and loading a stored one needs a GPU
     targets = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
     def configure(self, config: IBuilderConfig, level: int, targets: Sequence[str]) -> None:
@@ -29,7 +29,7 @@ class TensorRTRTX(TensorRT10):
     def new_context(self, engine: ICudaEngine) -> IExecutionContext:
         config: IRuntimeConfig = engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(self.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-        # Kernels for a shape are compiled at its first run, and not later: a CUDA graph keeps those that it captured.
+        # Compile the kernels of a shape at its first run: a CUDA graph keeps the kernels that it captured.
         config.dynamic_shapes_kernel_specialization_strategy = self.trt.DynamicShapesKernelSpecializationStrategy.EAGER
         return engine.create_execution_context(config)
 
@@ -37,7 +37,7 @@ class TensorRTRTX(TensorRT10):
         return f"{self} does not run on a DLA; use --flavour tensorrt on a Jetson"
 
     def gpu_problem(self, capability: str) -> str:
-        """It builds for such a GPU, and refuses to read what it built: seen with 1.7.1 on compute capability 9.0."""
+        """Return why engines don't run there: the library builds for such a GPU, but can't load the engine."""
         if not capability or capability in self.targets or capability_order(capability) > capability_order("12.0"):
             return ""
         return f"{self} does not run on compute capability {capability}{_elsewhere(capability)}"
@@ -46,14 +46,16 @@ class TensorRTRTX(TensorRT10):
         for target in targets:
             if target in (PORTABLE, CURRENT):
                 if len(targets) > 1:
-                    raise UsageError(f"--target {target} stands alone; name compute capabilities, or {target}")
+                    raise UsageError(
+                        f"--target {target} can't be combined; give only {target}, or compute capabilities"
+                    )
             elif target not in self.targets:
                 raise UsageError(
-                    f"--target: {self} can't build for compute capability {target}; it knows: "
+                    f"--target: {self} can't build for compute capability {target}; choose from: "
                     f"{', '.join(self.targets)}{_elsewhere(target)}"
                 )
         if "7.5" in targets and len(targets) > 1:
-            raise UsageError("--target: an engine for 7.5 slows the other GPUs down; build it by itself: --target 7.5")
+            raise UsageError("--target: an engine for 7.5 is slower on other GPUs; build it separately: --target 7.5")
 
     def _capability(self, target: str) -> object:
         known = self.trt.ComputeCapability
@@ -69,13 +71,13 @@ class TensorRTRTX(TensorRT10):
 
 
 def capability_order(capability: str) -> tuple[int, ...]:
-    """What sorts compute capabilities; words before numbers."""
+    """Return a sort key for compute capabilities; names sort before numbers."""
     parts = capability.split(".")
     return tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()
 
 
 def _elsewhere(target: str) -> str:
-    """What to do for the GPUs people ask for most."""
+    """Return the remedy for common GPUs that the library doesn't support, or an empty string."""
     boards = {"7.2": "Xavier", "8.7": "Orin", "9.0": "H100 and H200", "10.0": "B200", "11.0": "Thor"}
     if target not in boards:
         return ""

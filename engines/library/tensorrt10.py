@@ -1,4 +1,4 @@
-"""TensorRT 10 and 11: strongly typed, with progress and optimisation levels."""
+"""TensorRT 10 and 11: strongly typed networks, progress reports and optimisation levels."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from .flavour import Flavour, Monitor, version_numbers
 from .names import BuilderFlag, IBuilderConfig, ICudaEngine, IExecutionContext, Trt
 from .tensorrt8 import weak_flags
 
-_LAST_WITH_DLA = (10, 7)  # 10.8 to 11.4.0 have no DLA
-_DLA_AGAIN = (11, 4, 1)
+_LAST_WITH_DLA = (10, 7)  # 10.8 to 11.4.0 don't support DLAs
+_NEXT_WITH_DLA = (11, 4, 1)
 
 
 class TensorRT10(Flavour):
-    """The dialect of 10 and 11, of which TensorRT-RTX is a variety."""
+    """The dialect of 10 and 11, and the base of TensorRT-RTX."""
 
     name = "tensorrt"
     strongly_typed = True
@@ -43,7 +43,7 @@ class TensorRT10(Flavour):
         return int(engine.get_device_memory_size_for_profile_v2(profile))
 
     def new_context(self, engine: ICudaEngine) -> IExecutionContext:
-        """A context that works in memory of the caller's; None when it fails."""
+        """Return a context that uses memory of the caller, or None on failure."""
         return engine.create_execution_context(self.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
 
     def create_context(
@@ -52,25 +52,25 @@ class TensorRT10(Flavour):
         context: IExecutionContext = self.new_context(engine)
         if context is None or not context.set_optimization_profile_async(profile, stream):
             return None
-        context.set_device_memory(address, size)  # after the profile, whose need the size is checked against
+        context.set_device_memory(address, size)  # set after the profile, whose memory need is checked
         return context
 
     def dla_problem(self, precision: str) -> str:
         numbers = version_numbers(self.version)
-        if numbers[:2] > _LAST_WITH_DLA and numbers < _DLA_AGAIN:
-            return f"{self} has no DLA: it left after 10.7 and came back with 11.4.1 (JetPack 7.2.2)"
+        if numbers[:2] > _LAST_WITH_DLA and numbers < _NEXT_WITH_DLA:
+            return f"{self} doesn't support DLAs; use 10.7 or earlier, or 11.4.1 (JetPack 7.2.2) or later"
         if precision == "fp32" or (precision == "int8" and self._weak_dla):
             return f"the DLA can't run {precision} graphs with {self}; use --precision fp16"
         return ""
 
     @property
     def _weak_dla(self) -> bool:
-        """Up to 10.7 a DLA is given its precision by builder flags."""
+        """Whether builder flags select the precision of a DLA (up to 10.7)."""
         return version_numbers(self.version) < (11,)
 
 
 def _progress_monitor(trt: Trt, monitor: Monitor) -> object:
-    """`monitor` as an IProgressMonitor, whose base class is known only once the library is imported."""
+    """Wrap `monitor` in an IProgressMonitor. Its base class exists only after the library is imported."""
 
     class Reporter(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""TensorRT 8.5 and 8.6: typed by builder flags, no progress, no levels. It proves graphs and runtime on a real GPU."""
+"""TensorRT 8.5 and 8.6: types from builder flags, no progress reports, no optimisation levels."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class TensorRT8(Flavour):
         return weak_flags(self.trt, precision)
 
     def configure(self, config: IBuilderConfig, level: int, targets: Sequence[str]) -> None:
-        # cuDNN and cuBLAS are not always there, and no graph of ours needs them.
+        # cuDNN and cuBLAS may be missing, and LeakRT's graphs don't need them.
         sources = (self.trt.TacticSource.EDGE_MASK_CONVOLUTIONS, self.trt.TacticSource.JIT_CONVOLUTIONS)
         config.set_tactic_sources(sum(1 << int(source) for source in sources))
 
     def watch(self, config: IBuilderConfig, monitor: Monitor) -> None:
-        """This version's builder reports nothing."""
+        """Do nothing: the builder of these versions reports no progress."""
 
     def device_memory(self, engine: ICudaEngine) -> int:
         return int(engine.device_memory_size)
@@ -54,7 +54,7 @@ class TensorRT8(Flavour):
 
 
 def weak_flags(trt: Trt, precision: str) -> list[BuilderFlag]:
-    """Builder flags for the types of an ONNX variant, where networks are not strongly typed (TensorRT up to 10)."""
+    """Return the builder flags of a precision, for networks that are not strongly typed (TensorRT up to 10)."""
     if precision == "fp16":
         return [trt.BuilderFlag.FP16]
     if precision == "int8":

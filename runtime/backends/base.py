@@ -1,4 +1,4 @@
-"""What a backend is: it loads one variant, runs its two graphs and says what it is."""
+"""The interface of a backend: it loads one variant, runs its two graphs and describes itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Variant:
     vae_encoder: bytes
     leak_encoder: bytes
     weights: Callable[[], bytes] | None = None  # reads the bundle's `weights.safetensors`; None: it holds none
-    bundle: str = ""  # where the bundle lies, for messages
+    bundle: str = ""  # path of the bundle, for messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,28 +37,28 @@ class Availability:
     runs: bool
     version: str  # of the library behind it; empty when it is not installed
     reason: str  # why it can't run; empty when it can
-    install: str  # the command that brings what is missing
+    install: str  # the command that installs what is missing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a loaded backend is, for reports."""
+    """A loaded backend, for reports."""
 
     backend: str
     version: str
     device: str
     precision: str
     threads: int
-    device_bytes: int | None = None  # memory it holds on a device of its own; None: it has none
+    device_bytes: int | None = None  # memory that it holds on a GPU; None on a CPU
 
 
 class Backend(Protocol):
-    """A variant, loaded. Not safe for two threads at once: the Detector holds a lock around it."""
+    """A loaded variant. Not thread-safe: the pipeline holds a lock around it."""
 
     name: str
     precision: str
-    batch: int  # images it takes at once
-    forkable: bool  # whether a forked child may use it: it has no threads of its own
+    batch: int  # images per call
+    forkable: bool  # whether a forked child may use it, because it has no threads
 
     def vae_encoder(self, image: Array) -> Array:
         """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""
@@ -67,12 +67,12 @@ class Backend(Protocol):
         """noised float32 [B, T, 4, S/8, S/8] to the four outputs, one row each. Raises ModelError."""
 
     def describe(self) -> Description:
-        """What runs, and where."""
+        """The backend, its version, device and threads."""
 
 
 @dataclass(frozen=True)
 class ChainResult:
-    """What a batch of B images gave on a backend that runs the whole chain."""
+    """The results of a batch of B images on a backend that runs the whole chain."""
 
     latent: Array  # [B, 4, S/8, S/8], scaled
     outputs: LeakOutputs  # of B x draws rows
@@ -81,7 +81,7 @@ class ChainResult:
 
 @runtime_checkable
 class ChainBackend(Backend, Protocol):
-    """A backend that takes images through VAE encoder, noising and leak encoder without their leaving its device."""
+    """A backend that runs VAE encoder, noising and leak encoder without leaving its device."""
 
     def chain(self, images: Array) -> ChainResult:
         """images float32 [B, 3, S, S], B at most `batch`; the noise is the spec's. Raises ModelError, BackendError."""
@@ -89,32 +89,32 @@ class ChainBackend(Backend, Protocol):
 
 @runtime_checkable
 class FrameBackend(Backend, Protocol):
-    """A backend that takes frames as they are, preprocesses them on its device, and overlaps batches.
+    """A backend that preprocesses raw frames on its device and overlaps batches.
 
-    Safe from any thread. After `close` every call raises BackendError.
+    Thread-safe. After `close` every call raises BackendError.
     """
 
-    ahead: int  # batches that may be on their way at once; one more waits in `submit`
+    ahead: int  # batches in flight; one more waits in `submit`
 
     def submit(self, frames: Sequence[Frame]) -> Callable[[], ChainResult]:
-        """Put up to `batch` frames uint8 [H, W, 3] BGR of any sizes on their way; the call returned waits for them.
+        """Start up to `batch` frames uint8 [H, W, 3] BGR of any sizes; the returned call waits for their results.
 
-        Waits itself while too many are on their way. Either raises ModelError, BackendError.
+        Blocks while too many batches are in flight. Both raise ModelError, BackendError.
         """
 
     def close(self) -> None:
-        """End what is on its way and free the device's memory; a second time is nothing."""
+        """Finish the batches in flight and free the device's memory. Idempotent."""
 
 
 class Load(Protocol):
-    """What loads a variant. Raises ModelError, BackendError, MissingExtraError, UsageError."""
+    """Loads a variant. Raises ModelError, BackendError, MissingExtraError, UsageError."""
 
     def __call__(self, variant: Variant, threads: int, *, device: int = 0) -> Backend: ...
 
 
 @dataclass(frozen=True)
 class BackendKind:
-    """A backend that LeakRT knows. Neither call imports its library before it is made."""
+    """A backend that LeakRT knows. Its library is imported only by these calls."""
 
     name: str
     probe: Callable[[], Availability]
@@ -122,6 +122,6 @@ class BackendKind:
 
 
 def refuse_device(backend: str, device: int) -> None:
-    """Raises UsageError for a GPU's number where a backend runs on the CPU."""
+    """Raise UsageError if a GPU is requested of a backend that runs on the CPU."""
     if device:
-        raise UsageError(f"--device {device}: {backend} runs on the CPU; leave it away, or name another --backend")
+        raise UsageError(f"--device {device}: {backend} runs on the CPU; omit it, or choose another --backend")

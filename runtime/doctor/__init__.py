@@ -1,11 +1,13 @@
-"""What is installed, what can run and what is missing, for `leakrt doctor`. `facts` reads, `needs` concludes.
+"""Report what is installed, what can run and what is missing, for `leakrt doctor`.
 
 report.py      the whole report
-jetson.py      which Jetson this is, from its release file and its device tree
-toolkit.py     the CUDA toolkit found, and what `leakrt._cuda` was built for
-libraries.py   TensorRT and TensorRT-RTX, and bindings that this Python can't see
+facts.py       the facts about this machine, collected once
+needs.py       the state of each component, derived from the facts
+jetson.py      the Jetson model and release, from the release file and the device tree
+toolkit.py     the CUDA toolkit, and the GPUs that `leakrt._cuda` was built for
+libraries.py   TensorRT and TensorRT-RTX, and system bindings that this Python can't import
 cached.py      the engine cache
-commands.py    for each thing missing the one command that gets it, by kind of machine
+commands.py    the command that installs a missing component, by kind of machine
 
-Only `facts` and the modules it calls read files, below a root that a test can name; `needs` takes values alone.
+Only `facts` and the modules that it calls read files, below a root that tests can replace. `needs` is pure.
 """

@@ -1,4 +1,4 @@
-"""What the engine cache holds, and how much of it can be used here."""
+"""The state of the engine cache, and which engines can be used on this machine."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ...engines.library.flavour import Flavour
 
 @dataclass(frozen=True, kw_only=True)
 class CacheState:
-    """The engine cache. Nothing is hashed: `leakrt engines verify` does that."""
+    """The state of the engine cache. Hashes are not checked; `leakrt engines verify` checks them."""
 
     path: str
     engines: int
     bytes: int
     limit: int  # bytes
-    broken: int  # cut short, changed, or without their JSON
-    elsewhere: int  # whole, and for another TensorRT or another GPU
-    reason: str  # of the first of those
-    problem: str  # why the cache can't be read at all; empty where it can
+    broken: int  # truncated, modified, or without their JSON
+    elsewhere: int  # intact, but built for another TensorRT or GPU
+    reason: str  # why the first of `elsewhere` can't be used
+    problem: str  # why the cache can't be read; empty if it can
 
 
 def look_at_cache(flavours: Sequence[Flavour]) -> CacheState:
-    """Read the index and the JSON beside each engine. Raises nothing."""
+    """Read the index and the JSON of each engine. Does not raise."""
     try:
         cache = default_cache()
     except LeakRTError as error:
@@ -47,14 +47,14 @@ def look_at_cache(flavours: Sequence[Flavour]) -> CacheState:
 
 
 def _state(cache: EngineCache, engines: list[CachedEngine], flavours: Sequence[Flavour]) -> CacheState:
-    whole = [engine.record for engine in engines if engine.record and not engine.problem]
-    reasons = [reason for record in whole for reason in list(reasons_unusable(record, list(flavours)))[:1]]
+    intact = [engine.record for engine in engines if engine.record and not engine.problem]
+    reasons = [reason for record in intact for reason in list(reasons_unusable(record, list(flavours)))[:1]]
     return CacheState(
         path=str(cache.root),
         engines=len(engines),
         bytes=sum(engine.size for engine in engines),
         limit=cache.limit,
-        broken=len(engines) - len(whole),
+        broken=len(engines) - len(intact),
         elsewhere=len(reasons),
         reason=reasons[0] if reasons else "",
         problem="",

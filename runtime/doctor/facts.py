@@ -1,4 +1,4 @@
-"""Everything that decides whether an NVIDIA GPU can be used, gathered once."""
+"""Collect the facts that decide whether an NVIDIA GPU can be used."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from .toolkit import KernelBuild, Toolkit, find_kernels, find_toolkit
 
 _VERSION = re.compile(r'^(ID|VERSION_ID)="?([\w.]+)"?$', re.MULTILINE)
 _CONTAINER_MARKS = (".dockerenv", "run/.containerenv")
-HIDING = "CUDA_VISIBLE_DEVICES"
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DriverFacts:
-    """The NVIDIA driver. All empty but `problem` where there is none."""
+    """The NVIDIA driver. Without a driver, only `problem` is set."""
 
-    version: str  # "580.95.05"; empty where the kernel does not tell
+    version: str  # "580.95.05"; empty if the kernel does not report it
     cuda: str  # highest CUDA version it supports: "13.0"
-    problem: str  # why it can't be used
-    code: int  # CUDA's error, where its start failed
+    problem: str  # why it can't be used; empty if it can
+    code: int  # CUDA's error code if its initialization failed, else 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineFacts:
-    """What was found. `needs.judge` says what it means."""
+    """The facts about this machine. `needs.judge` evaluates them."""
 
     python: str  # major and minor version: "3.11"
-    distribution: str  # as NVIDIA's package repositories call it: "ubuntu2404"; empty for others
+    distribution: str  # name in NVIDIA's package repositories: "ubuntu2404"; empty for other systems
     architecture: str  # "x86_64", "aarch64"
     container: bool
     hidden: str  # $CUDA_VISIBLE_DEVICES
@@ -45,13 +45,13 @@ class MachineFacts:
     toolkit: Toolkit
     kernels: KernelBuild
     libraries: tuple[Library, ...]
-    bindings: tuple[str, ...]  # Pythons that system packages brought TensorRT's bindings for
-    pycuda: str
+    bindings: tuple[str, ...]  # Python versions with TensorRT bindings from system packages
+    pycuda: str  # version; empty if not installed
     cache: CacheState
 
 
 def gather(root: Path = Path("/")) -> MachineFacts:
-    """Look at this machine; files of the system are read below `root`. Raises nothing."""
+    """Collect the facts about this machine. Reads system files below `root`. Does not raise."""
     libraries, usable = find_libraries()
     driver, gpus = _driver()
     return MachineFacts(
@@ -59,7 +59,7 @@ def gather(root: Path = Path("/")) -> MachineFacts:
         distribution=read_distribution(root),
         architecture=platform.machine(),
         container=any((root / mark).exists() for mark in _CONTAINER_MARKS),
-        hidden=os.environ.get(HIDING, ""),
+        hidden=os.environ.get(VISIBLE_DEVICES, ""),
         jetson=read_jetson(root),
         driver=driver,
         gpus=gpus,
@@ -73,7 +73,7 @@ def gather(root: Path = Path("/")) -> MachineFacts:
 
 
 def read_distribution(root: Path) -> str:
-    """ "ubuntu2404", "debian12", from etc/os-release; empty for what has no apt repository of NVIDIA's."""
+    """Return the distribution in etc/os-release, such as "ubuntu2404"; empty if NVIDIA has no apt repository for it."""
     try:
         found = dict(_VERSION.findall((root / "etc/os-release").read_text(errors="replace")))
     except OSError:

@@ -1,4 +1,4 @@
-"""Which Jetson this is: /etc/nv_tegra_release, the device tree and the package list say."""
+"""Identify a Jetson from /etc/nv_tegra_release, the device tree and the package list."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from pathlib import Path
 _RELEASE = re.compile(r"#\s*R(\d+)\s*\(release\),\s*REVISION:\s*(\d+(?:\.\d+)*)")
 _PACKAGE = re.compile(r"^Package: nvidia-jetpack\n(?:[A-Z ].*\n)*?Version: (\d+(?:\.\d+)*)", re.MULTILINE)
 _JETPACK = {32: 4, 34: 5, 35: 5, 36: 6, 38: 7, 39: 7}  # Jetson Linux to JetPack, by major version
-_PYTHON = {4: "3.6", 5: "3.8", 6: "3.10", 7: "3.12"}  # of the Ubuntu that a JetPack brings
-_OLDEST = 6  # the first JetPack whose Python runs LeakRT
-_LIMIT = 64 << 20  # bytes of the package list
+_PYTHON = {4: "3.6", 5: "3.8", 6: "3.10", 7: "3.12"}  # JetPack to the Python of its Ubuntu
+_OLDEST = 6  # the first JetPack whose Python can run LeakRT
+_LIMIT = 64 << 20  # bytes read of each file
 
 
 @dataclass(frozen=True)
 class Jetson:
-    """A Jetson. Texts are empty where the device does not tell."""
+    """A Jetson. Fields are empty if the device does not report them."""
 
     model: str  # "NVIDIA Jetson AGX Orin Developer Kit"
-    linux: str  # of Jetson Linux (L4T): "36.4.3"
-    jetpack: str  # exact where its package is installed: "6.2"; else the major version alone: "6"
+    linux: str  # version of Jetson Linux (L4T): "36.4.3"
+    jetpack: str  # "6.2" if its package is installed, else only the major version: "6"
 
     @property
     def python(self) -> str:
-        """The Python that TensorRT's bindings of this JetPack are for; empty where it is not known."""
+        """The Python version of this JetPack's TensorRT bindings; empty if unknown."""
         return _PYTHON.get(_major(self.jetpack), "")
 
     @property
     def too_old(self) -> bool:
-        """Whether this JetPack's Python can't run LeakRT; its TensorRT is bound to that Python."""
+        """Whether this JetPack's Python, the only one that its TensorRT supports, is too old for LeakRT."""
         return 0 < _major(self.jetpack) < _OLDEST
 
     def __str__(self) -> str:
@@ -38,7 +38,7 @@ class Jetson:
 
 
 def read_jetson(root: Path = Path("/")) -> Jetson | None:
-    """The Jetson whose files lie below `root`; None on any other machine."""
+    """Return the Jetson that the files below `root` describe; None on any other machine."""
     release = _text(root / "etc/nv_tegra_release")
     compatible = _text(root / "proc/device-tree/compatible")
     if not release and "nvidia,tegra" not in compatible:
@@ -54,9 +54,9 @@ def read_jetson(root: Path = Path("/")) -> Jetson | None:
 
 
 def parse_release(text: str) -> str:
-    """The version of Jetson Linux in the text of /etc/nv_tegra_release: "36.4.3"; empty where there is none.
+    """Return the Jetson Linux version, such as "36.4.3", in the text of /etc/nv_tegra_release; empty if there is none.
 
-    "# R36 (release), REVISION: 4.3, GCID: ..., BOARD: generic, EABI: aarch64, DATE: ..."
+    Example: "# R36 (release), REVISION: 4.3, GCID: ..., BOARD: generic, EABI: aarch64, DATE: ..."
     """
     found = _RELEASE.search(text)
     return f"{found.group(1)}.{found.group(2)}" if found else ""

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX as this Python sees them, and bindings of the system that it does not see."""
+"""Find TensorRT and TensorRT-RTX, and system bindings that this Python can't import."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class Library:
     """One flavour of TensorRT."""
 
     flavour: str  # "tensorrt" or "tensorrt-rtx"
-    version: str  # empty where it is not installed, or does not import
-    cuda: int  # major CUDA version it was built for, where its package tells; 0: not known
-    problem: str  # why it can't be used; empty where it can, and where it is not installed at all
+    version: str  # empty if it is not installed or can't be imported
+    cuda: int  # major CUDA version it was built for, from its package name; 0: unknown
+    problem: str  # why it can't be used; empty if it can, or if it is not installed
 
     @property
     def usable(self) -> bool:
-        """Whether LeakRT builds and runs engines with it."""
+        """Whether LeakRT can build and run engines with it."""
         return bool(self.version) and not self.problem
 
 
 def find_libraries() -> tuple[tuple[Library, ...], list[Flavour]]:
-    """Every flavour as it is here, and those that LeakRT can use, loaded. Raises nothing."""
+    """Return the state of every flavour, and the usable flavours, loaded. Does not raise."""
     libraries, usable = [], []
     for name in FLAVOURS:
         try:
             flavour = load_flavour(name)
         except LeakRTError as error:
-            problem = str(error) if _is_there(MODULES[name]) else ""
+            problem = str(error) if _is_installed(MODULES[name]) else ""
             libraries.append(Library(flavour=name, version="", cuda=_cuda(MODULES[name]), problem=problem))
             continue
         usable.append(flavour)
@@ -45,21 +45,24 @@ def find_libraries() -> tuple[tuple[Library, ...], list[Flavour]]:
 
 
 def system_bindings(root: Path = Path("/")) -> tuple[str, ...]:
-    """The Pythons that Debian packages brought TensorRT's bindings for: "3.10". An environment may not see them."""
+    """Return the Python versions, such as "3.10", with TensorRT bindings from Debian packages.
+
+    A virtual environment may not be able to import them.
+    """
     found = (root / "usr/lib").glob("python3*/dist-packages/tensorrt")
     return tuple(sorted(path.parts[-3].removeprefix("python") for path in found if path.is_dir()))
 
 
 def pycuda_version() -> str:
-    """Empty where PyCUDA is not installed. Not imported: that needs a driver."""
+    """Return PyCUDA's version; empty if it is not installed. Does not import it, which needs a driver."""
     try:
         return metadata.version("pycuda")
     except metadata.PackageNotFoundError:
-        return "another build" if _is_there("pycuda") else ""
+        return "another build" if _is_installed("pycuda") else ""
 
 
 def _cuda(module: str) -> int:
-    """By the name of the package that brings its libraries: tensorrt_cu13_libs."""
+    """Return the CUDA major version in the name of the installed package, such as tensorrt_cu13_libs; 0 if unknown."""
     for major in _CUDA_MAJORS:
         try:
             metadata.version(f"{module}-cu{major}-libs")
@@ -69,7 +72,7 @@ def _cuda(module: str) -> int:
     return 0
 
 
-def _is_there(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except ValueError:  # imported without a spec

@@ -1,4 +1,4 @@
-"""What running on an NVIDIA GPU takes, and which of it is there: facts judged, nothing looked at."""
+"""Evaluate which components an NVIDIA GPU needs, from the facts about a machine. Reads no files."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import dataclass, field
 from ...engines.library.flavour import version_numbers
 from . import commands
 from .commands import DATACENTER, JETSON, Commands
-from .facts import HIDING, MachineFacts
+from .facts import VISIBLE_DEVICES, MachineFacts
 from .libraries import Library
 from .toolkit import driver_too_old, kernels_misfit, listed
 
 READY, MISSING, UNFIT, SPARE = "ready", "missing", "unfit", "not needed"
-_SHUT_OUT, _MIXED = 100, 803  # CUDA's errors: no device; driver and library of two versions
+_NO_DEVICE, _VERSION_MISMATCH = 100, 803  # CUDA error codes: no device; driver and library versions differ
 
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """One thing: whether it is there and fits, and how to get it where it is not."""
+    """One component: its state, and the command that installs or repairs it."""
 
     name: str
-    state: str  # READY, MISSING, UNFIT (it is there and can't be used) or SPARE (not needed on this machine)
-    detail: str  # its version, or what is wrong with it
-    commands: Commands = field(default_factory=dict)  # kind of machine to the one command; empty where none is needed
+    state: str  # READY, MISSING, UNFIT (installed but unusable) or SPARE (not needed on this machine)
+    detail: str  # its version, or the problem
+    commands: Commands = field(default_factory=dict)  # kind of machine to the command; empty if none is needed
 
 
 def judge(facts: MachineFacts) -> tuple[Need, ...]:
-    """Every need, in the order in which to see to them."""
+    """Return every component, in the order in which to install them."""
     return (
         _driver(facts),
         _toolkit(facts),
@@ -42,12 +42,12 @@ def _driver(facts: MachineFacts) -> Need:
     if not driver.problem:
         version = f"{driver.version}, " if driver.version else ""
         return Need(name="driver", state=READY, detail=f"{version}for CUDA up to {driver.cuda}")
-    if driver.code == _SHUT_OUT and facts.hidden:
-        told = f"{driver.problem}, and ${HIDING} is {facts.hidden!r}"
-        return Need(name="driver", state=UNFIT, detail=told, commands=commands.everywhere(f"unset {HIDING}"))
-    if driver.code == _MIXED:
-        told = f"{driver.problem}: it was updated and not loaded anew"
-        return Need(name="driver", state=UNFIT, detail=told, commands=commands.everywhere("sudo reboot"))
+    if driver.code == _NO_DEVICE and facts.hidden:
+        detail = f"{driver.problem}, and ${VISIBLE_DEVICES} is {facts.hidden!r}"
+        return Need(name="driver", state=UNFIT, detail=detail, commands=commands.everywhere(f"unset {VISIBLE_DEVICES}"))
+    if driver.code == _VERSION_MISMATCH:
+        detail = f"{driver.problem}: the driver was updated but not reloaded"
+        return Need(name="driver", state=UNFIT, detail=detail, commands=commands.everywhere("sudo reboot"))
     if facts.container and not driver.cuda:
         return Need(
             name="driver",
@@ -64,16 +64,23 @@ def _toolkit(facts: MachineFacts) -> Need:
     toolkit, cuda = facts.toolkit, facts.driver.cuda
     if not toolkit.path:
         if facts.kernels.toolkit and facts.pycuda:
-            return Need(name="CUDA toolkit", state=SPARE, detail="no nvcc; what it compiles is there")
+            return Need(
+                name="CUDA toolkit",
+                state=SPARE,
+                detail="no nvcc; not needed, because LeakRT's kernels and PyCUDA are installed",
+            )
         get = commands.get_toolkit(facts.distribution, facts.architecture, _major(cuda))
         return Need(
-            name="CUDA toolkit", state=MISSING, detail="no nvcc; it compiles LeakRT's kernels and PyCUDA", commands=get
+            name="CUDA toolkit",
+            state=MISSING,
+            detail="no nvcc; needed to compile LeakRT's kernels and PyCUDA",
+            commands=get,
         )
-    told = f"{toolkit.version or 'nvcc does not run'}, {toolkit.path}{'' if toolkit.on_path else ' (not on PATH)'}"
+    detail = f"{toolkit.version or 'nvcc does not run'}, {toolkit.path}{'' if toolkit.on_path else ' (not on PATH)'}"
     if driver_too_old(cuda, toolkit.version):
-        told = f"{told}: the driver supports CUDA up to {cuda}, so nothing that this toolkit compiles runs"
-        return Need(name="CUDA toolkit", state=UNFIT, detail=told, commands=_newer_driver(facts))
-    return Need(name="CUDA toolkit", state=READY if toolkit.version else UNFIT, detail=told)
+        detail = f"{detail}: the driver supports CUDA up to {cuda}, so it can't run code compiled by this toolkit"
+        return Need(name="CUDA toolkit", state=UNFIT, detail=detail, commands=_newer_driver(facts))
+    return Need(name="CUDA toolkit", state=READY if toolkit.version else UNFIT, detail=detail)
 
 
 def _kernels(facts: MachineFacts) -> Need:
@@ -81,7 +88,7 @@ def _kernels(facts: MachineFacts) -> Need:
     build = commands.build_kernels(facts.toolkit)
     if kernels.problem:
         return Need(name="kernels", state=MISSING, detail=kernels.problem, commands=build)
-    told = f"leakrt._cuda, built with CUDA {kernels.toolkit} for {listed(kernels)}"
+    detail = f"leakrt._cuda, built with CUDA {kernels.toolkit} for {listed(kernels)}"
     for gpu in facts.gpus:
         misfit = kernels_misfit(kernels, cuda, gpu.device.capability)
         if misfit:
@@ -92,7 +99,7 @@ def _kernels(facts: MachineFacts) -> Need:
                 detail=f"{gpu.device.name}: {misfit}",
                 commands={**get, JETSON: build[JETSON]},
             )
-    return Need(name="kernels", state=READY, detail=told)
+    return Need(name="kernels", state=READY, detail=detail)
 
 
 def _pycuda(facts: MachineFacts) -> Need:
@@ -101,7 +108,7 @@ def _pycuda(facts: MachineFacts) -> Need:
     return Need(
         name="PyCUDA",
         state=MISSING,
-        detail="not installed; it holds the GPU's memory and streams",
+        detail="not installed; needed for GPU memory and streams",
         commands=commands.build_pycuda(facts.toolkit),
     )
 
@@ -113,47 +120,51 @@ def _library(facts: MachineFacts, library: Library) -> Need:
 def _tensorrt(facts: MachineFacts, library: Library) -> Need:
     get = commands.get_tensorrt(_major(facts.driver.cuda))
     if facts.jetson and facts.jetson.too_old:
-        told = (
-            f"JetPack {facts.jetson.jetpack}'s TensorRT is for its Python {facts.jetson.python}, and LeakRT needs 3.10 "
-            "or newer: flash JetPack 6 or 7, as docs/jetson.md says; Xavier has none, and runs on its CPU"
+        detail = (
+            f"the TensorRT of JetPack {facts.jetson.jetpack} is for Python {facts.jetson.python}, but LeakRT needs "
+            "3.10 or newer; flash JetPack 6 or 7 (see docs/jetson.md); on a Xavier, which supports neither, use the CPU"
         )
-        return Need(name="TensorRT", state=UNFIT, detail=told)
+        return Need(name="TensorRT", state=UNFIT, detail=detail)
     if library.usable:
-        return _checked(facts, "TensorRT", library, get=get)
-    unseen = _unseen_bindings(facts)
-    if unseen and not library.problem:
-        return Need(name="TensorRT", state=UNFIT, detail=unseen, commands=commands.see_tensorrt(facts.bindings[-1]))
+        return _importable(facts, "TensorRT", library, get=get)
+    hidden_reason = _hidden_bindings(facts)
+    if hidden_reason and not library.problem:
+        return Need(
+            name="TensorRT", state=UNFIT, detail=hidden_reason, commands=commands.see_tensorrt(facts.bindings[-1])
+        )
     if library.problem:
         return Need(name="TensorRT", state=UNFIT, detail=library.problem, commands=get)
     return Need(name="TensorRT", state=MISSING, detail="not installed", commands=get)
 
 
-def _unseen_bindings(facts: MachineFacts) -> str:
-    """What keeps this Python from TensorRT's bindings that the system has; empty where it has none."""
+def _hidden_bindings(facts: MachineFacts) -> str:
+    """Return why this Python can't import the system's TensorRT bindings; empty if the system has none."""
     if not facts.bindings:
         return ""
-    theirs = ", ".join(facts.bindings)
+    versions = ", ".join(facts.bindings)
     if facts.python in facts.bindings or facts.bindings == ("3",):
-        return "the system has it, and this environment does not see it: it was made without --system-site-packages"
-    return f"the system has it for Python {theirs}, and this is {facts.python}"
+        return (
+            "installed on the system but not visible here: this environment was created without --system-site-packages"
+        )
+    return f"installed on the system for Python {versions}, but this is Python {facts.python}"
 
 
 def _rtx(facts: MachineFacts, library: Library) -> Need:
     kind = commands.machine_kind(facts.jetson, facts.gpus)
     if library.usable:
-        return _checked(facts, "TensorRT-RTX", library, get=commands.get_rtx())
+        return _importable(facts, "TensorRT-RTX", library, get=commands.get_rtx())
     if kind in (JETSON, DATACENTER):
-        return Need(name="TensorRT-RTX", state=SPARE, detail="it is for RTX GPUs")
-    state, told = (UNFIT, library.problem) if library.problem else (MISSING, "not installed")
-    return Need(name="TensorRT-RTX", state=state, detail=told, commands=commands.get_rtx())
+        return Need(name="TensorRT-RTX", state=SPARE, detail="only for RTX GPUs")
+    state, detail = (UNFIT, library.problem) if library.problem else (MISSING, "not installed")
+    return Need(name="TensorRT-RTX", state=state, detail=detail, commands=commands.get_rtx())
 
 
-def _checked(facts: MachineFacts, name: str, library: Library, *, get: Commands) -> Need:
-    """A library that imports: it may still be for a newer CUDA than the driver's."""
+def _importable(facts: MachineFacts, name: str, library: Library, *, get: Commands) -> Need:
+    """Return the state of a library that can be imported; it may need a newer CUDA than the driver supports."""
     cuda = facts.driver.cuda
     if cuda and library.cuda > _major(cuda):
-        told = f"{library.version} is for CUDA {library.cuda}, and the driver supports CUDA up to {cuda}"
-        return Need(name=name, state=UNFIT, detail=told, commands={**_newer_driver(facts), JETSON: get[JETSON]})
+        detail = f"{library.version} is for CUDA {library.cuda}, but the driver supports CUDA up to {cuda}"
+        return Need(name=name, state=UNFIT, detail=detail, commands={**_newer_driver(facts), JETSON: get[JETSON]})
     return Need(name=name, state=READY, detail=library.version)
 
 
@@ -162,16 +173,20 @@ def _engines(facts: MachineFacts) -> Need:
     if cache.problem:
         return Need(name="engine cache", state=UNFIT, detail=cache.problem)
     if cache.broken:
-        told = f"{cache.broken} of {cache.engines} engines are broken, and are never loaded"
-        return Need(name="engine cache", state=UNFIT, detail=told, commands=commands.everywhere("leakrt engines prune"))
+        detail = f"{cache.broken} of {cache.engines} engines are broken and will not be loaded"
+        return Need(
+            name="engine cache", state=UNFIT, detail=detail, commands=commands.everywhere("leakrt engines prune")
+        )
     if cache.elsewhere:
-        told = f"{cache.elsewhere} of {cache.engines} engines can't run here: {cache.reason}"
-        return Need(name="engine cache", state=UNFIT, detail=told, commands=commands.everywhere("leakrt build BUNDLE"))
+        detail = f"{cache.elsewhere} of {cache.engines} engines can't run here: {cache.reason}"
+        return Need(
+            name="engine cache", state=UNFIT, detail=detail, commands=commands.everywhere("leakrt build BUNDLE")
+        )
     return Need(name="engine cache", state=READY, detail=f"{cache.engines} engines")
 
 
 def _newer_driver(facts: MachineFacts) -> Commands:
-    """A Jetson's driver stays what its JetPack brought: there the toolkit that fits comes with that JetPack."""
+    """Return the commands for a newer driver. A Jetson keeps its driver and installs its JetPack's toolkit instead."""
     return {**commands.get_driver(), JETSON: "sudo apt install nvidia-jetpack"}
 
 

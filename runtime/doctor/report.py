@@ -1,4 +1,4 @@
-"""What is installed, what can run and what is missing, for `leakrt doctor`."""
+"""The report of `leakrt doctor`: what is installed, what can run and what is missing."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ class Package:
     """A package that LeakRT uses."""
 
     name: str
-    extra: str  # the extra that brings it; empty for the base install
-    version: str  # empty when it is not installed
+    extra: str  # the extra that installs it; empty for the base installation
+    version: str  # empty if it is not installed
 
 
 @dataclass(frozen=True)
 class Nvidia:
-    """What there is of an NVIDIA GPU and of all that it takes. None of it is a problem where there is none."""
+    """The NVIDIA GPU and the components that it needs. A missing GPU is not a problem."""
 
-    kind: str  # "jetson", "rtx", "datacenter"; empty where no GPU was found
+    kind: str  # "jetson", "rtx", "datacenter"; empty without a GPU
     facts: MachineFacts
     needs: tuple[Need, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """The state of this installation. `problems` are what keeps the base install from working, with what to do."""
+    """The state of this installation. `problems`: errors that keep the base installation from working, with a fix."""
 
     leakrt: str
     python: str
     system: str
-    simd: str  # instruction set of the native core; empty when it does not load
-    threads: int  # that a detector takes by default
+    simd: str  # instruction set of the native core; empty if it can't be loaded
+    threads: int  # default of a detector
     cache: str
     packages: tuple[Package, ...]
     backends: tuple[Availability, ...]
-    auto_order: tuple[str, ...]  # of those backends; the rest are taken only by name
+    auto_order: tuple[str, ...]  # backends that auto may choose; the others must be named
     nvidia: Nvidia
     problems: tuple[str, ...]
 
     def missing_extras(self) -> dict[str, tuple[str, ...]]:
-        """Extra to the packages of it that are not installed."""
+        """Return, for each incomplete extra, its packages that are not installed."""
         extras: dict[str, tuple[str, ...]] = {}
         for package in self.packages:
             if package.extra and not package.version:
@@ -69,12 +69,12 @@ class Health:
         return extras
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
+        """Return the report as a JSON object."""
         return asdict(self)
 
 
 def examine() -> Health:
-    """Look at this installation. Raises nothing that is the installation's fault: that is a problem of the report."""
+    """Examine this installation. Its faults are reported as `problems`, not raised."""
     packages, backends = _packages(), tuple(probe_all())
     simd, native_problem = _simd()
     cache = cache_folder()
@@ -109,7 +109,7 @@ def _nvidia() -> Nvidia:
 
 
 def _packages() -> tuple[Package, ...]:
-    """What leakrt's own metadata asks for, so that the list lives in one place."""
+    """Return the packages that leakrt's metadata requires, so that the list is not duplicated here."""
     try:
         requirements = metadata.requires("leakrt") or []
     except metadata.PackageNotFoundError:
@@ -121,7 +121,10 @@ def _packages() -> tuple[Package, ...]:
 
 
 def _installed(package: str) -> str:
-    """Its version. Another build may bring the same module: OpenCV with windows, ONNX Runtime for a GPU, JetPack's."""
+    """Return a package's version, or "another build" if another package provides the same module.
+
+    Examples: OpenCV with GUI support, ONNX Runtime for a GPU, packages of JetPack.
+    """
     module = _MODULES.get(package, package)
     return _version(package) or ("another build" if importlib.util.find_spec(module) else "")
 
@@ -137,18 +140,16 @@ def _simd() -> tuple[str, list[str]]:
     try:
         from ... import _core
     except (ImportError, LeakRTError) as error:
-        return "", [
-            f"the native core does not load ({error}); install leakrt again: pip install --force-reinstall leakrt"
-        ]
+        return "", [f"can't load the native core: {error}; reinstall LeakRT: pip install --force-reinstall leakrt"]
     return _core.simd(), []
 
 
 def _cache_problem(folder: Path) -> Iterator[str]:
-    """Try to write: permission bits say little about read-only mounts and quotas."""
+    """Yield a problem if a file can't be written. Permission bits do not show read-only mounts and quotas."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as handle:
             handle.write(os.urandom(4096))
             handle.flush()
     except OSError as error:
-        yield f"the cache folder {folder} can't be written ({error.strerror}); set $XDG_CACHE_HOME to one that can"
+        yield f"can't write to the cache folder {folder}: {error.strerror}; set $XDG_CACHE_HOME to a writable folder"

@@ -1,1 +1,1 @@
-"""How long a bundle takes on this machine, stage by stage, and what it needs. `profile` is where to begin."""
+"""Measure a bundle's latency, throughput, cold start and memory on this machine. The entry point is `profile`."""

@@ -1,4 +1,4 @@
-"""Cold start: from a new process to its first verdict."""
+"""Measure the cold start: from a new process to its first verdict."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from ...core.errors import BackendError
 from ...core.progress import Progress, silent
 
-# without "" in its path, so that a file in the current folder can't stand for a library's
+# Without "" in sys.path, a file in the current folder can't shadow a library.
 _CHILD = """
 import sys
 sys.path[:] = [folder for folder in sys.path if folder]
@@ -26,7 +26,7 @@ run()
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the new process loads; the fields are those of `Detector.load`. `image` "": the golden image."""
+    """Arguments of `Detector.load` in the new process. `image`: path of a file; "" means the golden image."""
 
     bundle: str
     backend: str
@@ -38,23 +38,23 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class ColdStart:
-    """Medians over `runs` new processes, in milliseconds; the bundle's files are in the page cache."""
+    """Medians over `runs` new processes, in milliseconds. The bundle's files are in the page cache."""
 
     runs: int
     import_ms: float  # of LeakRT
     load_ms: float  # of the bundle
     first_check_ms: float
     load_to_verdict_ms: float  # load and first check
-    process_ms: float  # from starting the process to its verdict
-    peak_bytes: int | None  # the most memory the process held
+    process_ms: float  # from process start to verdict
+    peak_bytes: int | None  # peak memory of the process; None if unknown
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with one entry a field."""
+        """Return a JSON object with one entry per field."""
         return asdict(self)
 
 
 def measure_cold_start(request: Request, runs: int, *, progress: Progress = silent) -> ColdStart:
-    """Start `runs` new processes, one after another. Raises BackendError when one fails, with what it said."""
+    """Start `runs` new processes, one after another. Raises BackendError with the message of one that fails."""
     found = []
     for done in range(runs):
         progress("cold start", done, runs)
@@ -70,11 +70,11 @@ def _start(request: Request) -> dict[str, Any]:
     wall = time.perf_counter() - begin
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise BackendError(f"the new process that was to time a cold start failed: {said}")
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise BackendError(f"cold start measurement failed: {reason}")
     result: dict[str, Any] = json.loads(lines[-1])
     if "error" in result:
-        raise BackendError(f"the new process that was to time a cold start failed: {result['error']}")
+        raise BackendError(f"cold start measurement failed: {result['error']}")
     return {**result, "wall": wall - result["reading"]}
 
 
@@ -97,7 +97,7 @@ def _medians(found: Sequence[dict[str, Any]]) -> ColdStart:
 def request_for(
     bundle: Path, backend: str, precision: str, *, threads: int, image: Path | None, device: int = 0
 ) -> Request:
-    """The request of a profile whose detector chose its backend and precision; paths made absolute."""
+    """Return the request for a backend and precision that are already chosen, with absolute paths."""
     shown = "" if image is None else str(image.resolve())
     return Request(
         bundle=str(bundle.resolve()), backend=backend, precision=precision, threads=threads, image=shown, device=device

@@ -1,4 +1,4 @@
-"""What a fresh process runs to time its first verdict: only the standard library is imported before the clock starts.
+"""The program of a new process that times its first verdict. Only the standard library is imported before it starts.
 
 `run` reads its request from argv as JSON and prints one JSON object.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def run() -> None:
-    """Load the bundle, check one image, print the seconds of each part; an error is printed as {"error": text}."""
+    """Load the bundle, check one image and print the seconds of each part, or {"error": text}."""
     request: dict[str, Any] = json.loads(sys.argv[1])
     from ...core.errors import LeakRTError
 
@@ -40,7 +40,7 @@ def _time(request: dict[str, Any]) -> dict[str, Any]:
         "import": imported - begin,
         "load": loaded - imported,
         "first_check": end - ready,
-        "reading": ready - loaded,  # of the image, which is no part of a cold start
+        "reading": ready - loaded,  # of the image; not part of the cold start
         "peak": host_memory().peak,
     }
 

@@ -1,4 +1,4 @@
-"""A profile as a PNG: every stage of every batch size, and throughput against batch."""
+"""Draw a profile as a PNG: the stages at every batch size, and throughput over batch size."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 END_TO_END, OUTSIDE = "end to end", "outside the stages"
 _DPI = 120
-_LEAST = 1e-3  # ms; the log axis begins no lower
+_MIN_MS = 1e-3  # ms; lower end of the log axis
 
 
 def write_picture(path: Path, profile: Profile) -> None:
-    """Write the picture. Raises MissingExtraError without matplotlib, StorageError."""
+    """Draw a profile and write it to `path`. Raises MissingExtraError without matplotlib, StorageError."""
     atomic_write(path, draw(profile))
 
 
 def draw(profile: Profile) -> bytes:
-    """The picture as PNG bytes, on a figure of its own."""
+    """Return the picture as PNG bytes."""
     require("matplotlib", "train")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -46,21 +46,21 @@ def draw(profile: Profile) -> bytes:
 
 
 def _draw_stages(axes: Axes, batches: tuple[BatchProfile, ...]) -> None:
-    """A bar to p50, a line from there to p99, and a tick at the maximum; one bar a stage and batch size."""
+    """Draw, per stage and batch size, a bar to p50, a line from there to p99 and a tick at the maximum."""
     names = [*batches[0].stages, OUTSIDE, END_TO_END]
     height = 0.8 / len(batches)
     for position, batch in enumerate(batches):
         summaries = [*batch.stages.values(), batch.outside, batch.end_to_end]
         places = [row - 0.4 + (position + 0.5) * height for row in range(len(names))]
         colour = f"C{position % 10}"
-        axes.barh(places, [max(_LEAST, s.p50) for s in summaries], 0.9 * height, color=colour, alpha=0.75,
+        axes.barh(places, [max(_MIN_MS, s.p50) for s in summaries], 0.9 * height, color=colour, alpha=0.75,
                   label=f"batch {batch.batch}")  # fmt: skip
         for place, s in zip(places, summaries, strict=True):
-            axes.plot([max(_LEAST, s.p50), max(_LEAST, s.p99)], [place, place], color="black", linewidth=1.0)
-            axes.plot(max(_LEAST, s.max), place, "|", color="black", markersize=5)
+            axes.plot([max(_MIN_MS, s.p50), max(_MIN_MS, s.p99)], [place, place], color="black", linewidth=1.0)
+            axes.plot(max(_MIN_MS, s.max), place, "|", color="black", markersize=5)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="ms for a whole batch", title="bar: p50, line: to p99, tick: maximum")
+    axes.set(xscale="log", xlabel="ms per batch", title="bar: p50, line: to p99, tick: maximum")
     axes.title.set_fontsize(9)
     axes.grid(axis="x", which="major", linewidth=0.4, alpha=0.6)
 
@@ -71,7 +71,7 @@ def _draw_throughput(axes: Axes, batches: tuple[BatchProfile, ...]) -> None:
     axes.plot(sizes, rates, "o-", color="tab:green")
     for size, rate in zip(sizes, rates, strict=True):
         axes.annotate(f"{rate:.3g}", (size, rate), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
-    axes.set(xlabel="images in a batch", ylabel="images a second", xscale="log", ylim=(0, 1.2 * max(rates)))
+    axes.set(xlabel="batch size", ylabel="images per second", xscale="log", ylim=(0, 1.2 * max(rates)))
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
     axes.set_title("throughput", fontsize=9)

@@ -1,4 +1,4 @@
-"""A profile: a bundle's timings for each batch size, its cold start, its memory, and the machine as it was."""
+"""Profile a bundle: timings per batch size, cold start, memory, and the state of the machine."""
 
 from __future__ import annotations
 
@@ -20,48 +20,48 @@ from .measure import BatchProfile, measure
 from .summary import ENOUGH_FOR_P99
 
 _MAX_BATCH, _MAX_STREAMS, _MAX_SECONDS, _MAX_COLD_STARTS = 1024, 64, 3600.0, 100
-_BUSY = 0.1  # share of the CPUs that others may use before it is worth a note
+_BUSY = 0.1  # share of the CPUs used by other processes above which a note is added
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is measured. Checked on creation; raises UsageError."""
+    """Options of a profile. Raises UsageError for an invalid value."""
 
     backend: str = "auto"
     precision: str = "auto"
     batches: tuple[int, ...] = (1, 4, 16)
-    streams: int = 1  # detectors side by side, each on a thread of its own
-    seconds: float = 5.0  # for each batch size
-    threads: int = 0  # CPU threads of each stream; 0: the cores, shared among the streams
+    streams: int = 1  # concurrent detectors, each with its own thread
+    seconds: float = 5.0  # per batch size
+    threads: int = 0  # CPU threads per stream; 0: the cores divided by the streams
     image: Path | None = None  # None: the bundle's golden image
     cold_starts: int = 3  # new processes; 0: none
-    device: int = 0  # number of the GPU, for a backend that runs on one
+    device: int = 0  # index of the GPU, for a backend that runs on one
 
     def __post_init__(self) -> None:
         if not self.batches or len(set(self.batches)) != len(self.batches):
-            raise UsageError("batch sizes: at least one is needed, and none of them twice")
+            raise UsageError("invalid batch sizes: need at least one, without duplicates")
         for batch in self.batches:
-            _check_range("a batch", batch, 1, high=_MAX_BATCH)
-        _check_range("streams:", self.streams, 1, high=_MAX_STREAMS)
-        _check_range("cold starts:", self.cold_starts, 0, high=_MAX_COLD_STARTS)
+            _check_range("batch size", batch, 1, high=_MAX_BATCH)
+        _check_range("number of streams", self.streams, 1, high=_MAX_STREAMS)
+        _check_range("number of cold starts", self.cold_starts, 0, high=_MAX_COLD_STARTS)
         if not 0 < self.seconds <= _MAX_SECONDS:
-            raise UsageError(f"{self.seconds:g} seconds; more than 0 and at most {_MAX_SECONDS:g} are possible")
+            raise UsageError(f"invalid seconds {self.seconds:g}: must be more than 0 and at most {_MAX_SECONDS:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The machine and how busy it was; None where the system does not say."""
+    """The machine and its load; None for values that the system does not report."""
 
     cpu: str
-    cores: int  # that a detector would take by itself
-    load_before: float | None  # load average of the minute before
+    cores: int  # default number of threads of a detector
+    load_before: float | None  # load average of the minute before the measurement
     load_after: float | None
-    busy_elsewhere: float | None  # share of the CPUs, 0 to 1, that others used during the calls
+    busy_elsewhere: float | None  # share of the CPUs, 0 to 1, that other processes used during the calls
 
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Bytes at the end, with every stream loaded; None where it is not known or there is no device of its own."""
+    """Bytes at the end, with every stream loaded; None if unknown, or if there is no separate device."""
 
     host_resident: int | None
     host_peak: int | None
@@ -70,7 +70,7 @@ class MemoryUse:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """All that was measured. Times are milliseconds of a whole batch."""
+    """The results of a profile. Times are milliseconds per batch."""
 
     bundle: str  # Bundle.identity
     runs: Description
@@ -82,20 +82,22 @@ class Profile:
     machine: Machine
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know before trusting a figure."""
+        """Return warnings about the reliability of the results."""
         found = [
-            f"batch {b.batch}: {b.end_to_end.samples} calls are too few samples for p99, which is their maximum; "
-            f"{ENOUGH_FOR_P99} are needed: raise --seconds"
+            f"batch {b.batch}: p99 is the maximum, because {b.end_to_end.samples} calls are fewer than "
+            f"{ENOUGH_FOR_P99}; raise --seconds"
             for b in self.batches
             if not b.end_to_end.enough_for_p99
         ]
         if self.machine.busy_elsewhere is not None and self.machine.busy_elsewhere > _BUSY:
             share = f"{100 * self.machine.busy_elsewhere:.0f} %"
-            found.append(f"other processes used {share} of the CPUs meanwhile: run it again on an idle machine")
+            found.append(
+                f"other processes used {share} of the CPUs during the measurement; repeat it on an idle machine"
+            )
         return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `leakrt profile --json`: the first batch size at its top level, all of them in `batches`."""
+        """Return the object of `leakrt profile --json`: the first batch size at the top level, all in `batches`."""
         batches = [_batch_json(batch) for batch in self.batches]
         return {
             "backend": self.runs.backend,
@@ -116,12 +118,12 @@ class Profile:
 
 
 def profile_bundle(path: Path, options: Options, *, progress: Progress = silent) -> Profile:
-    """Measure the bundle at `path` on this machine.
+    """Profile the bundle at `path` on this machine.
 
-    Raises UsageError, ImageError for an image that can't be read, and what `Detector.load` and `check` raise.
+    Raises UsageError, ImageError for an image that can't be read, and the errors of `Detector.load` and `check`.
     """
     threads = _threads(options)
-    frame = None if options.image is None else read_image(options.image).pixels  # before a load that takes seconds
+    frame = None if options.image is None else read_image(options.image).pixels  # fail before a load that takes seconds
     progress("load", 0, options.streams)
     detectors = [
         Detector.load(
@@ -131,7 +133,7 @@ def profile_bundle(path: Path, options: Options, *, progress: Progress = silent)
     runs, cold_start = detectors[0].describe(), None
     for done in range(1, options.streams):
         progress("load", done, options.streams)
-        # As the first: `fastest` might race to another backend this time.
+        # Named like the first one's: `fastest` could choose another backend this time.
         detectors.append(
             Detector.load(path, backend=runs.backend, precision=runs.precision, threads=threads, device=options.device)
         )
@@ -145,7 +147,7 @@ def profile_bundle(path: Path, options: Options, *, progress: Progress = silent)
     before = cpu_times()
     batches = _measure_all(detectors, shown, options, progress=progress)
     after = cpu_times()
-    host, runs = host_memory(), detectors[0].describe()  # again: now it knows what it holds on its device
+    host, runs = host_memory(), detectors[0].describe()  # again, because device_bytes is known only after a run
     return Profile(
         bundle=detectors[0].bundle.identity,
         runs=runs,
@@ -190,5 +192,4 @@ def _batch_json(profile: BatchProfile) -> dict[str, Any]:
 
 def _check_range(what: str, value: int, low: int, *, high: int) -> None:
     if not low <= value <= high:
-        of = f"{what} of {value}" if what == "a batch" else f"{what} {value}"
-        raise UsageError(f"{of}; between {low} and {high} are possible")
+        raise UsageError(f"invalid {what} {value}: must be {low} to {high}")

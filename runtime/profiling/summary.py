@@ -1,4 +1,4 @@
-"""What many timings come to: nearest-rank percentiles, so that every figure is a time that was really taken."""
+"""Summarise timings with nearest-rank percentiles, so that each percentile is a measured time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-ENOUGH_FOR_P99 = 100  # calls under which the nearest rank of p99 is the maximum
+ENOUGH_FOR_P99 = 100  # with fewer calls, the nearest rank of p99 is the maximum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Summary:
 
     @classmethod
     def of(cls, milliseconds: Sequence[float]) -> Summary:
-        """Of at least one timing. Outliers move `max` and `std`, of the percentiles only those they stand at."""
+        """Summarise at least one timing."""
         ordered = sorted(milliseconds)
         p50, p90, p95, p99 = (nearest_rank(ordered, p) for p in (50, 90, 95, 99))
         mean = math.fsum(ordered) / len(ordered)
@@ -43,14 +43,14 @@ class Summary:
 
     @property
     def enough_for_p99(self) -> bool:
-        """Whether p99 is more than another name for the maximum."""
+        """Whether p99 differs from the maximum in rank."""
         return self.samples >= ENOUGH_FOR_P99
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with one entry a field, to the nanosecond."""
+        """Return a JSON object with one entry per field, rounded to nanoseconds."""
         return {name: round(value, 6) for name, value in asdict(self).items()}
 
 
 def nearest_rank(ordered: Sequence[float], percent: int) -> float:
-    """The smallest of `ordered` (ascending, not empty) that at least `percent` of them do not exceed."""
+    """Return the smallest value of `ordered` (ascending, not empty) that at least `percent` % of them do not exceed."""
     return ordered[max(0, -(-percent * len(ordered) // 100) - 1)]

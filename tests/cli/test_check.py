@@ -98,8 +98,8 @@ def test_a_name_with_control_characters_stays_on_its_line(leakrt, tiny, image_fo
         (("{tiny}", "none.jpg"), 1, "no such file or folder: none.jpg"),
         (("{tiny}", "{image}", "--backend", "x"), 2, "no backend named 'x'"),
         (("{tiny}", "{image}", "--precision", "int8"), 1, "has no int8 variant; it has: fp32"),
-        (("{tiny}", "{image}", "--batch", "0"), 2, "a batch of 0; a whole number of at least 1 is needed"),
-        (("{tiny}", "{image}", "--faces", "none.onnx"), 1, "none.onnx: the face model can't be read"),
+        (("{tiny}", "{image}", "--batch", "0"), 2, "invalid batch size 0: expected an integer of at least 1"),
+        (("{tiny}", "{image}", "--faces", "none.onnx"), 1, "can't read the face model none.onnx"),
         (("{image}", "{image}"), 1, "is not a bundle: neither a folder nor a whole zip"),
     ],
 )

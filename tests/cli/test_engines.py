@@ -98,7 +98,7 @@ def test_engines_for_another_gpu_say_so(leakrt, engines, machine, monkeypatch):
 
 def test_an_engine_cut_off_in_the_middle_is_seen_by_list_and_pruned(leakrt, engines):
     engines[0].write_bytes(engines[0].read_bytes()[:20])
-    assert "it was cut short or changed (its size differs)" in leakrt("engines", "list").out
+    assert "it is truncated or changed (its size differs)" in leakrt("engines", "list").out
     assert leakrt("engines", "list").code == 0
     assert leakrt("engines", "verify").code == 1
     pruned = json.loads(leakrt("engines", "prune", "--json").out)
@@ -114,7 +114,7 @@ def test_a_flipped_bit_is_seen_by_verify(leakrt, engines):
     engines[1].write_bytes(data)
     assert "SHA-256 differs" not in leakrt("engines", "list").out
     done = leakrt("engines", "verify")
-    assert (done.code, done.out.count("was cut short, changed or damaged (SHA-256 differs)")) == (1, 1)
+    assert (done.code, done.out.count("is truncated or changed (SHA-256 differs)")) == (1, 1)
 
 
 def test_prune_keeps_the_size_it_is_given(leakrt, engines):
@@ -142,7 +142,10 @@ def test_what_a_kill_left_behind_is_swept_up(leakrt, engines, root):
         (("prune", "--max-size", "-1"), "--max-size -1: a number of GiB is needed, 0 or more"),
         (("prune", "--max-size", "nan"), "--max-size nan: a number of GiB is needed"),
         (("prune", "--max-size", "inf"), "--max-size inf: a number of GiB is needed"),
-        (("add", "folder", "--key", "abc"), "--key abc: a public key is 64 hex digits, as `leakrt build --out` prints"),
+        (
+            ("add", "folder", "--key", "abc"),
+            "--key abc: not a public key; give the 64 hex digits that `leakrt build --out` prints",
+        ),
     ],
 )
 def test_wrong_usage_is_one_line(leakrt, arguments, words):
@@ -163,7 +166,7 @@ def test_a_damaged_index_is_one_line_with_what_mends_it(leakrt, engines, root):
     (root / "index.json").write_text("{}")
     done = leakrt("engines", "list")
     assert (done.code, done.err.count("\n")) == (1, 1)
-    assert "index.json is damaged (another format); run: leakrt engines prune" in done.err
+    assert "index.json is damaged (unknown format); run: leakrt engines prune" in done.err
     assert leakrt("engines", "prune").code == 0
     assert leakrt("engines", "list").code == 0
 
@@ -172,7 +175,7 @@ def test_an_index_that_others_may_write_is_refused(leakrt, engines, root):
     (root / "index.json").chmod(0o666)
     done = leakrt("engines", "list")
     assert done.code == 1
-    assert "can be written by others; make it your own: chmod -R go-w" in done.err
+    assert "is not trusted: other users can write it; run: chmod -R go-w" in done.err
 
 
 @pytest.fixture
@@ -195,7 +198,7 @@ def test_a_folder_from_a_server_is_trusted_once_by_its_key_and_then_known(leakrt
     folder, key = carried
     refused = leakrt("engines", "add", folder)
     assert (refused.code, leakrt("engines", "list").out) == (1, "")
-    assert f"not trusted here; if it is your builder's key, run: leakrt engines add {folder} --key {key}" in refused.err
+    assert f"if this is the key of your build machine, run: leakrt engines add {folder} --key {key}" in refused.err
     added = leakrt("engines", "add", folder, "--key", key)
     assert (added.code, added.out.split()[0]) == (0, "vae_encoder.fp16.engine")
     assert leakrt("engines", "verify").out.count("  ok") == 1
@@ -207,7 +210,7 @@ def test_a_folder_from_a_server_is_trusted_once_by_its_key_and_then_known(leakrt
 def test_another_servers_key_opens_nothing_and_is_not_remembered(leakrt, carried, tmp_path):
     folder, _ = carried
     done = leakrt("engines", "add", folder, "--key", "a" * 64)
-    assert (done.code, "which is not trusted here" in done.err) == (1, True)
+    assert (done.code, "which is not a trusted key" in done.err) == (1, True)
     assert not (tmp_path / "here" / "config" / "leakrt" / "trusted_keys").exists()
 
 
@@ -217,7 +220,7 @@ def test_an_engine_cut_off_on_the_way_installs_nothing(leakrt, carried):
     engine.write_bytes(engine.read_bytes()[:7])
     done = leakrt("engines", "add", folder, "--key", key)
     assert (done.code, done.err.count("\n")) == (1, 1)
-    assert "vae_encoder.fp16.engine was changed or cut short (SHA-256 differs); copy the folder again" in done.err
+    assert "vae_encoder.fp16.engine is truncated or changed (SHA-256 differs); copy the folder again" in done.err
     assert leakrt("engines", "list").out == ""
 
 
@@ -241,7 +244,7 @@ def test_an_engine_for_other_gpus_is_refused_before_it_is_taken(leakrt, carried,
     )
     done = leakrt("engines", "add", folder, "--key", key)
     assert (done.code, leakrt("engines", "list").out) == (1, "")
-    assert "it is for compute capability 8.6, 12.0, and NVIDIA T4 has 7.5; build it again for this one" in done.err
+    assert "it is for compute capability 8.6, 12.0, and NVIDIA T4 has 7.5; rebuild it for this machine" in done.err
 
 
 def test_an_engine_for_later_gpus_is_told_on_one_that_its_library_does_not_run_on(monkeypatch):
@@ -269,7 +272,7 @@ def test_a_folder_that_nobody_signed_is_taken_only_by_name(leakrt, carried):
     manifest = json.loads((folder / "engines.json").read_text())
     (folder / "engines.json").write_text(json.dumps({**manifest, "signer": ""}))
     (folder / "engines.sig").unlink()
-    assert "is not signed, and engines are machine code; add --unsigned" in leakrt("engines", "add", folder).err
+    assert "is not signed, and engines are machine code; use --unsigned" in leakrt("engines", "add", folder).err
     assert leakrt("engines", "add", folder, "--unsigned").code == 0
 
 

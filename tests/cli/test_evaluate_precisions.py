@@ -30,7 +30,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def ungated(made, tmp_path):
-    """The same, as if fp16 had never passed its gate."""
+    """The same, as if fp16 had not passed its acceptance test."""
     opened = Bundle(made)
     files = {name: opened.read(name) for name in opened.file_sizes}
     write_bundle(tmp_path / "ungated", opened.spec, files, provenance={**opened.provenance, "variants": {}})
@@ -75,7 +75,7 @@ def test_what_may_not_be_used_is_told_and_the_rest_is_measured(leakrt, ungated):
     done = leakrt("evaluate", ungated, tiny_run() / "data", "--precision", "all")
     assert done.code == 0
     assert done.lines[0].split() == ["precision", "fp32"]
-    assert "fp16 never passed its gate" in done.err
+    assert "fp16 has not passed its acceptance test" in done.err
     named = leakrt("evaluate", ungated, tiny_run() / "data", "--precision", "fp16")
     assert (named.code, len(named.err.splitlines())) == (1, 1)
 

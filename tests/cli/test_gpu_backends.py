@@ -69,7 +69,7 @@ def test_an_engine_that_was_damaged_is_not_loaded(gpus, tiny, judge, keep):
         engine.seek(len(whole) // 3)
         engine.write(bytes([whole[len(whole) // 3] ^ 1]))
         engine.truncate(int(keep * len(whole)))
-    assert_one_line(judge(*ON_GPU), "it was cut short" if keep < 1 else "SHA-256 differs", BUILD.format(bundle=tiny))
+    assert_one_line(judge(*ON_GPU), "it is truncated" if keep < 1 else "SHA-256 differs", BUILD.format(bundle=tiny))
     assert gpus.trt.deserialized == 0
 
 

@@ -156,6 +156,6 @@ def test_an_engine_that_was_cut_short_is_one_line(leakrt, tmp_path, monkeypatch)
     done = leakrt("inspect", path)
     assert done.code == 1
     assert done.err == (
-        f"leakrt: error: {path}: vae_encoder.fp32.engine was cut short, changed or damaged (SHA-256 differs); "
-        "build it again, or copy it again from where it was built\n"
+        f"leakrt: error: {path}: vae_encoder.fp32.engine is truncated or changed (SHA-256 differs); "
+        "rebuild it, or copy it again from the build machine\n"
     )

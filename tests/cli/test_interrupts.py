@@ -98,7 +98,7 @@ def work():
     try:
         os.kill(os.getpid(), signal.SIGINT)
     except KeyboardInterrupt as error:
-        raise MissingExtraError("tensorrt_rtx does not import (initialization failed)") from error
+        raise MissingExtraError("can't import tensorrt_rtx: initialization failed") from error
 
 sys.exit(guarded(lambda: guarded(work)))
 """

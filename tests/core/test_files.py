@@ -186,8 +186,8 @@ def test_what_is_recovered_and_what_is_removed_is_said(tmp_path, caplog):
     (tmp_path / ".b.x1.part").mkdir()
     files.recover(tmp_path / "b")
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path / 'b'} is back in its place: a process was killed as it replaced it",
-        f"removed {tmp_path / '.b.x1.part'}, which a killed process had left",
+        f"restored {tmp_path / 'b'} after an interrupted write",
+        f"removed {tmp_path / '.b.x1.part'}, the leftover of an interrupted write",
     ]
 
 

@@ -144,7 +144,7 @@ def test_a_link_is_not_followed(tmp_path, place):
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "lock")
-    with pytest.raises(StorageError, match=r"^can't lock .*lock: it is no plain file; remove it$"):
+    with pytest.raises(StorageError, match=r"^can't lock .*lock: it is not a plain file; remove it$"):
         take(tmp_path / "lock")
 
 
@@ -163,7 +163,7 @@ def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(StorageError, match=r"its file system keeps no locks \(.*\); mount it with them, or"):
+    with pytest.raises(StorageError, match=r"its file system supports no locks \(.*\); mount it with locks, or"):
         take(tmp_path / "lock")
 
 

@@ -1,4 +1,4 @@
-"""A flavour that builds here, a cache of its own, and bundles whose variants are made in a moment."""
+"""Fixtures: TensorRT-RTX, an empty cache, and a tiny bundle with all variants."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from variants import require_rtx, shared_variants
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path, monkeypatch):
-    """No test touches the user's cache or keys."""
+    """Keep tests away from the user's cache and keys."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
@@ -26,7 +26,7 @@ def cache(tmp_path):
 
 @pytest.fixture(scope="session")
 def rtx():
-    """TensorRT-RTX, which builds on any CPU."""
+    """TensorRT-RTX, which builds without a GPU."""
     require_rtx()
     from leakrt.engines.library.installed import load_flavour
 
@@ -35,14 +35,14 @@ def rtx():
 
 @pytest.fixture(scope="session")
 def variants() -> Path:
-    """A tiny bundle with fp32, fp16 and int8 variants, whose verdicts mean nothing."""
+    """A tiny untrained bundle with fp32, fp16 and int8 variants."""
     pytest.importorskip("onnx", reason="variants are made with onnx (extra rtx)")
     return shared_variants()
 
 
 @pytest.fixture
 def no_gpu():
-    """Skips where there is a GPU: what a machine without one is told."""
+    """Skip on a machine with a GPU."""
     from leakrt.engines.library.device import list_devices
 
     if list_devices():

@@ -1,6 +1,6 @@
-"""Writes api_names.json: which version of TensorRT has which public name, of the classes that the code may use.
+"""Write api_names.json: the public names of TensorRT classes, and the versions that have them.
 
-    python tests/engines/make_api_names.py FOLDER    # FOLDER/VERSION.json: class to names, one file a version
+    python tests/engines/make_api_names.py FOLDER    # FOLDER/VERSION.json maps classes to names, one file per version
 
 The names of TensorRT-RTX are read from the installed library.
 """
@@ -21,14 +21,14 @@ BASES = ("IProgressMonitor", "IExecutionContext", "IRuntimeCache", "Dims", "ITen
 
 
 def classes() -> list[str]:
-    """Those that engines/library/names.py names, and the enumerations and base classes beside them."""
+    """Return the classes in engines/library/names.py, and the enumerations and base classes that the code uses."""
     lines = (HERE.parents[1] / "engines" / "library" / "names.py").read_text().splitlines()
     named = [line.split(":")[0] for line in lines if ": TypeAlias" in line]
     return sorted({*named, *ENUMERATIONS, *BASES} - {"Trt"})
 
 
 def rtx_names() -> tuple[str, dict[str, list[str]]]:
-    """The version and the names of the TensorRT-RTX that is installed."""
+    """Return the version and the names of the installed TensorRT-RTX."""
     import tensorrt_rtx
 
     found = {n: dir(getattr(tensorrt_rtx, n)) for n in dir(tensorrt_rtx) if isinstance(getattr(tensorrt_rtx, n), type)}
@@ -36,7 +36,7 @@ def rtx_names() -> tuple[str, dict[str, list[str]]]:
 
 
 def main(folder: Path) -> None:
-    """Invert: for each class and name the positions of the versions that have it."""
+    """Write a table from class and name to the indices of the versions that have it."""
     versions = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
     name, names = rtx_names()
     versions = dict(sorted(versions.items(), key=lambda item: [int(n) for n in item[0].split(".")])) | {name: names}

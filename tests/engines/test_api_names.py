@@ -1,4 +1,4 @@
-"""Every TensorRT name the code uses, found in the code itself, exists in every version that the file is for."""
+"""Check that every TensorRT name in the code exists in every version that its file supports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DATA = json.loads((Path(__file__).parent / "api_names.json").read_text())
 VERSIONS: list[str] = _DATA["versions"]
 CLASSES: dict[str, dict[str, list[int]]] = _DATA["classes"]
 OLD, TENS, ELEVEN, RTX = {"8.5.3.1"}, {"10.3.0", "10.13.3.9", "10.16.1.11"}, {"11.4.0.106"}, {VERSIONS[-1]}
-# A dialect is used with its own versions only; every other file with all of them.
+# A dialect supports only its own versions; every other file supports all of them.
 DIALECTS = {
     "tensorrt8.py": OLD,
     "tensorrt10.py": TENS | ELEVEN | RTX,
@@ -29,15 +29,15 @@ _DISTINCT = {name for name in _MEMBERS if "_" in name.strip("_") and name.islowe
 
 @dataclass
 class Usage:
-    """What one file uses: (class, member) at a line; a member of the module itself has class "" and is a class."""
+    """The names that one file uses, as (class, member, line). Classes of the module are members of class ""."""
 
     found: set[tuple[str, str, int]] = field(default_factory=set)
     unknown: set[tuple[str, int]] = field(default_factory=set)
-    keywords: set[tuple[str, int]] = field(default_factory=set)  # given to a method or a class of the library
+    keywords: set[tuple[str, int]] = field(default_factory=set)  # passed to a method or a class of the library
 
 
 class Reader(ast.NodeVisitor):
-    """Follows annotations that engines/library/names.py defines, the module `trt`, and plain aliases of its classes."""
+    """Follows annotations from engines/library/names.py, the module `trt`, and plain aliases of its classes."""
 
     def __init__(self) -> None:
         self.usage = Usage()
@@ -86,7 +86,7 @@ class Reader(ast.NodeVisitor):
         self.generic_visit(node)
 
     def _kind(self, node: ast.expr) -> str:
-        """The TensorRT class that an expression is, or is an object of."""
+        """Return the TensorRT class that an expression is, or is an instance of."""
         if isinstance(node, ast.Name):
             return next((scope[node.id] for scope in reversed(self._scopes) if node.id in scope), "")
         if isinstance(node, ast.Attribute):
@@ -109,7 +109,7 @@ def _is_module(node: ast.expr) -> bool:
 
 
 def _is_ours(node: ast.Attribute) -> bool:
-    """`flavour.device_memory(...)` and the like: methods and fields of our own classes that share a name."""
+    """Return whether the attribute belongs to a LeakRT class, such as `flavour.device_memory(...)`."""
     return isinstance(node.value, ast.Name) and node.value.id in {"flavour", "self", "record", "report", "os", "path"}
 
 
@@ -136,22 +136,22 @@ FILES = sorted(path for path in SOURCES if any(words in path.read_text() for wor
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_name_exists_in_every_version_of_its_file(path):
     usage = read(path)
-    assert usage.found, f"{path.name} imports names and uses none"
+    assert usage.found, f"{path.name} imports names but uses none"
     assert not list(missing(usage, DIALECTS.get(path.name, set(VERSIONS))))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_no_name_of_tensorrt_is_used_on_something_without_an_annotation(path):
+def test_tensorrt_names_are_used_only_on_annotated_variables(path):
     assert not read(path).unknown
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_arguments_are_given_by_position_since_names_of_parameters_differ_between_versions(path):
+def test_arguments_are_positional_since_parameter_names_differ_between_versions(path):
     assert not read(path).keywords
 
 
 def test_files_that_use_the_library_import_its_names():
-    others = {"names.py", "verify.py"}  # their `trt` is in a docstring, or Polygraphy's
+    others = {"names.py", "verify.py"}  # `trt` is in a docstring, or is Polygraphy's
     users = {path for path in SOURCES if "trt." in path.read_text() and path.name not in others}
     assert users <= set(FILES)
 
@@ -165,7 +165,7 @@ def test_the_check_finds_a_name_that_one_version_lacks():
     assert "line 2: IBuilderConfig.progress_monitor is not in 8.5.3.1" in found
 
 
-def test_the_check_finds_an_argument_that_is_given_by_name():
+def test_the_check_finds_a_keyword_argument():
     source = (
         "def f(config: IBuilderConfig, trt: Trt):\n    config.set_flag(flag=1)\n    trt.Runtime(logger=2)\n    g(h=3)\n"
     )

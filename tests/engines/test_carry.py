@@ -1,4 +1,4 @@
-"""Engines on their way to another machine: signed, checked whole, installed all or none."""
+"""Exporting and importing engine folders: signatures, integrity, and all-or-nothing installation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from leakrt.core.errors import EngineError, StorageError
 from leakrt.core.progress import silent
 
 pytest.importorskip("cryptography", reason="signatures need cryptography (extra rtx)")
-NOBODY = frozenset[str]()
+NO_KEYS = frozenset[str]()
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def signer():
 
 @pytest.fixture
 def portable():
-    """Two records that any machine may take, with their engines."""
+    """Two (record, engine) pairs that any machine may install."""
     from dataclasses import replace
 
     from leakrt.core.files import sha256_bytes
@@ -67,7 +67,7 @@ def _installed() -> str:
 
 @pytest.fixture
 def folder(tmp_path, cache, signer, portable):
-    """A signed folder of both."""
+    """A signed folder with both engines."""
     return write(tmp_path / "carried", cache, portable, signer)
 
 
@@ -95,20 +95,20 @@ def test_a_signed_folder_reaches_another_cache(folder, signer, portable, tmp_pat
         assert there.read(record) == data
 
 
-def test_a_key_that_is_not_trusted_is_refused_with_the_command_that_would_trust_it(folder, signer):
+def test_an_untrusted_key_is_refused_with_the_command_that_trusts_it(folder, signer):
     from leakrt.engines.carry import read_folder
 
-    with pytest.raises(EngineError, match=f"not trusted here.*leakrt engines add .* --key {signer.public_key}"):
-        read_folder(folder, NOBODY, True)
+    with pytest.raises(EngineError, match=f"not a trusted key.*leakrt engines add .* --key {signer.public_key}"):
+        read_folder(folder, NO_KEYS, True)
 
 
-def test_an_unsigned_folder_needs_to_be_accepted_by_name(tmp_path, cache, portable):
+def test_an_unsigned_folder_must_be_allowed_explicitly(tmp_path, cache, portable):
     from leakrt.engines.carry import read_folder
 
     path = write(tmp_path / "unsigned", cache, portable, None)
     with pytest.raises(EngineError, match=r"not signed.*--unsigned"):
-        read_folder(path, NOBODY, False)
-    assert len(read_folder(path, NOBODY, True)) == 2
+        read_folder(path, NO_KEYS, False)
+    assert len(read_folder(path, NO_KEYS, True)) == 2
 
 
 def _flip(path):
@@ -124,15 +124,19 @@ def _flip(path):
         ("vae_encoder.fp16.engine", lambda p: p.write_bytes(p.read_bytes()[:-1]), "SHA-256 differs"),
         ("vae_encoder.fp16.json", _flip, "SHA-256 differs"),
         ("leak_encoder.fp16.engine", os.unlink, "can't be read"),
-        ("engines.sig", _flip, "the signature is not that of"),
+        ("engines.sig", _flip, "the signature doesn't match key"),
         ("engines.sig", os.unlink, "can't be read"),
-        ("engines.json", os.unlink, "a folder of `leakrt build --out` is needed"),
+        ("engines.json", os.unlink, "give a folder written by `leakrt build --out`"),
         ("engines.json", lambda p: p.write_text("{}"), "is damaged"),
-        ("engines.json", lambda p: p.write_text(p.read_text().replace("vae_encoder.fp16.e", "x")), "is no engine|dam"),
-        ("engines.json", lambda p: p.write_text(p.read_text().replace("\n", "\n ")), "the signature is not that of"),
+        (
+            "engines.json",
+            lambda p: p.write_text(p.read_text().replace("vae_encoder.fp16.e", "x")),
+            "is not an engine file|dam",
+        ),
+        ("engines.json", lambda p: p.write_text(p.read_text().replace("\n", "\n ")), "the signature doesn't match key"),
     ],
 )
-def test_a_folder_that_was_changed_on_the_way_is_refused(folder, signer, name, damage, words):
+def test_a_changed_folder_is_refused(folder, signer, name, damage, words):
     from leakrt.engines.carry import read_folder
 
     damage(folder / name)
@@ -141,18 +145,18 @@ def test_a_folder_that_was_changed_on_the_way_is_refused(folder, signer, name, d
 
 
 @pytest.mark.parametrize("name", ["../../x.engine", "/etc/passwd", "vae_encoder.fp16.so"])
-def test_a_name_that_leads_out_of_the_folder_is_refused(folder, name):
+def test_a_file_name_outside_the_folder_is_refused(folder, name):
     from leakrt.engines.carry import read_folder
 
     manifest = json.loads((folder / "engines.json").read_text())
     manifest["files"][name], manifest["signer"] = "a" * 64, ""
     (folder / "engines.json").write_text(json.dumps(manifest))
-    with pytest.raises(EngineError, match="is no engine"):
-        read_folder(folder, NOBODY, True)
+    with pytest.raises(EngineError, match="is not an engine file"):
+        read_folder(folder, NO_KEYS, True)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
-def test_a_pipe_is_not_waited_for(folder, signer):
+def test_a_named_pipe_is_refused_without_blocking(folder, signer):
     from leakrt.engines.carry import read_folder
 
     for name in ("engines.sig", "engines.json"):
@@ -168,11 +172,11 @@ def test_a_link_is_not_followed(folder, signer, tmp_path):
     target = folder / "vae_encoder.fp16.engine"
     target.rename(tmp_path / "moved")
     target.symlink_to(tmp_path / "moved")
-    with pytest.raises(EngineError, match="is a link"):
+    with pytest.raises(EngineError, match="is a symbolic link"):
         read_folder(folder, frozenset({signer.public_key}), False)
 
 
-def test_an_engine_for_another_version_is_not_installed_and_neither_is_its_neighbour(portable, tmp_path, rtx):
+def test_an_engine_for_another_version_prevents_the_whole_import(portable, tmp_path, rtx):
     from dataclasses import replace
 
     from leakrt.engines.carry import Carried, add_engines
@@ -185,8 +189,8 @@ def test_an_engine_for_another_version_is_not_installed_and_neither_is_its_neigh
     assert there.engines() == []
 
 
-def test_an_engine_of_another_leakrt_is_not_installed(portable, tmp_path, rtx):
-    """It would never be found: a runtime looks for what its own version derives."""
+def test_an_engine_of_another_leakrt_version_is_not_installed(portable, tmp_path, rtx):
+    """A runtime only looks for engines built from the graphs that its own version derives."""
     from dataclasses import replace
 
     from leakrt.engines.carry import Carried, add_engines
@@ -194,7 +198,7 @@ def test_an_engine_of_another_leakrt_is_not_installed(portable, tmp_path, rtx):
     (first, data), _ = portable
     newer = replace(first, key=replace(first.key, recipe=first.key.recipe + 1), leakrt="9.0")
     there = elsewhere(tmp_path)
-    with pytest.raises(EngineError, match=r"it was built by LeakRT 9.0, which makes other graphs of a bundle"):
+    with pytest.raises(EngineError, match=r"it was built by LeakRT 9.0, which derives different graphs from a bundle"):
         add_engines([Carried(newer, data)], there, silent)
     assert there.engines() == []
 
@@ -208,13 +212,13 @@ def test_a_folder_that_lists_no_engine_is_refused(folder, signer):
     manifest["files"] = {name: digest for name, digest in manifest["files"].items() if name.endswith(".json")}
     (folder / "engines.json").write_text(json.dumps({**manifest, "signer": ""}))
     with pytest.raises(EngineError, match=r"engines.json lists no engines; copy the folder again"):
-        read_folder(folder, NOBODY, True)
+        read_folder(folder, NO_KEYS, True)
 
 
 def test_a_folder_with_other_files_is_not_replaced(tmp_path, cache, portable, signer):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
-    with pytest.raises(StorageError, match="holds other files"):
+    with pytest.raises(StorageError, match="the folder contains other files"):
         write(tmp_path / "mine", cache, portable, signer)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
 

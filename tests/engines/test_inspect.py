@@ -1,4 +1,4 @@
-"""An engine's report, on a machine that can't open it."""
+"""Reports on engines, on a machine that can't open them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from leakrt.core.progress import silent
 
 @pytest.fixture
 def engine(variants, cache, rtx):
-    """A built VAE encoder."""
+    """The built engine of a VAE encoder."""
     from leakrt.engines.build.build import BuildRequest, build_bundle
     from leakrt.engines.build.builder import BuildOptions
 
@@ -25,7 +25,7 @@ def engine(variants, cache, rtx):
     )[0]
 
 
-def test_without_a_gpu_the_layers_are_those_the_builder_logged(engine, cache, no_gpu):
+def test_without_a_gpu_the_report_has_the_layers_of_the_build_log(engine, cache, no_gpu):
     from leakrt.engines.inspect import inspect_engine
 
     report = inspect_engine(engine.path, cache)
@@ -40,7 +40,7 @@ def test_without_a_gpu_the_layers_are_those_the_builder_logged(engine, cache, no
     assert report.to_json()["record"]["sha256"] == engine.record.sha256
 
 
-def test_an_engine_whose_builder_logged_nothing_is_told_as_parsed(engine, cache):
+def test_an_engine_without_logged_layers_reports_the_parsed_ones(engine, cache):
     from dataclasses import replace
 
     from leakrt.engines.inspect import EngineReport
@@ -72,7 +72,7 @@ def test_an_engine_that_was_changed_is_refused(engine, cache):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders")
-def test_a_pipe_in_an_engines_place_is_refused_and_not_waited_for(engine, cache):
+def test_a_named_pipe_is_refused_without_blocking(engine, cache):
     from leakrt.engines.inspect import inspect_engine
 
     engine.path.unlink()
@@ -85,5 +85,5 @@ def test_an_engine_without_its_json_is_refused(cache, tmp_path):
     from leakrt.engines.inspect import inspect_engine
 
     (tmp_path / "x.engine").write_bytes(b"x")
-    with pytest.raises(EngineError, match=r"has no x.json beside it"):
+    with pytest.raises(EngineError, match=r"its JSON file x.json can't be read"):
         inspect_engine(tmp_path / "x.engine", cache)

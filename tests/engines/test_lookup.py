@@ -1,4 +1,4 @@
-"""Which engines a runtime finds for a variant, and the command it is told where there are none."""
+"""Finding the engines of a variant, and the build command if they are missing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WANTED = WantedEngines(
 
 @pytest.fixture
 def store(cache):
-    """Puts an engine of one graph into the cache."""
+    """Store an engine of one graph in the cache."""
 
     def put(which: int, batches: tuple[int, ...], created: str = "2026-01-01", **changed) -> None:
         graph = ("vae_encoder", "leak_encoder")[which]
@@ -39,7 +39,7 @@ def store(cache):
     return put
 
 
-def test_the_newest_pair_is_found_with_the_batch_sizes_that_both_have(cache, store):
+def test_the_newest_pair_is_found_with_its_common_batch_sizes(cache, store):
     store(0, (1,), "2026-01-01")
     store(0, (1, 4, 8), "2026-01-02")
     store(1, (2, 8, 32))
@@ -49,16 +49,18 @@ def test_the_newest_pair_is_found_with_the_batch_sizes_that_both_have(cache, sto
     assert found.leak.data == cache.read(found.leak.record)
 
 
-def test_without_a_batch_size_in_common_both_are_told(cache, store):
+def test_without_a_common_batch_size_both_are_reported(cache, store):
     store(0, (1, 4))
     store(1, (6,))
-    with pytest.raises(EngineError, match=r"vae_encoder is for batch 1, 4, leak_encoder for 6 samples, 2 an image"):
+    with pytest.raises(
+        EngineError, match=r"vae_encoder was built for batch 1, 4, leak_encoder for 6 samples, 2 per image"
+    ):
         find_engines(cache, WANTED)
 
 
-def test_what_is_missing_is_told_for_each_graph(cache, store):
+def test_a_missing_engine_is_reported_per_graph(cache, store):
     store(0, (1,))
-    with pytest.raises(EngineError, match=r"on NVIDIA A \(leak_encoder: none was built\); build them with: leakrt"):
+    with pytest.raises(EngineError, match=r"on NVIDIA A \(leak_encoder: not built yet\); build them with: leakrt"):
         find_engines(cache, WANTED)
 
 
@@ -86,7 +88,7 @@ def test_the_command_builds_for_this_library_and_gpu(wanted, command):
     assert build_command(wanted) == command
 
 
-def test_engines_that_were_really_built_are_found_by_any_gpu_they_are_for(cache, rtx, variants):
+def test_built_engines_are_found_for_every_gpu_they_target(cache, rtx, variants):
     from leakrt.core.bundle import Bundle, graph_name
     from leakrt.core.progress import silent
     from leakrt.engines.build.build import BuildRequest, build_bundle

@@ -1,7 +1,7 @@
-"""Every variant of a bundle that was really trained, and every copy derived from it, in ONNX Runtime and in RTX.
+"""Run every variant of a trained bundle, and every graph derived from it, in ONNX Runtime and build it with RTX.
 
-Each catches what the other lets through: ONNX Runtime takes types that strong typing refuses, RTX operators that ONNX
-Runtime has no kernel for.
+Each detects faults that the other doesn't: ONNX Runtime accepts types that strong typing rejects, and RTX accepts
+operators that ONNX Runtime has no kernel for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TARGETS = ("8.0", "8.6", "8.9", "12.0")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A bundle of a tiny run, trained and exported as any other, with all three precisions."""
+    """A bundle trained and exported by the normal code, with all three precisions."""
     from runs import tiny_run
 
     from leakrt.export.exporter import export_run
@@ -41,7 +41,7 @@ def quantises(model: bytes) -> bool:
 
 
 def half_share(model: bytes) -> float:
-    """Share of a graph's weights that are float16."""
+    """Return the fraction of a graph's weights that are float16."""
     sizes = {1: 0, 10: 0}
     for tensor in onnx.load_model_from_string(model).graph.initializer:
         if tensor.data_type in sizes:
@@ -65,8 +65,8 @@ def test_rtx_builds_every_variant_for_every_common_capability(trained, cache, rt
         record = outcome.record
         assert record.key.targets == TARGETS
         assert record.size == outcome.path.stat().st_size
-        judged = precision == "fp16" or (precision == "int8" and can_judge_int8())
-        assert bool(record.parity) == judged
+        compared = precision == "fp16" or (precision == "int8" and can_judge_int8())
+        assert bool(record.parity) == compared
         assert all(p.error <= p.limit for p in record.parity)
         assert any("CONVOLUTION" in layer.kind for layer in record.layers)
     half = "float32" if precision == "fp32" else "float16"

@@ -1,4 +1,4 @@
-"""What a bundle holds, read with onnx where it is installed and with ONNX Runtime where it is not."""
+"""A bundle's contents, read with the onnx package or, without it, with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def without_onnx(monkeypatch):
 
 
 def rewrite(tiny, path, provenance=None, **files):
-    """The tiny bundle at `path`, with other provenance or files."""
+    """Write the tiny bundle to `path` with other provenance or files."""
     bundle = Bundle(tiny)
     whole = {name: bundle.read(name) for name in bundle.hashes} | files
     write_bundle(path, bundle.spec, whole, provenance=bundle.provenance if provenance is None else provenance)
@@ -37,18 +37,18 @@ def test_sizes_and_hashes_are_those_of_the_verified_bundle(tiny):
     }
 
 
-def test_both_ways_of_reading_a_graph_agree_on_names_and_shapes(tiny, monkeypatch):
+def test_onnx_and_onnx_runtime_report_the_same_names_and_shapes(tiny, monkeypatch):
     pytest.importorskip("onnx", reason="needs onnx for one of the two ways")
     counted = inspect_bundle(tiny).graphs
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnx" else find(name, *a))
-    told = inspect_bundle(tiny).graphs
-    assert [(g.name, g.inputs, g.outputs) for g in counted] == [(g.name, g.inputs, g.outputs) for g in told]
+    loaded = inspect_bundle(tiny).graphs
+    assert [(g.name, g.inputs, g.outputs) for g in counted] == [(g.name, g.inputs, g.outputs) for g in loaded]
     assert all(g.opset == 17 and g.nodes and g.parameters for g in counted)
-    assert all((g.opset, g.nodes, g.parameters) == (None, None, None) for g in told)
+    assert all((g.opset, g.nodes, g.parameters) == (None, None, None) for g in loaded)
 
 
-def test_weights_are_counted_and_no_inputs(tiny):
+def test_weights_are_counted_and_are_not_inputs(tiny):
     onnx = pytest.importorskip("onnx", reason="needs onnx, which counts weights")
     graph = {g.name: g for g in inspect_bundle(tiny).graphs}["leak_encoder.fp32.onnx"]
     parsed = onnx.load(str(tiny / graph.name))
@@ -57,7 +57,7 @@ def test_weights_are_counted_and_no_inputs(tiny):
     assert [text.split()[0] for text in graph.outputs] == ["scores", "embedding", "gates", "step_weights"]
 
 
-def test_gates_of_every_precision_and_backend_are_told(tiny, tmp_path):
+def test_the_report_lists_the_gate_of_every_precision_and_backend(tiny, tmp_path):
     decision = json.loads((tiny / "decision.json").read_bytes())
     names = {name: name.replace("fp32", "int8") for name in Bundle(tiny).hashes if ".fp32." in name}
     gates = {"onnxruntime": {"passed": True, "speedup": 2.5}, "openvino": {"passed": False, "speedup": 3.0},
@@ -84,19 +84,19 @@ def test_gates_of_every_precision_and_backend_are_told(tiny, tmp_path):
             auto=False,
             figures=HELD,
         ),
-        # it may be named; auto does not take what is slower
+        # may be named; auto skips variants that are slower than fp32
         GateReport(
             precision="int8", backend="torch", passed=True, speedup=Speedup(0.5, 0.5, 0.5, 0), auto=False, figures=HELD
         ),
     )
 
 
-def test_a_bundle_of_fp32_alone_met_no_gate(tiny):
+def test_a_bundle_with_only_fp32_has_no_gates(tiny):
     assert inspect_bundle(tiny).gates == ()
 
 
 @pytest.mark.parametrize("library", ["onnx", "onnxruntime"])
-def test_a_graph_that_is_none_is_told_by_its_name(tiny, tmp_path, monkeypatch, library):
+def test_an_invalid_graph_is_named_in_the_error(tiny, tmp_path, monkeypatch, library):
     pytest.importorskip(library)
     path = rewrite(tiny, tmp_path / "b", **{"vae_encoder.fp32.onnx": b"\xff\xff\xff"})
     if library == "onnxruntime":
@@ -106,13 +106,13 @@ def test_a_graph_that_is_none_is_told_by_its_name(tiny, tmp_path, monkeypatch, l
         inspect_bundle(path)
 
 
-def test_a_damaged_bundle_is_refused_before_anything_is_read(tiny_copy):
+def test_a_damaged_bundle_raises_before_its_graphs_are_read(tiny_copy):
     (tiny_copy / "golden.npz").write_bytes(b"other")
     with pytest.raises(BundleError, match=r"golden\.npz"):
         inspect_bundle(tiny_copy)
 
 
-def test_a_report_becomes_json_whole(tiny, without_onnx):
+def test_a_report_converts_to_json(tiny, without_onnx):
     report = inspect_bundle(tiny)
     body = json.loads(json.dumps(report.to_json()))
     assert body["spec"] == json.loads(json.dumps(report.spec.to_json()))

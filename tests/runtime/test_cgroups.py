@@ -1,4 +1,4 @@
-"""The CPU quota of a cgroup, from trees of files as the kernel lays them out."""
+"""The CPU quota of a cgroup, read from file trees like those of the kernel."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_version_2_is_read_in_the_cgroup_of_the_process(machine):
     assert machine.quota == 1.5
 
 
-def test_the_least_of_all_above_it_counts(machine):
+def test_the_smallest_quota_of_all_parents_applies(machine):
     machine.process_in("0::/a/b/c")
     machine.mount("cgroup2")
     for path, text in {"a/b/c": "400000 100000", "a/b": "max 100000", "a": "50000 100000"}.items():
@@ -55,7 +55,7 @@ def test_the_least_of_all_above_it_counts(machine):
     assert machine.quota == 0.5
 
 
-def test_without_a_quota_there_is_none(machine):
+def test_no_quota_returns_none(machine):
     machine.process_in("0::/a")
     machine.mount("cgroup2")
     assert machine.quota is None
@@ -78,7 +78,7 @@ def test_version_1_is_read_in_the_hierarchy_of_its_cpu_controller(machine):
     assert machine.quota == 2.5
 
 
-def test_both_versions_side_by_side_limit_together(machine):
+def test_the_smaller_quota_of_both_versions_applies(machine):
     machine.process_in("4:cpu,cpuacct:/a", "0::/b")
     machine.mount("cgroup", "cpu", options="rw,cpu,cpuacct")
     machine.mount("cgroup2", "unified")
@@ -97,7 +97,7 @@ def test_in_a_container_the_mounted_cgroup_is_its_own(machine, path):
     assert machine.quota == 1.0
 
 
-def test_a_mount_of_a_part_begins_at_its_root(machine):
+def test_a_mounted_subtree_starts_at_its_root(machine):
     machine.process_in("0::/docker/1a/inner")
     machine.mount("cgroup2", root="/docker/1a")
     machine.write("inner/cpu.max", "70000 100000")
@@ -105,7 +105,7 @@ def test_a_mount_of_a_part_begins_at_its_root(machine):
 
 
 @pytest.mark.parametrize("text", ["", "max", "x y", "1 0", "-5 100000", "100000 100000 7"])
-def test_a_file_of_another_form_limits_nothing(machine, text):
+def test_a_file_in_another_format_is_ignored(machine, text):
     machine.process_in("0::/", "garbage", "5:")
     machine.mount("cgroup2")
     machine.mounts += ["", "1 2 3 - cgroup2", " - "]
@@ -113,5 +113,5 @@ def test_a_file_of_another_form_limits_nothing(machine, text):
     assert machine.quota is None
 
 
-def test_other_systems_have_none(tmp_path):
+def test_other_systems_have_no_quota(tmp_path):
     assert cpu_quota(tmp_path / "none") is None

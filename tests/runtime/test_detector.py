@@ -1,4 +1,4 @@
-"""A bundle in, verdicts out: the same ones on every way."""
+"""Detector: loading, single images, batches and streams give the same verdicts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_verdict_is_filled_in_completely(detector, image_folder):
     assert json.loads(verdict.to_json())["label"] == verdict.label
 
 
-def test_the_same_image_gives_the_same_scores_on_every_way(tiny, detector, image_folder):
+def test_every_method_returns_the_same_scores_for_an_image(tiny, detector, image_folder):
     paths = find_images(image_folder(9))
     expected = scores([detector.check(path) for path in paths])
     ways = [
@@ -65,10 +65,10 @@ def test_a_frame_gives_the_scores_of_its_file(detector, image_folder):
     assert detector.check(frame).path == ""
 
 
-def test_a_zip_is_the_same_bundle(tiny, detector, tmp_path, image_folder):
+def test_a_zip_file_is_the_same_bundle(tiny, detector, tmp_path, image_folder):
     shutil.make_archive(str(tmp_path / "b"), "zip", tiny)
     with pytest.raises(BundleError, match="compressed"):
-        Detector.load(tmp_path / "b.zip")  # made by a tool that compresses
+        Detector.load(tmp_path / "b.zip")  # created by a tool that compresses
     import zipfile
 
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
@@ -94,7 +94,7 @@ def test_check_raises_for_an_image_that_can_not_be_read(detector, tmp_path):
         detector.check_batch([tmp_path / "none.png"])
 
 
-def test_a_stream_gives_an_error_in_its_place_and_goes_on(detector, image_folder):
+def test_a_stream_yields_an_error_at_its_position_and_continues(detector, image_folder):
     folder = image_folder(7)
     (folder / "0002.jpg").write_bytes(b"")
     (folder / "0005.png").write_bytes(b"hello")
@@ -105,17 +105,17 @@ def test_a_stream_gives_an_error_in_its_place_and_goes_on(detector, image_folder
     assert detector.analyse(folder / "0002.jpg")[0].verdict.error == verdicts[2].error
 
 
-def test_a_stream_of_bad_images_only_ends(detector, tmp_path):
+def test_a_stream_of_only_bad_images_ends(detector, tmp_path):
     (tmp_path / "x.png").write_bytes(b"")
     assert [v.verdict for v in detector.check_stream([tmp_path / "x.png"] * 5, batch=2)] == [None] * 5
 
 
-def test_nothing_gives_nothing(detector):
+def test_an_empty_input_returns_no_verdicts(detector):
     assert detector.check_batch([]) == []
     assert list(detector.check_stream([])) == []
 
 
-def test_a_stream_reads_only_a_little_ahead_and_stops_when_left(detector, image_folder):
+def test_a_stream_reads_ahead_by_a_bounded_number_and_stops_when_closed(detector, image_folder):
     path, taken = find_images(image_folder(1))[0], []
 
     def endless():
@@ -130,7 +130,7 @@ def test_a_stream_reads_only_a_little_ahead_and_stops_when_left(detector, image_
     assert not [t for t in threading.enumerate() if t.name.startswith("leakrt-prepare")]
 
 
-def test_an_animation_is_judged_by_its_first_frame_and_says_so(detector, tmp_path):
+def test_an_animation_is_classified_by_its_first_frame_with_a_note(detector, tmp_path):
     frames = [Image.new("L", (50, 50), grey) for grey in (10, 200)]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
     assert detector.check(tmp_path / "x.gif").reasons[-1] == "the file holds several frames; only the first was judged"
@@ -142,16 +142,16 @@ def test_an_animation_is_judged_by_its_first_frame_and_says_so(detector, tmp_pat
         ({"backend": "x"}, UsageError, "no backend named 'x'"),
         ({"precision": "fp8"}, UsageError, "no precision 'fp8'; choose one of: auto, fp32, fp16, int8"),
         ({"precision": "int8"}, BundleError, "has no int8 variant; it has: fp32"),
-        ({"threads": -2}, UsageError, "-2 threads"),
+        ({"threads": -2}, UsageError, "invalid number of threads -2"),
     ],
 )
-def test_an_option_that_can_not_be_meant_is_refused_at_load(tiny, options, error, why):
+def test_an_invalid_option_raises_at_load(tiny, options, error, why):
     with pytest.raises(error, match=why):
         Detector.load(tiny, **options)
 
 
-def test_a_batch_under_one_is_refused_at_the_call(detector):
-    with pytest.raises(UsageError, match="a batch of 0; a whole number of at least 1"):
+def test_a_batch_size_under_one_raises_at_the_call(detector):
+    with pytest.raises(UsageError, match="invalid batch size 0: expected an integer of at least 1"):
         detector.check_stream([], batch=0)
 
 
@@ -165,7 +165,7 @@ def test_exemplars_come_from_the_bundle(detector):
     assert detector.exemplars().of(0, 0)[0].startswith(b"\xff\xd8")
 
 
-def test_loading_brings_no_heavy_library(tiny):
+def test_loading_imports_no_heavy_library(tiny):
     import subprocess
     import sys
 
@@ -178,6 +178,6 @@ def test_loading_brings_no_heavy_library(tiny):
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
-def test_fastest_gives_a_backend_that_runs_here(tiny, detector, image_folder):
+def test_fastest_selects_a_backend_that_runs_here(tiny, detector, image_folder):
     path = find_images(image_folder(1))[0]
     assert Detector.load(tiny, backend="fastest").check(path).backend == "onnxruntime"

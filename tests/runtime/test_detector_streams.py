@@ -28,19 +28,19 @@ def labels(verdicts):
 
 
 @pytest.mark.parametrize("ring", [1, 2, 3, 5, 8, 13, 20])
-def test_buffers_that_are_filled_again_do_not_mix_frames(detector, ring):
+def test_reused_buffers_do_not_mix_frames(detector, ring):
     assert [wrong_scores(detector, FRAMES, ring, batch=batch) for batch in (1, 2, 3, 5, 8, 16)] == [0] * 6
 
 
 @pytest.mark.parametrize(("backend", "module"), [("openvino", "openvino"), ("torch", "torch")])
-def test_they_do_not_on_any_backend(backend, module, with_weights):
+def test_reused_buffers_do_not_mix_frames_on_any_backend(backend, module, with_weights):
     pytest.importorskip(module)
     detector = Detector.load(with_weights, backend=backend, threads=1)
     ways = [(ring, batch) for ring in (1, 2, 7, 20) for batch in (1, 4, 16)]
     assert [wrong_scores(detector, FRAMES, ring, batch=batch) for ring, batch in ways] == [0] * len(ways)
 
 
-def test_they_do_not_in_bfloat16(tmp_path, monkeypatch):
+def test_reused_buffers_do_not_mix_frames_in_bfloat16(tmp_path, monkeypatch):
     pytest.importorskip("onnx")
     from guarded import guarded_bundle
 
@@ -49,7 +49,7 @@ def test_they_do_not_in_bfloat16(tmp_path, monkeypatch):
 
     if not openvino_bf16.probe().runs:
         pytest.skip("no OpenVINO, or a CPU without bfloat16")
-    monkeypatch.setattr(loaded, "check_golden", lambda *_: None)  # how far it rounds is no matter here
+    monkeypatch.setattr(loaded, "check_golden", lambda *_: None)  # its rounding error is irrelevant here
     gates = {"int8": {"onnxruntime": {"passed": True}, "openvino_bf16": {"passed": True}}}
     path = guarded_bundle(tmp_path / "b", {}, precisions=("fp32", "int8"), gates=gates)
     detector = Detector.load(path, backend="openvino_bf16", precision="int8", threads=1)
@@ -57,27 +57,27 @@ def test_they_do_not_in_bfloat16(tmp_path, monkeypatch):
     assert [wrong_scores(detector, FRAMES, ring, batch=batch) for ring, batch in ways] == [0] * len(ways)
 
 
-def test_a_batch_of_buffers_that_are_filled_again_does_not_mix_frames(detector):
+def test_a_batch_of_reused_buffers_does_not_mix_frames(detector):
     expected = labels(detector.check_batch(FRAMES))
     assert all(labels(detector.check_batch(refilled(FRAMES, ring))) == expected for ring in (1, 3))
 
 
-def test_an_analysis_keeps_its_pixels_when_the_buffer_is_filled_again(detector):
+def test_an_analysis_keeps_its_pixels_when_the_buffer_is_reused(detector):
     buffer = FRAMES[0].copy()
     (analysis,) = detector.analyse(buffer)
     buffer[:] = 0
     assert np.array_equal(analysis.evidence.pixels, FRAMES[0])
 
 
-def test_a_frame_that_is_no_image_gives_an_error_in_its_place(detector):
+def test_an_invalid_frame_yields_an_error_at_its_position(detector):
     bgra = np.dstack([FRAMES[0], FRAMES[0][:, :, 0]])
     wrong = [None, b"\xff\xd8", FRAMES[0] / 255, FRAMES[0][:, :, 0], bgra, FRAMES[0][:20], 7, "/nowhere.png"]
-    given = [item for bad in wrong for item in (FRAMES[1], bad)]
-    for images in (given, iter(given)):
+    mixed = [item for bad in wrong for item in (FRAMES[1], bad)]
+    for images in (mixed, iter(mixed)):
         verdicts = list(detector.check_stream(images, batch=4))
         assert [verdict.error is None for verdict in verdicts] == [True, False] * len(wrong)
         assert all(v.scores == verdicts[0].scores for v in verdicts[::2])
-        assert "None is not judged: an image is a path, a PIL image, or an array uint8" in verdicts[1].error
+        assert "can't classify None: expected a path, a PIL image, or a uint8 array" in verdicts[1].error
         assert all((v.verdict, v.scores) == (None, {}) for v in verdicts[1::2])
     assert detector.analyse(None)[0].verdict.error == verdicts[1].error
 
@@ -89,22 +89,22 @@ def test_a_pil_image_gets_the_verdict_of_its_file(detector, image_folder):
 
 
 @pytest.mark.parametrize("image", [None, b"x", FRAMES[0] / 255, FRAMES[0][:, :, 0], [FRAMES[0]], 3.0])
-def test_one_thing_that_is_no_image_is_wrong_usage(detector, image):
+def test_an_object_that_is_not_an_image_raises_a_usage_error(detector, image):
     for call in (detector.check, detector.check_faces):
-        with pytest.raises(UsageError, match="is not judged: an image is a path, a PIL image, or an array"):
+        with pytest.raises(UsageError, match=r"can't classify .*: expected a path, a PIL image, or a uint8 array"):
             call(image)
 
 
 @pytest.mark.parametrize("images", ["x.png", b"x", FRAMES[0], None, 5])
-def test_one_image_is_not_a_stream_of_its_parts(detector, images):
+def test_a_single_image_is_not_a_stream(detector, images):
     for call in (detector.check_batch, detector.check_stream):
-        with pytest.raises(UsageError, match="takes several images, not"):
+        with pytest.raises(UsageError, match="expects several images, not"):
             call(images)
 
 
 @pytest.mark.parametrize("read", [0, 1, 5, 8, 20])
 @pytest.mark.parametrize("batch", [1, 3, 8])
-def test_a_source_that_fails_is_raised_after_the_verdicts_of_what_it_gave(detector, read, batch):
+def test_an_exception_of_the_source_is_raised_after_the_verdicts_on_earlier_images(detector, read, batch):
     def source():
         yield from FRAMES[:read]
         raise OSError("the camera is gone")
@@ -126,21 +126,21 @@ def test_an_interrupt_in_a_source_does_not_wait_for_verdicts(detector):
 
 @pytest.mark.parametrize("batch", [1, 8])
 def test_a_verdict_does_not_wait_for_the_next_frame(detector, batch):
-    judged = threading.Semaphore(0)
+    classified = threading.Semaphore(0)
 
     def live():
         for frame in FRAMES[:6]:
             yield frame
-            assert judged.acquire(timeout=20)
+            assert classified.acquire(timeout=20)
 
     found = []
     for verdict in detector.check_stream(live(), batch=batch):
         found.append(verdict)
-        judged.release()
+        classified.release()
     assert labels(found) == labels(detector.check_batch(FRAMES[:6]))
 
 
-def test_scores_do_not_depend_on_how_batches_form(detector):
+def test_scores_do_not_depend_on_batching(detector):
     def bursts():
         for number, frame in enumerate(FRAMES):
             if number % 5 == 3:
@@ -176,10 +176,10 @@ def test_a_stream_may_feed_another(detector):
 
 
 class SlowFrames(Sequence):
-    """A sequence that takes its time for each frame, as one that reads a camera does."""
+    """A sequence that blocks for each frame, like one that reads a camera."""
 
     def __init__(self):
-        self.given = 0
+        self.read = 0
 
     def __len__(self):
         return 6
@@ -187,21 +187,21 @@ class SlowFrames(Sequence):
     def __getitem__(self, index):
         if index >= len(self):
             raise IndexError
-        self.given += 1
+        self.read += 1
         if index:
             time.sleep(0.2)
         return FRAMES[0]
 
 
-def test_a_sequence_that_is_no_list_gets_its_verdicts_as_they_are_ready(detector):
+def test_a_sequence_other_than_a_list_yields_verdicts_as_they_are_ready(detector):
     frames = SlowFrames()
     stream = detector.check_stream(frames, batch=6)
     next(stream)
-    assert frames.given < len(frames)
+    assert frames.read < len(frames)
     stream.close()
 
 
 @pytest.mark.parametrize("batch", [1.5, "8", 0])
-def test_a_batch_that_is_no_whole_number_is_wrong_usage(detector, batch):
-    with pytest.raises(UsageError, match="a whole number of at least 1 is needed"):
+def test_a_batch_size_that_is_not_an_integer_raises_a_usage_error(detector, batch):
+    with pytest.raises(UsageError, match="expected an integer of at least 1"):
         detector.check_stream([], batch=batch)

@@ -42,13 +42,13 @@ def test_winner_and_runner_up_follow_the_verdict(detector, image_folder):
         assert [prototype.split("/")[0] for prototype, _ in found.exemplars] == [found.winner, found.runner_up]
 
 
-def test_the_bundles_exemplars_are_shown(detector, image_folder):
+def test_the_explanation_contains_the_bundles_exemplars(detector, image_folder):
     for path in find_images(image_folder(8)):
         for prototype, files in explain(detector, detector.analyse(path)[0]).exemplars:
             assert len(files) == (1 if prototype.endswith("/0") else 0)
 
 
-def test_where_nothing_ran_there_is_nothing_to_explain(detector, tmp_path):
+def test_explaining_an_image_that_was_not_run_raises(detector, tmp_path):
     (analysis,) = detector.analyse(tmp_path / "none.png")
     with pytest.raises(ImageError, match="nothing to explain"):
         explain(detector, analysis)

@@ -1,4 +1,4 @@
-"""Pictures beside verdicts."""
+"""Explanation pictures written for verdicts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def detector(tiny):
     return Detector.load(tiny)
 
 
-def test_a_folder_of_pictures_has_one_for_each_readable_image(detector, image_folder, tmp_path):
+def test_a_folder_gets_one_picture_per_readable_image(detector, image_folder, tmp_path):
     folder = image_folder(3)
     (folder / "0001.png").write_bytes(b"")
     paths = find_images(folder)
@@ -27,23 +27,23 @@ def test_a_folder_of_pictures_has_one_for_each_readable_image(detector, image_fo
     assert read_image(written[0]).pixels.shape == (860, 1240, 3)
 
 
-def test_one_image_can_have_a_file_of_its_own(detector, image_folder, tmp_path):
+def test_the_output_for_one_image_can_be_a_file(detector, image_folder, tmp_path):
     list(explain_stream(detector, find_images(image_folder(1)), tmp_path / "why.PNG"))
     assert np.any(read_image(tmp_path / "why.PNG").pixels != 255)
 
 
-def test_one_file_for_several_images_is_wrong_usage(detector, image_folder, tmp_path):
-    with pytest.raises(UsageError, match="is one picture for 2 images; name a folder"):
+def test_one_file_for_several_images_raises_a_usage_error(detector, image_folder, tmp_path):
+    with pytest.raises(UsageError, match="is a single PNG file, but there are 2 images; name a folder"):
         explain_stream(detector, find_images(image_folder(2)), tmp_path / "x.png")
 
 
-def test_a_place_that_can_not_be_written_is_told_before_anything_runs(detector, image_folder, tmp_path):
+def test_an_unwritable_output_raises_before_anything_runs(detector, image_folder, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="can't write"):
         explain_stream(detector, find_images(image_folder(1)), tmp_path / "file" / "out")
 
 
-def test_a_picture_never_overwrites_an_image_that_is_judged(detector, image_folder):
+def test_a_picture_never_overwrites_an_input_image(detector, image_folder):
     (image,) = find_images(image_folder(1))
     png = image.with_suffix(".png")
     image.rename(png)

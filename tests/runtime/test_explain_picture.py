@@ -1,4 +1,4 @@
-"""The picture is drawn whatever it has to show."""
+"""The explanation picture for verdicts of every kind and images of every shape."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def drawn(explanation):
     return pixels
 
 
-def test_it_is_the_same_picture_every_time(explanation):
+def test_drawing_is_deterministic(explanation):
     assert draw_png(explanation) == draw_png(explanation)
 
 
-def test_the_judged_pixels_are_in_it(explanation):
+def test_the_picture_contains_the_classified_pixels(explanation):
     red = replace(explanation, pixels=np.full((50, 50, 3), RED, np.uint8))
     assert (drawn(red) == RED).all(axis=2).sum() > 30_000
     assert not (drawn(explanation) == RED).all(axis=2).any()
 
 
-def test_a_larger_share_draws_a_longer_bar(explanation):
+def test_a_larger_probability_draws_a_longer_bar(explanation):
     blue = (195, 99, 37)  # BGR
 
     def length(share: float) -> int:
@@ -51,7 +51,7 @@ def test_a_larger_share_draws_a_longer_bar(explanation):
 
 
 @pytest.mark.parametrize("shape", [(40, 900), (900, 40), (33, 33), (1, 301)])
-def test_odd_shapes_are_drawn_whole_and_undistorted(explanation, shape):
+def test_images_of_odd_shapes_are_drawn_completely_and_undistorted(explanation, shape):
     picture = drawn(replace(explanation, pixels=np.full((*shape, 3), RED, np.uint8)))
     scale = min(260 / shape[0], 348 / shape[1], 4)
     size = [max(1, round(side * scale)) for side in shape]
@@ -93,7 +93,7 @@ def test_long_and_strange_names_and_many_classes_and_steps_fit(explanation):
     assert (picture[between] == picture[0, 0]).all()
 
 
-def test_a_thumbnail_that_is_no_image_is_left_out(explanation):
+def test_an_invalid_thumbnail_is_omitted(explanation):
     broken = tuple((name, (b"not a jpeg",)) for name, _ in explanation.exemplars)
     none = tuple((name, ()) for name, _ in explanation.exemplars)
     assert np.array_equal(drawn(replace(explanation, exemplars=broken)), drawn(replace(explanation, exemplars=none)))

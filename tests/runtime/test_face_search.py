@@ -1,4 +1,4 @@
-"""Boxes that turn and merge, and the tiles that bound memory."""
+"""Rotating and merging boxes, and the tiles that bound memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from leakrt.runtime.face_search import FaceSearch, Found, merged, overlap, tiles
 
 
 @pytest.mark.parametrize("turn", [0, 1, 2, 3])
-def test_a_box_in_a_turned_image_holds_the_same_pixels_in_the_image(turn):
+def test_turn_back_maps_a_box_to_the_same_pixels(turn):
     image = np.arange(7 * 11).reshape(7, 11)
     x, y, w, h = 1, 2, 3, 4
     in_turned = np.rot90(image, turn)[y : y + h, x : x + w]
@@ -18,14 +18,14 @@ def test_a_box_in_a_turned_image_holds_the_same_pixels_in_the_image(turn):
     np.testing.assert_array_equal(np.rot90(image[y : y + h, x : x + w], turn), in_turned)
 
 
-def test_an_overlap_is_a_share_of_the_union():
+def test_overlap_is_intersection_over_union():
     assert overlap((0, 0, 4, 4), (2, 0, 4, 4)) == 8 / 24
     assert overlap((0, 0, 4, 4), (1, 1, 2, 2)) == 4 / 16
     assert overlap((0, 0, 4, 4), (4, 0, 4, 4)) == 0
     assert overlap((0, 0, 0, 4), (0, 0, 4, 4)) == 0
 
 
-def test_of_overlapping_boxes_the_best_stays_and_the_main_scale_wins_a_close_race():
+def test_the_best_of_overlapping_boxes_is_kept_and_the_main_scale_wins_near_ties():
     main = Found(box=(0, 0, 10, 10), score=0.90, main=True)
     fine = Found(box=(1, 0, 10, 10), score=0.94)
     better = Found(box=(1, 1, 10, 10), score=0.96)
@@ -34,7 +34,7 @@ def test_of_overlapping_boxes_the_best_stays_and_the_main_scale_wins_a_close_rac
     assert merged([elsewhere, fine, main, better]) == [better, elsewhere]
 
 
-def test_part_of_a_face_that_is_found_at_another_turn_is_no_second_face():
+def test_a_part_of_a_face_found_at_another_rotation_is_not_a_second_face():
     face = Found(box=(0, 0, 100, 100), score=0.9, turn=1)
     inside = (30, 30, 50, 50)
     assert merged([Found(box=inside, score=0.8), face]) == [face]

@@ -1,4 +1,4 @@
-"""Faces are found, cut as the detector was trained, and judged one by one."""
+"""Faces are found, cropped as for training, and classified one by one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from leakrt.core.images import find_images, read_image
 from leakrt.runtime.face_search import overlap, turn_back
 from leakrt.runtime.faces import MAX_FACES, FaceFinder, crop_square
 
-NOTES = [(), *((f"the face is turned by {d} degrees clockwise; it was judged upright",) for d in (90, 180, 270))]
+NOTES = [(), *((f"the face is rotated by {d} degrees clockwise; it was classified upright",) for d in (90, 180, 270))]
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,13 @@ def photo(shared):
 
 @pytest.fixture(scope="module")
 def portrait(shared, finder):
-    """A portrait of 1,024 pixels a side and the box of its face."""
+    """A portrait of 1,024 pixels per side and the box of its face."""
     image = read_image(find_images(shared("leakbench-originals/real"))[1]).pixels
     return image, finder.find(image)[0].face.box
 
 
-def laid(portrait, size, quarters, frame_size):
-    """A grey frame with the portrait so small that its face has `size` pixels, turned clockwise, and the face's box."""
+def pasted(portrait, size, quarters, frame_size):
+    """A grey frame with the portrait, rotated clockwise and scaled to a face of `size` pixels, and the face's box."""
     image, box = portrait
     factor = size / max(box[2:])
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
@@ -97,15 +97,15 @@ def test_the_largest_face_comes_first_and_boxes_are_in_the_pixels_of_a_large_ima
 
 @pytest.mark.parametrize("size", [48, 100, 300, 450, 700])
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
-def test_a_face_of_any_size_and_turn_is_one_box_where_it_lies(finder, portrait, size, quarters):
-    frame, place = laid(portrait, size, quarters, (1280, 720))
+def test_a_face_of_any_size_and_rotation_is_found_once_at_its_position(finder, portrait, size, quarters):
+    frame, place = pasted(portrait, size, quarters, (1280, 720))
     (crop,) = finder.find(frame)
     assert overlap(crop.face.box, place) > 0.6
     assert crop.notes == NOTES[quarters]
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_the_crop_of_a_turned_face_is_upright_and_in_one_piece(finder, portrait, quarters):
+def test_the_crop_of_a_rotated_face_is_upright_and_contiguous(finder, portrait, quarters):
     image = portrait[0]
     (upright,), (turned,) = finder.find(image), finder.find(np.ascontiguousarray(np.rot90(image, -quarters)))
     width, height = (image.shape[0], image.shape[1]) if quarters % 2 else (image.shape[1], image.shape[0])
@@ -124,7 +124,7 @@ def test_a_face_that_one_scale_finds_well_keeps_its_box(finder, model, photo):
     assert crop.face.box[:2] == (max(0, round(float(row[0]))), max(0, round(float(row[1]))))
 
 
-def test_a_face_that_fills_the_frame_and_is_cut_off_is_found(finder, portrait):
+def test_a_face_that_exceeds_the_frame_is_found(finder, portrait):
     image, (x, y, w, h) = portrait
     inner = image[round(y + 0.15 * h) : round(y + 0.85 * h), round(x + 0.15 * w) : round(x + 0.85 * w)]
     for side in (64, 300, 960, 1500):
@@ -136,7 +136,7 @@ def test_a_face_that_fills_the_frame_and_is_cut_off_is_found(finder, portrait):
 def test_a_second_face_that_the_border_cuts_off_is_found(finder, portrait):
     image, (_, y, _, h) = portrait
     half = cv2.resize(np.ascontiguousarray(image[round(y + h / 4) : round(y + h)]), None, fx=0.5, fy=0.5)
-    frame, place = laid(portrait, 300, 0, (1280, 720))
+    frame, place = pasted(portrait, 300, 0, (1280, 720))
     frame[: half.shape[0], : half.shape[1]] = half
     boxes = [crop.face.box for crop in finder.find(frame)]
     assert len(boxes) == 2
@@ -157,8 +157,8 @@ def test_faces_side_by_side_stay_two(finder, portrait):
 
 
 def test_a_small_picture_of_a_face_beside_a_large_face_is_a_second_face(finder, portrait):
-    frame, place = laid(portrait, 600, 0, (1280, 720))
-    small, inner = laid(portrait, 60, 0, (200, 150))
+    frame, place = pasted(portrait, 600, 0, (1280, 720))
+    small, inner = pasted(portrait, 60, 0, (200, 150))
     frame[-150:, -200:] = small
     faces = finder.find(frame)
     assert len(faces) == 2
@@ -166,9 +166,9 @@ def test_a_small_picture_of_a_face_beside_a_large_face_is_a_second_face(finder, 
     assert overlap(faces[1].face.box, (inner[0] + 1080, inner[1] + 570, *inner[2:])) > 0.6
 
 
-def test_a_picture_of_a_face_that_is_held_before_a_face_is_a_second_face(finder, portrait):
-    frame, (x, y, w, h) = laid(portrait, 500, 0, (1280, 720))
-    card, _ = laid(portrait, 90, 0, (120, 130))
+def test_a_picture_of_a_face_in_front_of_a_face_is_a_second_face(finder, portrait):
+    frame, (x, y, w, h) = pasted(portrait, 500, 0, (1280, 720))
+    card, _ = pasted(portrait, 90, 0, (120, 130))
     top, left = round(y + h) - 140, round(x + w / 2)
     frame[top : top + 130, left : left + 120] = card
     large, small = (crop.face.box for crop in finder.find(frame))
@@ -176,17 +176,17 @@ def test_a_picture_of_a_face_that_is_held_before_a_face_is_a_second_face(finder,
     assert max(small[2:]) < 130
 
 
-def test_at_most_32_faces_come_and_the_largest_do(finder, portrait):
-    large, _ = laid(portrait, 90, 0, (180, 160))
-    small, _ = laid(portrait, 50, 0, (180, 160))
+def test_the_largest_32_faces_are_returned(finder, portrait):
+    large, _ = pasted(portrait, 90, 0, (180, 160))
+    small, _ = pasted(portrait, 50, 0, (180, 160))
     frame = np.concatenate([np.tile(large, (4, 8, 1)), np.tile(small, (1, 8, 1))])
     faces = finder.find(frame)
     assert [f.face.index for f in faces] == list(range(MAX_FACES))
     assert all(max(f.face.box[2:]) > 70 for f in faces)
 
 
-def test_the_same_image_gives_the_same_boxes_whatever_came_before(finder, photo, portrait):
-    others = [portrait[0], photo[:-1, :-1], laid(portrait, 300, 1, (1280, 720))[0]]
+def test_boxes_do_not_depend_on_earlier_images(finder, photo, portrait):
+    others = [portrait[0], photo[:-1, :-1], pasted(portrait, 300, 1, (1280, 720))[0]]
     boxes = set()
     for other in others:
         finder.find(np.ascontiguousarray(other))
@@ -196,7 +196,7 @@ def test_the_same_image_gives_the_same_boxes_whatever_came_before(finder, photo,
 
 @pytest.mark.parametrize("size", [(959, 540), (961, 541), (1439, 333), (1441, 811), (2401, 333), (8000, 600)])
 def test_a_face_of_48_pixels_is_found_at_odd_sizes_and_in_a_panorama(finder, portrait, size):
-    frame, place = laid(portrait, 48, 0, size)
+    frame, place = pasted(portrait, 48, 0, size)
     assert any(overlap(crop.face.box, place) > 0.5 for crop in finder.find(frame))
 
 
@@ -208,14 +208,14 @@ def test_a_face_in_a_frame_of_32_pixels_is_found(finder, portrait):
 
 
 @pytest.mark.parametrize("grain", [0, 2, 8, 32])
-def test_noise_of_any_grain_is_no_face(finder, grain):
+def test_noise_of_any_grain_has_no_face(finder, grain):
     noise = np.random.default_rng(0).normal(0, 1, (700, 1000, 3)).astype(np.float32)
     soft = cv2.GaussianBlur(noise, (0, 0), grain) if grain else noise
     assert finder.find(cv2.normalize(soft, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)) == []
 
 
 @pytest.mark.parametrize("shape", [(33, 400), (400, 33), (32, 32), (961, 961)])
-def test_odd_sizes_without_a_face_give_none(finder, shape):
+def test_images_of_odd_sizes_without_a_face_return_none(finder, shape):
     assert finder.find(np.full((*shape, 3), 90, np.uint8)) == []
 
 
@@ -240,15 +240,15 @@ def test_an_image_without_a_face_abstains_and_says_so(tiny, model):
         assert verdict.scores == {}
 
 
-def test_a_missing_model_is_one_line(tmp_path):
-    with pytest.raises(ModelError, match=r"none\.onnx: the face model can't be read \(No such file"):
+def test_a_missing_model_raises_with_one_line(tmp_path):
+    with pytest.raises(ModelError, match=r"can't read the face model .*none\.onnx: No such file"):
         FaceFinder(tmp_path / "none.onnx")
 
 
-def test_another_file_is_no_face_model(tiny, tmp_path, capfd):
+def test_a_file_that_is_not_a_face_model_raises(tiny, tmp_path, capfd):
     (tmp_path / "x.onnx").write_bytes(b"hello")
     for path in (tmp_path / "x.onnx", tiny / "vae_encoder.fp32.onnx"):
-        with pytest.raises(ModelError, match=r"\.onnx: not a YuNet face model") as error:
+        with pytest.raises(ModelError, match=r"\.onnx is not a YuNet face model") as error:
             FaceFinder(path)
         assert "\n" not in str(error.value)
     assert capfd.readouterr().err == ""
@@ -263,4 +263,4 @@ def test_faces_beyond_the_limit_are_counted_in_a_note(finder, shared):
         crowd[row * 260 : row * 260 + 180, column * 180 : column * 180 + 180] = tile
     found = finder.find(crowd)
     assert len(found) == MAX_FACES
-    assert found[0].notes == ("8 smaller faces of this image were not judged",)
+    assert found[0].notes == ("8 smaller faces of this image were not classified",)

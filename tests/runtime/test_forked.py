@@ -1,4 +1,4 @@
-"""Detectors in forked children: refused where they would hang, and never in the way of the child's end."""
+"""Detectors in forked children raise where they would hang, and never block the child's exit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from leakrt.runtime.forked import Home
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
-REFUSED = "was loaded in another process, whose threads a fork does not copy; load the detector in the child, or start"
+REFUSED = "in a forked child: its threads exist only in the parent process; load the detector in the child, or start"
 SETUP = """
 import os, sys
 import numpy as np
@@ -47,7 +47,7 @@ def bundle(with_weights):
 
 
 def forked(bundle, backend: str, threads: int, child: str) -> tuple[list[str], str]:
-    """What a forked child that runs `child` prints, and how it ended; by sys.exit."""
+    """Return the lines that a forked child running `child` prints, and its exit status."""
     command = [sys.executable, "-W", "ignore", "-c", SETUP + child, str(bundle), backend, str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     *lines, status = done.stdout.splitlines()
@@ -60,14 +60,14 @@ BACKENDS = [("onnxruntime", "onnxruntime", 2), ("openvino", "openvino", 1), ("op
 
 
 @pytest.mark.parametrize(("module", "backend", "threads"), BACKENDS)
-def test_a_backend_with_threads_is_refused_in_a_forked_child_which_then_ends(bundle, module, backend, threads):
+def test_a_backend_with_threads_raises_in_a_forked_child_which_then_exits(bundle, module, backend, threads):
     pytest.importorskip(module)
     child = "show(lambda: detector.check(frame)); show(lambda: list(detector.check_stream([frame] * 5)))\n"
     child += "show(lambda: list(stream)); show(detector.close)\ndel stream, detector"
     (check, new, old, closed), status = forked(bundle, backend, threads, child)
     assert check == new
-    assert check.startswith(f"the backend {backend} {REFUSED}")
-    assert old.startswith(f"the stream {REFUSED}")
+    assert check.startswith(f"can't use the backend {backend} {REFUSED}")
+    assert old.startswith(f"can't use the stream {REFUSED}")
     assert (closed, status) == ("done", "status 0")
 
 
@@ -79,20 +79,20 @@ def test_one_thread_of_onnx_runtime_survives_a_fork(bundle):
 LOADED = "show(lambda: Detector.load(sys.argv[1], backend=sys.argv[2], threads=2).check(frame))"
 
 
-def test_a_child_may_load_onnx_runtime_again(bundle):
+def test_a_child_may_reload_onnx_runtime(bundle):
     assert forked(bundle, "onnxruntime", 2, LOADED) == (["done"], "status 0")
 
 
 @pytest.mark.parametrize("backend", ["openvino", "torch"])
-def test_a_child_can_not_load_a_backend_again_whose_threads_it_lacks(bundle, backend):
+def test_a_child_can_not_reload_a_backend_whose_threads_it_lacks(bundle, backend):
     pytest.importorskip(backend)
     (line,), status = forked(bundle, backend, 2, LOADED)
-    refused = f"the {backend} backend can't be loaded here: the parent process used it, and its threads are not"
-    assert line.startswith(refused)
+    message = f"can't load the {backend} backend in a forked child: its threads exist only in the parent"
+    assert line.startswith(message)
     assert status == "status 0"
 
 
-def test_a_gpu_is_refused_in_a_forked_child(gpus, tiny):
+def test_a_gpu_backend_raises_in_a_forked_child(gpus, tiny):
     gpus.build(tiny, "fp32", (1, 4))
     detector = Detector.load(tiny, backend="tensorrt", threads=1)
     frame = np.zeros((60, 60, 3), np.uint8)
@@ -131,7 +131,7 @@ def test_a_spawned_child_gives_the_same_scores(tiny, tmp_path):
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
-def test_home_is_the_process_that_made_it():
+def test_home_is_the_process_that_created_it():
     home = Home("the thing")
     assert home.is_here
     home.require()
@@ -140,7 +140,7 @@ def test_home_is_the_process_that_made_it():
         home.require()
 
 
-def test_a_lock_that_another_thread_held_is_free_in_a_forked_child():
+def test_a_lock_held_by_another_thread_is_unlocked_in_a_forked_child():
     command = """
 import os, threading
 from leakrt.runtime.forked import ForkLock
@@ -161,7 +161,7 @@ done.set()
     assert ran.stdout == "7\n"
 
 
-def test_the_face_search_is_refused_in_a_forked_child(shared):
+def test_the_face_search_raises_in_a_forked_child(shared):
     command = """
 import os, sys
 import numpy as np
@@ -175,10 +175,10 @@ if child == 0:
     try:
         finder.find(frame)
     except BackendError as error:
-        os._exit(7 if "was loaded in another process" in str(error) else 1)
+        os._exit(7 if "in a forked child" in str(error) else 1)
     os._exit(2)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     model = shared("models/face_detection_yunet_2023mar.onnx")
-    given = [sys.executable, "-W", "ignore", "-c", command, str(model)]
-    assert subprocess.run(given, capture_output=True, text=True, timeout=30).stdout == "7\n"
+    arguments = [sys.executable, "-W", "ignore", "-c", command, str(model)]
+    assert subprocess.run(arguments, capture_output=True, text=True, timeout=30).stdout == "7\n"

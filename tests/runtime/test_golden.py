@@ -1,4 +1,4 @@
-"""A variant that does not give what its bundle promises is refused at load."""
+"""A variant whose golden scores differ from the bundle's raises at load."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leakrt.core.errors import BundleError, ParityError
 
 @pytest.fixture
 def changed(tiny, tmp_path):
-    """Writes the tiny bundle with other golden scores or another tolerance."""
+    """Write the tiny bundle with other golden scores or another tolerance."""
 
     def write(scores=lambda s: s, tolerance=None):
         source = Bundle(tiny)
@@ -32,14 +32,14 @@ def changed(tiny, tmp_path):
     return write
 
 
-def test_what_agrees_loads(changed):
+def test_a_variant_with_equal_scores_loads(changed):
     assert Detector.load(changed()).spec.image_size == 40
 
 
-def test_scores_beyond_the_tolerance_are_refused_with_both_numbers(changed):
+def test_scores_beyond_the_tolerance_raise_with_both_numbers(changed):
     path = changed(lambda s: s + np.array([0, 0.01, 0], np.float32))
     with pytest.raises(
-        ParityError, match=r"fp32 on onnxruntime moves the golden image's scores by 0\.01.*the 0\.0001 that"
+        ParityError, match=r"fp32 on onnxruntime changes the golden image's scores by 0\.01.*tolerance of 0\.0001"
     ):
         Detector.load(path)
 
@@ -48,18 +48,18 @@ def test_scores_within_the_stated_tolerance_load(changed):
     assert Detector.load(changed(lambda s: s + np.array([0, 0.01, 0], np.float32), {"onnxruntime": 0.02}))
 
 
-def test_a_backend_without_a_stated_tolerance_gets_a_ten_thousandth_of_the_largest_score(changed):
+def test_the_default_tolerance_is_a_ten_thousandth_of_the_largest_score(changed):
     assert Detector.load(changed(lambda s: s + np.array([0, 5e-5, 0], np.float32), {}))
-    with pytest.raises(ParityError, match="moves the golden image's scores"):
+    with pytest.raises(ParityError, match="changes the golden image's scores"):
         Detector.load(changed(lambda s: s + np.array([0, 1e-2, 0], np.float32), {}))
 
 
-def test_a_not_a_number_is_refused(changed):
+def test_nan_raises(changed):
     with pytest.raises(ParityError, match="by nan"):
         Detector.load(changed(lambda s: s * [1, np.nan, 1]))
 
 
-def test_a_bundle_that_promises_nothing_is_refused(changed):
+def test_a_bundle_without_golden_scores_raises(changed):
     for scores in (lambda s: None, lambda s: s[:2]):
-        with pytest.raises(BundleError, match=r"golden\.npz holds no scores for fp32"):
+        with pytest.raises(BundleError, match=r"golden\.npz contains no scores for fp32"):
             Detector.load(changed(scores))

@@ -1,4 +1,4 @@
-"""One precision with its backend, pipeline and judge: its golden image vouches for it, or it is refused."""
+"""A loaded variant: backend, pipeline, judge, and its golden image check."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def rewrite(tiny, path, **files):
     return Bundle(path)
 
 
-def test_a_variant_judges_by_its_own_precision_backend_and_bundle(variant, tiny):
+def test_a_variants_judge_has_its_precision_backend_and_bundle(variant, tiny):
     bundle = Bundle(tiny)
     origin = variant.judge.origin
     assert (origin.backend, origin.precision, origin.bundle) == ("onnxruntime", "fp32", bundle.identity)
@@ -34,17 +34,17 @@ def test_a_variant_judges_by_its_own_precision_backend_and_bundle(variant, tiny)
     assert np.abs(scores - bundle.golden().scores["fp32"]).max() < 1e-4
 
 
-def test_a_backend_that_does_not_give_the_golden_scores_is_refused(tiny, tmp_path):
+def test_a_backend_with_other_golden_scores_raises(tiny, tmp_path):
     from dataclasses import replace
 
     golden = Bundle(tiny).golden()
     moved = replace(golden, scores={"fp32": golden.scores["fp32"] + np.float32(0.5)})
     bundle = rewrite(tiny, tmp_path / "b", **{"golden.npz": moved.to_bytes()})
-    with pytest.raises(ParityError, match=r"fp32 on onnxruntime moves the golden image's scores by 0\.5"):
+    with pytest.raises(ParityError, match=r"fp32 on onnxruntime changes the golden image's scores by 0\.5"):
         LoadedVariant.load(bundle, "fp32", "onnxruntime", threads=1)
 
 
-def test_a_precision_or_backend_that_is_not_there_is_refused(tiny, monkeypatch):
+def test_a_missing_precision_or_backend_raises(tiny, monkeypatch):
     with pytest.raises(BundleError, match="int8"):
         LoadedVariant.load(Bundle(tiny), "int8", "onnxruntime", threads=1)
     with pytest.raises(UsageError, match="no backend named 'abacus'"):
@@ -56,19 +56,19 @@ def test_a_precision_or_backend_that_is_not_there_is_refused(tiny, monkeypatch):
         LoadedVariant.load(Bundle(tiny), "fp32", "openvino", threads=1)
 
 
-def test_weights_are_read_only_when_they_are_wanted(tiny, tmp_path):
+def test_weights_are_read_only_on_request(tiny, tmp_path):
     assert weights_of(Bundle(tiny)) is None
     bundle = rewrite(tiny, tmp_path / "b", **{"weights.safetensors": b"as they are"})
     read = weights_of(bundle)
     assert read() == b"as they are"
 
 
-def test_one_alone_is_not_raced(variant, tiny, monkeypatch):
-    monkeypatch.setattr(loaded.registry, "race", lambda laps: pytest.fail("one alone was raced"))
+def test_a_single_variant_is_not_timed(variant, tiny, monkeypatch):
+    monkeypatch.setattr(loaded.registry, "race", lambda laps: pytest.fail("a single variant was timed"))
     assert quickest(Bundle(tiny), [variant]) is variant
 
 
-def test_several_are_raced_on_the_golden_image(variant, tiny, monkeypatch):
+def test_several_variants_are_timed_on_the_golden_image(variant, tiny, monkeypatch):
     other = LoadedVariant.load(Bundle(tiny), "fp32", "onnxruntime", threads=1)
     other.backend.name = "second"
     ran = []

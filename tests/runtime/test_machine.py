@@ -1,4 +1,4 @@
-"""What this machine says of itself."""
+"""The machine's name, load and memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_cpu_is_named_by_its_model_or_its_board(tmp_path, monkeypatch, cpuin
     assert machine.cpu_name() == name
 
 
-def test_a_system_that_says_nothing_is_named_by_its_architecture_and_has_no_figures(tmp_path, monkeypatch):
+def test_an_unknown_system_reports_its_architecture_and_no_values(tmp_path, monkeypatch):
     for name in ("_CPUINFO", "_BOARD", "_STATUS", "_STAT"):
         monkeypatch.setattr(machine, name, tmp_path / "none")
     assert machine.cpu_name()
@@ -35,7 +35,7 @@ def test_a_system_that_says_nothing_is_named_by_its_architecture_and_has_no_figu
 
 
 @pytest.mark.skipif(not machine._STATUS.exists(), reason="no /proc here")
-def test_memory_that_was_given_back_still_counts_as_peak():
+def test_freed_memory_still_counts_as_peak():
     before = machine.host_memory()
     block = b"x" * (300 << 20)
     held = machine.host_memory()
@@ -43,11 +43,11 @@ def test_memory_that_was_given_back_still_counts_as_peak():
     after = machine.host_memory()
     assert held.resident > before.resident + (250 << 20)
     assert after.resident < held.resident - (250 << 20)
-    assert after.peak >= held.resident - (4 << 20)  # the kernel counts each thread's last pages late
+    assert after.peak >= held.resident - (4 << 20)  # the kernel updates each thread's last pages late
 
 
 @pytest.mark.skipif(not machine._STAT.exists(), reason="no /proc here")
-def test_this_process_does_not_count_as_elsewhere():
+def test_busy_elsewhere_excludes_this_process():
     before = machine.cpu_times()
     end = time.process_time() + 0.5
     while time.process_time() < end:

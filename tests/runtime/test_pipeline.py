@@ -1,4 +1,4 @@
-"""The way of one frame as arrays, against the NumPy references of core."""
+"""The inference pipeline, compared with the NumPy references of core."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def images(pipeline, count):
     return found
 
 
-def test_it_agrees_with_the_references_stage_by_stage(bundle):
+def test_every_stage_agrees_with_its_reference(bundle):
     pipeline, backend = make(bundle)
     image = images(pipeline, 1)[0]
     result = pipeline.run([image])
@@ -59,7 +59,7 @@ def test_it_agrees_with_the_references_stage_by_stage(bundle):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])
-def test_scores_do_not_move_with_batch_or_threads(bundle, threads, batch):
+def test_scores_do_not_depend_on_batch_or_threads(bundle, threads, batch):
     reference, _ = make(bundle)
     pipeline, _ = make(bundle, threads, batch)
     expected, found = reference.run(images(reference, 5)), pipeline.run(images(pipeline, 5))
@@ -85,11 +85,11 @@ def test_every_stage_is_timed_for_one_image(bundle):
     assert all(ms > 0 for ms in latency.values())
 
 
-def test_a_support_of_another_shape_is_refused(bundle):
+def test_a_support_of_another_shape_raises(bundle):
     _, backend = make(bundle)
     support = bundle.support("fp32")
     wrong = replace(support, prototypes=support.prototypes[:, :1])
-    with pytest.raises(BundleError, match=r"prototypes \[3, 1, 12\], the spec \[3, 2, 12\]"):
+    with pytest.raises(BundleError, match=r"prototypes \[3, 1, 12\], but the spec has \[3, 2, 12\]"):
         Pipeline(bundle.spec, wrong, backend, threads=1)
 
 
@@ -110,5 +110,5 @@ def test_outputs_keep_their_order_over_several_batches(bundle):
             raise NotImplementedError
 
     pipeline = Pipeline(bundle.spec, bundle.support("fp32"), Echo(), threads=1)
-    given = [np.full((3, 40, 40), value, np.float32) for value in (0.0, 1.0, 2.0, 3.0, 4.0)]
-    assert np.all(np.diff(pipeline.run(given).outputs.scores[:, 0]) > 0)
+    images = [np.full((3, 40, 40), value, np.float32) for value in (0.0, 1.0, 2.0, 3.0, 4.0)]
+    assert np.all(np.diff(pipeline.run(images).outputs.scores[:, 0]) > 0)

@@ -1,4 +1,4 @@
-"""Which precision of a bundle runs."""
+"""The choice of a bundle's precision and backend."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLOW = {"passed": True, "speedup": 0.64}
 
 @pytest.fixture
 def bundle(tmp_path):
-    """A bundle of three precisions with these gates; one without a backend's name is ONNX Runtime's."""
+    """Create a bundle of three precisions with these gates; a gate without a backend is for ONNX Runtime."""
 
     def make(**gates):
         by_backend = {p: gate if "passed" not in gate else {"onnxruntime": gate} for p, gate in gates.items()}
@@ -31,7 +31,7 @@ def bundle(tmp_path):
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch):
-    """Both backends are there, at these versions; nothing is loaded by choosing."""
+    """Both backends are installed at these versions; choosing loads nothing."""
     versions = {"openvino": "2026.2.0", "onnxruntime": "1.32.0", "openvino_bf16": "2026.2.0"}
 
     def probe(name):
@@ -57,14 +57,14 @@ def chosen(bundle, precision="auto", backend="onnxruntime"):
     return [(c.precision, c.backend) for c in choose(bundle, backend, precision)]
 
 
-def test_auto_takes_the_smallest_that_passed_its_gate_here(bundle):
+def test_auto_selects_the_smallest_precision_that_passed_acceptance_here(bundle):
     assert chosen(bundle(int8=PASSED, fp16=PASSED)) == [("int8", "onnxruntime")]
     assert chosen(bundle(int8=FAILED, fp16=PASSED)) == [("fp16", "onnxruntime")]
     assert chosen(bundle(int8=PASSED, fp16=FAILED), backend="openvino") == [("fp32", "openvino")]
     assert chosen(bundle()) == [("fp32", "onnxruntime")]
 
 
-def test_auto_passes_over_what_was_slower_than_fp32_there_and_a_name_still_takes_it(bundle):
+def test_auto_skips_a_variant_slower_than_fp32_and_naming_it_still_works(bundle):
     opened = bundle(fp16={"onnxruntime": SLOW, "openvino": {"passed": True, "speedup": 0.98}})
     assert chosen(opened) == [("fp32", "onnxruntime")]
     assert chosen(opened, "fp16") == [("fp16", "onnxruntime")]
@@ -78,22 +78,24 @@ def test_a_bundle_without_fp32_runs_a_slow_variant_rather_than_none(tmp_path):
     assert chosen(opened) == [("fp16", "onnxruntime")]
 
 
-def test_bfloat16_is_taken_when_named_only_and_only_for_a_variant_that_passed_there(bundle):
+def test_bfloat16_must_be_named_and_needs_a_variant_that_passed_there(bundle):
     opened = bundle(int8={"openvino": PASSED, "openvino_bf16": PASSED})
     assert chosen(opened, backend="openvino_bf16") == [("int8", "openvino_bf16")]
     assert chosen(opened, backend="auto") == [("int8", "openvino")]
     assert safer_precision(opened, Choice("int8", "openvino_bf16", "2026.2.0")) == "fp32"
-    with pytest.raises(BundleError, match="openvino_bf16 runs no fp32 of its own; take another backend"):
+    with pytest.raises(BundleError, match="openvino_bf16 does not run fp32; use another backend"):
         chosen(opened, "fp32", "openvino_bf16")
-    with pytest.raises(BundleError, match=r"int8 never passed its gate on openvino_bf16 \(on: openvino\)"):
+    with pytest.raises(
+        BundleError, match=r"int8 has not passed its acceptance test on openvino_bf16 \(passed on: openvino\)"
+    ):
         chosen(bundle(int8={"openvino": PASSED}), backend="openvino_bf16")
 
 
-def test_a_loaded_detector_says_what_auto_took(bundle):
+def test_a_loaded_detector_reports_the_choice_of_auto(bundle):
     assert Detector.load(bundle(int8=FAILED, fp16=PASSED).path, threads=1).describe().precision == "fp16"
 
 
-def test_auto_backend_keeps_to_those_that_passed_in_a_fixed_order(bundle):
+def test_the_auto_backend_is_the_first_that_passed_in_a_fixed_order(bundle):
     opened = bundle(int8={"onnxruntime": PASSED, "openvino": PASSED}, fp16={"onnxruntime": PASSED})
     assert chosen(opened, backend="auto") == [("int8", "openvino")]
     assert chosen(opened, "fp16", "auto") == [("fp16", "onnxruntime")]
@@ -101,13 +103,13 @@ def test_auto_backend_keeps_to_those_that_passed_in_a_fixed_order(bundle):
     assert chosen(bundle(int8={"onnxruntime": PASSED}), backend="auto") == [("int8", "onnxruntime")]
 
 
-def test_fastest_races_the_smallest_on_each_backend(bundle):
+def test_fastest_times_the_smallest_precision_on_each_backend(bundle):
     opened = bundle(int8={"openvino": PASSED}, fp16={"onnxruntime": PASSED})
     assert chosen(opened, backend="fastest") == [("int8", "openvino"), ("fp16", "onnxruntime")]
     assert chosen(opened, "int8", "fastest") == [("int8", "openvino")]
 
 
-def test_what_is_not_installed_is_passed_over_or_named(bundle, installed):
+def test_a_backend_that_is_not_installed_is_skipped_or_raises_if_named(bundle, installed):
     opened = bundle(int8={"openvino": PASSED})
     installed["openvino"] = ""
     assert chosen(opened, backend="auto") == [("fp32", "onnxruntime")]
@@ -115,18 +117,22 @@ def test_what_is_not_installed_is_passed_over_or_named(bundle, installed):
         chosen(opened, "int8", "auto")
 
 
-def test_a_named_precision_without_its_gate_is_refused_in_one_line(bundle):
-    with pytest.raises(BundleError, match=r"int8 never passed its gate on openvino \(on: onnxruntime\); measure it"):
+def test_a_named_precision_that_has_not_passed_acceptance_raises_with_one_line(bundle):
+    with pytest.raises(
+        BundleError, match=r"int8 has not passed its acceptance test on openvino \(passed on: onnxruntime\); test it"
+    ):
         chosen(bundle(int8=PASSED), "int8", "openvino")
     for backend in ("auto", "onnxruntime"):
-        with pytest.raises(BundleError, match=r"fp16 never passed its gate on .* \(on: none\).*leakrt export"):
+        with pytest.raises(
+            BundleError, match=r"fp16 has not passed its acceptance test on .* \(passed on: none\).*leakrt export"
+        ):
             chosen(bundle(fp16=FAILED), "fp16", backend)
-    with pytest.raises(BundleError, match="never passed its gate") as refused:
+    with pytest.raises(BundleError, match="has not passed its acceptance test") as raised:
         Detector.load(bundle(fp16=FAILED).path, precision="fp16")
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_a_precision_that_is_not_there_or_does_not_exist_is_told(bundle, tiny):
+def test_a_missing_or_unknown_precision_raises(bundle, tiny):
     with pytest.raises(BundleError, match="has no fp16 variant; it has: fp32"):
         chosen(Bundle(tiny), "fp16")
     with pytest.raises(UsageError, match="no precision 'fp8'"):
@@ -134,24 +140,26 @@ def test_a_precision_that_is_not_there_or_does_not_exist_is_told(bundle, tiny):
 
 
 @pytest.mark.parametrize("version", ["1.31.2", "1.24", "0.9", "unknown"])
-def test_fp16_is_refused_on_an_older_onnx_runtime_and_auto_passes_over_it(bundle, installed, version):
+def test_fp16_raises_on_an_older_onnx_runtime_and_auto_skips_it(bundle, installed, version):
     opened = bundle(fp16=PASSED)
     assert chosen(opened) == [("fp16", "onnxruntime")]
     installed["onnxruntime"] = version
-    with pytest.raises(BundleError, match=rf"fp16 needs ONNX Runtime 1\.32 or newer, this is {version}"):
+    with pytest.raises(BundleError, match=rf"fp16 needs ONNX Runtime 1\.32 or newer, but {version} is installed"):
         chosen(opened, "fp16")
     assert chosen(opened) == [("fp32", "onnxruntime")]
 
 
-def test_safer_goes_towards_fp32_and_ends_there(bundle):
+def test_the_safer_precision_is_the_next_towards_fp32(bundle):
     opened = bundle(int8=PASSED, fp16=PASSED)
     steps = [safer_precision(opened, Choice(p, "onnxruntime", "1.32.0")) for p in ("int8", "fp16", "fp32")]
     assert steps == ["fp16", "fp32", ""]
     assert safer_precision(opened, Choice("int8", "openvino", "2026.0")) == "fp32"
 
 
-def test_an_int8_variant_that_is_none_by_its_own_figures_is_refused_by_name_and_passed_over(bundle):
+def test_an_int8_variant_that_fails_its_own_requirements_raises_if_named_and_is_skipped_by_auto(bundle):
     opened = bundle(int8={"onnxruntime": {"passed": True, "speedup": 1.1}}, fp16=PASSED)
-    with pytest.raises(BundleError, match=r"its int8 variant is none \(int8 is at best 1\.10 x as fast as fp32"):
+    with pytest.raises(
+        BundleError, match=r"the int8 variant fails its own requirements \(int8 is at best 1\.10 x as fast as fp32"
+    ):
         choose(opened, "onnxruntime", "int8")
     assert choose(opened, "onnxruntime", "auto")[0].precision == "fp16"

@@ -1,4 +1,4 @@
-"""From a file or an array to what the VAE encoder takes."""
+"""Preparing files, arrays and PIL images for the pipeline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FRAME = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
 
 
 class Finder:
-    """Finds the faces it was given."""
+    """A face finder that returns predefined faces."""
 
     def __init__(self, *faces: FaceCrop) -> None:
         self.faces = list(faces)
@@ -28,7 +28,7 @@ class Finder:
 
 
 class Wrapped:
-    """A path of its own kind."""
+    """A custom path type."""
 
     def __init__(self, path) -> None:
         self._path = path
@@ -54,7 +54,7 @@ def test_an_array_is_preprocessed_without_being_read():
     assert set(prepared.latency_ms) == {"preprocess"}
 
 
-def test_a_file_gives_the_same_as_its_pixels(tmp_path):
+def test_a_file_and_its_pixels_give_the_same_input(tmp_path):
     Image.fromarray(FRAME[:, :, ::-1]).save(tmp_path / "x.png")
     (from_file,) = preparer().prepare(tmp_path / "x.png")
     (from_array,) = preparer().prepare(FRAME)
@@ -67,7 +67,7 @@ def test_a_file_gives_the_same_as_its_pixels(tmp_path):
     "view",
     [FRAME[::-1], FRAME[:, ::-1], FRAME[::2], FRAME[5:45, 3:60], FRAME.transpose(1, 0, 2), np.asfortranarray(FRAME)],
 )
-def test_views_give_the_same_as_their_copies(view):
+def test_views_and_their_copies_give_the_same_input(view):
     (from_view,), (from_copy,) = preparer().prepare(view), preparer().prepare(view.copy(order="C"))
     assert np.array_equal(from_view.image, from_copy.image)
 
@@ -76,11 +76,11 @@ def test_views_give_the_same_as_their_copies(view):
     "image",
     [None, b"x", FRAME.astype(np.float32), FRAME[:, :, 0], np.zeros((50, 50, 4), np.uint8), FRAME[:31], object()],
 )
-def test_what_is_no_image_is_refused_and_becomes_an_error_where_others_follow(image):
-    with pytest.raises((ImageError, UsageError)) as refused:
+def test_an_invalid_image_raises_in_crops_and_becomes_an_error_in_prepare(image):
+    with pytest.raises((ImageError, UsageError)) as raised:
         preparer().crops(image)
     (prepared,) = preparer().prepare(image)
-    assert (prepared.path, prepared.image, prepared.error) == ("", None, str(refused.value))
+    assert (prepared.path, prepared.image, prepared.error) == ("", None, str(raised.value))
 
 
 @pytest.mark.parametrize("kind", [str, Path, Wrapped])
@@ -90,17 +90,17 @@ def test_any_kind_of_path_is_read(tmp_path, kind):
     assert (prepared.path, prepared.error) == (str(tmp_path / "x.png"), None)
 
 
-def as_taken(frame):
-    """As a backend takes frames that preprocesses them itself."""
+def as_frame(frame):
+    """`prepare` of a backend that preprocesses frames on its device."""
     return np.ascontiguousarray(frame)
 
 
 @pytest.mark.parametrize("finder", [None, Finder(FaceCrop(Face(0, (0, 4, 70, 40)), FRAME[4:44]))])
-def test_pixels_of_the_caller_are_owned_where_they_are_read_later(finder):
+def test_the_callers_pixels_are_copied_if_they_are_read_later(finder):
     frame = FRAME.copy()
     if finder is not None:
         finder = Finder(FaceCrop(Face(0, (0, 4, 70, 40)), frame[4:44]))
-    taken = Preparer(as_taken, finder, 10_000)
+    taken = Preparer(as_frame, finder, 10_000)
     (prepared,) = taken.prepare(frame)
     (crop,) = taken.crops(frame)
     borrowed = taken.preprocess(crop, own=False)
@@ -113,7 +113,7 @@ def test_pixels_of_the_caller_are_owned_where_they_are_read_later(finder):
 
 def test_pixels_of_a_file_are_not_copied_again(tmp_path):
     Image.fromarray(FRAME).save(tmp_path / "x.png")
-    taken = Preparer(as_taken, None, 10_000)
+    taken = Preparer(as_frame, None, 10_000)
     (crop,) = taken.crops(tmp_path / "x.png")
     assert taken.preprocess(crop, own=True).image is crop.pixels
 
@@ -132,7 +132,7 @@ def test_a_pil_image_gives_the_pixels_of_its_file(tmp_path, mode):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_pil_image_is_turned_like_its_file(tmp_path, orientation):
+def test_a_pil_image_is_rotated_like_its_file(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(FRAME).save(tmp_path / "x.png", exif=exif)
@@ -149,12 +149,12 @@ def test_a_pil_image_is_turned_like_its_file(tmp_path, orientation):
         (Image.new("F", (50, 50)), "32-bit pixels have no known range"),
     ],
 )
-def test_a_pil_image_that_can_not_be_judged_is_refused(image, why):
+def test_an_invalid_pil_image_raises(image, why):
     with pytest.raises(ImageError, match=why):
         preparer().crops(image)
 
 
-def test_a_pil_image_whose_file_is_closed_or_cut_short_is_refused(tmp_path):
+def test_a_pil_image_whose_file_is_closed_or_truncated_raises(tmp_path):
     Image.fromarray(FRAME).save(tmp_path / "x.png")
     data = (tmp_path / "x.png").read_bytes()
     (tmp_path / "x.png").write_bytes(data[: len(data) // 2])
@@ -166,7 +166,7 @@ def test_a_pil_image_whose_file_is_closed_or_cut_short_is_refused(tmp_path):
         preparer().crops(closed)
 
 
-def test_an_unreadable_file_becomes_its_error(tmp_path):
+def test_an_unreadable_file_becomes_an_error(tmp_path):
     (tmp_path / "x.png").write_bytes(b"")
     (prepared,) = preparer().prepare(tmp_path / "x.png")
     assert prepared.image is None
@@ -179,7 +179,7 @@ def test_the_pixel_limit_reaches_the_reader(tmp_path):
         preparer(max_pixels=3499).crops(tmp_path / "x.png")
 
 
-def test_every_face_is_prepared_with_its_place():
+def test_every_face_is_prepared_with_its_box():
     faces = [FaceCrop(Face(i, (i, 2, 30, 40)), FRAME[:, i : i + 40]) for i in range(3)]
     prepared = preparer(Finder(*faces)).prepare(FRAME)
     assert [p.face for p in prepared] == [f.face for f in faces]
@@ -187,12 +187,12 @@ def test_every_face_is_prepared_with_its_place():
     assert set(prepared[0].latency_ms) == {"faces", "preprocess"}
 
 
-def test_no_face_is_no_error_and_no_image():
+def test_an_image_without_a_face_has_no_error_and_no_input():
     (prepared,) = preparer(Finder()).prepare(FRAME)
     assert (prepared.image, prepared.error, prepared.notes) == (None, None, (NO_FACE,))
 
 
-def test_what_the_reader_noted_stays(tmp_path):
+def test_notes_of_the_reader_are_kept(tmp_path):
     frames = [Image.new("L", (40, 40), grey) for grey in (10, 200)]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
     (prepared,) = preparer().prepare(tmp_path / "x.gif")

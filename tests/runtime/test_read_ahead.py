@@ -1,4 +1,4 @@
-"""A source read ahead in a thread: bounded, in order, and stopped with whatever it was doing."""
+"""Reading ahead in a thread: bounded, in order, and stoppable at any time."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def alive() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "leakrt-prepare"]
 
 
-def all_of(source, work=same, room=4, most=3, wanted=1):
+def all_of(source, work=same, capacity=4, max_results=3, min_results=1):
     found = []
-    with ReadAhead(iter(source), work, room) as ahead:
+    with ReadAhead(iter(source), work, capacity) as ahead:
         while not ahead.ended:
-            found += ahead.take(most, wanted)
+            found += ahead.take(max_results, min_results)
     return found, ahead.error
 
 
-@pytest.mark.parametrize("room", [1, 2, 16])
+@pytest.mark.parametrize("capacity", [1, 2, 16])
 @pytest.mark.parametrize("count", [0, 1, 7, 40])
-def test_results_come_in_order(room, count):
-    assert all_of(range(count), lambda i: i * i, room) == ([i * i for i in range(count)], None)
+def test_results_come_in_order(capacity, count):
+    assert all_of(range(count), lambda i: i * i, capacity) == ([i * i for i in range(count)], None)
     assert not alive()
 
 
@@ -45,7 +45,7 @@ def test_full_groups_are_waited_for_and_the_last_may_be_smaller():
     assert sizes == [3, 3, 2]
 
 
-def test_what_is_there_is_taken_without_waiting():
+def test_ready_results_are_taken_without_waiting():
     go = threading.Event()
 
     def source():
@@ -62,37 +62,37 @@ def test_what_is_there_is_taken_without_waiting():
         assert ahead.ended
 
 
-@pytest.mark.parametrize("room", [1, 2, 5])
-def test_no_more_is_read_ahead_than_there_is_room(room):
-    asked = []
+@pytest.mark.parametrize("capacity", [1, 2, 5])
+def test_reading_ahead_is_bounded(capacity):
+    requested = []
 
     def source():
         for i in range(1000):
-            asked.append(i)
+            requested.append(i)
             yield i
 
-    with ReadAhead(source(), same, room) as ahead:
+    with ReadAhead(source(), same, capacity) as ahead:
         for taken in range(1, 9):
             assert ahead.take(1, 1) == [taken - 1]
             time.sleep(0.01)
-            assert len(asked) <= taken + room
+            assert len(requested) <= taken + capacity
 
 
-def test_work_is_done_before_the_next_item_is_asked_for():
+def test_work_returns_before_the_next_item_is_requested():
     events = []
 
     def source():
         for i in range(5):
-            events.append(("asked", i))
+            events.append(("requested", i))
             yield i
 
     all_of(source(), lambda i: events.append(("worked", i)))
-    assert events == [(what, i) for i in range(5) for what in ("asked", "worked")]
+    assert events == [(what, i) for i in range(5) for what in ("requested", "worked")]
 
 
 @pytest.mark.parametrize("where", ["source", "work"])
 @pytest.mark.parametrize("error", [ValueError("x"), StopIteration(), MemoryError()])
-def test_an_exception_comes_after_what_was_read_before_it(where, error):
+def test_an_exception_follows_the_results_before_it(where, error):
     def fail(i):
         if i == 5:
             raise error
@@ -109,13 +109,13 @@ def test_an_exception_comes_after_what_was_read_before_it(where, error):
             item = next(self.left)
             return fail(item) if where == "source" else item
 
-    found, raised = all_of(Source(), fail, room=16)
+    found, raised = all_of(Source(), fail, capacity=16)
     assert found == [0, 1, 2, 3, 4]
     assert raised is (None if where == "source" and isinstance(error, StopIteration) else error)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_what_is_no_exception_does_not_wait(error):
+def test_a_base_exception_is_raised_immediately(error):
     def source():
         yield 1
         raise error
@@ -127,7 +127,7 @@ def test_what_is_no_exception_does_not_wait(error):
             ahead.take(1, 1)
 
 
-def test_leaving_closes_a_generator_and_ends_the_thread():
+def test_exit_closes_a_generator_and_ends_the_thread():
     closed = []
 
     def source():
@@ -144,7 +144,7 @@ def test_leaving_closes_a_generator_and_ends_the_thread():
     ahead.close()
 
 
-def test_a_source_that_raises_when_it_is_closed_is_said(caplog):
+def test_a_source_that_raises_while_closing_is_logged(caplog):
     def source():
         try:
             while True:
@@ -154,10 +154,10 @@ def test_a_source_that_raises_when_it_is_closed_is_said(caplog):
 
     with caplog.at_level(logging.WARNING), ReadAhead(source(), same, 2) as ahead:
         ahead.take(1, 1)
-    assert "the stream's source raised OSError when it was closed: unplugged" in caplog.text
+    assert "the stream's source raised OSError while closing: unplugged; ignored" in caplog.text
 
 
-def test_a_source_that_blocks_does_not_hold_its_leaver():
+def test_a_blocking_source_does_not_block_exit():
     go, closed = threading.Event(), threading.Event()
 
     def source():
@@ -178,7 +178,7 @@ def test_a_source_that_blocks_does_not_hold_its_leaver():
     assert not alive()
 
 
-def test_work_that_is_under_way_is_waited_for():
+def test_exit_waits_for_work_in_progress():
     done, begun = [], threading.Event()
 
     def slow(item):
@@ -192,7 +192,7 @@ def test_work_that_is_under_way_is_waited_for():
     assert not alive()
 
 
-def test_a_forgotten_one_stops():
+def test_garbage_collection_stops_the_thread():
     ahead = ReadAhead(iter(int, 1), same, 2)
     ahead.take(1, 1)
     del ahead
@@ -201,7 +201,7 @@ def test_a_forgotten_one_stops():
 
 
 @pytest.mark.parametrize("source", ["iter(lambda: time.sleep(600), 1)", "iter(int, 1)"])
-def test_a_source_without_an_end_does_not_hold_the_interpreter(source):
+def test_an_endless_source_does_not_block_interpreter_shutdown(source):
     code = f"import time\nfrom leakrt.runtime.read_ahead import ReadAhead\nheld = ReadAhead({source}, str, 2)\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""How many threads a detector takes."""
+"""The number of threads of a detector."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from leakrt.core.errors import UsageError
 from leakrt.runtime import threads
 
 
-def test_a_number_is_taken_as_it_is():
+def test_a_positive_number_is_returned_unchanged():
     assert threads.resolve_threads(5) == 5
 
 
-def test_zero_takes_no_more_than_this_process_may_use():
+def test_zero_is_at_most_what_this_process_may_use():
     assert 1 <= threads.resolve_threads(0) <= os.cpu_count()
 
 
 @pytest.mark.parametrize("number", [-1, 1025, 10**9])
-def test_a_number_that_no_machine_has_is_wrong_usage(number):
-    with pytest.raises(UsageError, match=f"{number} threads; between 1 and 1024 are possible, and 0 means one for"):
+def test_an_invalid_number_raises_a_usage_error(number):
+    with pytest.raises(UsageError, match=f"invalid number of threads {number}: must be 1 to 1024, or 0 for one"):
         threads.resolve_threads(number)
 
 

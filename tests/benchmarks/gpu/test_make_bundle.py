@@ -17,7 +17,7 @@ def test_a_precision_without_a_gate_is_refused_by_a_detector_and_loaded_by_a_par
 
     bundle = Bundle(made)
     assert bundle.precisions == ("fp32", "fp16")
-    with pytest.raises(BundleError, match="fp16 never passed its gate"):
+    with pytest.raises(BundleError, match="fp16 has not passed its acceptance test"):
         Detector.load(made, backend="onnxruntime", precision="fp16")
     loading = script("loading")
     for precision in bundle.precisions:

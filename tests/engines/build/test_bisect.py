@@ -1,4 +1,4 @@
-"""The first bad layer is found by running real graphs, one of them with a weight that was changed."""
+"""Finding the first bad layer of a graph with one changed weight."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def spoil(model: bytes, weight: str) -> bytes:
 
 
 @pytest.mark.parametrize("bad", [0, 1, 6, 12])
-def test_the_first_bad_layer_is_found_wherever_it_is(bad):
+def test_the_first_bad_layer_is_found_at_any_position(bad):
     from leakrt.engines.build.bisect import first_bad_layer
     from leakrt.engines.build.parity import relative_error, run_graph
 
@@ -48,13 +48,13 @@ def test_the_first_bad_layer_is_found_wherever_it_is(bad):
     assert found.builds <= 5
 
 
-def test_a_graph_that_agrees_has_no_bad_layer():
+def test_a_matching_graph_has_no_bad_layer():
     from leakrt.engines.build.bisect import first_bad_layer
 
     assert first_bad_layer(vae_encoder(TINY_SPEC), lambda part, output: 0.0, 1e-3, progress=silent) is None
 
 
-def test_nan_is_bad():
+def test_nan_is_a_bad_layer():
     from leakrt.engines.build.bisect import first_bad_layer
 
     found = first_bad_layer(chain(3), lambda part, output: float("nan"), 1e-3, progress=silent)

@@ -1,4 +1,4 @@
-"""From a bundle to engines in the cache, really built with TensorRT-RTX."""
+"""Building bundles into the cache with the real TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from leakrt.core.progress import silent
 
 @pytest.fixture
 def request_of(rtx):
-    """A BuildRequest for RTX."""
+    """Make a BuildRequest for TensorRT-RTX."""
     from leakrt.engines.build.build import BuildRequest
     from leakrt.engines.build.builder import BuildOptions
 
@@ -29,7 +29,7 @@ def request_of(rtx):
 
 @pytest.fixture
 def build(variants, cache, request_of):
-    """Builds the bundle of variants."""
+    """Build the engines of a bundle."""
     from leakrt.engines.build.build import build_bundle
 
     def call(*args, progress=silent, **options):
@@ -58,7 +58,7 @@ def test_the_second_build_comes_from_the_cache(build):
     [{"batches": (1, 3)}, {"targets": ("8.9",)}, {"workspace": 64}, {"targets": ()}],
     ids=["batch", "target", "workspace", "no target"],
 )
-def test_another_option_is_another_engine(build, options):
+def test_each_option_changes_the_engine(build, options):
     assert {o.record.key.digest for o in build()}.isdisjoint(o.record.key.digest for o in build(**options))
 
 
@@ -68,7 +68,7 @@ def test_the_leak_encoder_has_a_profile_for_every_draw(build, variants):
     assert leak.record.key.batches == tuple(b * Bundle(variants).spec.draws for b in (1, 3))
 
 
-def test_fp16_and_int8_take_and_give_float16_between_kernels_and_float32_at_the_end(build):
+def test_fp16_and_int8_are_float16_between_kernels_with_float32_results(build):
     for precision in ("fp16", "int8"):
         vae, leak = build(precision)
         assert [t.split()[:2] for t in vae.record.key.tensors] == [["float16", "image"], ["float16", "latent"]]
@@ -84,17 +84,17 @@ def test_an_int8_engine_is_parsed_with_int8_and_float16(build):
     assert {"INT8", "HALF"} <= types
 
 
-def test_a_damaged_engine_is_built_again_and_that_is_said(build, cache):
+def test_a_damaged_engine_is_rebuilt_with_a_note(build, cache):
     vae, _ = build()
     whole = vae.path.read_bytes()
     vae.path.write_bytes(whole[: len(whole) // 2])
     again, _ = build()
     assert again.built
-    assert "building it again" in again.notes[0]
+    assert "rebuilding it" in again.notes[0]
     assert again.path.read_bytes() == whole
 
 
-def test_a_changed_byte_is_noticed_though_the_size_is_right(build):
+def test_a_changed_byte_is_detected_despite_the_right_size(build):
     vae, _ = build()
     data = bytearray(vae.path.read_bytes())
     data[100] ^= 1
@@ -102,7 +102,7 @@ def test_a_changed_byte_is_noticed_though_the_size_is_right(build):
     assert "SHA-256 differs" in build()[0].notes[0]
 
 
-def test_progress_comes_up_to_its_end_and_never_steps_back(build):
+def test_progress_reaches_100_and_never_decreases(build):
     seen = []
     build(progress=lambda task, done, total: seen.append((task, done, total)))
     for stem in ("vae_encoder", "leak_encoder"):
@@ -111,7 +111,7 @@ def test_progress_comes_up_to_its_end_and_never_steps_back(build):
         assert steps[-1] == 100
 
 
-def test_what_can_not_be_built_is_refused_by_name(build, tiny, cache, request_of):
+def test_impossible_builds_are_refused_by_name(build, tiny, cache, request_of):
     from leakrt.engines.build.build import build_bundle
 
     with pytest.raises(BundleError, match="has no int8 variant; it has: fp32"):
@@ -119,21 +119,21 @@ def test_what_can_not_be_built_is_refused_by_name(build, tiny, cache, request_of
     for target, words in (("8.7", "Orin"), ("9.0", "H100"), ("7", "can't build for compute capability 7")):
         with pytest.raises(UsageError, match=words):
             build(targets=(target,))
-    with pytest.raises(UsageError, match=r"build it by itself: --target 7.5"):
+    with pytest.raises(UsageError, match=r"build it separately: --target 7.5"):
         build(targets=("7.5", "8.6"))
-    with pytest.raises(UsageError, match=r"--opt-level: TensorRT-RTX .* no effect"):
+    with pytest.raises(UsageError, match=r"--opt-level: TensorRT-RTX .* ignores the optimisation level"):
         build(level=5)
     with pytest.raises(UsageError, match="does not run on a DLA"):
         build("fp16", dla_core=0)
 
 
-def test_turing_is_built_for_in_fp16_alone(build):
+def test_turing_supports_only_fp16(build):
     assert [o.record.key.targets for o in build("fp16", targets=("7.5",))] == [("7.5",)] * 2
-    with pytest.raises(EngineError, match=r"can.t multiply float32 .* 7\.5; build --precision fp16"):
+    with pytest.raises(EngineError, match=r"can.t multiply float32 .* 7\.5; build it with --precision fp16"):
         build("fp32", targets=("7.5",))
 
 
-def test_without_a_gpu_the_current_one_can_not_be_built_for(build, no_gpu):
+def test_without_a_gpu_the_current_target_is_refused(build, no_gpu):
     with pytest.raises(BackendError, match="no NVIDIA driver here"):
         build(targets=("current",))
 
@@ -159,7 +159,7 @@ def _start(variants):
     return subprocess.Popen([sys.executable, "-c", _BUILD, str(variants)], stdout=subprocess.PIPE, text=True)
 
 
-def test_a_kill_in_the_middle_of_a_build_leaves_the_next_start_clean(build, cache, variants):
+def test_a_build_resumes_cleanly_after_a_kill(build, cache, variants):
     process = _start(variants)
     assert process.stdout.readline() == "building\n"
     os.kill(process.pid, signal.SIGKILL)
@@ -170,14 +170,14 @@ def test_a_kill_in_the_middle_of_a_build_leaves_the_next_start_clean(build, cach
     assert cache.prune(cache.limit).leftovers == 0
 
 
-def test_two_processes_build_an_engine_once(variants, rtx, own_folders):
+def test_two_processes_build_each_engine_once(variants, rtx, own_folders):
     processes = [_start(variants), _start(variants)]
     lines = [line for p in processes for line in p.communicate()[0].splitlines() if line != "building"]
     assert sorted(lines) == ["built", "built", "found", "found"]
     assert all(p.returncode == 0 for p in processes)
 
 
-def test_a_prune_to_nothing_in_the_middle_of_a_build_takes_nothing_of_it(build, cache):
+def test_a_full_prune_during_a_build_removes_none_of_its_engines(build, cache):
     pruned = []
 
     def progress(task, done, total):
@@ -189,24 +189,24 @@ def test_a_prune_to_nothing_in_the_middle_of_a_build_takes_nothing_of_it(build, 
     assert all(cache.read(outcome.record) for outcome in outcomes)
 
 
-def test_a_build_waits_for_the_process_that_has_the_lock_and_says_so(build, cache):
+def test_a_build_reports_that_it_waits_for_the_lock(build, cache):
     import threading
 
     from leakrt.engines.cache.index import engine_lock
 
     vae, _ = build()
     cache.discard(vae.record.key.digest)
-    said, held = [], threading.Event()
+    captions, held = [], threading.Event()
 
     def hold():
         with engine_lock(cache.root, vae.record.key.digest, silent, waiting=""):
             held.set()
-            while not said:
+            while not captions:
                 time.sleep(0.05)
 
     holder = threading.Thread(target=hold)
     holder.start()
     held.wait()
-    build(progress=lambda task, done, total: said.append(task) if "wait for another" in task else None)
+    build(progress=lambda task, done, total: captions.append(task) if "wait for another" in task else None)
     holder.join()
-    assert said[0] == "wait for another process that builds vae_encoder"
+    assert captions[0] == "wait for another process that builds vae_encoder"

@@ -1,4 +1,4 @@
-"""Building one graph: options checked, failures in one line, Ctrl-C heard, what is learned kept."""
+"""Building one graph: option checks, errors, Ctrl-C and build information."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ JOB = BuildJob(name="vae_encoder", model=b"onnx", precision="fp16", batches=(1,)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"batches": ()}, "--batch: 0 sizes"),
-        ({"batches": tuple(range(1, 18))}, "--batch: 17 sizes; between 1 and 16"),
-        ({"batches": (0,)}, "--batch: sizes between 1 and 4096"),
-        ({"batches": (4097,)}, "--batch: sizes between 1 and 4096"),
-        ({"batches": (2, 2)}, "each once"),
-        ({"level": -1}, "--opt-level -1: it lies between 0 and 5"),
+        ({"batches": ()}, "--batch: got 0 sizes"),
+        ({"batches": tuple(range(1, 18))}, "--batch: got 17 sizes; give 1 to 16"),
+        ({"batches": (0,)}, "--batch: invalid size; give distinct sizes between 1 and 4096"),
+        ({"batches": (4097,)}, "--batch: invalid size; give distinct sizes between 1 and 4096"),
+        ({"batches": (2, 2)}, "--batch: invalid size; give distinct sizes"),
+        ({"level": -1}, "--opt-level -1: out of range; give 0 to 5"),
         ({"level": 6}, "--opt-level 6"),
         ({"workspace": -1}, "--workspace -1"),
         ({"dla_core": -2}, "--dla -2"),
     ],
 )
-def test_options_that_can_not_be_meant_are_refused_by_name(options, words):
+def test_invalid_options_are_refused_by_name(options, words):
     with pytest.raises(UsageError, match=words):
         BuildOptions(**options)
 
 
 @pytest.mark.parametrize(("samples", "batches"), [(1, (1, 4)), (3, (3, 12))])
-def test_a_graph_that_sees_every_draw_as_a_sample_has_larger_batches(samples, batches):
+def test_batches_are_multiplied_by_the_samples_per_image(samples, batches):
     assert graph_batches((1, 4), samples) == batches
 
 
 class Slow(RecordingTensorRT):
-    """A library whose builder takes its time, and asks after each step whether to go on."""
+    """A library with a slow builder that polls for cancellation after each step."""
 
     def __init__(self, stops: bool) -> None:
         super().__init__(NEW)
@@ -51,7 +51,7 @@ class Slow(RecordingTensorRT):
 
 
 def slow(trt: Slow) -> TensorRT10:
-    """A flavour whose builds last until they are cancelled."""
+    """Return a flavour whose builds run until they are cancelled."""
 
     class Flavour(TensorRT10):
         def watch(self, config, monitor):
@@ -64,7 +64,7 @@ def slow(trt: Slow) -> TensorRT10:
     return Flavour(trt, NEW)
 
 
-def test_ctrl_c_ends_the_build_and_not_the_wait_for_it():
+def test_ctrl_c_stops_the_build_itself():
     trt, seen = Slow(True), []
 
     def progress(task, done, total):
@@ -79,8 +79,8 @@ def test_ctrl_c_ends_the_build_and_not_the_wait_for_it():
     assert time.monotonic() - begin < 5
 
 
-def test_ctrl_c_does_not_wait_for_a_builder_that_never_asks():
-    class Deaf(TensorRT10):
+def test_ctrl_c_does_not_wait_for_a_builder_that_never_polls():
+    class Unresponsive(TensorRT10):
         def watch(self, config, monitor):
             time.sleep(3)
 
@@ -89,18 +89,18 @@ def test_ctrl_c_does_not_wait_for_a_builder_that_never_asks():
 
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        build_engine(Deaf(RecordingTensorRT(NEW), NEW), JOB, False, progress=progress)
+        build_engine(Unresponsive(RecordingTensorRT(NEW), NEW), JOB, False, progress=progress)
     assert time.monotonic() - begin < 2
 
 
-def test_a_builder_that_gives_nothing_is_explained_from_what_it_said():
+def test_a_failed_build_is_explained_by_the_builders_messages():
     trt = RecordingTensorRT(NEW, fails="Error Code 2: OutOfMemory (Requested size was 2147483648 bytes.)")
-    words = "vae_encoder: TensorRT 10.13.3.9 did not build it: out of GPU memory: 2048 MiB were wanted; use a smaller"
+    words = "vae_encoder: TensorRT 10.13.3.9 failed to build the engine: out of GPU memory: 2048 MiB requested; use"
     with pytest.raises(EngineError, match=words):
         build_engine(TensorRT10(trt, NEW), JOB, False, progress=silent)
 
 
-def test_a_library_that_does_not_start_says_why(no_gpu):
+def test_a_library_that_fails_to_start_gives_its_reason(no_gpu):
     class Broken(RecordingTensorRT):
         def __getattr__(self, name):
             if name != "Builder":
@@ -112,12 +112,14 @@ def test_a_library_that_does_not_start_says_why(no_gpu):
 
             return builder
 
-    with pytest.raises(EngineError, match=r"TensorRT 10.13.3.9 does not start: no NVIDIA driver here"):
+    with pytest.raises(EngineError, match=r"TensorRT 10.13.3.9 failed to start: no NVIDIA driver here"):
         build_engine(TensorRT10(Broken(NEW), NEW), JOB, False, progress=silent)
 
 
-def test_a_dla_that_this_machine_lacks_is_refused_with_the_machines_that_have_one():
-    job = BuildJob(name="vae_encoder", model=b"onnx", precision="fp16", batches=(1,), options=BuildOptions(dla_core=1), device=0)
+def test_a_missing_dla_is_refused_with_the_machines_that_have_one():
+    job = BuildJob(
+        name="vae_encoder", model=b"onnx", precision="fp16", batches=(1,), options=BuildOptions(dla_core=1), device=0
+    )
     for cores, words in ((0, "has no DLA .AGX Orin"), (1, "has 1 DLA cores")):
         with pytest.raises(EngineError, match=f"--dla 1: this machine {words}"):
             build_engine(TensorRT10(RecordingTensorRT("10.3.0", cores=cores), "10.3.0"), job, False, progress=silent)
@@ -128,16 +130,30 @@ def test_without_a_gpu_a_build_that_needs_one_is_refused(no_gpu):
         build_engine(TensorRT10(RecordingTensorRT(NEW), NEW), JOB, True, progress=silent)
 
 
-def test_a_builder_that_fails_says_why(rtx, variants, no_gpu):
+def test_a_failed_real_build_gives_its_reason(rtx, variants, no_gpu):
     model = Bundle(variants).graph("vae_encoder", "fp32")
-    job = BuildJob(name="vae_encoder", model=model, precision="fp32", batches=(1,), options=BuildOptions(targets=("current",)), device=0)
-    with pytest.raises(EngineError, match="did not build it: no NVIDIA driver here"):
+    job = BuildJob(
+        name="vae_encoder",
+        model=model,
+        precision="fp32",
+        batches=(1,),
+        options=BuildOptions(targets=("current",)),
+        device=0,
+    )
+    with pytest.raises(EngineError, match="failed to build the engine: no NVIDIA driver here"):
         build_engine(rtx, job, False, progress=silent)
 
 
-def test_memory_and_compiled_layers_come_from_what_the_builder_says(rtx, variants):
+def test_memory_and_compiled_layers_come_from_the_build_log(rtx, variants):
     model = Bundle(variants).graph("vae_encoder", "fp32")
-    job = BuildJob(name="vae_encoder", model=model, precision="fp32", batches=(2,), options=BuildOptions(targets=("8.6",)), device=0)
+    job = BuildJob(
+        name="vae_encoder",
+        model=model,
+        precision="fp32",
+        batches=(2,),
+        options=BuildOptions(targets=("8.6",)),
+        device=0,
+    )
     built = build_engine(rtx, job, False, progress=silent)
     assert built.memory["weights"] > 0
     assert built.memory["activations"] > 0

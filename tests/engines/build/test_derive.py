@@ -1,4 +1,4 @@
-"""What the builder gets beside the bundle's ONNX, judged by running both on ONNX Runtime."""
+"""Derived graphs: their types, opsets and results in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FLOAT, HALF = 1, 10
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("flavour", [Modern, Old])
-def test_a_derived_graph_is_valid_and_typed_at_its_boundary_as_it_says(variants, precision, flavour):
+def test_a_derived_graph_is_valid_and_has_the_declared_boundary_types(variants, precision, flavour):
     half = FLOAT if precision == "fp32" else HALF
     for graph in (VAE, LEAK):
         found = derived(variants, graph, precision, flavour)
@@ -48,19 +48,19 @@ def test_a_derived_graph_is_valid_and_typed_at_its_boundary_as_it_says(variants,
     assert set(leak.values()) == {FLOAT}
 
 
-def test_fp32_is_the_bundles_own_bytes(variants):
+def test_fp32_leaves_the_graph_unchanged(variants):
     found = derived(variants, VAE, "fp32")
     assert not found.changed
     assert found.model == Bundle(variants).graph("vae_encoder", "fp32")
 
 
-def test_the_boundary_casts_of_fp16_are_gone(variants):
+def test_fp16_removes_the_boundary_casts(variants):
     graph = onnx.load_model_from_string(derived(variants, VAE, "fp16").model).graph
     ends = {"image", "latent"}
     assert not [n for n in graph.node if n.op_type == "Cast" and ends & {*n.input, *n.output}]
 
 
-def test_the_rest_of_an_int8_graph_is_float16_at_an_opset_that_allows_it(variants):
+def test_an_int8_graph_becomes_float16_at_opset_19(variants):
     model = onnx.load_model_from_string(derived(variants, VAE, "int8").model)
     assert model.opset_import[0].version == 19
     scales = {n.input[1] for n in model.graph.node if n.op_type == "QuantizeLinear"}
@@ -74,16 +74,16 @@ def test_8_5_keeps_opset_17_and_float32_around_int8(variants):
     assert all(t.data_type != HALF for t in model.graph.initializer)
 
 
-def test_an_opset_the_parser_does_not_know_is_refused(variants):
+def test_an_unsupported_opset_is_refused(variants):
     from leakrt.engines.build.derive import derive_graph
 
     model = onnx.load_model_from_string(Bundle(variants).graph("vae_encoder", "fp32"))
     model.opset_import[0].version = 21
-    with pytest.raises(ModelError, match=r"opset 21, where .* reads up to 17; export the bundle again"):
+    with pytest.raises(ModelError, match=r".* doesn't support opset 21 \(at most 17\); export the bundle again"):
         derive_graph(model.SerializeToString(), VAE, "fp32", flavour=Old())
 
 
-def test_8_5_gets_weights_as_float32_before_pairs_and_computes_the_same_bits(variants):
+def test_8_5_gets_float32_weights_with_identical_results(variants):
     import numpy as np
 
     from leakrt.engines.build.parity import golden_inputs, run_graph

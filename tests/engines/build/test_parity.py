@@ -1,4 +1,4 @@
-"""Derived graphs are judged against the bundle's, on the golden image."""
+"""Comparing derived graphs with the bundle's graphs on the golden image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def derived(variants, graph, precision):
     return derive_graph(Bundle(variants).graph(graph.stem, precision), graph, precision, flavour=Modern())
 
 
-def test_derived_graphs_say_what_the_bundle_says(variants):
+def test_derived_graphs_pass_the_parity_check(variants):
     from leakrt.engines.build.parity import can_judge_int8, check_parity, golden_inputs
 
     bundle = Bundle(variants)
@@ -29,11 +29,11 @@ def test_derived_graphs_say_what_the_bundle_says(variants):
         golden = golden_inputs(bundle, precision)
         for graph in (VAE, LEAK):
             found = check_parity(bundle, graph, precision, derived=derived(variants, graph, precision), golden=golden)
-            judged = precision == "fp16" or can_judge_int8()
-            assert [p.output for p in found] == ([t.name for t in graph.outputs] if judged else [])
+            compared = precision == "fp16" or can_judge_int8()
+            assert [p.output for p in found] == ([t.name for t in graph.outputs] if compared else [])
 
 
-def test_a_derived_graph_that_says_something_else_is_refused_with_its_error(variants):
+def test_a_derived_graph_over_the_limit_is_refused_with_its_error(variants):
     from dataclasses import replace
 
     from leakrt.engines.build.parity import check_parity, golden_inputs
@@ -43,12 +43,12 @@ def test_a_derived_graph_that_says_something_else_is_refused_with_its_error(vari
     weight.raw_data = (np.frombuffer(weight.raw_data, np.float16) * np.float16(1.5)).tobytes()
     wrong = replace(derived(variants, VAE, "fp16"), model=model.SerializeToString())
     bundle = Bundle(variants)
-    with pytest.raises(ParityError, match=r"vae_encoder: latent of the fp16 graph .* where 0.02 is allowed"):
+    with pytest.raises(ParityError, match=r"vae_encoder: latent of the derived fp16 graph .*\(limit 0.02\)"):
         check_parity(bundle, VAE, "fp16", derived=wrong, golden=golden_inputs(bundle, "fp16"))
 
 
 def biased_convolution(bias: float) -> bytes:
-    """A float16 convolution with int8 around it, as `derive_graph` leaves one: 1e-2 and 1e-4 are its scales."""
+    """Return a float16 convolution between Q/DQ pairs, as `derive_graph` makes it, with scales 1e-2 and 1e-4."""
     from onnx import TensorProto, helper, numpy_helper
 
     constants = {
@@ -70,31 +70,34 @@ def biased_convolution(bias: float) -> bytes:
 
 
 @pytest.mark.parametrize("bias", [-3.0, 0.5, 20.0])
-def test_a_bias_beside_int8_keeps_its_value_where_both_scales_are_small(bias):
-    """ONNX Runtime would make it int32 in steps of 1e-6, which float16 can't say."""
+def test_a_bias_with_small_scales_keeps_its_value(bias):
+    """ONNX Runtime's optimizer quantizes it to int32 with a scale of 1e-6, which underflows in float16."""
     from leakrt.engines.build.parity import can_judge_int8, run_graph
 
     if not can_judge_int8():
-        pytest.skip("this ONNX Runtime computes float16 around int8 wrongly, and is not asked about it")
+        pytest.skip("this ONNX Runtime computes float16 around int8 wrongly, so parity checks skip it")
     (found,) = run_graph(biased_convolution(bias), np.full((1, 3, 5, 7), 0.5, np.float32), ("y",))
     np.testing.assert_allclose(found, 3 * 0.5 * 100e-4 + bias, atol=0.13)
 
 
-def test_nan_is_no_parity():
+def test_nan_exceeds_every_limit():
     from leakrt.engines.build.parity import relative_error
 
     assert not relative_error(np.float32([np.nan, 1]), np.float32([0, 1])) <= 1.0
 
 
-def test_the_bundles_own_bytes_need_no_parity(variants):
+def test_an_unchanged_graph_is_not_compared(variants):
     from leakrt.engines.build.parity import check_parity, golden_inputs
 
     bundle = Bundle(variants)
-    assert check_parity(bundle, VAE, "fp32", derived=derived(variants, VAE, "fp32"), golden=golden_inputs(bundle, "fp32")) == ()
+    assert (
+        check_parity(bundle, VAE, "fp32", derived=derived(variants, VAE, "fp32"), golden=golden_inputs(bundle, "fp32"))
+        == ()
+    )
 
 
-def test_the_golden_way_is_that_of_the_runtime(variants):
-    """Preprocess, VAE and noising as the pipeline does them, so that parity is judged on what really comes."""
+def test_golden_inputs_match_the_runtime_pipeline(variants):
+    """Preprocessing, VAE and noising match the pipeline, so parity is checked on realistic inputs."""
     from leakrt.engines.build.parity import golden_inputs
     from leakrt.runtime.backends.base import Variant
     from leakrt.runtime.backends.onnxruntime import OnnxRuntimeBackend
@@ -114,15 +117,15 @@ def test_the_golden_way_is_that_of_the_runtime(variants):
     np.testing.assert_allclose(np.mean(outputs.scores, axis=0), wanted.scores[0], rtol=1e-4, atol=1e-4)
 
 
-def test_an_error_is_relative_to_the_spread():
+def test_an_error_is_relative_to_the_standard_deviation():
     from leakrt.engines.build.parity import relative_error
 
-    wanted = np.float32([100, 102])  # mean 101, spread 1
+    wanted = np.float32([100, 102])  # mean 101, standard deviation 1
     assert relative_error(wanted + np.float32(0.5), wanted) == pytest.approx(0.5)
-    assert relative_error(np.float32([5, 5]), np.float32([4, 4])) == 1.0  # no spread: as it is
+    assert relative_error(np.float32([5, 5]), np.float32([4, 4])) == 1.0  # no spread: absolute error
 
 
-def test_without_onnx_runtime_it_is_told_what_brings_it(monkeypatch):
+def test_a_missing_onnx_runtime_is_refused_with_the_install_command(monkeypatch):
     import sys
 
     from leakrt.core.errors import MissingExtraError
@@ -133,8 +136,8 @@ def test_without_onnx_runtime_it_is_told_what_brings_it(monkeypatch):
         run_graph(b"", np.zeros((1, 3, 8, 8), np.float32), ("y",))
 
 
-def test_a_graph_that_does_not_run_is_one_line():
+def test_a_graph_that_fails_is_reported_in_one_line():
     from leakrt.engines.build.parity import run_graph
 
-    with pytest.raises(ModelError, match=r"^ONNX Runtime can't run the graph \([^\n]*\)$"):
+    with pytest.raises(ModelError, match=r"^ONNX Runtime can't run the graph: [^\n]*$"):
         run_graph(b"nothing", np.zeros((1, 3), np.float32), ("latent",))

@@ -1,4 +1,4 @@
-"""Changes to a graph that leave what it computes as it was."""
+"""Graph edits, which must not change the results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FLOAT, HALF = 1, 10
 
 
 @pytest.mark.parametrize(("channels", "size"), [(3, 7), (8, 33)])
-def test_a_spelled_out_instance_norm_computes_the_same(channels, size):
+def test_a_replaced_instance_norm_computes_the_same(channels, size):
     from onnx import TensorProto, helper, numpy_helper
 
     from leakrt.engines.build.parity import run_graph
@@ -38,7 +38,7 @@ def test_a_spelled_out_instance_norm_computes_the_same(channels, size):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_a_spelled_out_norm_on_float16_squares_in_float32():
+def test_a_replaced_float16_norm_squares_in_float32():
     from onnx import TensorProto, helper, numpy_helper
 
     from leakrt.engines.build.parity import run_graph
@@ -65,7 +65,7 @@ def test_a_spelled_out_norm_on_float16_squares_in_float32():
     np.testing.assert_allclose(found, normal * scale + bias, atol=4e-3)
 
 
-def test_casts_appear_where_the_inside_stays_float32():
+def test_casts_are_added_to_a_float32_graph():
     from bundles import vae_encoder
 
     from leakrt.engines.build.parity import run_graph
@@ -82,7 +82,7 @@ def test_casts_appear_where_the_inside_stays_float32():
 
 
 def chain(*nodes, ends, weights=()):
-    """A model of 1 x 3 values a row from (operator, inputs, output, attributes); `ends`: (input type, output type)."""
+    """Return a model on [B, 3] from (operator, inputs, output, attributes); `ends`: (input type, output type)."""
     from onnx import helper
 
     made = [helper.make_node(kind, list(given), [out], name=f"n_{out}", **more) for kind, given, out, more in nodes]
@@ -108,7 +108,7 @@ def run(model, given):
 GIVEN = np.float32([[0.5, -1.25, 3.0], [8.0, 0.0, -0.125]])
 
 
-def test_boundary_casts_go_and_nothing_comes_in_their_place():
+def test_boundary_casts_are_removed_without_replacement():
     from leakrt.engines.build.surgery import halve_input, halve_output
 
     model = chain(
@@ -125,7 +125,7 @@ def test_boundary_casts_go_and_nothing_comes_in_their_place():
     np.testing.assert_array_equal(run(model, GIVEN), np.maximum(GIVEN, 0) - GIVEN)
 
 
-def test_an_input_that_is_wanted_in_both_types_is_cast_back_once():
+def test_an_input_read_in_both_types_is_cast_once():
     from leakrt.engines.build.surgery import halve_input
 
     model = chain(
@@ -140,7 +140,7 @@ def test_an_input_that_is_wanted_in_both_types_is_cast_back_once():
     np.testing.assert_array_equal(run(model, GIVEN), 2 * GIVEN * GIVEN)
 
 
-def test_an_output_that_the_graph_reads_itself_keeps_its_float32_reader():
+def test_an_output_that_another_node_reads_stays_float32_for_that_node():
     from onnx import helper
 
     from leakrt.engines.build.surgery import halve_output
@@ -158,7 +158,7 @@ def test_an_output_that_the_graph_reads_itself_keeps_its_float32_reader():
 
 
 @pytest.mark.parametrize("name", ["halve_input", "halve_output"])
-def test_what_is_float16_already_is_left_alone(name):
+def test_a_float16_boundary_is_unchanged(name):
     from leakrt.engines.build import surgery
 
     model = chain(("Neg", ["image"], "latent", {}), ends=(HALF, HALF))
@@ -167,7 +167,7 @@ def test_what_is_float16_already_is_left_alone(name):
     assert model.SerializeToString() == before
 
 
-def test_a_graph_without_norms_is_left_alone():
+def test_a_graph_without_norms_is_unchanged():
     from leakrt.engines.build.surgery import spell_out_instance_norm
 
     model = chain(("Neg", ["image"], "latent", {}), ends=(FLOAT, FLOAT))

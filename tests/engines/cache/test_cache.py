@@ -1,4 +1,4 @@
-"""The engine cache: nothing is loaded that it does not vouch for, and it keeps to its limit."""
+"""The engine cache: only verified engines are loaded, and its size stays within the limit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_what_is_stored_is_read_back(cache):
     assert [e.record for e in cache.engines()] == [record]
 
 
-def test_the_json_beside_an_engine_holds_its_full_key(cache):
+def test_the_json_file_of_an_engine_has_its_full_key(cache):
     record = store(cache, b"engine")
     body = json.loads(cache.path(record).with_suffix(".json").read_text())
     assert EngineKey.from_json(body["key"]) == KEY
@@ -47,13 +47,13 @@ def test_the_json_beside_an_engine_holds_its_full_key(cache):
     ("damage", "words"),
     [
         (lambda p: p.write_bytes(b"engin"), "its size differs"),
-        (lambda p: p.unlink(), "a file of it is missing"),
-        (lambda p: p.with_suffix(".json").write_text("{}"), "its JSON was changed"),
+        (lambda p: p.unlink(), "a file is missing"),
+        (lambda p: p.with_suffix(".json").write_text("{}"), "its JSON file was changed"),
         (lambda p: p.with_suffix(".json").unlink(), "can't be read"),
     ],
     ids=["cut short", "gone", "other JSON", "no JSON"],
 )
-def test_a_broken_engine_is_named_and_pruned(cache, damage, words):
+def test_a_damaged_engine_is_reported_and_pruned(cache, damage, words):
     record = store(cache, b"engine")
     damage(cache.path(record))
     with pytest.raises(EngineError, match=words):
@@ -73,14 +73,14 @@ def test_verify_hashes_every_byte(cache):
         cache.read(record)
 
 
-def test_an_engine_put_there_by_hand_is_not_loaded(cache):
+def test_an_engine_missing_from_the_index_is_not_loaded(cache):
     record = record_of(b"foreign")
     folder = cache.root / KEY.digest
     folder.mkdir(parents=True)
     (folder / record.file).write_bytes(b"foreign")
     (folder / record.json_file).write_bytes(record.to_bytes())
     assert cache.get(KEY) is None
-    with pytest.raises(EngineError, match="not in the cache's index"):
+    with pytest.raises(EngineError, match="not in the index of the cache"):
         cache.read(record)
     assert cache.prune(cache.limit).leftovers == 1
     assert not folder.exists()
@@ -100,7 +100,7 @@ def test_an_entry_renamed_to_another_key_is_refused(cache):
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"format": 2}', '{"format": 1, "engines": {"../x": {}}, "timing": {}}', "[" * 100000]
 )
-def test_a_damaged_index_is_named_and_begun_anew_by_prune(cache, text):
+def test_prune_replaces_a_damaged_index(cache, text):
     store(cache, b"engine")
     (cache.root / "index.json").write_text(text)
     with pytest.raises(EngineError, match="is damaged"):
@@ -110,24 +110,24 @@ def test_a_damaged_index_is_named_and_begun_anew_by_prune(cache, text):
     assert cache.read(store(cache, b"engine")) == b"engine"
 
 
-def test_the_least_recently_used_goes_first(cache):
+def test_the_least_recently_used_engine_is_evicted_first(cache):
     cache.limit = 25
     old, middle, new = keys(3)
     for age, key in enumerate((old, middle)):
         store(cache, b"0123456789", key, used=1000.0 + age)
-    cache.read(record_of(b"0123456789", key=old))  # now the last used
+    cache.read(record_of(b"0123456789", key=old))  # now the most recently used
     store(cache, b"0123456789", new)
     assert {e.digest for e in cache.engines()} == {old.digest, new.digest}
 
 
-def test_an_engine_larger_than_the_limit_is_kept_alone(cache):
+def test_an_engine_larger_than_the_limit_evicts_all_others(cache):
     cache.limit = 5
     for key in keys(2):
         store(cache, b"0123456789", key)
     assert [e.digest for e in cache.engines()] == [keys(2)[1].digest]
 
 
-def test_engines_that_are_of_no_use_apart_stay_together(cache):
+def test_engines_stored_together_do_not_evict_each_other(cache):
     cache.limit = 5
     first, second, other = keys(3)
     store(cache, b"0123456789", other, used=1000.0)
@@ -138,7 +138,7 @@ def test_engines_that_are_of_no_use_apart_stay_together(cache):
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_link_in_the_place_of_an_engines_folder_goes_and_what_it_leads_to_stays(cache, tmp_path, known):
+def test_prune_removes_a_symlinked_engine_folder_but_not_its_target(cache, tmp_path, known):
     record = store(cache, b"engine")
     place, elsewhere = cache.path(record).parent, tmp_path / "elsewhere"
     place.rename(elsewhere)
@@ -153,14 +153,14 @@ def test_a_link_in_the_place_of_an_engines_folder_goes_and_what_it_leads_to_stay
     assert not place.is_symlink()
 
 
-def test_prune_keeps_to_the_size_it_is_given(cache):
+def test_prune_respects_its_size_limit(cache):
     for age, key in enumerate(keys(3)):
         store(cache, b"0123456789", key, used=1000.0 + age)
     assert cache.prune(15).engines == 2
     assert [e.digest for e in cache.engines()] == [keys(3)[2].digest]
 
 
-def test_prune_leaves_alone_what_another_process_builds(cache):
+def test_prune_skips_an_engine_that_another_process_builds(cache):
     from leakrt.engines.cache.index import engine_lock
 
     folder = cache.root / KEY.digest
@@ -173,7 +173,7 @@ def test_prune_leaves_alone_what_another_process_builds(cache):
     assert not folder.exists()
 
 
-def test_prune_leaves_alone_an_engine_that_waits_for_the_one_it_is_used_with(cache):
+def test_prune_skips_an_engine_whose_pair_is_still_being_built(cache):
     from leakrt.engines.cache.index import engine_locks
 
     first, second = keys(2)
@@ -187,7 +187,7 @@ def test_prune_leaves_alone_an_engine_that_waits_for_the_one_it_is_used_with(cac
 
 
 def just_before_a_removal(monkeypatch, work):
-    """Do `work` when `prune` has seen what is to go, and takes the first lock to remove it."""
+    """Run `work` after `prune` has listed the engines, before it acquires the first lock."""
     from leakrt.engines.cache import cache as module
 
     take, left = module.try_engine_lock, [work]
@@ -201,7 +201,7 @@ def just_before_a_removal(monkeypatch, work):
 
 
 @pytest.mark.parametrize("limit", [0, 1 << 20])
-def test_prune_leaves_an_engine_that_was_built_again_while_it_looked(cache, monkeypatch, limit):
+def test_prune_keeps_an_engine_rebuilt_since_it_was_listed(cache, monkeypatch, limit):
     record = store(cache, b"engine", used=1000.0)
     if limit:
         cache.path(record).write_bytes(b"broken")
@@ -210,29 +210,29 @@ def test_prune_leaves_an_engine_that_was_built_again_while_it_looked(cache, monk
     assert cache.read(record) == b"engine"
 
 
-def test_prune_leaves_an_engine_that_was_used_while_it_looked(cache, monkeypatch):
+def test_prune_keeps_an_engine_used_since_it_was_listed(cache, monkeypatch):
     record = store(cache, b"engine", used=1000.0)
     just_before_a_removal(monkeypatch, lambda: cache.read(record))
     assert cache.prune(0).engines == 0
     assert cache.prune(0).engines == 1
 
 
-def test_prune_leaves_an_engine_that_was_no_more_than_a_folder_when_it_looked(cache, monkeypatch):
+def test_prune_keeps_an_engine_stored_since_its_empty_folder_was_listed(cache, monkeypatch):
     (cache.root / KEY.digest).mkdir(parents=True)
     just_before_a_removal(monkeypatch, lambda: store(cache, b"engine"))
     assert cache.prune(1 << 20).leftovers == 0
     assert cache.read(record_of(b"engine")) == b"engine"
 
 
-def test_prune_minds_no_file_that_goes_while_it_looks(cache):
+def test_prune_ignores_files_that_disappear(cache):
     store(cache, b"engine")
     (cache.root / "timing").mkdir()
     gone = cache.root / "timing" / ".x.timing.7.part"
-    gone.symlink_to("nowhere")  # listed, and not there when it is looked at
+    gone.symlink_to("nowhere")  # a dangling link: listed, but stat fails
     assert cache.prune(1 << 20).engines == 0
 
 
-def test_a_full_disk_loses_nothing(cache, monkeypatch):
+def test_a_full_disk_loses_no_stored_engine(cache, monkeypatch):
     import errno
 
     kept = store(cache, b"engine")
@@ -249,7 +249,7 @@ def test_a_full_disk_loses_nothing(cache, monkeypatch):
     assert not (cache.root / other.digest).exists()
 
 
-def test_a_timing_cache_that_was_changed_is_not_given_to_the_library(cache):
+def test_a_changed_timing_cache_is_not_returned(cache):
     cache.store_timing("x.timing", b"tactics")
     assert cache.timing("x.timing") == b"tactics"
     (cache.root / "timing" / "x.timing").write_bytes(b"others")
@@ -263,5 +263,5 @@ def test_the_limit_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv(LIMIT_VARIABLE, "0.5")
     assert default_cache().limit == 1 << 29
     monkeypatch.setenv(LIMIT_VARIABLE, "much")
-    with pytest.raises(UsageError, match="is not a number of GiB"):
+    with pytest.raises(UsageError, match="is not a number; give a size in GiB"):
         default_cache()

@@ -1,4 +1,4 @@
-"""The cache's own list: damaged, written by others, and held by one process at a time."""
+"""The index of the cache: damage, permissions and locks."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_a_folder_without_an_index_holds_nothing(root):
         (DIGEST, {"more": 1}),
     ],
 )
-def test_an_entry_that_is_not_one_of_ours_is_refused(root, digest, changes):
+def test_an_invalid_entry_is_refused(root, digest, changes):
     body = {"format": 1, "engines": {digest: {**asdict(ENTRY), **changes}}, "timing": {}}
     (root / INDEX).write_text(json.dumps(body))
     with pytest.raises(EngineError, match=r"is damaged .*run: leakrt engines prune"):
         read_index(root)
 
 
-def test_an_index_of_hostile_size_is_not_read_and_is_pruned_away(root, monkeypatch):
+def test_an_oversized_index_is_not_read(root, monkeypatch):
     write_index(root, Index())
     monkeypatch.setattr(index, "_LIMIT", 10)
     with pytest.raises(EngineError, match=r"it has more than 10 bytes\); run: leakrt engines prune"):
@@ -68,7 +68,7 @@ def test_an_index_of_hostile_size_is_not_read_and_is_pruned_away(root, monkeypat
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders")
-def test_a_pipe_in_the_indexs_place_is_told_with_what_removes_it(root):
+def test_a_pipe_instead_of_the_index_is_refused_with_the_command_that_removes_it(root):
     from leakrt.engines.cache.cache import EngineCache
 
     os.mkfifo(root / INDEX)
@@ -78,7 +78,7 @@ def test_a_pipe_in_the_indexs_place_is_told_with_what_removes_it(root):
     assert read_index(root) == Index()
 
 
-def test_a_timing_cache_without_a_hash_is_left_out(root):
+def test_a_timing_cache_without_a_hash_is_omitted(root):
     body = {"format": 1, "engines": {}, "timing": {"good": "c" * 64, "bad": "c"}}
     (root / INDEX).write_text(json.dumps(body))
     assert read_index(root).timing == {"good": "c" * 64}
@@ -90,14 +90,14 @@ def test_an_index_that_others_can_write_is_not_trusted(root, name):
     write_index(root, Index({DIGEST: ENTRY}))
     path = root / name
     path.chmod(path.stat().st_mode | stat.S_IWOTH)
-    with pytest.raises(EngineError, match="can be written by others; make it your own: chmod -R go-w"):
+    with pytest.raises(EngineError, match="is not trusted: other users can write it; run: chmod -R go-w"):
         read_index(root)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permission bits")
 @pytest.mark.parametrize("mask", [0o002, 0o000, 0o077])
-def test_what_is_made_here_is_trusted_whatever_the_umask(tmp_path, mask):
-    """Many systems give each user a group and the umask 002."""
+def test_created_folders_and_files_are_trusted_with_any_umask(tmp_path, mask):
+    """Many systems default to one group per user and the umask 002."""
     from leakrt.engines.cache.index import engine_lock, index_lock
 
     root, before = tmp_path / "leakrt" / "engines", os.umask(mask)
@@ -110,7 +110,7 @@ def test_what_is_made_here_is_trusted_whatever_the_umask(tmp_path, mask):
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
 
 
-def test_the_lock_of_a_process_that_was_killed_is_free_again(root):
+def test_the_lock_of_a_killed_process_is_released(root):
     from leakrt.engines.cache.index import engine_lock, try_engine_lock
 
     code = (
@@ -130,7 +130,7 @@ def test_the_lock_of_a_process_that_was_killed_is_free_again(root):
         assert try_engine_lock(root, DIGEST) is None
 
 
-def test_what_a_killed_writer_left_of_the_index_is_swept_up(root):
+def test_partial_files_of_a_killed_index_writer_are_removed(root):
     from leakrt.engines.cache.index import index_lock
 
     (root / f".{INDEX}.7.part").write_text("half")

@@ -1,4 +1,4 @@
-"""The full key of an engine: everything that makes another one, and what fits where."""
+"""The full key of an engine, and which devices and queries an engine fits."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def wanted(**changes: object) -> EngineQuery:
         ({"recipe": RECIPE + 1}, "another version of LeakRT"),
     ],
 )
-def test_an_engine_for_something_else_is_told_apart(changes, words):
+def test_misfit_names_the_difference(changes, words):
     assert misfit(KEY, wanted()) == ""
     assert words in misfit(KEY, wanted(**changes))
 
@@ -58,12 +58,12 @@ def test_an_engine_for_something_else_is_told_apart(changes, words):
     ("targets", "place"),
     [((), "NVIDIA A"), (("8.6", "12.0"), "8.6, 12.0"), (("default",), "8.0, 8.6, 8.9, 12.0 and later")],
 )
-def test_people_are_told_what_an_engine_is_for(targets, place):
+def test_place_describes_the_target_of_an_engine(targets, place):
     assert replace(KEY, targets=targets, device=TargetDevice() if targets else GPU).place == place
 
 
 @pytest.mark.parametrize(("capability", "fits"), [("7.5", False), ("8.0", True), ("8.7", True), ("12.1", True)])
-def test_a_portable_engine_runs_from_8_0_on(capability, fits):
+def test_a_portable_engine_needs_capability_8_0_or_later(capability, fits):
     key = replace(KEY, device=TargetDevice(), targets=("default",))
     assert (misfit(key, wanted(device=replace(GPU, capability=capability))) == "") == fits
 
@@ -82,14 +82,14 @@ def test_a_portable_engine_runs_from_8_0_on(capability, fits):
         ("batches", [4, -1]),
     ],
 )
-def test_a_key_from_outside_with_a_wrong_field_is_refused(field, value):
+def test_a_parsed_key_with_an_invalid_field_is_refused(field, value):
     with pytest.raises(EngineError, match="engine key"):
         EngineKey.from_json({**KEY.to_json(), field: value})
-    with pytest.raises(EngineError, match="are needed, no others"):
+    with pytest.raises(EngineError, match="needs exactly the fields"):
         EngineKey.from_json({**KEY.to_json(), "extra": 1})
 
 
-def test_a_key_from_outside_is_read_back_as_it_was_written():
+def test_a_key_survives_a_json_round_trip():
     assert EngineKey.from_json(KEY.to_json()) == KEY
     assert EngineKey.from_json(KEY.to_json()).digest == KEY.digest
 
@@ -100,11 +100,11 @@ def test_the_digest_does_not_depend_on_the_order_of_fields():
     assert canonical({"b": 1, "a": [1, "\u00e9"]}) == b'{"a":[1,"\\u00e9"],"b":1}'
 
 
-def test_an_engine_for_a_list_of_capabilities_runs_on_those_alone():
+def test_an_engine_built_for_capabilities_runs_only_on_those():
     key = replace(KEY, device=TargetDevice(), targets=("8.6", "12.0"))
     assert device_misfit(key, replace(GPU, capability="12.0")) == ""
     assert "it is for compute capability 8.6, 12.0, and NVIDIA A has 8.9" in device_misfit(key, GPU)
 
 
-def test_where_no_device_is_asked_about_nothing_is_refused():
+def test_no_device_always_fits():
     assert device_misfit(KEY, TargetDevice()) == ""

@@ -1,4 +1,4 @@
-"""The JSON beside an engine comes from outside, too."""
+"""The JSON file of an engine, which may come from another machine."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def test_its_files_are_named_after_graph_and_precision():
 
 
 @pytest.mark.parametrize("data", [b"", b"engin", b"enginX", b"engine "])
-def test_other_bytes_than_its_own_are_refused(data):
+def test_check_refuses_other_bytes(data):
     FULL.check(b"engine")
-    with pytest.raises(EngineError, match=r"vae_encoder.fp16.engine was cut short, changed or damaged"):
+    with pytest.raises(EngineError, match=r"vae_encoder.fp16.engine is truncated or changed"):
         FULL.check(data)
 
 
@@ -53,27 +53,27 @@ def changed(**changes: object) -> bytes:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "is not JSON"),
-        (b"\xff\xfe", "is not JSON"),
-        (b"[" * 100_000, "is not JSON"),
-        (b"[]", "is not an engine's JSON of format 2"),
-        (changed(format=1), "is not an engine's JSON of format 2"),
-        (changed(more=1), "are needed, no others"),
+        (b"", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "not the JSON file of an engine in format 2"),
+        (changed(format=1), "not the JSON file of an engine in format 2"),
+        (changed(more=1), "needs exactly the fields"),
         (changed(size="6"), "size is not of type int"),
         (changed(seconds=None), "seconds is not of type float"),
         (changed(seconds=float("nan")), "seconds is not of type float"),
         (changed(parity=[{"output": "latent", "error": float("inf"), "limit": 0.0}]), "error is not of type float"),
-        (changed(memory={"weights": 1.5}), "memory is not a number of bytes"),
-        (changed(memory=[]), "memory is not a number of bytes"),
+        (changed(memory={"weights": 1.5}), "memory is not a mapping to integers"),
+        (changed(memory=[]), "memory is not a mapping to integers"),
         (changed(warnings=[1]), "warnings is not of type"),
-        (changed(layers=[{"name": "a"}]), "name, kind, dtype are needed"),
-        (changed(compiled=[{"name": "a"}]), "are needed, no others"),
+        (changed(layers=[{"name": "a"}]), "needs exactly the fields name, kind, dtype"),
+        (changed(compiled=[{"name": "a"}]), "needs exactly the fields"),
         (changed(parity=[{"output": 1, "error": 0.0, "limit": 0.0}]), "output is not of type str"),
-        (changed(key={}), "x.json: engine key: the fields"),
-        (b" " * (RECORD_LIMIT + 1), "is too large"),
+        (changed(key={}), "x.json: engine key: needs exactly the fields"),
+        (b" " * (RECORD_LIMIT + 1), "too large for the JSON file"),
     ],
 )
-def test_a_record_from_outside_that_is_off_is_refused_by_name(data, words):
+def test_an_invalid_record_is_refused_with_the_reason(data, words):
     with pytest.raises(EngineError, match=words) as caught:
         EngineRecord.from_bytes(data, "x.json")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Keys for engines that travel: made once, kept private, trusted by name."""
+"""Signing keys and trusted keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def signer():
     return Signer.own()
 
 
-def test_the_private_key_is_made_once_and_for_its_owner_alone(signer):
+def test_the_private_key_is_created_once_and_readable_only_by_its_owner(signer):
     from leakrt.engines.cache.signing import Signer, config_folder
 
     path = config_folder() / "signing.pem"
@@ -29,7 +29,7 @@ def test_the_private_key_is_made_once_and_for_its_owner_alone(signer):
     if os.name != "nt":
         assert path.stat().st_mode & 0o077 == 0
         path.chmod(0o666)
-        with pytest.raises(EngineError, match="can be written by others"):
+        with pytest.raises(EngineError, match="is not trusted: other users can write it"):
             Signer.own()
 
 
@@ -42,7 +42,7 @@ Signer.own()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
-def test_killed_while_it_makes_the_key_the_next_start_is_clean():
+def test_a_kill_during_key_creation_leaves_no_partial_files():
     from leakrt.engines.cache.signing import Signer, config_folder
 
     done = subprocess.run([sys.executable, "-c", KILLED], check=False)
@@ -51,7 +51,7 @@ def test_killed_while_it_makes_the_key_the_next_start_is_clean():
     assert [path.name for path in config_folder().iterdir()] == ["signing.pem"]
 
 
-def test_processes_that_make_the_key_at_once_have_one_key():
+def test_concurrent_processes_create_one_key():
     made = "from leakrt.engines.cache.signing import Signer; print(Signer.own().public_key)"
     started = [subprocess.Popen([sys.executable, "-c", made], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     keys = [process.communicate(timeout=60)[0] for process in started]
@@ -59,7 +59,7 @@ def test_processes_that_make_the_key_at_once_have_one_key():
     assert len(set(keys)) == 1
 
 
-def test_a_trusted_key_stays_trusted_and_others_do_not_become_so():
+def test_trust_is_idempotent_and_invalid_keys_are_refused():
     from leakrt.engines.cache.signing import check_public_key, config_folder, trust, trusted_keys
 
     trust("ab" * 32)
@@ -68,16 +68,16 @@ def test_a_trusted_key_stays_trusted_and_others_do_not_become_so():
     assert trusted_keys() == {"ab" * 32, "cd" * 32}
     with open(config_folder() / "trusted_keys", "a") as file:
         file.write("kiosk 7\n")
-    with pytest.raises(EngineError, match="line 3: a public key is 64 hex digits"):
+    with pytest.raises(EngineError, match="line 3: not a public key; give 64 hex digits"):
         trusted_keys()
-    with pytest.raises(UsageError, match="64 hex digits"):
+    with pytest.raises(UsageError, match="--key ab: not a public key; give the 64 hex digits"):
         check_public_key("ab")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permission bits")
 @pytest.mark.parametrize("mask", [0o002, 0o000])
-def test_a_key_that_was_trusted_is_trusted_whatever_the_umask(mask):
-    """Many systems give each user a group and the umask 002."""
+def test_a_trusted_key_is_accepted_with_any_umask(mask):
+    """Many systems default to one group per user and the umask 002."""
     from leakrt.engines.cache.signing import trust, trusted_keys
 
     before = os.umask(mask)
@@ -89,7 +89,7 @@ def test_a_key_that_was_trusted_is_trusted_whatever_the_umask(mask):
     assert trusted_keys() == {"a" * 64, "b" * 64}
 
 
-def test_a_signature_holds_for_its_key_and_its_bytes_alone(signer):
+def test_a_signature_is_valid_only_for_its_key_and_its_bytes(signer):
     from leakrt.engines.cache.signing import check_signature
 
     signature = signer.sign(b"data")
@@ -101,7 +101,7 @@ def test_a_signature_holds_for_its_key_and_its_bytes_alone(signer):
         (signer.public_key, bytes(64), b"data"),
         ("00" * 32, signature, b"data"),
     ):
-        with pytest.raises(EngineError, match="folder: the signature is not that of"):
+        with pytest.raises(EngineError, match="folder: the signature doesn't match key"):
             check_signature(key, given, data, what="folder")
 
 
@@ -117,7 +117,7 @@ def test_a_damaged_private_key_is_named_and_never_replaced(signer, text):
 
     path = config_folder() / "signing.pem"
     path.write_text(text)
-    with pytest.raises(EngineError, match=r"holds no private key .*remove it to have a new one made"):
+    with pytest.raises(EngineError, match=r"not a private key .*remove the file to create a new key"):
         Signer.own()
     assert path.read_text() == text
 
@@ -132,11 +132,11 @@ def test_a_key_of_another_kind_is_refused(signer):
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     (config_folder() / "signing.pem").write_bytes(pem)
-    with pytest.raises(EngineError, match="holds no Ed25519 key"):
+    with pytest.raises(EngineError, match="not an Ed25519 key"):
         Signer.own()
 
 
-def test_comments_beside_trusted_keys_are_read_over():
+def test_comments_in_trusted_keys_are_ignored():
     from leakrt.engines.cache.signing import config_folder, trusted_keys
 
     config_folder().mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The driver is asked by its own C interface; a library with that interface stands in where there is no GPU."""
+"""Driver queries, with a stub library that implements the driver's C interface."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from leakrt.engines.library.device import parse_driver_version
 
 
 def ask(tmp_path, code: str, start: int = 0) -> str:
-    """What `code` prints in a process whose driver is the stand-in."""
+    """Return the output of `code` in a process that loads the stub driver."""
     names = "from leakrt.engines.library.device import *\nfrom leakrt.core.errors import LeakRTError\n"
     done = run_with_driver(tmp_path, names + code, start=start)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_two_gpus_are_told_apart(tmp_path):
+def test_two_gpus_have_their_own_properties(tmp_path):
     out = ask(tmp_path, "for d in list_devices(): print(d.name, d.capability, d.multiprocessors)")
     assert out.splitlines() == ["First GPU 8.6 100", "Second GPU 8.7 101"]
 
 
-def test_a_gpu_tells_its_memory_and_whether_it_shares_the_hosts(tmp_path):
+def test_gpus_have_their_memory_size_and_kind(tmp_path):
     out = ask(tmp_path, "for g in list_gpus(): print(g.index, g.device.name, g.memory >> 30, g.integrated)")
     assert out.splitlines() == ["0 First GPU 10 False", "1 Second GPU 11 True"]
 
@@ -44,26 +44,29 @@ def test_a_gpu_tells_its_memory_and_whether_it_shares_the_hosts(tmp_path):
         ("", ""),
     ],
 )
-def test_the_kernel_tells_the_drivers_version(text, version):
+def test_the_driver_version_is_parsed(text, version):
     assert parse_driver_version(text) == version
 
 
-def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(tmp_path):
+def test_a_missing_gpu_is_refused_with_a_list_of_the_others(tmp_path):
     out = ask(tmp_path, "try: find_device(2)\nexcept LeakRTError as e: print(e)")
     assert out == "--device 2: no such GPU; this machine has 0: First GPU, 1: Second GPU\n"
 
 
-def test_a_context_is_pushed_and_a_full_gpu_is_named(tmp_path):
+def test_a_context_is_pushed_and_a_full_gpu_is_an_error(tmp_path):
     code = "with use_device(0): print('in')\ntry:\n  with use_device(1): pass\nexcept LeakRTError as e: print(e)"
-    assert ask(tmp_path, code) == "in\nout of GPU memory while making a context on GPU 1; end what else uses the GPU\n"
+    assert (
+        ask(tmp_path, code)
+        == "in\nout of GPU memory while creating a context on GPU 1; stop other processes that use the GPU\n"
+    )
 
 
 @pytest.mark.parametrize(("code", "words"), [(100, "no NVIDIA GPU is visible"), (999, "CUDA error 999")])
-def test_a_driver_that_does_not_start_says_why(tmp_path, code, words):
+def test_a_driver_that_fails_to_initialize_gives_its_reason(tmp_path, code, words):
     assert words in ask(tmp_path, "print(find_driver().problem, list_devices())", code)
 
 
-def test_a_hidden_gpu_is_not_told_to_install_a_driver(tmp_path):
+def test_a_hidden_gpu_does_not_suggest_installing_a_driver(tmp_path):
     out = ask(tmp_path, "try: find_device(0)\nexcept LeakRTError as e: print(e)", 100)
     assert "no NVIDIA GPU is visible; check CUDA_VISIBLE_DEVICES and `nvidia-smi`\n" in out
 
@@ -77,7 +80,7 @@ def test_without_a_driver_there_is_no_device(no_gpu):
         find_device(0)
 
 
-def test_an_old_driver_is_told_with_the_cuda_it_knows(tmp_path):
+def test_an_old_driver_is_reported_with_its_cuda_version(tmp_path):
     code = "from leakrt.engines.library.logger import explain\n"
     code += "print(explain(['CUDA initialization failure with error: 35']))"
-    assert "supports CUDA up to 12.4, which is older than this library's" in ask(tmp_path, code)
+    assert "supports CUDA up to 12.4, but this library needs a newer version" in ask(tmp_path, code)

@@ -1,4 +1,4 @@
-"""How versions compare, and how far a build has come."""
+"""Version numbers and build progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_versions_are_compared_as_numbers(text, numbers):
     assert version_numbers(text) == numbers
 
 
-def test_nested_phases_add_up_to_one_share():
+def test_nested_phases_add_up_to_one_value():
     monitor = Monitor()
     assert monitor.share == 0
     monitor.start("build", 4)
@@ -28,7 +28,7 @@ def test_nested_phases_add_up_to_one_share():
     assert monitor.share == 0.5
 
 
-def test_a_phase_that_opens_again_does_not_step_back():
+def test_reopening_a_phase_does_not_decrease_progress():
     monitor = Monitor()
     monitor.start("build", 2)
     monitor.step("build", 0)
@@ -39,7 +39,7 @@ def test_a_phase_that_opens_again_does_not_step_back():
 
 
 @pytest.mark.parametrize("steps", [0, -1])
-def test_a_phase_without_steps_divides_by_nothing(steps):
+def test_a_phase_without_steps_does_not_divide_by_zero(steps):
     monitor = Monitor()
     monitor.start("build", steps)
     monitor.step("build", 5)

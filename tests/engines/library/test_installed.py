@@ -1,4 +1,4 @@
-"""Which library is there, and which dialect it speaks."""
+"""Finding the installed libraries and selecting their dialects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from leakrt.engines.library.tensorrt10 import TensorRT10
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Puts a module `tensorrt` of some version in place, or none."""
+    """Install a stub module `tensorrt` of a given version, or make its import fail."""
 
     def put(version: str | None) -> None:
         module = ModuleType("tensorrt") if version else None
@@ -43,33 +43,33 @@ def test_the_version_chooses_the_dialect(installed, version, dialect):
 
 
 @pytest.mark.parametrize("version", ["7.2.3", "8.4.1", "9.2.0", "12.0.0", "unknown"])
-def test_another_major_version_is_refused_with_those_that_work(installed, version):
+def test_an_unsupported_version_is_refused_with_the_supported_ones(installed, version):
     installed(version)
-    with pytest.raises(BackendError, match=f"TensorRT {version} is installed; LeakRT builds with 8.5, 8.6, 10 and 11"):
+    with pytest.raises(BackendError, match=f"TensorRT {version} is not supported; install 8.5, 8.6, 10 or 11"):
         load_flavour("tensorrt")
     assert "tensorrt" not in [flavour.name for flavour in installed_flavours()]
 
 
-def test_a_library_that_is_missing_names_how_to_get_it_on_each_machine(installed):
+def test_a_missing_library_is_refused_with_the_install_command_of_each_machine(installed):
     installed(None)
     with pytest.raises(MissingExtraError, match=r"on a Jetson .* elsewhere: pip install tensorrt"):
         load_flavour("tensorrt")
 
 
-def test_bindings_without_their_libraries_are_missing_too(tmp_path, monkeypatch):
+def test_bindings_without_their_libraries_count_as_missing(tmp_path, monkeypatch):
     (tmp_path / "tensorrt.py").write_text("raise OSError('libnvinfer.so.10: cannot open shared object file')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    with pytest.raises(MissingExtraError, match=r"tensorrt does not import .*libnvinfer.so.10"):
+    with pytest.raises(MissingExtraError, match=r"can't import tensorrt: .*libnvinfer.so.10"):
         load_flavour("tensorrt")
 
 
-def test_an_unknown_flavour_is_wrong_usage():
-    with pytest.raises(UsageError, match="no flavour 'trt'; choose one of: tensorrt, tensorrt-rtx"):
+def test_an_unknown_flavour_is_a_usage_error():
+    with pytest.raises(UsageError, match="unknown flavour 'trt'; choose one of: tensorrt, tensorrt-rtx"):
         load_flavour("trt")
 
 
-def test_rtx_is_a_flavour_of_its_own(rtx):
+def test_rtx_is_a_separate_flavour(rtx):
     assert isinstance(rtx, TensorRTRTX)
     assert rtx.name in [flavour.name for flavour in installed_flavours()]
     assert str(rtx).startswith("TensorRT-RTX 1.")

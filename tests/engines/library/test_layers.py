@@ -1,4 +1,4 @@
-"""Both dialects of the engine inspector's JSON, and the builder's log, give the same layers."""
+"""Both JSON formats of the engine inspector and the build log parse to the same layers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ ELEVEN = {
 
 
 @pytest.mark.parametrize("dialect", [TEN, ELEVEN], ids=["10", "11"])
-def test_layers_groups_and_precisions_are_read(dialect):
+def test_layers_nodes_and_precisions_are_parsed(dialect):
     found = parse_inspection(json.dumps(dialect))
     conv, norm = found.layers
     assert conv.nodes == ("/conv1/Conv", "/act/LeakyRelu")
@@ -71,7 +71,7 @@ def test_layers_groups_and_precisions_are_read(dialect):
     assert count_precisions(found.layers) == {"int8": 1, "float16": 1}
 
 
-def test_both_dialects_say_the_same():
+def test_both_json_formats_parse_to_the_same_layers():
     assert parse_inspection(json.dumps(TEN)) == parse_inspection(json.dumps(ELEVEN))
 
 
@@ -84,15 +84,15 @@ def test_both_dialects_say_the_same():
         ("single", ("single",)),
     ],
 )
-def test_an_engine_that_keeps_names_only_still_tells_its_groups(name, nodes):
+def test_nodes_are_parsed_from_a_layer_name(name, nodes):
     (layer,) = parse_inspection(json.dumps({"Layers": [name], "Bindings": []})).layers
     assert layer.nodes == nodes
     assert layer.precision == ""
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"Layers": 3}', '{"Layers": [1]}'])
-def test_anything_else_is_refused(text):
-    with pytest.raises(EngineError, match="something unknown"):
+def test_an_unknown_format_is_refused(text):
+    with pytest.raises(EngineError, match="can't parse the output of the engine inspector"):
         parse_inspection(text)
 
 
@@ -102,7 +102,7 @@ def logged_tensor(item):
 
 
 def logged(item):
-    """A layer as TensorRT-RTX 1.7 logs it."""
+    """Return a layer in the log format of TensorRT-RTX 1.7."""
     inputs, outputs = (", ".join(map(logged_tensor, item[side])) for side in ("Inputs", "Outputs"))
     constant = "{ Name: w, Dimensions: [8,3,3,3], Strides: [1], Datatype: Float, Format: (NHWC) x }"
     return (
@@ -111,16 +111,16 @@ def logged(item):
     )
 
 
-def test_the_builders_log_says_the_same():
+def test_the_build_log_parses_to_the_same_layers():
     text = "\n".join(["Layers:", *map(logged, ELEVEN["Layers"]), "", "I/O Tensors:", " Name: image, IOMode: Input"])
     assert parse_build_log(text) == parse_inspection(json.dumps(ELEVEN)).layers
 
 
-def test_a_logged_layer_without_tensors_or_tactic_is_read():
+def test_a_logged_layer_without_tensors_or_tactic_is_parsed():
     (layer,) = parse_build_log("Layers:\nName: a, LayerType: Signal, Inputs: [], Outputs: []")
     assert (layer.name, layer.kind, layer.inputs, layer.outputs, layer.tactic) == ("a", "Signal", (), (), "")
 
 
 @pytest.mark.parametrize("text", ["", "Layers:", "Layers:\nnothing of the kind", "Layer(CaskConvolution): conv1"])
-def test_a_log_that_says_something_else_has_no_layers(text):
+def test_an_unknown_log_format_has_no_layers(text):
     assert parse_build_log(text) == ()

@@ -1,4 +1,4 @@
-"""What the library says becomes one line with what to do."""
+"""Collecting library messages, and explaining a failure in one line."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from recording_tensorrt import VERSIONS, RecordingTensorRT
 from leakrt.engines.library.logger import Messages, construct, explain, listening, shared_logger
 
 ERROR, WARNING, INFO = 1, 2, 3
-LIMIT = 60  # seconds, for what takes one when it does not hang
+LIMIT = 60  # seconds; far more than the script needs unless it deadlocks
 
-# Each hung with a logger an engine: the second wherever the first's object was freed while the second's was made.
+# Both scripts deadlock if every engine has its own logger.
 THREADS = """
 import sys, threading
 from leakrt.engines.library.installed import load_flavour
@@ -57,11 +57,11 @@ class Cycle:
 
 class Collecting(Messages):
     def add(self, *args, **options):
-        [[] for _ in range(5000)]  # enough for a collection, unless there is none
+        [[] for _ in range(5000)]  # triggers a collection unless it is disabled
         super().add(*args, **options)
 
 other, ours = Other(), shared_logger(trt)
-user = trt.Runtime(other)  # another library of this process, with a logger of its own
+user = trt.Runtime(other)  # other code in this process, with its own logger
 gc.set_threshold(500)
 for index in range(20):
     gc.disable()
@@ -76,23 +76,23 @@ for index in range(20):
 @pytest.mark.parametrize(
     ("text", "amount"),
     [
-        ("Error Code 2: OutOfMemory (Requested size was 1073741824 bytes.)", ": 1024 MiB were wanted"),
-        ("Requested amount of GPU memory (2147483648 bytes) could not be allocated.", ": 2048 MiB were wanted"),
+        ("Error Code 2: OutOfMemory (Requested size was 1073741824 bytes.)", ": 1024 MiB requested"),
+        ("Requested amount of GPU memory (2147483648 bytes) could not be allocated.", ": 2048 MiB requested"),
         ("[defaultAllocator.cpp::allocate::19] Cuda Runtime (out of memory)", ""),
     ],
 )
-def test_out_of_memory_says_how_much_was_wanted(text, amount):
-    assert explain([text]) == f"out of GPU memory{amount}; use a smaller --batch or --workspace, or end what else " \
-        "uses the GPU"  # fmt: skip
+def test_out_of_memory_includes_the_requested_size(text, amount):
+    assert explain([text]) == f"out of GPU memory{amount}; use a smaller --batch or --workspace, or stop other " \
+        "processes that use the GPU"  # fmt: skip
 
 
-def test_anything_else_is_the_first_error_in_one_line_and_bounded():
+def test_another_failure_is_its_first_error_truncated_to_one_line():
     assert explain(["first", "second"]) == "first"
     assert len(explain(["x" * 9000])) == 300
     assert explain([]) == "the library gave no reason"
 
 
-def test_messages_are_bounded_counted_and_read_for_memory():
+def test_messages_are_bounded_and_counted_and_memory_is_parsed():
     messages = Messages()
     for index in range(1000):
         messages.add(ERROR, ERROR, WARNING, text=f"error {index}")
@@ -104,19 +104,19 @@ def test_messages_are_bounded_counted_and_read_for_memory():
     assert messages.memory == {"activations": 9}
 
 
-def test_threads_make_and_free_builders_and_runtimes_side_by_side(rtx):
+def test_threads_create_and_free_builders_and_runtimes_without_deadlock(rtx):
     done = subprocess.run([sys.executable, "-c", THREADS], timeout=LIMIT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("made", ["Builder", "Runtime"])
 @pytest.mark.parametrize("left", ["Builder", "Runtime"])
-def test_what_is_left_in_a_cycle_is_not_freed_while_another_is_made(rtx, left, made):
+def test_garbage_is_not_collected_during_construction(rtx, left, made):
     done = subprocess.run([sys.executable, "-c", FOREIGN, left, made], timeout=LIMIT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_library_has_one_logger_and_who_listens_in_a_thread_has_its_words():
+def test_a_library_has_one_logger_that_routes_messages_by_thread():
     trt = RecordingTensorRT(VERSIONS[-1])
     logger = shared_logger(trt)
     assert shared_logger(trt) is logger
@@ -137,14 +137,14 @@ def test_a_library_has_one_logger_and_who_listens_in_a_thread_has_its_words():
     assert (outer.errors, inner.errors, elsewhere.errors) == (["before", "after"], ["inside"], ["elsewhere"])
 
 
-def test_what_a_library_says_in_a_thread_of_its_own_is_heard_by_those_who_listen():
+def test_messages_from_a_library_thread_reach_all_listeners():
     logger, messages = shared_logger(RecordingTensorRT(VERSIONS[-1])), Messages()
     with listening(messages):
         _in_a_thread(lambda: logger.log(ERROR, "from a worker"))
     assert messages.errors == ["from a worker"]
 
 
-def test_a_constructor_that_gives_nothing_leaves_collection_as_it_was():
+def test_a_failed_constructor_restores_garbage_collection():
     def nothing(logger):
         assert not gc.isenabled()
         raise TypeError("no object")

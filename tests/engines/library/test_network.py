@@ -1,4 +1,4 @@
-"""From ONNX bytes to a network: refused by name, one profile a batch, layers described."""
+"""Parsing ONNX into a network: errors, profiles and layer descriptions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_layers_are_described_as_parsed(rtx):
 
 
 @pytest.mark.parametrize("batches", [(1,), (3, 1, 7)])
-def test_each_batch_size_has_layers_of_its_own(rtx, batches):
+def test_each_batch_size_has_its_own_layers(rtx, batches):
     from leakrt.engines.build.builder import build_engine
 
     compiled = build_engine(rtx, job(vae_encoder(TINY_SPEC), *batches), False, progress=silent).compiled
@@ -52,23 +52,23 @@ def test_a_graph_whose_image_size_is_dynamic_is_refused(rtx):
 
     model = onnx.load_model_from_string(vae_encoder(TINY_SPEC))
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
-    with pytest.raises(ModelError, match="the batch alone must be dynamic"):
+    with pytest.raises(ModelError, match="only the batch may be dynamic"):
         build_engine(rtx, job(model.SerializeToString()), False, progress=silent)
 
 
-def test_bytes_that_are_no_onnx_are_refused_in_one_line(rtx):
+def test_bytes_that_are_not_onnx_are_refused_in_one_line(rtx):
     from leakrt.engines.build.builder import build_engine
 
-    with pytest.raises(ModelError, match=r"^vae_encoder: TensorRT-RTX .* can't parse the graph [^\n]*$"):
+    with pytest.raises(ModelError, match=r"^vae_encoder: TensorRT-RTX .* can't parse the graph: [^\n]*$"):
         build_engine(rtx, job(b"nothing"), False, progress=silent)
 
 
-def test_an_operator_that_the_parser_does_not_know_is_named(rtx):
+def test_an_unknown_operator_is_named(rtx):
     import onnx
 
     from leakrt.engines.build.builder import build_engine
 
     model = onnx.load_model_from_string(vae_encoder(TINY_SPEC))
     model.graph.node[1].op_type, model.graph.node[1].name = "Relux", "act1"
-    with pytest.raises(ModelError, match=r"^vae_encoder: TensorRT-RTX .* can't parse the graph .Relux act1: [^\n]*$"):
+    with pytest.raises(ModelError, match=r"^vae_encoder: TensorRT-RTX .* can't parse the graph: Relux act1: [^\n]*$"):
         build_engine(rtx, job(model.SerializeToString()), False, progress=silent)

@@ -1,4 +1,4 @@
-"""The dialect of 8.5: against the names of its bindings, and against the bindings themselves where they import."""
+"""The dialect of 8.5, on stubs with the names of its bindings, and on the real bindings if installed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def build(trt, precision="fp16", **options):
     [("fp32", set()), ("fp16", {"FP16"}), ("int8", {"FP16", "INT8"})],
     ids=["fp32", "fp16", "int8"],
 )
-def test_builder_flags_stand_for_what_the_onnx_holds(precision, flags):
+def test_builder_flags_follow_the_types_in_the_onnx(precision, flags):
     trt = RecordingTensorRT(OLD)
     assert build(trt, precision).data == ENGINE
     assert set_flags(trt) == flags
@@ -48,14 +48,14 @@ def test_no_tactic_needs_cudnn_or_cublas():
     assert chosen == {"EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"}
 
 
-def test_what_8_5_does_not_have_is_not_asked_for():
+def test_options_that_8_5_lacks_are_not_set():
     trt = RecordingTensorRT(OLD)
     build(trt, workspace=64)
     assert not {"progress_monitor", "builder_optimization_level"} & (set(trt.config.set) | trt.config.names)
     assert trt.config.called("set_memory_pool_limit") == [(trt.MemoryPoolType.WORKSPACE, 64 << 20)]
 
 
-def test_a_profile_is_made_for_each_batch_and_what_was_learned_is_kept():
+def test_each_batch_has_a_profile_and_the_timing_cache_is_returned():
     trt = RecordingTensorRT(OLD)
     built = build(trt)
     assert trt.profiles == [{"image": ((batch, 3, 40, 40),) * 3} for batch in (1, 4)]
@@ -63,7 +63,7 @@ def test_a_profile_is_made_for_each_batch_and_what_was_learned_is_kept():
     assert built.timing == b"learned and more"
 
 
-def test_a_dla_takes_fp16_with_a_way_back_to_the_gpu():
+def test_a_dla_runs_fp16_with_gpu_fallback():
     trt = RecordingTensorRT(OLD, cores=2)
     build(trt, dla_core=1)
     assert set_flags(trt) == {"FP16", "GPU_FALLBACK"}
@@ -73,17 +73,19 @@ def test_a_dla_takes_fp16_with_a_way_back_to_the_gpu():
     assert "use --precision fp16" in flavour.dla_problem("int8")
 
 
-def test_a_dla_that_is_not_there_is_refused():
+def test_a_missing_dla_is_refused():
     with pytest.raises(EngineError, match=r"--dla 0: this machine has no DLA .*omit --dla"):
         build(RecordingTensorRT(OLD), dla_core=0)
 
 
-def test_a_build_that_fails_says_why_in_one_line():
-    with pytest.raises(EngineError, match=r"TensorRT 8.5.3.1 did not build it: out of GPU memory: 512 MiB were wanted"):
+def test_a_failed_build_gives_its_reason_in_one_line():
+    with pytest.raises(
+        EngineError, match=r"TensorRT 8.5.3.1 failed to build the engine: out of GPU memory: 512 MiB requested"
+    ):
         build(RecordingTensorRT(OLD, fails="OutOfMemory (Requested size was 536870912 bytes.)"))
 
 
-def test_an_opset_above_17_is_not_handed_to_its_parser(variants):
+def test_an_opset_above_17_is_refused(variants):
     pytest.importorskip("onnx")
     from leakrt.core.bundle import Bundle
     from leakrt.engines.build.build import bundle_graphs
@@ -94,11 +96,11 @@ def test_an_opset_above_17_is_not_handed_to_its_parser(variants):
     graph = bundle_graphs(bundle)[0]
     model = onnx.load_model_from_string(bundle.graph(graph.stem, "fp32"))
     model.opset_import[0].version = 18
-    with pytest.raises(ModelError, match=r"opset 18, where TensorRT 8.5.3.1 reads up to 17"):
+    with pytest.raises(ModelError, match=r"TensorRT 8.5.3.1 doesn't support opset 18 \(at most 17\)"):
         derive_graph(model.SerializeToString(), graph, "fp32", flavour=TensorRT8(RecordingTensorRT(OLD), OLD))
 
 
-def test_the_real_bindings_take_this_dialect_or_say_that_there_is_no_driver(no_gpu):
+def test_the_real_bindings_select_this_dialect_and_need_a_driver(no_gpu):
     trt = pytest.importorskip(
         "tensorrt", reason="TensorRT 8.5 is not installed; its bindings need Python 3.10 or older"
     )

@@ -125,5 +125,5 @@ def test_a_gpu_s_number_is_refused_where_a_backend_runs_on_the_cpu(name, variant
     kind = registry.kind(name)
     if not kind.probe().runs:
         pytest.skip(f"{name} can't run here: {kind.probe().reason}")
-    with pytest.raises(UsageError, match=f"--device 1: {name} runs on the CPU; leave it away"):
+    with pytest.raises(UsageError, match=f"--device 1: {name} runs on the CPU; omit it"):
         kind.load(variant, 1, device=1)

@@ -1,4 +1,4 @@
-"""The engine cache as the doctor tells it."""
+"""The state of the engine cache as `leakrt doctor` reports it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def cache(root):
-    """Two engines, of TensorRT 10.3.0 for one GPU."""
+    """Two engines of TensorRT 10.3.0 for one GPU."""
     from dataclasses import replace
 
     cache = EngineCache(root, 8 << 30)
@@ -28,7 +28,7 @@ def cache(root):
     return cache
 
 
-def test_a_machine_without_a_cache_has_an_empty_one(root):
+def test_a_missing_cache_is_reported_as_empty(root):
     state = look_at_cache([])
     assert (state.engines, state.problem, state.path) == (0, "", str(root))
     assert not root.exists()
@@ -39,7 +39,7 @@ def test_engines_are_counted(cache):
     assert (state.engines, state.bytes, state.broken, state.elsewhere) == (2, 99, 0, 0)
 
 
-def test_engines_of_another_tensorrt_are_told_with_both_versions(cache):
+def test_engines_of_another_tensorrt_are_reported_with_both_versions(cache):
     installed = TensorRT10(None, "11.4.0")
     state = look_at_cache([installed])
     assert state.elsewhere == 2
@@ -47,18 +47,18 @@ def test_engines_of_another_tensorrt_are_told_with_both_versions(cache):
     assert look_at_cache([TensorRT10(None, "10.3.0")]).elsewhere == 0
 
 
-def test_an_engine_cut_off_in_the_middle_is_broken(cache):
+def test_a_truncated_engine_is_broken(cache):
     path = cache.engines()[0].path
     path.write_bytes(path.read_bytes()[:20])
     assert (look_at_cache([]).broken, look_at_cache([]).engines) == (1, 2)
 
 
-def test_a_damaged_index_is_told_with_what_to_do(cache, root):
+def test_a_damaged_index_is_reported_with_its_fix(cache, root):
     (root / "index.json").write_text("{")
     assert "is damaged" in look_at_cache([]).problem
     assert "run: leakrt engines prune" in look_at_cache([]).problem
 
 
-def test_a_limit_that_is_no_number_is_told(monkeypatch):
+def test_an_invalid_limit_is_reported(monkeypatch):
     monkeypatch.setenv("LEAKRT_ENGINE_CACHE_GIB", "much")
-    assert "$LEAKRT_ENGINE_CACHE_GIB='much' is not a number of GiB" in look_at_cache([]).problem
+    assert "$LEAKRT_ENGINE_CACHE_GIB='much' is not a number; give a size in GiB" in look_at_cache([]).problem

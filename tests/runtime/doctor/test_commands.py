@@ -1,4 +1,4 @@
-"""One command for each thing missing, on each kind of machine."""
+"""The install command for each component on each kind of machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from leakrt.runtime.doctor.toolkit import Toolkit
 @pytest.mark.parametrize(
     ("facts", "kind"), [(ORIN, "jetson"), (RTX_PC, "rtx"), (SERVER, "datacenter"), (BARE, "")], ids=str
 )
-def test_a_machine_is_known_by_its_release_file_or_its_gpu(facts, kind):
+def test_the_kind_follows_from_the_release_file_or_the_gpu(facts, kind):
     assert machine_kind(facts.jetson, facts.gpus) == kind
 
 
@@ -31,7 +31,7 @@ def test_a_machine_is_known_by_its_release_file_or_its_gpu(facts, kind):
      ("NVIDIA TITAN V", "rtx"), ("Tesla T4", "datacenter"), ("NVIDIA A100-SXM4-40GB", "datacenter"),
      ("NVIDIA L4", "datacenter"), ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "datacenter"), ("NVIDIA B200", "datacenter")],
 )  # fmt: skip
-def test_names_tell_rtx_from_datacenter(name, kind):
+def test_gpu_names_distinguish_rtx_from_datacenter(name, kind):
     assert (
         machine_kind(
             None,
@@ -48,12 +48,12 @@ def test_names_tell_rtx_from_datacenter(name, kind):
     )
 
 
-def test_every_kind_has_its_driver():
+def test_every_kind_has_a_driver_command():
     assert get_driver().keys() == KINDS.keys()
     assert len(set(get_driver().values())) == 3
 
 
-def test_the_toolkit_comes_from_the_repository_of_this_system_and_suits_its_driver():
+def test_the_toolkit_comes_from_this_systems_repository_and_matches_the_driver():
     assert "repos/ubuntu2204/x86_64/cuda-keyring" in get_toolkit("ubuntu2204", "x86_64", 12)["rtx"]
     assert get_toolkit("ubuntu2204", "x86_64", 12)["rtx"].endswith("apt install cuda-toolkit-12-8")
     assert "repos/ubuntu2404/sbsa/" in get_toolkit("", "aarch64", 0)["datacenter"]
@@ -64,7 +64,7 @@ def test_the_toolkit_comes_from_the_repository_of_this_system_and_suits_its_driv
 @pytest.mark.parametrize(
     ("cuda", "package"), [(12, "tensorrt-cu12"), (13, "tensorrt"), (0, "tensorrt"), (14, "tensorrt")]
 )
-def test_tensorrt_is_the_build_for_the_cuda_of_the_driver(cuda, package):
+def test_tensorrt_matches_the_cuda_version_of_the_driver(cuda, package):
     assert get_tensorrt(cuda)["datacenter"] == f"pip install {package}"
 
 
@@ -76,6 +76,6 @@ def test_tensorrt_is_the_build_for_the_cuda_of_the_driver(cuda, package):
         (Toolkit(), "PATH=/usr/local/cuda/bin:$PATH "),
     ],
 )
-def test_what_is_compiled_finds_nvcc(toolkit, prefix):
+def test_commands_that_compile_put_nvcc_on_path(toolkit, prefix):
     assert build_pycuda(toolkit)["jetson"] == f"{prefix}pip install 'leakrt[tensorrt]'"
     assert build_kernels(toolkit)["rtx"].startswith(f"{prefix}pip install --force-reinstall --no-deps")

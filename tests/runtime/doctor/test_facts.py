@@ -1,4 +1,4 @@
-"""Facts gathered from this machine, and from one whose files lie below another root."""
+"""Facts about this machine, and about one whose files are below another root."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def test_files_below_the_root_tell_a_jetson(tmp_path):
+def test_files_below_the_root_identify_a_jetson(tmp_path):
     root = put(tmp_path, {
         "etc/nv_tegra_release": RELEASES["36.3.0"],
         "etc/os-release": 'PRETTY_NAME="Ubuntu 22.04.4 LTS"\nNAME="Ubuntu"\nVERSION_ID="22.04"\nVERSION="22.04.4 LTS"\n'
@@ -26,13 +26,13 @@ def test_files_below_the_root_tell_a_jetson(tmp_path):
     assert not facts.container
 
 
-def test_this_machine_has_a_driver_or_says_why_not():
+def test_this_machine_reports_a_driver_or_a_problem():
     facts = gather()
     assert bool(facts.gpus) != bool(facts.driver.problem)
     assert facts.cache.engines == 0
 
 
-def test_a_container_is_known_by_its_mark(tmp_path):
+def test_a_container_is_recognised_by_its_mark(tmp_path):
     assert gather(put(tmp_path, {".dockerenv": ""})).container
 
 
@@ -41,9 +41,9 @@ def test_a_container_is_known_by_its_mark(tmp_path):
     [('ID=ubuntu\nVERSION_ID="24.04"\n', "ubuntu2404"), ('ID=debian\nVERSION_ID="12"\n', "debian12"),
      ('ID="rhel"\nVERSION_ID="9.4"\n', ""), ("ID=arch\n", ""), ("", "")],
 )  # fmt: skip
-def test_the_distribution_is_named_as_nvidias_repositories_name_it(tmp_path, text, name):
+def test_the_distribution_has_its_name_in_nvidias_repositories(tmp_path, text, name):
     assert read_distribution(put(tmp_path, {"etc/os-release": text})) == name
 
 
-def test_a_system_that_does_not_say_has_no_distribution(tmp_path):
+def test_a_system_without_os_release_has_no_distribution(tmp_path):
     assert read_distribution(tmp_path) == ""

@@ -1,4 +1,4 @@
-"""TensorRT's flavours as this Python sees them."""
+"""Finding the TensorRT flavours that this Python can import."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from machines import put
 from leakrt.runtime.doctor.libraries import find_libraries, pycuda_version, system_bindings
 
 
-def test_a_library_that_is_not_installed_is_no_problem(monkeypatch):
+def test_a_library_that_is_not_installed_has_no_problem(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     libraries, usable = find_libraries()
     tensorrt = libraries[0]
@@ -19,16 +19,16 @@ def test_a_library_that_is_not_installed_is_no_problem(monkeypatch):
     assert "tensorrt" not in [flavour.name for flavour in usable]
 
 
-def test_another_major_version_is_there_and_can_not_be_used(monkeypatch):
+def test_another_major_version_is_installed_but_unusable(monkeypatch):
     module = ModuleType("tensorrt")
     module.__version__ = "9.2.0"
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     (tensorrt, _), _ = find_libraries()
     assert not tensorrt.usable
-    assert tensorrt.problem.startswith("TensorRT 9.2.0 is installed; LeakRT builds with 8.5, 8.6, 10 and 11")
+    assert tensorrt.problem.startswith("TensorRT 9.2.0 is not supported; install 8.5, 8.6, 10 or 11")
 
 
-def test_bindings_without_their_libraries_give_the_loaders_words(tmp_path, monkeypatch):
+def test_bindings_without_their_libraries_report_the_loaders_message(tmp_path, monkeypatch):
     package = tmp_path / "tensorrt" / "__init__.py"
     put(tmp_path, {"tensorrt/__init__.py": "raise ImportError('libnvinfer.so.10: cannot open shared object file')\n"})
     monkeypatch.syspath_prepend(tmp_path)
@@ -38,7 +38,7 @@ def test_bindings_without_their_libraries_give_the_loaders_words(tmp_path, monke
     assert "libnvinfer.so.10: cannot open shared object file" in tensorrt.problem
 
 
-def test_the_rtx_library_of_this_installation_tells_its_version_and_cuda():
+def test_the_installed_rtx_library_reports_its_version_and_cuda():
     pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX (extra rtx)")
     libraries, usable = find_libraries()
     assert libraries[1].version == sys.modules["tensorrt_rtx"].__version__

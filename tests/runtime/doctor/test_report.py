@@ -1,4 +1,4 @@
-"""The state of an installation, examined as it is and with one thing taken away."""
+"""The report of an installation, complete and with one component missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "leakrt"
 
 
-def test_a_whole_installation_has_no_problems_with_a_gpu_or_without(monkeypatch):
+def test_a_complete_installation_has_no_problems_with_or_without_a_gpu(monkeypatch):
     assert doctor.examine().problems == ()
     monkeypatch.setattr(doctor, "gather", lambda: BARE)
     health = doctor.examine()
@@ -27,7 +27,7 @@ def test_a_whole_installation_has_no_problems_with_a_gpu_or_without(monkeypatch)
     assert health.simd == _core.simd()
 
 
-def test_every_package_that_the_metadata_asks_for_is_listed_once_for_each_extra():
+def test_every_package_in_the_metadata_is_listed_once_per_extra():
     listed = [(p.name, p.extra) for p in doctor.examine().packages]
     assert len(set(listed)) == len(listed)
     extras = {extra for _, extra in listed}
@@ -36,18 +36,18 @@ def test_every_package_that_the_metadata_asks_for_is_listed_once_for_each_extra(
     assert ("tensorrt-rtx", "rtx") in listed
 
 
-def test_an_extra_lists_what_it_lacks(monkeypatch):
+def test_an_extra_lists_its_missing_packages(monkeypatch):
     installed = doctor._installed
     monkeypatch.setattr(doctor, "_installed", lambda name: "" if name == "pycuda" else installed(name))
     assert "pycuda" in doctor.examine().missing_extras()["tensorrt"]
 
 
-def test_the_cache_is_tried_by_writing_and_left_as_it_was(cache):
+def test_checking_the_cache_leaves_no_file(cache):
     doctor.examine()
     assert list(cache.iterdir()) == []
 
 
-def test_without_a_backend_nothing_can_be_checked(monkeypatch):
+def test_no_usable_backend_is_a_problem(monkeypatch):
     missing = Availability(
         backend="onnxruntime",
         runs=False,
@@ -59,7 +59,7 @@ def test_without_a_backend_nothing_can_be_checked(monkeypatch):
     assert doctor.examine().problems == ("no backend can run; see above",)
 
 
-def test_a_health_becomes_json_with_facts_and_needs(monkeypatch):
+def test_health_converts_to_json_with_facts_and_needs(monkeypatch):
     monkeypatch.setattr(doctor, "gather", lambda: ORIN)
     nvidia = json.loads(json.dumps(doctor.examine().to_json()))["nvidia"]
     assert nvidia["kind"] == "jetson"

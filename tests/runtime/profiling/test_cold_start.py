@@ -1,4 +1,4 @@
-"""A new process to its first verdict."""
+"""Timing a new process to its first verdict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from leakrt.core.errors import BackendError
 from leakrt.runtime.profiling.cold_start import measure_cold_start, request_for
 
 
-def test_every_part_is_timed_and_the_whole_is_no_less_than_its_parts(tiny):
+def test_every_part_is_timed_and_the_total_is_at_least_its_parts(tiny):
     found = measure_cold_start(request_for(tiny, "onnxruntime", "fp32", threads=1, image=None), 2)
     assert found.runs == 2
     assert min(found.import_ms, found.load_ms, found.first_check_ms) > 0
@@ -24,19 +24,19 @@ def test_an_image_file_can_be_named(tiny, image_folder):
     assert measure_cold_start(request_for(tiny, "auto", "auto", threads=1, image=image), 1).first_check_ms > 0
 
 
-def test_what_the_process_refuses_is_told_in_one_line(tiny, tmp_path):
-    with pytest.raises(BackendError, match=r"to time a cold start failed: no bundle at .*none"):
+def test_an_error_of_the_process_is_raised_in_one_line(tiny, tmp_path):
+    with pytest.raises(BackendError, match=r"cold start measurement failed: no bundle at .*none"):
         measure_cold_start(request_for(tmp_path / "none", "auto", "auto", threads=1, image=None), 1)
 
 
-def test_a_process_that_dies_is_told_with_its_last_line(tiny, monkeypatch):
+def test_a_process_that_dies_raises_with_its_last_line(tiny, monkeypatch):
     monkeypatch.setenv("LEAKRT_SIMD", "abacus")
-    with pytest.raises(BackendError, match="to time a cold start failed: ") as error:
+    with pytest.raises(BackendError, match="cold start measurement failed: ") as error:
         measure_cold_start(request_for(tiny, "auto", "auto", threads=1, image=None), 1)
     assert "\n" not in str(error.value)
 
 
-def test_a_file_in_the_current_folder_can_not_stand_for_a_library(tiny, tmp_path, monkeypatch):
+def test_a_file_in_the_current_folder_can_not_shadow_a_library(tiny, tmp_path, monkeypatch):
     (tmp_path / "numpy.py").write_text("raise SystemExit('taken over')")
     bundle = Path(tiny).resolve()
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The program of a cold start: one JSON object with the seconds of each part, or one with an error."""
+"""The program of a cold start prints one JSON object: seconds of each part, or an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_each_part_has_its_seconds(tiny):
     assert found["peak"] is None or found["peak"] > 10 << 20
 
 
-def test_reading_a_named_image_is_kept_apart(tiny, image_folder):
+def test_reading_an_image_is_timed_separately(tiny, image_folder):
     found = ask(bundle=str(tiny), image=str(image_folder(1) / "0000.jpg"))
     assert found["reading"] > 0
 
@@ -36,7 +36,7 @@ def test_reading_a_named_image_is_kept_apart(tiny, image_folder):
     [({"bundle": "/no/such"}, "no bundle at /no/such"), ({"image": "/no/such.png"}, "/no/such.png"),
      ({"backend": "abacus"}, "no backend named 'abacus'"), ({"precision": "int8"}, "int8")],
 )  # fmt: skip
-def test_what_is_refused_is_an_error_in_json(tiny, request_, words):
+def test_an_error_is_printed_as_json(tiny, request_, words):
     assert words in ask(**{"bundle": str(tiny), **request_})["error"]
 
 

@@ -25,7 +25,7 @@ def frame(detector):
 
 
 class Broken:
-    """A detector that fails after some calls; between them it takes a millisecond."""
+    """A detector that fails after some calls, each of which takes a millisecond."""
 
     def __init__(self, detector, calls):
         self.detector, self.left = detector, calls
@@ -39,7 +39,7 @@ class Broken:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_every_stage_and_the_whole_are_timed_in_every_call(detector, frame, batch):
+def test_every_call_times_every_stage_and_the_total(detector, frame, batch):
     found = measure([detector], [frame] * batch, 0.1)
     assert found.batch == batch
     assert list(found.stages) == STAGES
@@ -48,7 +48,7 @@ def test_every_stage_and_the_whole_are_timed_in_every_call(detector, frame, batc
     assert found.seconds >= 0.1
 
 
-def test_the_stages_and_what_is_outside_add_up_to_the_call(detector, frame):
+def test_stages_and_outside_add_up_to_the_call(detector, frame):
     samples = Samples()
     for _ in range(5):
         samples.call(detector, [frame] * 3)
@@ -58,7 +58,7 @@ def test_the_stages_and_what_is_outside_add_up_to_the_call(detector, frame):
     assert samples.end - samples.begin >= sum(samples.end_to_end) / 1e3
 
 
-def test_a_stage_that_takes_longer_is_seen_in_that_stage(detector, frame, monkeypatch):
+def test_a_slower_stage_shows_in_that_stage(detector, frame, monkeypatch):
     backend = detector._guarded.variant.pipeline._backend
     slow = backend.vae_encoder
     monkeypatch.setattr(backend, "vae_encoder", lambda image: (time.sleep(0.005), slow(image))[1])
@@ -68,7 +68,7 @@ def test_a_stage_that_takes_longer_is_seen_in_that_stage(detector, frame, monkey
     assert all(found.stages[name].p50 < 10 for name in STAGES if name != "vae_encoder")
 
 
-def test_warm_up_is_no_sample(detector, frame):
+def test_warm_up_calls_are_not_samples(detector, frame):
     counted = Broken(detector, 10**6)
     found = measure([counted], [frame], 0.05)
     assert 10**6 - counted.left == found.end_to_end.samples + 10
@@ -80,7 +80,7 @@ def test_slow_calls_are_made_at_least_three_times(detector, frame, monkeypatch):
     assert measure([detector], [frame], 0.01).end_to_end.samples == MIN_CALLS
 
 
-def test_streams_run_side_by_side_and_are_counted_together(tiny, frame):
+def test_streams_run_concurrently_and_are_counted_together(tiny, frame):
     class Waiting(Broken):
         def check_batch(self, frames):
             time.sleep(0.02)
@@ -89,12 +89,12 @@ def test_streams_run_side_by_side_and_are_counted_together(tiny, frame):
     detectors = [Waiting(Detector.load(tiny, threads=1), 10**6) for _ in range(3)]
     found = measure(detectors, [frame], 0.4)
     assert found.end_to_end.samples >= 3 * MIN_CALLS
-    # each alone makes at most 47 images a second
+    # a single stream reaches at most 47 images per second
     assert found.images_per_second > 55
 
 
 @pytest.mark.parametrize("calls", [0, 12])
-def test_a_stream_that_fails_ends_all_and_its_error_is_what_is_told(detector, frame, calls):
+def test_a_stream_that_fails_stops_all_and_its_error_is_raised(detector, frame, calls):
     begin = time.perf_counter()
     with pytest.raises(ModelError, match="fell over"):
         measure([detector, Broken(detector, calls), detector], [frame], 60)
@@ -102,12 +102,12 @@ def test_a_stream_that_fails_ends_all_and_its_error_is_what_is_told(detector, fr
 
 
 def test_progress_ends_with_all_done(detector, frame):
-    told = []
-    found = measure([detector], [frame] * 2, 0.8, progress=lambda *what: told.append(what))
-    assert told[-1] == ("batch 2", 2 * found.end_to_end.samples, 2 * found.end_to_end.samples)
-    assert all(done < total for _, done, total in told[:-1])
-    assert len(told) >= 2
+    reports = []
+    found = measure([detector], [frame] * 2, 0.8, progress=lambda *what: reports.append(what))
+    assert reports[-1] == ("batch 2", 2 * found.end_to_end.samples, 2 * found.end_to_end.samples)
+    assert all(done < total for _, done, total in reports[:-1])
+    assert len(reports) >= 2
 
 
-def test_frames_of_any_size_are_taken(detector):
+def test_frames_of_any_size_are_accepted(detector):
     assert measure([detector], [np.zeros((97, 41, 3), np.uint8)], 0.01).end_to_end.samples >= MIN_CALLS

@@ -1,4 +1,4 @@
-"""A profile as a picture: what is drawn are its figures."""
+"""The picture of a profile shows the profile's values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def found(tiny):
 
 @pytest.fixture
 def figure(found, monkeypatch):
-    """The figure of the picture, kept before it is saved."""
+    """The picture's figure, captured before it is saved."""
     from matplotlib.figure import Figure
 
     kept = []
@@ -32,7 +32,7 @@ def figure(found, monkeypatch):
     return kept[0]
 
 
-def test_the_picture_is_a_png_of_some_size(found):
+def test_the_picture_is_a_png(found):
     image = Image.open(io.BytesIO(draw(found)))
     assert image.format == "PNG"
     assert min(image.size) > 300
@@ -49,27 +49,27 @@ def test_a_bar_for_each_stage_and_batch_reaches_to_its_median(figure, found):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["batch 3", "batch 1"]
 
 
-def test_throughput_is_drawn_against_the_batch_from_small_to_large(figure, found):
+def test_throughput_is_drawn_over_ascending_batch_sizes(figure, found):
     (line,) = figure.axes[1].get_lines()
     rates = {batch.batch: batch.images_per_second for batch in found.batches}
     assert list(line.get_xdata()) == [1, 3]
     assert list(line.get_ydata()) == pytest.approx([rates[1], rates[3]])
 
 
-def test_the_title_says_what_ran_and_what_to_doubt(figure, found):
+def test_the_title_contains_the_configuration_and_the_notes(figure, found):
     title = figure._suptitle.get_text()
     assert f"onnxruntime {found.runs.version} fp32 on {found.runs.device}" in title
     assert all(note in title for note in found.notes())
 
 
-def test_a_picture_that_can_not_be_written_is_told(found, tmp_path):
+def test_a_picture_that_can_not_be_written_raises(found, tmp_path):
     with pytest.raises(StorageError, match="no such folder"):
         write_picture(tmp_path / "no such folder" / "p.png", found)
     write_picture(tmp_path / "p.png", found)
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
-def test_without_matplotlib_the_command_that_brings_it_is_named(found, monkeypatch):
+def test_without_matplotlib_the_error_names_the_install_command(found, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'leakrt\[train\]'"):
         draw(found)

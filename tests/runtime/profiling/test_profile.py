@@ -1,4 +1,4 @@
-"""A whole profile of a bundle."""
+"""A complete profile of a bundle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def found(tiny):
     return profile_bundle(tiny, Options(batches=(2, 1), seconds=0.05, streams=2, cold_starts=1))
 
 
-def test_the_json_is_the_contract_with_the_first_batch_at_its_top(found):
+def test_the_json_has_the_first_batch_at_its_top_level(found):
     data = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert (data["backend"], data["precision"], data["batch"]) == ("onnxruntime", "fp32", 2)
     assert [b["batch"] for b in data["batches"]] == [2, 1]
@@ -40,8 +40,8 @@ def test_streams_share_the_cores(found):
     assert found.runs.threads == max(1, found.machine.cores // 2)
 
 
-def test_every_stream_runs_what_the_first_one_took(tiny, monkeypatch):
-    """`fastest` races at every load."""
+def test_every_stream_runs_the_backend_of_the_first(tiny, monkeypatch):
+    """`fastest` times the backends at every load."""
     asked, load = [], Detector.load
 
     def noting(path, *, backend, precision, threads, device):
@@ -53,9 +53,11 @@ def test_every_stream_runs_what_the_first_one_took(tiny, monkeypatch):
     assert asked == [("fastest", "auto"), *[(found.runs.backend, found.runs.precision)] * 2]
 
 
-def test_too_few_samples_for_p99_are_told(tiny):
+def test_too_few_samples_for_p99_add_a_note(tiny):
     found = profile_bundle(tiny, Options(batches=(256,), **QUICK))
-    assert found.notes()[0].startswith(f"batch 256: {found.batches[0].end_to_end.samples} calls are too few samples")
+    assert found.notes()[0].startswith(
+        f"batch 256: p99 is the maximum, because {found.batches[0].end_to_end.samples} calls are"
+    )
     assert found.to_json()["enough_for_p99"] is False
 
 
@@ -64,13 +66,13 @@ def test_an_image_can_be_named(tiny, image_folder):
     assert found.image == (53, 41)
 
 
-def test_an_unreadable_image_is_told_before_anything_is_loaded(tmp_path):
+def test_an_unreadable_image_raises_before_anything_is_loaded(tmp_path):
     (tmp_path / "x.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"x\.png"):
         profile_bundle(tmp_path / "no bundle", Options(image=tmp_path / "x.png"))
 
 
-def test_a_missing_bundle_is_told(tmp_path):
+def test_a_missing_bundle_raises(tmp_path):
     with pytest.raises(BundleError, match="no bundle at"):
         profile_bundle(tmp_path / "none", Options())
 
@@ -78,18 +80,18 @@ def test_a_missing_bundle_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"batches": ()}, "at least one is needed"),
-        ({"batches": (1, 1)}, "none of them twice"),
-        ({"batches": (1, 0)}, "a batch of 0; between 1 and 1024"),
-        ({"batches": (10**9,)}, "a batch of 1000000000; between 1 and 1024"),
-        ({"streams": 0}, "streams: 0; between 1 and 64"),
-        ({"seconds": 0.0}, "0 seconds; more than 0"),
-        ({"seconds": -1.0}, "-1 seconds; more than 0"),
-        ({"seconds": math.nan}, "nan seconds"),
-        ({"seconds": math.inf}, "inf seconds"),
-        ({"cold_starts": -1}, "cold starts: -1; between 0"),
+        ({"batches": ()}, "need at least one"),
+        ({"batches": (1, 1)}, "without duplicates"),
+        ({"batches": (1, 0)}, "batch size 0: must be 1 to 1024"),
+        ({"batches": (10**9,)}, "batch size 1000000000: must be 1 to 1024"),
+        ({"streams": 0}, "number of streams 0: must be 1 to 64"),
+        ({"seconds": 0.0}, "invalid seconds 0: must be more than 0"),
+        ({"seconds": -1.0}, "invalid seconds -1: must be more than 0"),
+        ({"seconds": math.nan}, "seconds nan"),
+        ({"seconds": math.inf}, "seconds inf"),
+        ({"cold_starts": -1}, "number of cold starts -1: must be 0 to 100"),
     ],
 )
-def test_an_option_that_can_not_be_meant_is_refused(options, why):
+def test_an_invalid_option_raises(options, why):
     with pytest.raises(UsageError, match=why):
         Options(**options)

@@ -246,7 +246,7 @@ def test_a_fault_is_judged_again_on_the_safer_engines_alone(gpus, tmp_path):
         Detector.load(path, backend="onnxruntime", precision="fp32").check_batch(frames(5, 2)),
     )
     assert [v.precision for v in found] == ["fp16", "fp16", "fp32", "fp16", "fp16"]
-    assert found[2].reasons[-1].startswith("fp16: the VAE encoder gave a value that is not finite; judged at fp32")
+    assert found[2].reasons[-1].startswith("fp16: the VAE encoder gave a value that is not finite; classified at fp32")
     assert np.abs(scores(found) - scores(expected)).max() <= 5e-2
     assert detector.counters == Counters(images=5, caught=1, retried=1, rescued=1)
     detector.close()
@@ -276,7 +276,7 @@ def test_a_variant_may_be_named_where_its_graphs_passed_and_auto_takes_what_pass
     assert taken("tensorrt", "fp16") == ("tensorrt", "fp16")
     assert taken("tensorrt", "auto") == ("tensorrt", "fp32")
     assert taken("auto", "auto")[0] != "tensorrt"
-    with pytest.raises(BundleError, match="int8 never passed its gate on tensorrt"):
+    with pytest.raises(BundleError, match="int8 has not passed its acceptance test on tensorrt"):
         Detector.load(path, backend="tensorrt", precision="int8")
     measured = guarded_bundle(tmp_path / "m", {}, gates={"fp16": {"tensorrt": {"passed": True}}})
     gpus.build(measured, "fp16")
@@ -289,7 +289,7 @@ def test_engines_that_move_the_golden_image_are_refused_and_nothing_stays_on_the
     shape = (len(SPEC.class_names), SPEC.prototypes_per_class, SPEC.embedding_dim)
     other = leak_encoder(SPEC, np.zeros(shape, np.float32), seed=99)
     gpus.build(path, "fp16", graphs={"leak_encoder": other})
-    with pytest.raises(ParityError, match="fp16 on tensorrt moves the golden image's scores"):
+    with pytest.raises(ParityError, match="fp16 on tensorrt changes the golden image's scores"):
         Detector.load(path, backend="tensorrt", precision="fp16")
     assert gpus.held == 0
 
@@ -298,8 +298,8 @@ def test_without_engines_the_error_names_the_command_and_builds_nothing(gpus, ti
     with pytest.raises(EngineError) as error:
         Detector.load(tiny, backend="tensorrt")
     assert str(error.value) == (
-        f"no fp32 engines of {tiny} for TensorRT {VERSION} on GPU A (vae_encoder: none was built; leak_encoder: none "
-        f"was built); build them with: leakrt build {tiny} --precision fp32"
+        f"no fp32 engines of {tiny} for TensorRT {VERSION} on GPU A (vae_encoder: not built yet; leak_encoder: not "
+        f"built yet); build them with: leakrt build {tiny} --precision fp32"
     )
     assert gpus.opened == []
 
@@ -320,7 +320,7 @@ def test_engines_that_do_not_fit_are_told_with_the_command(gpus, tiny, changed, 
     assert gpus.trt.deserialized == 0
 
 
-@pytest.mark.parametrize(("keep", "why"), [(0.5, "it was cut short"), (1.0, r"damaged \(SHA-256 differs\)")])
+@pytest.mark.parametrize(("keep", "why"), [(0.5, "it is truncated"), (1.0, r"changed \(SHA-256 differs\)")])
 def test_a_damaged_engine_is_never_deserialised(gpus, tiny, keep, why):
     gpus.build(tiny, "fp32")
     path = default_cache().engines()[0].path
@@ -363,7 +363,7 @@ def test_the_command_line_names_a_gpu_by_its_number(gpus, tiny, image_folder, le
 
 
 def test_a_backend_of_the_cpu_takes_no_number(tiny):
-    with pytest.raises(UsageError, match="--device 1: onnxruntime runs on the CPU; leave it away"):
+    with pytest.raises(UsageError, match="--device 1: onnxruntime runs on the CPU; omit it"):
         Detector.load(tiny, backend="onnxruntime", device=1)
 
 
@@ -375,7 +375,7 @@ def test_a_backend_of_the_cpu_takes_no_number(tiny):
         ("kernels", "LeakRT was built without its CUDA kernels"),
         ("driver", "no NVIDIA driver here"),
         ("old", "the driver supports CUDA up to 11.4, and LeakRT's kernels were built with 13.0"),
-        ("version", "TensorRT 9.1 is installed; LeakRT builds with 8.5"),
+        ("version", "TensorRT 9.1 is not supported; install 8.5"),
         ("", ""),
     ],
 )

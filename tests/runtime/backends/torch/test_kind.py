@@ -151,7 +151,7 @@ def test_weights_that_differ_from_the_graphs_are_refused_by_the_golden_image(tin
     write_bundle(tmp_path / "b", Bundle(tiny).spec, files | {WEIGHTS_NAME: changed}, provenance={})
     from leakrt.core.errors import ParityError
 
-    with pytest.raises(ParityError, match="fp32 on torch moves the golden image's scores"):
+    with pytest.raises(ParityError, match="fp32 on torch changes the golden image's scores"):
         Detector.load(tmp_path / "b", backend="torch")
 
 

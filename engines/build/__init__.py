@@ -1,0 +1,1 @@
+"""Derive, compile and check the engines of a variant."""
