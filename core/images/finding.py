@@ -82,7 +82,7 @@ def search_images(path: str | Path) -> FoundImages:
             images.append(found)
     if not images:
         rest = f"; {left_out_note(left_out)}" if left_out else ""
-        raise DataError(f"no images in {root} ({', '.join(FORMATS)}){rest}")
+        raise DataError(f"{root} holds no images ({', '.join(FORMATS)}){rest}")
     return FoundImages(
         tuple(sorted(images, key=lambda image: image.parts)), tuple(sorted(left_out, key=lambda one: one.path.parts))
     )

@@ -40,11 +40,11 @@ def test_one_value_that_is_not_finite_is_caught_even_without_stated_bounds(bad):
     latent = LATENTS[0].copy()
     latent[2, 1, 1] = bad
     for bounds in (BOUNDS, UNSTATED):
-        assert fault(latent, bounds) == "the VAE encoder gave a value that is not finite"
+        assert fault(latent, bounds) == "the VAE encoder returned a value that is not finite"
     for name in ("scores", "embedding", "gates", "step_weights"):
         part = getattr(OUTPUTS, name).copy()
         part[0, 1] = bad
-        assert fault(bounds=UNSTATED, **{name: part}) == "the leak encoder gave a value that is not finite"
+        assert fault(bounds=UNSTATED, **{name: part}) == "the leak encoder returned a value that is not finite"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_one_value_that_is_not_finite_is_caught_even_without_stated_bounds(bad):
         (3.5 * LATENTS[0], "of RMS"),
         (0 * LATENTS[0], "of RMS 0, outside"),
         (np.sign(LATENTS[0]) * np.abs(LATENTS).max(), "of RMS"),
-        (np.clip(LATENTS[0], -0.8, 0.8), "of its values at its extremes, as if saturated"),
+        (np.clip(LATENTS[0], -0.8, 0.8), "of its values are at its extremes"),
         (np.full_like(LATENTS[0], 1.0), "100% of its values at its extremes"),
     ],
     ids=["huge", "large", "zeros", "saturated at the largest", "clipped", "one value"],
@@ -74,8 +74,8 @@ def test_where_a_bundle_states_no_bounds_everything_else_is_believed(latent):
 
 
 def test_absurd_scores_and_embeddings_are_caught():
-    assert fault(scores=100 * OUTPUTS.scores).startswith("the leak encoder gave scores of magnitude")
-    assert fault(embedding=100 * OUTPUTS.embedding).startswith("the leak encoder gave an embedding of magnitude")
+    assert fault(scores=100 * OUTPUTS.scores).startswith("the leak encoder returned scores of magnitude")
+    assert fault(embedding=100 * OUTPUTS.embedding).startswith("the leak encoder returned an embedding of magnitude")
 
 
 def test_only_the_row_that_is_asked_for_counts():

@@ -109,7 +109,7 @@ def test_a_newer_format_says_to_upgrade(tiny_copy):
 @pytest.mark.parametrize("version", [None, "1", 0, -1, 1.5, True])
 def test_no_format_version_is_no_bundle(tiny_copy, version):
     rewrite_manifest(tiny_copy, format_version=version)
-    with pytest.raises(BundleError, match="states no format version"):
+    with pytest.raises(BundleError, match="has no format version"):
         Bundle(tiny_copy)
 
 
@@ -118,9 +118,9 @@ def test_no_format_version_is_no_bundle(tiny_copy, version):
     [
         ({"files": None}, "lacks its spec, files or provenance"),
         ({"provenance": []}, "lacks its spec, files or provenance"),
-        ({"files": {"../x": "0" * 64}}, r"'\.\./x', which is no file of the bundle format"),
-        ({"files": {"golden.npz": "abc"}}, "which is no file of the bundle format"),
-        ({"files": {"golden.npz": 3}}, "which is no file of the bundle format"),
+        ({"files": {"../x": "0" * 64}}, r"'\.\./x', which is not a file of the bundle format"),
+        ({"files": {"golden.npz": "abc"}}, "which is not a file of the bundle format"),
+        ({"files": {"golden.npz": 3}}, "which is not a file of the bundle format"),
         ({"spec": {}}, "model spec: "),
         ({"spec": None}, "not a JSON object"),
     ],

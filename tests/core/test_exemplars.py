@@ -27,7 +27,7 @@ def test_a_prototype_without_thumbnails_has_none():
         ({(0, 1000): (b"x",)}, "outside 0 to 999"),
         ({(-1, 0): (b"x",)}, "outside 0 to 999"),
         ({(0, 0): (b"x",) * (MAX_PER_PROTOTYPE + 1)}, "17 thumbnails; at most 16"),
-        ({(0, 0): (b"x" * (MAX_THUMBNAIL_BYTES + 1),)}, "more than 64 KiB"),
+        ({(0, 0): (b"x" * (MAX_THUMBNAIL_BYTES + 1),)}, "larger than 64 KiB"),
         ({(0, 0): (b"",)}, "empty"),
     ],
 )

@@ -104,10 +104,10 @@ def test_what_may_be_slower_is_told_by_the_lower_end():
 
 def test_an_int8_variant_has_its_share_and_is_surely_faster_somewhere():
     assert share_failures(MIN_INT8_SHARE) == ()
-    assert share_failures(MIN_INT8_SHARE - 0.001) == ("79.9% of the VAE's multiplications are in int8, under 80%",)
-    assert share_failures(float("nan")) == ("nothing tells which share of the VAE's multiplications is in int8",)
+    assert share_failures(MIN_INT8_SHARE - 0.001) == ("79.9% of the VAE's multiplications are in int8, less than 80%",)
+    assert share_failures(float("nan")) == ("the share of the VAE's multiplications in int8 is not recorded",)
     slow, fast = Speedup(1.5, MIN_INT8_SPEEDUP - 0.01, 1.7, 30), Speedup(1.4, MIN_INT8_SPEEDUP, 1.5, 30)
     assert speed_failures([slow, fast]) == ()
     assert speed_failures([slow]) == (
-        "int8 is at best 1.50 x as fast as fp32 (1.29 to 1.70), where the lower figure must be 1.3",
+        "int8 is at best 1.50 x as fast as fp32 (1.29 to 1.70); the lower figure must be at least 1.3",
     )

@@ -36,7 +36,7 @@ def test_what_fits_passes_and_with_one_dimension_off_it_does_not(batch, rest):
 
 def test_a_result_of_the_tensors_shape_passes_at_its_batch_alone():
     VAE.check_shape(VAE.outputs[0], (5, 4, 8, 8), 5)
-    with pytest.raises(ModelError, match=r"where latent \[B, 4, 8, 8\] is needed \(B = 4\)"):
+    with pytest.raises(ModelError, match=r"expected latent \[B, 4, 8, 8\] with B = 4$"):
         VAE.check_shape(VAE.outputs[0], (5, 4, 8, 8), 4)
 
 

@@ -30,7 +30,7 @@ def test_what_was_written_is_read(path):
 def test_a_file_beyond_its_limit_is_refused(path):
     storage = open_storage(path)
     assert len(storage.read("b.onnx", 1000)) == 1000
-    with pytest.raises(BundleError, match=r"b\.onnx holds more than the 999 bytes"):
+    with pytest.raises(BundleError, match=r"b\.onnx is larger than the allowed 999 bytes"):
         storage.read("b.onnx", 999)
 
 
@@ -54,7 +54,7 @@ def test_nothing_at_the_path_says_how_to_make_a_bundle(tmp_path):
 
 def test_a_file_that_is_no_zip_is_refused(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"hello")
-    with pytest.raises(BundleError, match="is not a bundle: neither a folder nor a whole zip"):
+    with pytest.raises(BundleError, match="is not a bundle: neither a folder nor a complete zip"):
         open_storage(tmp_path / "x.zip").sizes()
 
 
@@ -75,7 +75,7 @@ def test_compressed_and_doubled_entries_are_refused(tmp_path):
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("bomb", b"2")
     for name in ("c.zip", "d.zip"):
-        with pytest.raises(BundleError, match="entry bomb is compressed, encrypted or there twice"):
+        with pytest.raises(BundleError, match="entry bomb is compressed, encrypted or a duplicate"):
             ZipStorage(tmp_path / name).sizes()
 
 

@@ -81,7 +81,7 @@ def test_pipes_are_not_opened_and_broken_links_are_listed(tmp_path):
     found = search_images(tmp_path)
     assert [path.name for path in found.images] == ["a.png", "gone.jpg"]
     assert [(one.path.name, one.reason) for one in found.left_out] == [
-        ("gone", "that can't be opened"),
+        ("gone", "unreadable"),
         ("pipe", "not regular files"),
     ]
 

@@ -31,13 +31,13 @@ def test_a_scan_that_was_overwritten_is_refused(mode):
     data = bytearray(encoded(Image.fromarray(SMOOTH).convert(mode), kind="JPEG", quality=95))
     middle = (data.index(b"\xff\xda") + len(data)) // 2
     data[middle : middle + 512] = RNG.bytes(512).replace(b"\xff", b"\x7f")
-    with pytest.raises(ImageError, match=r"^x: the image is damaged or cut short \(.*(Corrupt|Premature)"):
+    with pytest.raises(ImageError, match=r"^x: the image is damaged or truncated \(.*(Corrupt|Premature)"):
         decode_image(bytes(data), "x")
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 50, 1000])
 def test_a_file_without_its_end_is_refused(cut):
-    with pytest.raises(ImageError, match="damaged or cut short"):
+    with pytest.raises(ImageError, match="damaged or truncated"):
         decode_image(encoded(Image.fromarray(SMOOTH), kind="JPEG", quality=95)[:-cut], "x")
 
 

@@ -43,12 +43,12 @@ def wrong_checksum() -> bytes:
 
 @pytest.mark.parametrize("data", [overwritten(), half(), wrong_checksum()], ids=["overwritten", "half", "checksum"])
 def test_damage_is_refused_as_in_the_file(data, tmp_path):
-    with pytest.raises(ImageError, match="damaged or cut short"):
+    with pytest.raises(ImageError, match="damaged or truncated"):
         convert_image(opened(data))
     (tmp_path / "x").write_bytes(data)
     loaded = Image.open(tmp_path / "x")
     loaded.load()  # which closes the file
-    with pytest.raises(ImageError, match="damaged or cut short"):
+    with pytest.raises(ImageError, match="damaged or truncated"):
         convert_image(loaded)
 
 
@@ -113,7 +113,7 @@ def test_a_later_frame_says_which_it_is():
     image.seek(1)
     read = convert_image(image)
     assert read.pixels[5, 5].tolist() == [255, 0, 0]
-    assert read.notes[0].startswith("frame 2 of the file was judged")
+    assert read.notes[0].startswith("frame 2 of the file is used")
     assert not any("first" in note for note in read.notes)
 
 
@@ -161,4 +161,4 @@ def test_an_orientation_that_a_changed_image_carries_is_applied_and_noted(tmp_pa
     upright = convert_image(Image.open(path))
     assert upright.notes == ()
     found = convert_image(Image.open(path).rotate(-90, expand=True))
-    assert any("turned by the EXIF orientation 6" in note for note in found.notes)
+    assert any("rotated by the EXIF orientation 6" in note for note in found.notes)

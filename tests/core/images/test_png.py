@@ -30,10 +30,10 @@ def test_every_flipped_bit_and_every_cut_is_refused_as_damage():
     for i in RNG.integers(8 * 8, 8 * len(data), 400):
         broken = bytearray(data)
         broken[i // 8] ^= 1 << i % 8
-        with pytest.raises(ImageError, match="damaged or cut short"):
+        with pytest.raises(ImageError, match="damaged or truncated"):
             decode_image(bytes(broken), "x")
     for length in range(8, len(data), 7):
-        with pytest.raises(ImageError, match="damaged or cut short"):
+        with pytest.raises(ImageError, match="damaged or truncated"):
             decode_image(data[:length], "x")
 
 
@@ -152,4 +152,4 @@ def test_a_profile_that_is_damaged_or_huge_is_empty(body):
 def test_a_png_as_pillow_writes_it_keeps_its_frames_note():
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
     data = encoded(frames[0], save_all=True, append_images=frames[1:])
-    assert decode_image(data, "x").notes == ("the file holds several frames; only the first was judged",)
+    assert decode_image(data, "x").notes == ("the file has several frames; only the first is used",)
