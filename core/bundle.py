@@ -97,7 +97,7 @@ class Bundle:
         sizes = self._storage.sizes()
         raw = self._storage.read("manifest.json", _MANIFEST_LIMIT) if "manifest.json" in sizes else None
         if raw is None:
-            raise BundleError(f"{self.path} is not a complete bundle: it has no manifest.json; copy the bundle again")
+            raise BundleError(f"{self.path} is not a complete bundle: it has no manifest.json; copy it again")
         manifest = _parse(raw, f"{self.path}: manifest.json")
         self.identity = sha256_bytes(raw)[:12]
         self.hashes = _check_manifest(manifest, self.path)

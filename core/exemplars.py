@@ -32,7 +32,7 @@ class Exemplars:
         for (k, m), files in self.thumbnails.items():
             where = f"exemplars of {k}/{m}"
             if not (0 <= k < 1000 and 0 <= m < 1000):
-                raise BundleError(f"{where}: an index is not between 0 and 999")
+                raise BundleError(f"{where}: an index is outside 0 to 999")
             if len(files) > MAX_PER_PROTOTYPE:
                 raise BundleError(f"{where}: {len(files)} thumbnails; at most {MAX_PER_PROTOTYPE} are allowed")
             if any(not file or len(file) > MAX_THUMBNAIL_BYTES for file in files):

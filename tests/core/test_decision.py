@@ -1,4 +1,4 @@
-"""From scores and a density to a verdict."""
+"""The decision rule, from scores and a density to a verdict."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_at_the_density_threshold_it_is_still_known():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_never_a_verdict(bad):
+def test_non_finite_values_abstain(bad):
     for judged in (verdict(bad, 0.5, 0.5), verdict(0.1, 0.8, 0.1, log_density=bad)):
         assert judged.kind == "abstain"
         assert judged.reasons == ("the network returned non-finite values",)
@@ -91,7 +91,7 @@ def test_every_score_gives_one_of_the_four_kinds(scores, log_density):
     assert len(judged.reasons) == 1
 
 
-def test_it_comes_back_from_json():
+def test_a_decision_round_trips_through_json():
     assert Decision.from_json(json.loads(json.dumps(DECISION.to_json()))) == DECISION
 
 
@@ -121,12 +121,12 @@ def test_it_comes_back_from_json():
         {"extra": 1},
     ],
 )
-def test_a_block_that_can_not_be_meant_is_refused(change):
+def test_an_invalid_block_is_rejected(change):
     with pytest.raises(BundleError, match=r"^decision: "):
         Decision.from_json(DECISION.to_json() | change)
 
 
 @pytest.mark.parametrize("data", [None, [], "x", {}])
-def test_what_is_no_block_is_refused(data):
+def test_data_that_is_not_a_block_is_rejected(data):
     with pytest.raises(BundleError, match=r"^decision: the fields must be exactly temperature, "):
         Decision.from_json(data)

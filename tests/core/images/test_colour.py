@@ -34,12 +34,12 @@ def test_code_points_of_display_p3_are_converted():
 
 
 @pytest.mark.parametrize("transfer", [16, 18])
-def test_hdr_is_refused(transfer):
+def test_hdr_is_rejected(transfer):
     with pytest.raises(ImageError, match=r"^x: HDR pixels \((PQ|HLG)\) have no equivalent in sRGB; save the image as"):
         decode_image(png(COLOURS, 8, RGB, chunks=chunk(b"cICP", bytes([9, transfer, 0, 1]))), "x")
 
 
-def test_an_adobe_rgb_profile_is_converted_in_every_format_that_holds_one():
+def test_an_adobe_rgb_profile_is_converted_in_every_format_with_profiles():
     codecs = pytest.importorskip("imagecodecs")
     profile = codecs.cms_profile("adobergb")
     expected = converted(COLOURS, ADOBE, lambda v: v ** (563 / 256))
@@ -53,14 +53,14 @@ def test_an_adobe_rgb_profile_is_converted_in_every_format_that_holds_one():
     assert np.abs(pixels[8, 8] - converted(np.array([[200, 40, 90]]), ADOBE, lambda v: v ** (563 / 256))).max() <= 3
 
 
-def test_pixels_with_a_profile_of_srgb_stay_as_they_are():
+def test_pixels_with_an_srgb_profile_are_unchanged():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     pixels, notes = read(png(COLOURS, 8, RGB, chunks=iccp(profile)))
     assert np.array_equal(pixels, COLOURS)
     assert notes == ()
 
 
-def test_the_usual_gamma_chunk_leaves_pixels_as_they_are():
+def test_the_usual_gamma_chunk_leaves_pixels_unchanged():
     for chunks in (chunk(b"gAMA", struct.pack(">I", 45455)), gamma_chunks(2.2, SRGB)):
         pixels, notes = read(png(COLOURS, 8, RGB, chunks=chunks))
         assert np.array_equal(pixels, COLOURS)
@@ -96,6 +96,6 @@ def test_a_profile_for_other_channels_is_noted_and_ignored():
     assert notes == (UNREADABLE,)
 
 
-def test_inks_without_a_profile_are_noted():
+def test_cmyk_without_a_profile_is_noted():
     data = encoded(Image.new("CMYK", (40, 40), (0, 255, 255, 0)), kind="TIFF")
     assert decode_image(data, "x").notes == (PLAIN_CMYK,)
