@@ -16,7 +16,7 @@ from .fields import mistyped
 from .spec import ModelSpec
 
 Kind = Literal["real", "generator", "unknown", "abstain"]
-_MOST_FACES = 2**31 - 1  # JSON holds integers of any length
+_MAX_FACES = 2**31 - 1  # JSON holds integers of any length
 KINDS: tuple[Kind, ...] = ("real", "generator", "unknown", "abstain")
 
 
@@ -44,10 +44,10 @@ class Decision:
         if not all(math.isfinite(x) and x > 0 for x in self.tolerance.values()):
             raise BundleError("decision: every tolerance must be finite and positive; export the bundle again")
         if self.real_threshold > self.alarm_threshold:
-            raise BundleError("decision: the real threshold lies above the alarm threshold")
+            raise BundleError("decision: the real threshold must not exceed the alarm threshold")
         if not 0 < self.false_alarm_rate < 1:
             raise BundleError("decision: the false-alarm rate must lie between 0 and 1")
-        if not 0 <= self.validation_alarms <= self.validation_real <= _MOST_FACES:
+        if not 0 <= self.validation_alarms <= self.validation_real <= _MAX_FACES:
             raise BundleError("decision: validation alarms must lie between 0 and the number of validation faces")
 
     def to_json(self) -> dict[str, Any]:

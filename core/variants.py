@@ -32,7 +32,7 @@ def gated_backends(provenance: Mapping[str, Any], precision: str) -> tuple[str, 
 
 
 def contradictions(provenance: Mapping[str, Any], precision: str) -> tuple[str, ...]:
-    """Return why the int8 variant fails its own requirements (int8 share and speed), by the manifest.
+    """Return why the int8 variant fails its own requirements, which are its int8 share and its speed.
 
     Empty if it meets them, for other precisions, and for a variant without acceptance records. A missing share or
     time counts as a failure.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 UNREADABLE = "its colour profile can't be read; its pixels are treated as sRGB"
 PLAIN_CMYK = "its CMYK pixels have no colour profile; the colours are approximate"
-_SAME = 2  # of 255 levels
+_MAX_SHIFT = 2  # of 255 levels
 _LATTICE = 9  # sampled levels per channel
 _NAME_LENGTH = 60
 _PROFILE_LIMIT = 8 << 20
@@ -70,7 +70,7 @@ def _transform(profile: bytes, mode: str) -> tuple[Any | None, str]:
         return transform, name
     colours = Image.fromarray(_colours(space))
     moved = np.asarray(_applied(transform, colours), int) - np.asarray(colours.convert("RGB"), int)
-    return (None if np.abs(moved).max() <= _SAME else transform), name
+    return (None if np.abs(moved).max() <= _MAX_SHIFT else transform), name
 
 
 def _applied(transform: Any, image: Image.Image) -> Image.Image:

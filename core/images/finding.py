@@ -116,7 +116,7 @@ def _part(reason: str, group: list[LeftOut]) -> str:
 
 
 def _walk(root: Path) -> Iterator[Path | LeftOut]:
-    for folder, folders, names in os.walk(root, onerror=_refuse):
+    for folder, folders, names in os.walk(root, onerror=_raise_unlistable):
         for name in folders:
             path = Path(folder, name)
             if is_junk(name):
@@ -136,7 +136,7 @@ def junk_folder(path: Path) -> LeftOut:
     return LeftOut(path, f"in {path.name if path.name.isprintable() else ascii(path.name)}", count)
 
 
-def _refuse(error: OSError) -> None:
+def _raise_unlistable(error: OSError) -> None:
     raise DataError(f"can't list {error.filename}: {error.strerror}; check its permissions") from error
 
 

@@ -42,7 +42,7 @@ def convert_image(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> Decode
     if data is None:
         return _in_memory(image, (UNVERIFIED,))
     decoded = decode_image(data, _NAME, max_pixels=max_pixels)
-    return decoded if _shows(image, data) else _in_memory(image, (CHANGED,))
+    return decoded if _matches_file(image, data) else _in_memory(image, (CHANGED,))
 
 
 def _in_memory(image: Image.Image, notes: tuple[str, ...]) -> DecodedImage:
@@ -75,7 +75,7 @@ def _file(image: Image.Image) -> bytes | None:
     return data or None
 
 
-def _shows(image: Image.Image, data: bytes) -> bool:
+def _matches_file(image: Image.Image, data: bytes) -> bool:
     """Return whether a loaded image has the pixels that Pillow reads from its file."""
     from PIL import Image
 

@@ -15,7 +15,7 @@ from .colour_spaces import profile_of_code_points, profile_of_gamma
 from .limits import DAMAGED
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PASSED_ON = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL", b"fdAT"})
+_KEPT = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL", b"fdAT"})
 _TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _ORIENTATION_TEXT = (b"Raw profile type exif\0", b"Raw profile type APP1\0", b"XML:com.adobe.xmp\0")
 _TEXT_LIMIT = 1 << 20  # Pillow rejects a file with larger text
@@ -53,7 +53,7 @@ def read_png(data: bytes, name: str) -> PngFacts:
     found: dict[bytes, bytes] = {}
     for kind, body, raw in _chunks(data, name):
         found.setdefault(kind, body)
-        if _is_passed_on(kind, body, found[b"IHDR"]):
+        if _is_kept(kind, body, found[b"IHDR"]):
             kept.append(raw)
     header = found[b"IHDR"]
     transparent = found.get(b"tRNS") if header[9] in (_GREY, _RGB) else None
@@ -81,12 +81,12 @@ def _chunks(data: bytes, name: str) -> Iterator[tuple[bytes, bytes, bytes]]:
         at = end
 
 
-def _is_passed_on(kind: bytes, body: bytes, header: bytes) -> bool:
+def _is_kept(kind: bytes, body: bytes, header: bytes) -> bool:
     if kind == b"tRNS":
         return header[9] == _PALETTE
     if kind in _TEXT:  # only text that can hold an orientation
         return len(body) <= _TEXT_LIMIT and body.startswith(_ORIENTATION_TEXT) and not _inflates(body)
-    return kind in _PASSED_ON
+    return kind in _KEPT
 
 
 def _inflates(text: bytes) -> bool:

@@ -77,9 +77,7 @@ def test_pipes_are_not_opened_and_broken_links_are_listed(tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "gone.jpg").symlink_to(
-        tmp_path / "nowhere.jpg"
-    )  # listed because of its suffix; reading it reports the error
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")  # listed for its suffix
     found = search_images(tmp_path)
     assert [path.name for path in found.images] == ["a.png", "gone.jpg"]
     assert [(one.path.name, one.reason) for one in found.left_out] == [
