@@ -66,7 +66,7 @@ def _is_harmless(warning: str, data: bytes) -> bool:
 
 
 def _unfinished(data: bytes) -> tuple[str, ...]:
-    """Return a note if a progressive JPEG lacks bits of its coefficients (ITU-T T.81, G.1.1.1); empty if it does not."""
+    """Return a note if a progressive JPEG lacks bits of its coefficients (ITU-T T.81, G.1.1.1); else an empty tuple."""
     progressive, components, at = False, b"", 2
     missing: dict[int, list[int]] = {}  # component to the number of missing bits per coefficient
     while found := _MARKER.search(data, at):
