@@ -10,7 +10,7 @@ from .gates import UNCHANGED, Comparison, Speedup, comparison_of, gate_holds, sh
 
 VARIANTS = "variants"  # key in the manifest's provenance: precision to its measurements
 NAMED_ONLY = ("openvino_bf16",)  # never `auto` or `fastest`; their speed does not count for int8
-_HALF_FROM = (1, 32)  # the first ONNX Runtime that runs all FP16 variants correctly; 1.24 does not
+_HALF_FROM = (1, 32)  # oldest ONNX Runtime for FP16 variants; 1.24 computes some of them incorrectly
 
 
 def passed_gate(provenance: Mapping[str, Any], precision: str, backend: str) -> bool:

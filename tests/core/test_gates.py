@@ -22,7 +22,7 @@ from leakrt.core.gates import (
     speed_failures,
 )
 
-HELD = Comparison(
+PASSING = Comparison(
     images=900,
     macro_auc=0.97,
     macro_auc_drop=0.0004,
@@ -35,17 +35,17 @@ HELD = Comparison(
 )
 
 
-def stored(found=HELD, held_against=None, **changes):
+def stored(found=PASSING, limits=None, **changes):
     """Return an acceptance record as read from the manifest."""
-    told = gate_to_json(found, held_against or Limits(), Speedup(1.7, 1.6, 1.8, 30))
-    return {**json.loads(json.dumps(told)), **changes}
+    record = gate_to_json(found, limits or Limits(), Speedup(1.7, 1.6, 1.8, 30))
+    return {**json.loads(json.dumps(record)), **changes}
 
 
 def test_a_record_that_passed_is_read_back_as_passed():
     assert gate_holds("int8", stored())
-    assert gate_holds("fp16", stored(replace(HELD, agreement=0.9989), FP16_LIMITS))
-    assert gate_holds("int8", stored(replace(HELD, macro_auc_drop=0.04), Limits(max_drop=0.05)))  # --max-drop
-    assert not gate_holds("int8", stored(replace(HELD, macro_auc_drop=0.04)))
+    assert gate_holds("fp16", stored(replace(PASSING, agreement=0.9989), FP16_LIMITS))
+    assert gate_holds("int8", stored(replace(PASSING, macro_auc_drop=0.04), Limits(max_drop=0.05)))  # --max-drop
+    assert not gate_holds("int8", stored(replace(PASSING, macro_auc_drop=0.04)))
 
 
 @pytest.mark.parametrize(

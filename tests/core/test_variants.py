@@ -72,9 +72,9 @@ QUICK, SLOW, UNTIMED = ({**gate_with_figures("int8", {"passed": True, "speedup":
     ids=["share", "no_number", "no_share", "none", "untimed", "timed_in_bfloat16", "slow", "quick_in_bfloat16_alone"],
 )
 def test_an_int8_variant_that_fails_its_own_requirements_passed_nowhere(changes, reason):
-    held = {"int8_share": 0.96, "gate": {"onnxruntime": QUICK}}
-    assert gated_backends({"variants": {"int8": held}}, "int8") == ("onnxruntime",)
-    provenance = {"variants": {"int8": {**held, **changes}, "fp16": {**held, **changes}}}
+    accepted = {"int8_share": 0.96, "gate": {"onnxruntime": QUICK}}
+    assert gated_backends({"variants": {"int8": accepted}}, "int8") == ("onnxruntime",)
+    provenance = {"variants": {"int8": {**accepted, **changes}, "fp16": {**accepted, **changes}}}
     assert gated_backends(provenance, "int8") == ()
     assert reason in contradictions(provenance, "int8")[0]
     assert gated_backends(provenance, "fp16") == tuple(
