@@ -110,7 +110,7 @@ def test_a_gate_that_does_not_hold_is_exit_code_1_and_the_bundle_stays(leakrt, b
     done = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data")
     assert done.code == 1
     assert done.err.splitlines()[-1] == "leakrt: no fp16 variant passed its gate; the bundle stays as it was"
-    assert "macro AUC falls by" in done.out
+    assert "macro AUC drops by" in done.out
     assert files_of(bundle) == before
 
 

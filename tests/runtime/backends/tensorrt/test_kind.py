@@ -246,7 +246,9 @@ def test_a_non_finite_output_is_recomputed_on_the_safer_engines(gpus, tmp_path):
         Detector.load(path, backend="onnxruntime", precision="fp32").check_batch(frames(5, 2)),
     )
     assert [v.precision for v in found] == ["fp16", "fp16", "fp32", "fp16", "fp16"]
-    assert found[2].reasons[-1].startswith("fp16: the VAE encoder gave a value that is not finite; classified at fp32")
+    assert (
+        found[2].reasons[-1].startswith("fp16: the VAE encoder returned a value that is not finite; classified at fp32")
+    )
     assert np.abs(scores(found) - scores(expected)).max() <= 5e-2
     assert detector.counters == Counters(images=5, caught=1, retried=1, rescued=1)
     detector.close()
