@@ -71,7 +71,7 @@ def test_images_that_training_saw_are_noted(leakrt, run):
     assert "trained on 72 of these images" in done.err
 
 
-def test_unreadable_images_are_told_and_the_rest_is_measured(leakrt, run, tmp_path):
+def test_unreadable_images_are_reported_and_the_rest_is_measured(leakrt, run, tmp_path):
     data = shutil.copytree(tiny_run() / "data" / "test", tmp_path / "data")
     (data / "real" / "bad.png").write_bytes(b"no image")
     done = leakrt("evaluate", run, data, "--split", "all", "--json")
@@ -80,7 +80,7 @@ def test_unreadable_images_are_told_and_the_rest_is_measured(leakrt, run, tmp_pa
     assert "bad.png" in done.err
 
 
-def test_classes_that_the_model_does_not_know_are_told(leakrt, run, tmp_path):
+def test_classes_that_the_model_does_not_know_are_reported(leakrt, run, tmp_path):
     data = shutil.copytree(tiny_run() / "data" / "test", tmp_path / "data")
     write_images(data / "flow", "stripes", 2)
     done = leakrt("evaluate", run, data, "--split", "all")
@@ -168,7 +168,7 @@ def test_wrong_options_are_one_line(leakrt, run, arguments, code, message):
     assert "Traceback" not in done.err
 
 
-def test_what_is_neither_run_nor_bundle_is_told(leakrt, tmp_path):
+def test_a_folder_that_is_neither_run_nor_bundle_is_refused(leakrt, tmp_path):
     done = leakrt("evaluate", tmp_path, tiny_run() / "data")
     assert done.code == 1
     assert "manifest.json" in done.err

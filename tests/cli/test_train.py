@@ -52,7 +52,7 @@ MORE += [(INTERRUPT, "run/last.safetensors"), (KILL, "cache/*/index.txt")]
 
 @pytest.mark.parametrize(("by", "seen"), [*STOPS, *(pytest.param(*stop, marks=pytest.mark.slow) for stop in MORE)])
 def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(inputs, tmp_path, leakrt, start_leakrt, by, seen):
-    """What it was doing is told by the file that appears; another moment within it every time."""
+    """The file that appears shows the stage; each call stops at another moment of it."""
     whole, run = undisturbed(inputs, leakrt), tmp_path / "run"
     command = arguments(inputs, run, cache=tmp_path / "cache")
     process = start_leakrt(*command)
@@ -88,7 +88,7 @@ def test_a_second_process_on_one_run_is_refused_in_one_line(inputs, tmp_path, le
         assert (tmp_path / "run" / name).read_bytes() == (undisturbed(inputs, leakrt) / name).read_bytes()
 
 
-def test_without_room_for_latents_there_is_one_line_and_the_next_run_goes_on(inputs, tmp_path, leakrt, start_leakrt):
+def test_without_room_for_latents_there_is_one_line_and_the_next_run_resumes(inputs, tmp_path, leakrt, start_leakrt):
     import resource
 
     # items.json, whose size hangs on where the images lie, fits; the latents don't
@@ -254,7 +254,7 @@ def test_an_encoder_with_the_wrong_output_shape_is_one_line_and_nothing_is_writt
     assert not (tmp_path / "run").exists()
 
 
-def test_an_encoder_that_could_not_be_exported_is_told_before_anything_is_trained(inputs, tmp_path, leakrt):
+def test_an_encoder_that_could_not_be_exported_is_reported_before_anything_is_trained(inputs, tmp_path, leakrt):
     import onnx
 
     parsed = onnx.load_model_from_string(vae_encoder(SPEC))
