@@ -2,8 +2,8 @@
 
 Quantising the VAE changes every latent slightly, and at t = 0 alpha / sigma is 34, so a leak encoder that never saw
 such latents takes the rounding for a trace. The fp32 leak encoder is the teacher of its own copy: for the same image
-and noise, the student gets the int8 latent and learns the teacher's class distribution and embedding. It starts with the
-teacher's weights, with the teacher's batch statistics and without dropout. docs/precision.md has the figures.
+and noise, the student gets the int8 latent and learns the teacher's class distribution and embedding. It starts with
+the teacher's weights, with the teacher's batch statistics and without dropout. docs/precision.md has the figures.
 """
 
 from __future__ import annotations
