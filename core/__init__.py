@@ -1,1 +1,1 @@
-"""What every stage shares: spec, schedule, noise, decision, verdict, bundle, errors. Imports no other folder."""
+"""Code shared by all stages: spec, schedule, noise, decision, verdict, bundle and errors. Imports no other folder."""

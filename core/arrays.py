@@ -1,4 +1,4 @@
-"""Arrays from untrusted bytes: an npz file read without pickle, without decompression and within its own size."""
+"""Reading npz files from untrusted bytes, without pickle or decompression."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def write_npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """An uncompressed npz file of `arrays`."""
+    """Return the bytes of an uncompressed npz file that holds `arrays`."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
 def read_npz(data: bytes, name: str) -> dict[str, npt.NDArray[Any]]:
-    """Read what `write_npz` wrote. The arrays never take more memory than `data` has bytes.
+    """Read the bytes that `write_npz` returned. The arrays never take more memory than `data` has bytes.
 
-    np.load would inflate a compressed entry to any size and believe any shape in a header. Raises BundleError
-    naming `name`.
+    `np.load` is unsafe here: it inflates a compressed entry to any size and trusts any shape in a header. Raises
+    BundleError; the message begins with `name`.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

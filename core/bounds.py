@@ -1,7 +1,7 @@
-"""How large a variant's outputs may be: what lies beyond is a fault of the machine or the graph, not a face.
+"""Plausible ranges of a variant's outputs. A value outside them is a fault of the hardware or the graph.
 
-Bounds are taken from validation images and widened by a stated margin. They catch what is finite and yet absurd: an
-FP16 overflow that was clamped, an int8 scale that saturates, a graph that gives zeros.
+Bounds come from validation images and are widened by a margin. They catch outputs that are finite but wrong: a clamped
+FP16 overflow, a saturated int8 scale, a graph that returns zeros.
 """
 
 from __future__ import annotations
@@ -16,43 +16,44 @@ import numpy.typing as npt
 from .errors import BundleError
 from .outputs import LeakOutputs
 
-MARGIN = 4.0  # of the largest latent and embedding, and under the smallest latent, over what validation images gave
-RMS_MARGIN = 2.0  # of the largest RMS of a latent: saturated ones stand at three to five times their usual RMS
+MARGIN = 4.0  # on the largest latent and embedding, and on the smallest latent RMS, of the validation images
+RMS_MARGIN = 2.0  # on the largest RMS of a latent: a saturated latent has three to five times its usual RMS
 SCORE_MARGIN = MARGIN**2  # scores are squared distances
-EDGE_FLOOR = 0.1  # share of a latent's values at its two extremes that is never called saturated
+EDGE_FLOOR = 0.1  # a latent with at most this share of its values at its two extremes never counts as saturated
 
 Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What one image may give. A latent is float32 [4, S/8, S/8], scaled.
+    """Limits on the outputs for one image. A latent is float32 [4, S/8, S/8], scaled.
 
-    The defaults are for a bundle that states none: they refuse what no VAE gives, whose scaled latents are about 1.
+    The defaults apply to a bundle that states no bounds. They only reject latents that no VAE produces: scaled latents
+    have a magnitude of about 1.
     """
 
     latent: float = 1e4  # largest magnitude
     latent_rms_low: float = 0.0
     latent_rms_high: float = math.inf
-    latent_edge: float = 0.9  # largest share of a latent's values that equal its largest or its smallest
+    latent_edge: float = 0.9  # largest share of a latent's values that equal its maximum or minimum
     embedding: float = math.inf  # largest magnitude
     scores: float = math.inf  # largest magnitude, before temperature
 
     def fault(self, latent: Array, outputs: LeakOutputs, row: int) -> str:
-        """Why image `row` of averaged outputs, with its latent, can't be believed; empty when it can."""
+        """Return why the latent or row `row` of the averaged outputs is implausible; empty if it is plausible."""
         return self._latent_fault(latent) or self._output_fault(outputs, row)
 
     def _latent_fault(self, latent: Array) -> str:
         largest, rms, edge = _measure(latent)
         if not math.isfinite(largest):
-            return "the VAE encoder gave a value that is not finite"
+            return "the VAE encoder returned a value that is not finite"
         if largest > self.latent:
-            return f"the VAE encoder gave a latent of magnitude {largest:.3g}, beyond {self.latent:.3g}"
+            return f"the VAE encoder returned a latent of magnitude {largest:.3g}, above {self.latent:.3g}"
         if not self.latent_rms_low <= rms <= self.latent_rms_high:
             allowed = f"{self.latent_rms_low:.3g} to {self.latent_rms_high:.3g}"
-            return f"the VAE encoder gave a latent of RMS {rms:.3g}, outside {allowed}"
+            return f"the VAE encoder returned a latent of RMS {rms:.3g}, outside {allowed}"
         if edge > self.latent_edge:
-            return f"the VAE encoder gave a latent with {edge:.0%} of its values at its extremes, as if saturated"
+            return f"the VAE encoder returned a saturated latent: {edge:.0%} of its values are at its extremes"
         return ""
 
     def _output_fault(self, outputs: LeakOutputs, row: int) -> str:
@@ -61,27 +62,28 @@ class Bounds:
             for part in (outputs.scores, outputs.embedding, outputs.gates, outputs.step_weights)
         )
         if not all(map(math.isfinite, (scores, embedding, gates, weights))):
-            return "the leak encoder gave a value that is not finite"
+            return "the leak encoder returned a value that is not finite"
         if embedding > self.embedding:
-            return f"the leak encoder gave an embedding of magnitude {embedding:.3g}, beyond {self.embedding:.3g}"
+            return f"the leak encoder returned an embedding of magnitude {embedding:.3g}, above {self.embedding:.3g}"
         if scores > self.scores:
-            return f"the leak encoder gave scores of magnitude {scores:.3g}, beyond {self.scores:.3g}"
+            return f"the leak encoder returned scores of magnitude {scores:.3g}, above {self.scores:.3g}"
         return ""
 
     def to_json(self) -> dict[str, float] | None:
-        """A JSON object with one entry a field; null where none are stated."""
+        """Return a JSON object with one entry per field; None if no bounds are stated."""
         return None if self == UNSTATED else asdict(self)
 
     @classmethod
     def from_json(cls, data: Any) -> Bounds:
-        """Read what `to_json` wrote. Raises BundleError."""
+        """Read the object that `to_json` returned. Raises BundleError."""
         if data is None:
             return UNSTATED
         fields = cls.__dataclass_fields__
         if not isinstance(data, dict) or data.keys() != fields.keys():
-            raise BundleError(f"decision: bounds hold {', '.join(fields)}, no others")
+            names = ", ".join(fields)
+            raise BundleError(f"decision: bounds must have exactly the fields {names}; export the bundle again")
         if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v < 1e39 for v in data.values()):
-            raise BundleError("decision: every bound is a finite number that is not negative")
+            raise BundleError("decision: every bound must be finite and not negative; export the bundle again")
         return cls(**{name: float(value) for name, value in data.items()})
 
 
@@ -89,12 +91,12 @@ UNSTATED = Bounds()
 
 
 def observe(latents: Array, outputs: LeakOutputs) -> Bounds:
-    """Bounds from latents float32 [N, 4, S/8, S/8] and averaged outputs of N validation images, N at least 1.
+    """Compute bounds from the latents, float32 [N, 4, S/8, S/8], and averaged outputs of N >= 1 validation images.
 
-    Raises BundleError when one of them is not finite.
+    Raises BundleError if a value is not finite.
     """
     if not all(np.isfinite(part).all() for part in (latents, outputs.scores, outputs.embedding)):
-        raise BundleError("the variant gives values that are not finite on validation images; it can't be shipped")
+        raise BundleError("the variant can't be exported: it returns values that are not finite on validation images")
     largest, rms, edge = (np.array(column) for column in zip(*map(_measure, latents), strict=True))
     return Bounds(
         latent=MARGIN * float(largest.max()),
@@ -107,11 +109,11 @@ def observe(latents: Array, outputs: LeakOutputs) -> Bounds:
 
 
 def _measure(latent: Array) -> tuple[float, float, float]:
-    """Largest magnitude, RMS, and the share of values that equal the largest or the smallest.
+    """Return the largest magnitude, the RMS, and the share of values that equal the maximum or minimum.
 
-    The magnitude is not finite where a value is not. Every frame is measured, so in few passes over it.
+    The magnitude is not finite if any value is not. This runs on every frame, so it makes few passes over the data.
     """
-    low, high = latent.min(), latent.max()  # NaN where there is one
+    low, high = latent.min(), latent.max()  # NaN if any value is NaN
     largest = max(abs(float(low)), abs(float(high))) if low <= high else math.nan
     edge = np.count_nonzero(latent == low) + (np.count_nonzero(latent == high) if low < high else 0)
     flat = latent.reshape(-1)

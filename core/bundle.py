@@ -1,4 +1,4 @@
-"""The bundle: what training hands to deployment. Every byte is hashed before it is used; nothing is a pickle."""
+"""The bundle: the artifact that training exports and a deployment loads. Every file is verified; none is a pickle."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ _GOLDEN_LIMIT = 64 << 20
 
 
 def graph_name(stem: str, precision: str) -> str:
-    """File name of a graph: stem is `vae_encoder` or `leak_encoder`."""
+    """Return the file name of a graph; `stem` is `vae_encoder` or `leak_encoder`."""
     return f"{stem}.{precision}.onnx"
 
 
 def density_name(precision: str) -> str:
-    """File name of a precision's density support."""
+    """Return the file name of a precision's density support."""
     return f"density.{precision}.safetensors"
 
 
 @dataclass(frozen=True)
 class Golden:
-    """An image and what it gave when the bundle was made."""
+    """An image and its outputs at the time the bundle was exported."""
 
     image: npt.NDArray[np.uint8]  # [H, W, 3] BGR
     scores: Mapping[str, npt.NDArray[np.float32]]  # precision to [K]
     embedding: Mapping[str, npt.NDArray[np.float32]]  # precision to [D]
 
     def to_bytes(self) -> bytes:
-        """The npz file."""
+        """Return the bytes of `golden.npz`."""
         arrays: dict[str, npt.NDArray[Any]] = {"image": self.image}
         arrays |= {f"scores_{p}": v for p, v in self.scores.items()}
         arrays |= {f"embedding_{p}": v for p, v in self.embedding.items()}
@@ -60,7 +60,7 @@ class Golden:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Golden:
-        """Read what `to_bytes` wrote. Raises BundleError."""
+        """Read the bytes that `to_bytes` returned. Raises BundleError."""
         arrays = read_npz(data, "golden.npz")
         image = arrays.pop("image", np.empty(0))
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -79,7 +79,7 @@ def _by_precision(arrays: Mapping[str, npt.NDArray[Any]], stem: str) -> dict[str
 
 
 class Bundle:
-    """An opened bundle: hashes verified, spec and decisions read. Graphs are read when asked for.
+    """An opened bundle with verified hashes. Spec and decisions are read on opening, graphs on request.
 
     Attributes: `path`, `identity` (first 12 hex digits of the manifest's SHA-256), `spec`, `provenance` (JSON
     object), `decisions` (precision to Decision), `hashes` (file name to SHA-256 in hex), `file_sizes` (file name to
@@ -87,13 +87,17 @@ class Bundle:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open and verify. Raises BundleError naming the file that is missing, changed, foreign or too new."""
+        """Open and verify the bundle at `path`.
+
+        Raises BundleError if a file is missing, changed or not part of the format, or if the format is too new. The
+        message names the file.
+        """
         self.path = Path(path)
         self._storage: Storage = open_storage(self.path)
         sizes = self._storage.sizes()
         raw = self._storage.read("manifest.json", _MANIFEST_LIMIT) if "manifest.json" in sizes else None
         if raw is None:
-            raise BundleError(f"{self.path} has no manifest.json: it is not a bundle, or was copied in part")
+            raise BundleError(f"{self.path} is not a complete bundle: it has no manifest.json; copy it again")
         manifest = _parse(raw, f"{self.path}: manifest.json")
         self.identity = sha256_bytes(raw)[:12]
         self.hashes = _check_manifest(manifest, self.path)
@@ -126,59 +130,59 @@ class Bundle:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The precisions with a whole variant and a decision, in the order fp32, fp16, int8."""
+        """The precisions that have a complete variant and a decision, in the order fp32, fp16, int8."""
         return tuple(p for p in PRECISIONS if p in self.decisions)
 
     def read(self, name: str) -> bytes:
-        """The verified bytes of one file. Raises BundleError when they are not those the manifest names."""
+        """Return the bytes of one file. Raises BundleError if their SHA-256 differs from the manifest's."""
         if name not in self.hashes:
-            raise BundleError(f"{self.path} holds no {name}")
+            raise BundleError(f"{self.path} has no {name}; export the bundle again")
         data = self._storage.read(name, _FILE_LIMIT)
         if sha256_bytes(data) != self.hashes[name]:
             raise BundleError(f"{self.path}: {name} was changed or damaged (SHA-256 differs); copy the bundle again")
         return data
 
     def has(self, name: str) -> bool:
-        """Whether the manifest lists `name`."""
+        """Return whether the manifest lists `name`."""
         return name in self.hashes
 
     def graph(self, stem: str, precision: str) -> bytes:
-        """The ONNX bytes of `vae_encoder` or `leak_encoder`. Raises BundleError when there is no such variant."""
+        """Return the ONNX bytes of `vae_encoder` or `leak_encoder`. Raises BundleError if there is no such variant."""
         self.require_precision(precision)
         return self.read(graph_name(stem, precision))
 
     def support(self, precision: str) -> Support:
-        """The density support and prototypes of one precision."""
+        """Return the density support and prototypes of one precision. Raises BundleError."""
         self.require_precision(precision)
         return Support.from_bytes(self.read(density_name(precision)))
 
     def variant_size(self, precision: str) -> int:
-        """Bytes of one precision's graphs and density. Raises BundleError when there is no such variant."""
+        """Return the size of one precision's graphs and density in bytes. Raises BundleError if there is none."""
         self.require_precision(precision)
         graphs = [graph_name(stem, precision) for stem in ("vae_encoder", "leak_encoder")]
         return sum(self.file_sizes[name] for name in (*graphs, density_name(precision)))
 
     def golden(self) -> Golden:
-        """The golden image with its expected outputs."""
+        """Return the golden image with its expected outputs. Raises BundleError."""
         data = self.read("golden.npz")
         if len(data) > _GOLDEN_LIMIT:
             raise BundleError(f"{self.path}: golden.npz is too large; export the bundle again")
         return Golden.from_bytes(data)
 
     def training_images(self) -> TrainingImages | None:
-        """Which images were trained on; None where the bundle does not record it."""
+        """Return the record of the training images; None if the bundle has none."""
         return TrainingImages.from_bytes(self.read(TRAINING_NAME)) if self.has(TRAINING_NAME) else None
 
     def require_precision(self, precision: str) -> None:
-        """Raises BundleError that names the precisions there are."""
+        """Raise BundleError, listing the available precisions, if there is no variant of this one."""
         if precision not in self.decisions:
             raise BundleError(f"{self.path} has no {precision} variant; it has: {', '.join(self.precisions)}")
 
 
 def write_bundle(path: Path, spec: ModelSpec, files: Mapping[str, bytes], *, provenance: Mapping[str, Any]) -> None:
-    """Write a bundle in one step (a zip when `path` ends in .zip), replacing what stood there only when whole.
+    """Write a bundle atomically: a zip if `path` ends in .zip, else a folder. An old bundle is replaced at the end.
 
-    `files` maps names of the format to bytes. Raises BundleError for a foreign name, StorageError.
+    `files` maps file names of the format to bytes. Raises BundleError for any other name, and StorageError.
     """
     for name in files:
         if not _NAME.fullmatch(name):
@@ -206,7 +210,7 @@ def _parse(raw: bytes, name: str) -> dict[str, Any]:
 def _check_manifest(manifest: Mapping[str, Any], path: Path) -> dict[str, str]:
     version = manifest.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise BundleError(f"{path}: manifest.json states no format version; it is not a bundle")
+        raise BundleError(f"{path} is not a bundle: manifest.json has no format version")
     if version > FORMAT_VERSION:
         raise BundleError(
             f"{path} has format {version}, this LeakRT reads up to {FORMAT_VERSION}; upgrade it: pip install -U leakrt"
@@ -216,5 +220,5 @@ def _check_manifest(manifest: Mapping[str, Any], path: Path) -> dict[str, str]:
         raise BundleError(f"{path}: manifest.json lacks its spec, files or provenance; copy the bundle again")
     for name, digest in files.items():
         if not _NAME.fullmatch(name) or not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
-            raise BundleError(f"{path}: the manifest lists {name!r}, which is no file of the bundle format")
+            raise BundleError(f"{path}: the manifest lists {name!r}, which is not a file of the bundle format")
     return files

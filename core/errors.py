@@ -1,16 +1,16 @@
 """The error tree.
 
 LeakRTError
-├── UsageError          an option or argument that can't be meant
+├── UsageError          an invalid option or argument
 ├── DataError           a data set, folder or split that can't be used
-│   └── ImageError      one image that can't be read or judged
-├── BundleError         a bundle that is missing, broken, foreign or too new
+│   └── ImageError      one image that can't be read or classified
+├── BundleError         a bundle that is missing, damaged, invalid or too new
 ├── CheckpointError     a training run that can't be read or resumed
 ├── ModelError          an encoder or graph with the wrong shape, names or operators
-├── ParityError         an exported graph that does not agree with its source
+├── ParityError         an exported graph whose outputs differ from its source's
 ├── BackendError        a backend that can't run here
 │   └── OutOfMemoryError    a GPU whose memory is full
-├── EngineError         an engine that can't be built, or is broken, foreign or not trusted
+├── EngineError         an engine that can't be built, or is damaged, incompatible or not trusted
 ├── MissingExtraError   an optional package that is not installed
 └── StorageError        a file that can't be written
 """
@@ -26,11 +26,11 @@ _LONGEST = 300
 
 
 class LeakRTError(Exception):
-    """Anything LeakRT refuses. The message is one line: what is wrong, where, and what to do."""
+    """Base class of all errors. The message is one line: what failed, why, and what to do."""
 
 
 class UsageError(LeakRTError):
-    """An option or argument that can't be meant."""
+    """An invalid option or argument."""
 
 
 class DataError(LeakRTError):
@@ -38,11 +38,11 @@ class DataError(LeakRTError):
 
 
 class ImageError(DataError):
-    """One image that can't be read or judged; the others of its folder go on."""
+    """One image that can't be read or classified. The other images of its folder are still processed."""
 
 
 class BundleError(LeakRTError):
-    """A bundle that is missing, broken, foreign or too new."""
+    """A bundle that is missing, damaged, invalid or too new."""
 
 
 class CheckpointError(LeakRTError):
@@ -54,7 +54,7 @@ class ModelError(LeakRTError):
 
 
 class ParityError(LeakRTError):
-    """An exported graph that does not agree with the network it came from."""
+    """An exported graph whose outputs differ from those of its source network."""
 
 
 class BackendError(LeakRTError):
@@ -65,7 +65,7 @@ class OutOfMemoryError(BackendError):
     """A GPU's memory, or the host's page-locked memory, is full."""
 
     def __init__(self, wanted: int, what: str, *, free: int | None = None) -> None:
-        """`wanted`: the bytes that were requested for `what`; 0 if that is not known. `free`: the bytes left."""
+        """`wanted`: requested bytes, 0 if unknown. `what`: the purpose of the allocation. `free`: free bytes."""
         left = "" if free is None else f" ({_mebibytes(free)} are free)"
         amount = f"{_mebibytes(wanted)} " if wanted else ""
         super().__init__(
@@ -76,7 +76,7 @@ class OutOfMemoryError(BackendError):
 
 
 class EngineError(LeakRTError):
-    """An engine that can't be built, or is broken, foreign or not trusted."""
+    """An engine that can't be built, or is damaged, incompatible or not trusted."""
 
 
 class MissingExtraError(LeakRTError):
@@ -92,15 +92,15 @@ def _mebibytes(size: int) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What a library's exception says, in one line of at most 300 characters; its type where it says nothing.
+    """Return the message of a library's exception as one line of at most 300 characters, or its type if it has none.
 
-    Where in a C++ source it was raised is left out: it takes the room of the reason.
+    C++ source locations are removed: they would crowd out the reason.
     """
     return _CPP_PLACE.sub("", " ".join(str(error).split()))[:_LONGEST] or type(error).__name__
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import `module`, or raise MissingExtraError naming the extra that brings it."""
+    """Import and return `module`. Raises MissingExtraError with the command that installs `extra`."""
     import importlib
 
     try:

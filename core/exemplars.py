@@ -1,4 +1,4 @@
-"""Exemplars: for each prototype the training images nearest to it, as thumbnails (`exemplars.npz`)."""
+"""Exemplars: thumbnails of the training images nearest to each prototype (`exemplars.npz`)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NAME = re.compile(r"(\d{1,3})/(\d{1,3})/(\d{1,2})")
 
 @dataclass(frozen=True)
 class Exemplars:
-    """JPEG files of the training images nearest to each prototype, the nearest first.
+    """JPEG thumbnails of the training images nearest to each prototype, nearest first.
 
-    In the file each is a uint8 [bytes] array named "CLASS_INDEX/PROTOTYPE_INDEX/RANK". Raises BundleError for
-    indices, counts or sizes beyond the limits of the format.
+    The file holds each thumbnail as a uint8 [bytes] array named "CLASS_INDEX/PROTOTYPE_INDEX/RANK". Raises BundleError
+    for indices, counts or sizes beyond the limits of the format.
     """
 
     thumbnails: Mapping[tuple[int, int], tuple[bytes, ...]]  # (class index, prototype index) to JPEG files
@@ -32,18 +32,18 @@ class Exemplars:
         for (k, m), files in self.thumbnails.items():
             where = f"exemplars of {k}/{m}"
             if not (0 <= k < 1000 and 0 <= m < 1000):
-                raise BundleError(f"{where}: an index lies outside 0 to 999")
+                raise BundleError(f"{where}: an index is outside 0 to 999")
             if len(files) > MAX_PER_PROTOTYPE:
-                raise BundleError(f"{where}: {len(files)} thumbnails; at most {MAX_PER_PROTOTYPE} are possible")
+                raise BundleError(f"{where}: {len(files)} thumbnails; at most {MAX_PER_PROTOTYPE} are allowed")
             if any(not file or len(file) > MAX_THUMBNAIL_BYTES for file in files):
-                raise BundleError(f"{where}: a thumbnail is empty or has more than {MAX_THUMBNAIL_BYTES >> 10} KiB")
+                raise BundleError(f"{where}: a thumbnail is empty or larger than {MAX_THUMBNAIL_BYTES >> 10} KiB")
 
     def of(self, class_index: int, prototype: int) -> tuple[bytes, ...]:
-        """The JPEG files of one prototype; none when the bundle holds none."""
+        """Return the JPEG files of one prototype; empty if there are none."""
         return self.thumbnails.get((class_index, prototype), ())
 
     def to_bytes(self) -> bytes:
-        """The npz file."""
+        """Return the bytes of `exemplars.npz`. Raises BundleError if they exceed 64 MiB."""
         arrays = {
             f"{k}/{m}/{rank}": np.frombuffer(file, np.uint8)
             for (k, m), files in sorted(self.thumbnails.items())
@@ -56,9 +56,9 @@ class Exemplars:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Exemplars:
-        """Read what `to_bytes` wrote. The JPEG files themselves are not decoded here. Raises BundleError."""
+        """Read the bytes that `to_bytes` returned, without decoding the JPEG files. Raises BundleError."""
         if len(data) > MAX_FILE_BYTES:
-            raise BundleError(f"exemplars.npz has more than {MAX_FILE_BYTES >> 20} MiB; export the bundle again")
+            raise BundleError(f"exemplars.npz is larger than {MAX_FILE_BYTES >> 20} MiB; export the bundle again")
         ranked: dict[tuple[int, int], dict[int, bytes]] = {}
         for name, array in read_npz(data, "exemplars.npz").items():
             match = _NAME.fullmatch(name)

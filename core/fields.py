@@ -1,18 +1,18 @@
-"""Whether values that came from JSON have the types that a dataclass states for its fields."""
+"""Type checks of JSON values against the annotations of a dataclass."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-EXACT = 2**53  # up to here a whole number is a float too
+EXACT = 2**53  # integers up to here are exact in float64
 
 
 def mistyped(cls: type, values: Mapping[str, object]) -> list[str]:
-    """What is wrong with `values`, one text a field, such as "epochs is not of type int".
+    """Return one message per value of the wrong type, such as "epochs is not of type int".
 
-    Annotations are compared as text, so the dataclass `cls` needs `from __future__ import annotations`. JSON knows no
-    tuples: bring lists to tuples first. A field of a type that is not named here is its caller's to check.
+    Annotations are compared as text, so the module of the dataclass `cls` needs `from __future__ import annotations`.
+    JSON has no tuples: convert lists to tuples first. Fields of types that are not in `_CHECKS` are not checked.
     """
     annotations = cls.__dataclass_fields__  # type: ignore[attr-defined]
     found = []

@@ -1,4 +1,4 @@
-"""What a precision must keep of fp32's verdicts, and what a manifest tells of it: figures, limits and speed."""
+"""Acceptance tests of variants against fp32: limits, measured figures and speed, as the manifest stores them."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ MAX_DROP = 0.002  # macro AUC that int8 may lose
 MAX_DROP_FP16 = 0.0005
 MIN_AGREEMENT = 0.99  # on images whose fp32 margin is above the median
 MIN_AGREEMENT_FP16 = 0.999  # on all images
-MIN_INT8_SHARE = 0.8  # of the VAE's multiplications in int8; with fewer it is no int8 variant
-MIN_INT8_SPEEDUP = 1.3  # over fp32 on some backend, or it is no int8 variant
-AUTO_SPEEDUP = 0.9  # over fp32, that `auto` asks of a variant: what is left under 1 is what timing scatters by
+MIN_INT8_SHARE = 0.8  # of the VAE's multiplications that an int8 variant must run in int8
+MIN_INT8_SPEEDUP = 1.3  # over fp32 that an int8 variant must reach on at least one backend
+AUTO_SPEEDUP = 0.9  # over fp32 that `auto` requires of a variant; below 1 to allow for timing noise
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a precision may lose."""
+    """Limits of the acceptance test: how far a variant may deviate from fp32."""
 
     max_drop: float = MAX_DROP  # of macro AUC
     min_agreement: float = MIN_AGREEMENT
-    confident_only: bool = True  # agreement counts on images whose fp32 margin is above the median; else on all
-    spare: int = 0  # images that may disagree however few there are: a share finer than one image can't be measured
+    confident_only: bool = True  # measure agreement only on images whose fp32 margin is above the median
+    spare: int = 0  # images that may always disagree: a share of less than one image can't be measured
 
 
-# One near tie among 900 validation images is 99.89 %, and says nothing against 99.9 %.
+# One near tie among 900 validation images is 99.89 %, which must not fail a limit of 99.9 %.
 FP16_LIMITS = Limits(max_drop=MAX_DROP_FP16, min_agreement=MIN_AGREEMENT_FP16, confident_only=False, spare=1)
 LIMITS: Mapping[str, Limits] = {"fp32": FP16_LIMITS, "fp16": FP16_LIMITS, "int8": Limits()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A variant beside fp32 on the same images."""
+    """A variant compared with fp32 on the same images."""
 
     images: int
     macro_auc: float
-    macro_auc_drop: float  # fp32 less variant; negative: the variant is better
-    agreement: float  # share of images with the same likeliest class
-    agreement_confident: float  # the same where the fp32 margin is above its median
+    macro_auc_drop: float  # fp32 minus variant; negative if the variant is better
+    agreement: float  # share of images with the same top class
+    agreement_confident: float  # the same, for images whose fp32 margin is above the median
     verdict_agreement: float  # share with the same kind of verdict (real, generator, unknown, abstain)
     false_alarms: int
     real_faces: int
@@ -49,51 +49,51 @@ class Comparison:
 
     @property
     def inside_interval(self) -> bool:
-        """Whether the false alarms lie in their prediction interval."""
+        """Whether the number of false alarms does not exceed its prediction interval."""
         return self.false_alarms <= self.interval[1]
 
     def failures(self, limits: Limits) -> tuple[str, ...]:
-        """Why the gate does not hold; empty when it does."""
+        """Return why the variant fails acceptance; empty if it passes."""
         agreement = self.agreement_confident if limits.confident_only else self.agreement
         where = "images with a margin above the median" if limits.confident_only else "all images"
         found = []
         if not self.macro_auc_drop <= limits.max_drop:
-            found.append(f"macro AUC falls by {self.macro_auc_drop:.4f}, more than {limits.max_drop:g}")
+            found.append(f"macro AUC drops by {self.macro_auc_drop:.4f}, more than {limits.max_drop:g}")
         spared = limits.spare > 0 and (1.0 - agreement) * self.images < limits.spare + 0.5
         if not (agreement >= limits.min_agreement or spared):
-            found.append(f"{agreement:.2%} of labels agree on {where}, fewer than {limits.min_agreement:.1%}")
+            found.append(f"{agreement:.2%} of labels agree on {where}, less than {limits.min_agreement:.1%}")
         if not self.inside_interval:
             found.append(f"{self.false_alarms} false alarms, more than the {self.interval[1]} of the stated rate")
         return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with one entry a field."""
+        """Return a JSON object with one entry per field."""
         return {**asdict(self), "interval": list(self.interval)}
 
 
 @dataclass(frozen=True)
 class Speedup:
-    """fp32's time over a variant's, of N pairs of calls."""
+    """The time of fp32 divided by that of a variant, measured in pairs of calls."""
 
-    median: float  # of the pairs' ratios
-    low: float  # 95 % interval of that median; a rule asks this end of it
+    median: float  # of the ratios of all pairs
+    low: float  # lower end of the 95 % interval of the median; rules compare this end
     high: float
     pairs: int
 
     @property
     def may_be_slower(self) -> bool:
-        """Whether `auto` passes over it: it may take longer than fp32, beyond what timing scatters by."""
+        """Whether the variant may be slower than fp32 beyond timing noise, so that `auto` skips it."""
         return not self.low >= AUTO_SPEEDUP
 
     def to_json(self) -> dict[str, Any]:
-        """Entries of a backend's gate in the manifest."""
+        """Return the speed entries of a backend's acceptance record in the manifest."""
         return {"speedup": self.median, "speedup_interval": [self.low, self.high], "speedup_pairs": self.pairs}
 
     @classmethod
     def from_json(cls, gate: Mapping[str, Any]) -> Speedup:
-        """Read what `to_json` wrote into a backend's gate; `UNCHANGED` where nothing of the format tells.
+        """Read the speed entries of a backend's acceptance record; `UNCHANGED` if they are missing or invalid.
 
-        Without an interval it is as sure as its median.
+        Without an interval, both of its ends are the median.
         """
         median, ends, pairs = gate.get("speedup", 1.0), gate.get("speedup_interval"), gate.get("speedup_pairs")
         if not _positive(median):
@@ -107,40 +107,40 @@ class Speedup:
         return f"{self.median:.2f} x as fast as fp32 ({self.low:.2f} to {self.high:.2f})"
 
 
-UNCHANGED = Speedup(1.0, 1.0, 1.0, 0)  # fp32 beside itself
+UNCHANGED = Speedup(1.0, 1.0, 1.0, 0)  # fp32 compared with itself
 
 
 def share_failures(share: float) -> tuple[str, ...]:
-    """Why a variant with this `share` of the VAE's multiplications in int8 is no int8 variant; empty when it is one.
+    """Return why this `share` of the VAE's multiplications in int8 is too small; empty if it suffices.
 
-    NaN where nothing tells of it.
+    NaN means that the share is not recorded.
     """
     if share >= MIN_INT8_SHARE:
         return ()
     if math.isnan(share):
-        return ("nothing tells which share of the VAE's multiplications is in int8",)
-    return (f"{share:.1%} of the VAE's multiplications are in int8, under {MIN_INT8_SHARE:.0%}",)
+        return ("the share of the VAE's multiplications in int8 is not recorded",)
+    return (f"{share:.1%} of the VAE's multiplications are in int8, less than {MIN_INT8_SHARE:.0%}",)
 
 
 def speed_failures(speedups: Sequence[Speedup]) -> tuple[str, ...]:
-    """Why a variant as fast as these, at least one, is no int8 variant; empty when it is one."""
+    """Return why an int8 variant with these speedups, at least one, is too slow; empty if it is fast enough."""
     best = max(speedups, key=lambda times: times.low)
     if best.low >= MIN_INT8_SPEEDUP:
         return ()
-    return (f"int8 is at best {best}, where the lower figure must be {MIN_INT8_SPEEDUP:g}",)
+    return (f"int8 is at best {best}; the lower figure must be at least {MIN_INT8_SPEEDUP:g}",)
 
 
 def gate_to_json(found: Comparison, limits: Limits, times: Speedup) -> dict[str, Any]:
-    """A backend's gate as the manifest holds it: its figures, the limits they are held against, and what came of it."""
-    told = {"limits": asdict(limits), "passed": not found.failures(limits)}
-    return {**found.to_json(), **told, **times.to_json()}
+    """Return a backend's acceptance record for the manifest: the figures, the limits and the result."""
+    result = {"limits": asdict(limits), "passed": not found.failures(limits)}
+    return {**found.to_json(), **result, **times.to_json()}
 
 
 def gate_holds(precision: str, gate: Mapping[str, Any]) -> bool:
-    """Whether a backend's gate in a manifest says that it passed, and its figures bear that out.
+    """Return whether a backend's acceptance record in a manifest says that it passed and its figures confirm it.
 
-    A gate without all of its figures did not pass. They are held against the limits that stand beside them, or the
-    precision's own where none do.
+    A record with missing figures did not pass. The figures are compared with the recorded limits, or with the default
+    limits of the precision if the record has none.
     """
     bounds = asdict(LIMITS[precision])
     stated = gate.get("limits", bounds)
@@ -153,7 +153,7 @@ def gate_holds(precision: str, gate: Mapping[str, Any]) -> bool:
 
 
 def comparison_of(gate: Mapping[str, Any]) -> Comparison | None:
-    """The figures of a backend's gate in a manifest; None where they are not all there, or not of the format."""
+    """Return the figures of a backend's acceptance record in a manifest; None if any is missing or invalid."""
     figures: dict[str, Any] = {name: gate.get(name) for name in Comparison.__dataclass_fields__}
     if isinstance(figures["interval"], list):
         figures["interval"] = tuple(figures["interval"])
@@ -163,7 +163,7 @@ def comparison_of(gate: Mapping[str, Any]) -> Comparison | None:
 
 
 def _small(values: Iterable[object]) -> bool:
-    """Whether every whole number among them is a float too: JSON holds integers of any length."""
+    """Return whether float64 represents every integer exactly: JSON allows integers of any length."""
     return not any(isinstance(n, int) and abs(n) > EXACT for n in values)
 
 

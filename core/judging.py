@@ -1,4 +1,4 @@
-"""One verdict from one row of outputs: the same lines for a training run and for every backend."""
+"""Verdicts from rows of outputs: one implementation for training runs and all backends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .verdict import Face, Verdict
 
 @dataclass(frozen=True)
 class Origin:
-    """Where outputs came from, as a verdict states it."""
+    """The source of the outputs, as recorded in a verdict."""
 
     backend: str
     precision: str
@@ -25,16 +25,16 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What was judged."""
+    """The image or face that a verdict is about."""
 
     path: str
     face: Face | None = None
-    notes: tuple[str, ...] = ()  # of the image reader; they follow the reasons
+    notes: tuple[str, ...] = ()  # of the image reader, appended to the reasons
     latency_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 class Judge:
-    """Spec, decision and support of one precision, ready to give verdicts."""
+    """Turns outputs into verdicts, with the spec, decision and support of one precision."""
 
     def __init__(self, spec: ModelSpec, decision: Decision, support: Support, *, origin: Origin) -> None:
         self.spec, self.decision, self.support, self.origin = spec, decision, support, origin
@@ -42,7 +42,10 @@ class Judge:
     def verdict(
         self, subject: Subject, outputs: LeakOutputs, row: int, *, log_density: float, faults: tuple[str, ...] = ()
     ) -> Verdict:
-        """The verdict on row `row` of outputs averaged over draws; `faults` make it abstain and are its reasons."""
+        """Return the verdict on row `row` of outputs averaged over draws.
+
+        If there are `faults`, the verdict is "abstain" and they are its reasons.
+        """
         spec = self.spec
         shares = probabilities(outputs.scores[row], self.decision.temperature)
         judgement = judge(shares, log_density, spec, decision=self.decision)
@@ -67,7 +70,7 @@ class Judge:
         )
 
     def nearest_prototype(self, outputs: LeakOutputs, row: int) -> str:
-        """The nearest prototype by gated distance as "CLASS/INDEX"; empty when a distance is not finite."""
+        """Return the nearest prototype by gated distance as "CLASS/INDEX"; empty if a distance is not finite."""
         distances = self.support.nearest_prototypes(outputs.embedding[row], outputs.gates[row])
         if not np.isfinite(distances).all():
             return ""

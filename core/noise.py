@@ -1,9 +1,9 @@
-"""The noise of LeakRT, as a NumPy reference: Philox4x32-10 and Box-Muller (Salmon et al., SC 2011).
+"""NumPy reference of the noise: Philox4x32-10 (Salmon et al., SC 2011) and Box-Muller.
 
 counter = (element index // 4, step index, draw, sample), key = the 64-bit seed. One counter gives four 32-bit
-words x0..x3 and so four normals: the pairs (x0, x1) and (x2, x3) each give r cos(theta), r sin(theta), with
+words x0..x3 and four normals: the pairs (x0, x1) and (x2, x3) each give r cos(theta) and r sin(theta), with
 u = ((x >> 8) + 0.5) 2^-24 in float32, r = sqrt(-2 log u1), theta = float32(2 pi) u2 rounded to float32.
-log, sqrt, sin and cos are taken in float64 and rounded once; every other implementation agrees within 2e-6.
+log, sqrt, sin and cos are computed in float64 and rounded once. All other implementations agree within 2e-6.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Normals = npt.NDArray[np.float32]
 
 
 def philox4x32(counter: Words, seed: int) -> Words:
-    """Ten rounds of Philox4x32 over `counter` uint32 [..., 4] with the 64-bit key `seed`; uint32 [..., 4]."""
+    """Apply ten rounds of Philox4x32 to `counter`, uint32 [..., 4], with the 64-bit key `seed`; uint32 [..., 4]."""
     c0, c1, c2, c3 = (counter[..., i].astype(np.uint64) for i in range(4))
     k0, k1 = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
     for _ in range(10):
@@ -34,7 +34,7 @@ def philox4x32(counter: Words, seed: int) -> Words:
 
 
 def box_muller(words: Words) -> Normals:
-    """Four words uint32 [..., 4] to four standard normals float32 [..., 4]."""
+    """Convert four words, uint32 [..., 4], to four standard normals, float32 [..., 4]."""
     uniform = ((words >> np.uint32(8)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-24)
     radius = np.sqrt(-2.0 * np.log(uniform[..., 0::2].astype(np.float64)))
     theta = (_TWO_PI * uniform[..., 1::2]).astype(np.float64)
@@ -43,10 +43,10 @@ def box_muller(words: Words) -> Normals:
 
 
 def normals(seed: int, sample: int, draws: int, *, steps: int, shape: tuple[int, ...]) -> Normals:
-    """The noise of one sample: float32 [draws, steps, *shape], standard normal.
+    """Return the noise of one sample: float32 [draws, steps, *shape], standard normal.
 
-    `shape` is one latent, such as (4, S/8, S/8). The size need not be a multiple of four: the last counter's
-    surplus is dropped. `seed` is taken modulo 2^64, `sample` modulo 2^32.
+    `shape` is that of one latent, such as (4, S/8, S/8). Its size need not be a multiple of four: surplus normals of
+    the last counter are dropped. `seed` is reduced modulo 2^64, `sample` modulo 2^32.
     """
     elements = int(np.prod(shape, dtype=np.int64))
     blocks = -(-elements // 4)
@@ -62,7 +62,7 @@ def normals(seed: int, sample: int, draws: int, *, steps: int, shape: tuple[int,
 def noise_steps(
     latents: npt.NDArray[np.float32], bank: Normals, coefficients: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """All noised steps of all draws: float32 [B x draws, T, C, H, W], sample-major.
+    """Return the noised latents of all draws and steps: float32 [B x draws, T, C, H, W], sample-major.
 
     `latents` float32 [B, C, H, W]; `bank` float32 [draws, T, C, H, W], shared by the batch; `coefficients`
     float32 [T, 2] from `step_coefficients`. u_t = c[t, 0] z0 + c[t, 1] eps_t.

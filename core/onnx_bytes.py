@@ -1,4 +1,4 @@
-"""Walking and writing the protobuf of an ONNX graph without the onnx package: a kiosk has none."""
+"""Reading and writing the protobuf of an ONNX graph without the onnx package, which a deployment lacks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _FIXED = {1: 8, 5: 4}  # wire type to bytes
-_LENGTH = 2  # the wire type of what has a length
+_LENGTH = 2  # wire type of length-delimited fields
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,12 @@ class Field:
     """One field of a message."""
 
     number: int
-    value: memoryview | int  # a view of what has a length or a fixed size, else the number
-    raw: memoryview  # all of it, with its tag
+    value: memoryview | int  # the number of a varint field, else a view of the content
+    raw: memoryview  # the whole field, including its tag
 
 
 def fields(message: memoryview) -> Iterator[Field]:
-    """Every field in order. Raises ValueError or IndexError for bytes that are no message."""
+    """Yield every field in order. Raises ValueError or IndexError for invalid bytes."""
     at = 0
     while at < len(message):
         begin = at
@@ -33,27 +33,27 @@ def fields(message: memoryview) -> Iterator[Field]:
         if wire == _LENGTH:
             size, at = _number(message, at)
         elif not size:
-            raise ValueError(f"wire type {wire}")
+            raise ValueError(f"unknown wire type {wire}")
         if at + size > len(message):
-            raise ValueError("cut short")
+            raise ValueError("the message is truncated")
         yield Field(tag >> 3, message[at : at + size], message[begin : at + size])
         at += size
 
 
 def text(value: memoryview | int) -> str:
-    """The value of a string field. Raises ValueError for another kind."""
+    """Return the value of a string field. Raises ValueError for any other field."""
     if isinstance(value, int):
-        raise ValueError("a number where a name should be")
+        raise ValueError("expected a string, found a number")
     return bytes(value).decode()
 
 
 def number_field(number: int, value: int) -> bytes:
-    """A field that holds a number, as bytes."""
+    """Return the bytes of a field that holds a number."""
     return _varint(number << 3) + _varint(value)
 
 
 def bytes_field(number: int, *parts: bytes | memoryview) -> bytes:
-    """A field that holds the `parts` one behind the other, as bytes."""
+    """Return the bytes of a field that holds the concatenated `parts`."""
     return b"".join((_varint(number << 3 | _LENGTH), _varint(sum(map(len, parts))), *parts))
 
 
@@ -67,7 +67,7 @@ def _varint(value: int) -> bytes:
 
 
 def _number(message: memoryview, at: int) -> tuple[int, int]:
-    """A base-128 number and where it ends."""
+    """Return a varint and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         byte = message[at]
@@ -75,4 +75,4 @@ def _number(message: memoryview, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise ValueError("a number without end")
+    raise ValueError("a varint is too long")

@@ -1,20 +1,20 @@
-"""How LeakRT opens an ONNX Runtime session: on the CPU, from bytes, quiet, without telemetry."""
+"""ONNX Runtime sessions on the CPU, opened from bytes, without log output or telemetry."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-_FATAL = 4  # the log level: what fails is raised as well, and a kiosk's stderr stays readable
+_FATAL = 4  # log level: ONNX Runtime also raises its errors, so logging them to stderr would duplicate them
 
 
 def open_onnx_session(
     model: bytes, *, threads: int | None = None, configure: Callable[[Any], None] | None = None, **options: Any
 ) -> Any:
-    """An `onnxruntime.InferenceSession` on `threads` threads, by default one for each core.
+    """Open an `onnxruntime.InferenceSession` with `threads` threads, by default one per core.
 
-    `configure` may change the SessionOptions; `options` go to the session. Raises ImportError and what ONNX Runtime
-    raises, whose exceptions share no base of their own.
+    `configure` may change the SessionOptions; `options` are passed to the session. Raises ImportError and the
+    exceptions of ONNX Runtime, which share no base class.
     """
     import onnxruntime as ort
 

@@ -1,4 +1,4 @@
-"""What the leak encoder gives back for a batch, on every backend."""
+"""The outputs of the leak encoder for a batch, the same on every backend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LeakOutputs:
-    """The four outputs of a leak encoder, float32. B counts images, or images x draws before averaging."""
+    """The four outputs of a leak encoder, float32. B is the number of images, or images x draws before averaging."""
 
     scores: Array  # [B, K] class scores, before temperature
     embedding: Array  # [B, D]
@@ -22,11 +22,11 @@ class LeakOutputs:
 
     @classmethod
     def concatenate(cls, parts: Sequence[LeakOutputs]) -> LeakOutputs:
-        """The rows of all parts, at least one, in order."""
+        """Return the rows of all parts, at least one, in order."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
     def average_draws(self, draws: int) -> LeakOutputs:
-        """Mean over the draws of each image: [B x draws, ...] sample-major to [B, ...]."""
+        """Return the mean over the draws of each image: [B x draws, ...], sample-major, to [B, ...]."""
         if draws == 1:
             return self
 

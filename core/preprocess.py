@@ -1,8 +1,8 @@
-"""The preprocessing of LeakRT, as a NumPy reference: short side to S, centre crop, RGB in [-1, 1].
+"""NumPy reference of the preprocessing: resize the short side to S, centre crop, RGB in [-1, 1].
 
-An antialiased bilinear resize is a weighted sum along each axis: output i sees the input pixels under a triangle
-around c = (i + 1/2) n / m, whose half width is max(1, n / m) pixels, cut at the border and normalised. That is what
-torchvision's v2 functional resize with antialias does to float32 images; tests hold golden tensors of it.
+An antialiased bilinear resize is a weighted sum along each axis: output i weights the input pixels by a triangle
+around c = (i + 1/2) n / m of half width max(1, n / m) pixels, clipped at the border and normalised. This matches
+torchvision's v2 functional resize with antialias on float32 images; the tests compare golden tensors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 
 def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
-    """(height, width) in pixels once the short side is `size`; the long side is rounded down."""
+    """Return (height, width) in pixels after resizing the short side to `size`; the long side is rounded down."""
     short = min(height, width)
     return (
         size if height == short else size * height // short,
@@ -23,15 +23,15 @@ def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 def crop_origin(height: int, width: int, size: int) -> tuple[int, int]:
-    """(top, left) of the centre crop size x size out of height x width pixels; halves go to the even number."""
+    """Return (top, left) of the centre crop of size x size pixels; halves round to the even number."""
     return round((height - size) / 2), round((width - size) / 2)
 
 
-@lru_cache(256)  # a camera asks for each of its frames
+@lru_cache(256)  # a camera calls it for every frame
 def seen(height: int, width: int, size: int) -> tuple[slice, slice]:
-    """Rows and columns of a frame of height x width pixels that any output depends on: the others may be left out.
+    """Return the rows and columns of a frame of height x width pixels that the output depends on.
 
-    In integers, so that it is exactly what the kernels read.
+    Computed in integers, so that they are exactly the pixels that the kernels read. The others need not be copied.
     """
     tall, wide = resized_shape(height, width, size)
     top, left = crop_origin(tall, wide, size)
@@ -39,10 +39,10 @@ def seen(height: int, width: int, size: int) -> tuple[slice, slice]:
 
 
 def _seen(length: int, resized: int, origin: int, *, size: int) -> slice:
-    """From the first pixel under the triangle of output `origin` to the last under that of the `size`-th from there.
+    """Return the pixels along one axis under the triangles of outputs origin ... origin + size - 1.
 
-    Output i has the centre c = (i + 1/2) n / m and the half width h = max(1, n / m); pixel k, a square from k to k + 1,
-    counts with the value of its middle, so that k >= c - h - 1/2 and k < c + h + 1/2, rounded outwards to integers.
+    Output i has the centre c = (i + 1/2) n / m and the half width h = max(1, n / m). Pixel k is sampled at its middle,
+    k + 1/2, so that it counts if c - h - 1/2 <= k < c + h + 1/2, rounded outwards to integers.
     """
     unit, half = 2 * resized, 2 * max(length, resized)
     first, last = length * (2 * origin + 1), length * (2 * (origin + size) - 1)
@@ -50,7 +50,7 @@ def _seen(length: int, resized: int, origin: int, *, size: int) -> slice:
 
 
 def _weights(length: int, resized: int, origin: int, *, size: int) -> npt.NDArray[np.float64]:
-    """float64 [size, length]: what outputs origin ... origin + size - 1 of `resized` take from `length` pixels."""
+    """Return the weights of `length` pixels in outputs origin ... origin + size - 1: float64 [size, length]."""
     scale = length / resized
     half = max(1.0, scale)
     centre = scale * (np.arange(origin, origin + size, dtype=np.float64)[:, None] + 0.5)
@@ -59,12 +59,12 @@ def _weights(length: int, resized: int, origin: int, *, size: int) -> npt.NDArra
 
 
 def preprocess_reference(frame: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float32]:
-    """float32 [3, size, size], RGB in [-1, 1], from `frame` uint8 [H, W, 3] BGR; float64 until the end.
+    """Return float32 [3, size, size], RGB in [-1, 1], of `frame`, uint8 [H, W, 3] BGR. Computed in float64.
 
     Raises ValueError for a frame of another shape or without pixels.
     """
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0 or size < 1:
-        raise ValueError(f"a frame [H, W, 3] and a positive size are needed, not {frame.shape} and {size}")
+        raise ValueError(f"expected a frame [H, W, 3] and a positive size, got {frame.shape} and {size}")
     height, width = frame.shape[:2]
     tall, wide = resized_shape(height, width, size)
     top, left = crop_origin(tall, wide, size)

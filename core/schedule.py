@@ -1,4 +1,4 @@
-"""The forward-diffusion schedule: how much latent and how much noise each timestep holds."""
+"""The forward-diffusion schedules: the coefficients of latent and noise at each timestep."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SCHEDULES = ("scaled_linear", "linear")
 
 
 def alphas_sigmas(schedule: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """alpha_t = sqrt(abar_t) and sigma_t = sqrt(1 - abar_t), each float64 [1000].
+    """Return alpha_t = sqrt(abar_t) and sigma_t = sqrt(1 - abar_t), each float64 [1000].
 
-    `scaled_linear` is Stable Diffusion's own schedule (linear in sqrt(beta), 0.00085 to 0.012), `linear` is
-    linear in beta, as in DDPM (Ho et al., 2020). Raises UsageError for another name.
+    `scaled_linear` is the schedule of Stable Diffusion (linear in sqrt(beta), 0.00085 to 0.012). `linear` is linear in
+    beta over the same range, as in DDPM (Ho et al., 2020). Raises UsageError for any other name.
     """
     if schedule == "scaled_linear":
         betas = np.linspace(BETA_START**0.5, BETA_END**0.5, TRAIN_STEPS, dtype=np.float64) ** 2
@@ -28,9 +28,9 @@ def alphas_sigmas(schedule: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[n
 
 
 def step_coefficients(schedule: str, timesteps: tuple[int, ...], sigma_normalize: bool) -> npt.NDArray[np.float32]:
-    """The two coefficients of each step, float32 [T, 2], so that u_t = c[t, 0] z0 + c[t, 1] eps_t.
+    """Return the coefficients c of u_t = c[t, 0] z0 + c[t, 1] eps_t, float32 [T, 2].
 
-    With sigma_normalize (alpha_t / sigma_t, 1), without it (alpha_t, sigma_t). Computed in float64, rounded once.
+    They are (alpha_t / sigma_t, 1) with `sigma_normalize`, else (alpha_t, sigma_t). Computed in float64, rounded once.
     """
     alphas, sigmas = alphas_sigmas(schedule)
     index = np.asarray(timesteps, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""ModelSpec: everything a runtime needs to know of a detector, and nothing else."""
+"""ModelSpec: the parameters of a detector that a runtime needs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _MAX_CLASSES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """The shape and arithmetic of one detector. Checked on creation; raises UsageError."""
+    """The shapes and arithmetic of one detector. Validated on creation; raises UsageError."""
 
     class_names: tuple[str, ...]  # K names, in the order of `scores`
-    real_class: str  # which of them is a camera
+    real_class: str  # the class of camera images
     image_size: int = 256  # S, pixels, a multiple of 8
     vae_kind: str = "sd"
-    vae_scale: float = 0.18215  # latent = scale x posterior mean; already inside the exported VAE encoder
+    vae_scale: float = 0.18215  # latent = scale x posterior mean; the exported VAE encoder applies it
     schedule: str = "scaled_linear"
-    timesteps: tuple[int, ...] = (0, 20, 60, 150)  # T of the schedule's 1000 steps
+    timesteps: tuple[int, ...] = (0, 20, 60, 150)  # T of the 1000 steps of the schedule
     sigma_normalize: bool = True
     noise_seed: int = 0
     draws: int = 1
@@ -42,7 +42,7 @@ class ModelSpec:
         checks = [
             (
                 2 <= len(names) <= _MAX_CLASSES,
-                f"{len(names)} classes; between 2 and {_MAX_CLASSES} are needed",
+                f"{len(names)} classes; the number must be between 2 and {_MAX_CLASSES}",
             ),
             (len(set(names)) == len(names), "a class name appears twice"),
             (
@@ -51,7 +51,7 @@ class ModelSpec:
             ),
             (
                 self.image_size % 8 == 0 and 32 <= self.image_size <= 2048,
-                f"image size {self.image_size}; a multiple of 8 between 32 and 2048 is needed",
+                f"image size {self.image_size}; it must be a multiple of 8 between 32 and 2048",
             ),
             (
                 self.vae_kind in VAE_KINDS,
@@ -62,40 +62,40 @@ class ModelSpec:
                 f"no schedule {self.schedule!r}; choose one of: {', '.join(SCHEDULES)}",
             ),
             (self.encoder in ENCODERS, f"no encoder {self.encoder!r}; choose one of: {', '.join(ENCODERS)}"),
-            (1 <= len(steps) <= 64, f"{len(steps)} timesteps; between 1 and 64 are needed"),
+            (1 <= len(steps) <= 64, f"{len(steps)} timesteps; the number must be between 1 and 64"),
             (len(set(steps)) == len(steps), "a timestep appears twice"),
             (
                 all(0 <= t < TRAIN_STEPS for t in steps),
-                f"timesteps {list(steps)}; each lies between 0 and {TRAIN_STEPS - 1}",
+                f"timesteps {list(steps)}; each must be between 0 and {TRAIN_STEPS - 1}",
             ),
-            (1 <= self.draws <= 64, f"{self.draws} draws; between 1 and 64 are possible"),
+            (1 <= self.draws <= 64, f"{self.draws} draws; the number must be between 1 and 64"),
             (0 <= self.noise_seed < 2**64, "the noise seed must fit in 64 bits"),
-            (1 <= self.embedding_dim <= 4096, f"embedding of {self.embedding_dim} dimensions; 1 to 4096"),
+            (1 <= self.embedding_dim <= 4096, f"embedding of {self.embedding_dim} dimensions; it must have 1 to 4096"),
             (
                 1 <= self.prototypes_per_class <= 256,
-                f"{self.prototypes_per_class} prototypes a class; 1 to 256",
+                f"{self.prototypes_per_class} prototypes per class; the number must be between 1 and 256",
             ),
-            (0 < self.vae_scale < 1e4, f"VAE scale {self.vae_scale}; a positive number is needed"),
+            (0 < self.vae_scale < 1e4, f"VAE scale {self.vae_scale}; it must be positive and below 10000"),
         ]
         return [message for good, message in checks if not good]
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """(4, S/8, S/8): one latent."""
+        """The shape of one latent: (4, S/8, S/8)."""
         return 4, self.image_size // 8, self.image_size // 8
 
     @property
     def real_index(self) -> int:
-        """Position of the real class in `scores`."""
+        """Index of the real class in `scores`."""
         return self.class_names.index(self.real_class)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with one entry a field."""
+        """Return a JSON object with one entry per field."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
     @classmethod
     def from_json(cls, data: object) -> ModelSpec:
-        """Read what `to_json` wrote. Raises BundleError for missing, unknown or mistyped fields."""
+        """Read the object that `to_json` returned. Raises BundleError for missing, unknown or mistyped fields."""
         if not isinstance(data, dict):
             raise BundleError("the model spec is not a JSON object")
         fields = cls.__dataclass_fields__

@@ -1,4 +1,4 @@
-"""Where a bundle's files lie: a folder, or the same as one uncompressed zip."""
+"""Storage of a bundle's files: a folder or one uncompressed zip."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Protocol
 from .errors import BundleError
 from .files import atomic_folder, atomic_produce, open_regular
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip can hold: equal contents give equal bytes
-# zipfile raises each of these for some damage: an unknown version or method, an encrypted entry, a broken date
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip, so that equal contents give equal bytes
+# zipfile raises any of these for damaged files: unknown version or method, encrypted entry, invalid date
 _ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, OSError)
 
 
@@ -20,32 +20,32 @@ class Storage(Protocol):
     """The flat files of a bundle."""
 
     def sizes(self) -> dict[str, int]:
-        """File name to bytes."""
+        """Return the size of each file in bytes."""
 
     def read(self, name: str, limit: int) -> bytes:
-        """At most `limit` bytes of one file; BundleError when there are more."""
+        """Return the bytes of one file. Raises BundleError if there are more than `limit`."""
 
 
 class FolderStorage:
-    """A bundle that is a folder. Sub-folders and links are not part of a bundle and are refused."""
+    """A bundle that is a folder. Sub-folders and links are rejected."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def sizes(self) -> dict[str, int]:
-        """File name to bytes. Raises BundleError for anything that is not a plain file."""
+        """Return the size of each file in bytes. Raises BundleError for anything but plain files."""
         sizes = {}
         try:
             for entry in self._path.iterdir():
                 if entry.is_symlink() or not entry.is_file():
-                    raise BundleError(f"{self._path}: {entry.name} is not a plain file; a bundle holds nothing else")
+                    raise BundleError(f"{self._path}: {entry.name} is not a plain file; remove it")
                 sizes[entry.name] = entry.stat().st_size
         except OSError as error:
-            raise _unreadable(self._path, "it", error) from error
+            raise _unreadable(self._path, "the folder", error) from error
         return sizes
 
     def read(self, name: str, limit: int) -> bytes:
-        """The bytes of one file."""
+        """Return the bytes of one file. Raises BundleError if there are more than `limit`."""
         try:
             with open_regular(self._path / name) as handle:
                 data = handle.read(limit + 1)
@@ -55,27 +55,27 @@ class FolderStorage:
 
 
 class ZipStorage:
-    """A bundle that is one zip. Its entries are stored, never compressed, so sizes are what they say."""
+    """A bundle that is one zip. Its entries are not compressed, so the stated sizes are the real ones."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def sizes(self) -> dict[str, int]:
-        """File name to bytes. Raises BundleError for compressed, encrypted or doubled entries."""
+        """Return the size of each file in bytes. Raises BundleError for compressed, encrypted or duplicate entries."""
         sizes: dict[str, int] = {}
         try:
             with zipfile.ZipFile(self._path) as archive:
                 entries = archive.infolist()
         except _ZIP_ERRORS as error:
-            raise BundleError(f"{self._path} is not a bundle: neither a folder nor a whole zip ({error})") from error
+            raise BundleError(f"{self._path} is not a bundle: neither a folder nor a complete zip ({error})") from error
         for entry in entries:
             if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.filename in sizes:
-                raise BundleError(f"{self._path}: entry {entry.filename} is compressed, encrypted or there twice")
+                raise BundleError(f"{self._path}: entry {entry.filename} is compressed, encrypted or a duplicate")
             sizes[entry.filename] = entry.file_size
         return sizes
 
     def read(self, name: str, limit: int) -> bytes:
-        """The bytes of one entry."""
+        """Return the bytes of one entry. Raises BundleError if there are more than `limit`."""
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(name) as handle:
                 data = handle.read(limit + 1)
@@ -85,7 +85,7 @@ class ZipStorage:
 
 
 def open_storage(path: Path) -> Storage:
-    """The storage at `path`. Raises BundleError when nothing is there."""
+    """Return the storage at `path`. Raises BundleError if the path does not exist."""
     if path.is_dir():
         return FolderStorage(path)
     if path.is_file():
@@ -94,7 +94,7 @@ def open_storage(path: Path) -> Storage:
 
 
 def write_files(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write a bundle's files in one step: a zip when `path` ends in .zip, else a folder. Raises StorageError."""
+    """Write a bundle's files atomically: a zip if `path` ends in .zip, else a folder. Raises StorageError."""
     if path.suffix == ".zip":
         atomic_produce(path, lambda target: _write_zip(target, files))
         return
@@ -115,5 +115,5 @@ def _unreadable(path: Path, name: str, error: Exception) -> BundleError:
 
 def _within(data: bytes, name: str, limit: int) -> bytes:
     if len(data) > limit:
-        raise BundleError(f"{name} holds more than the {limit} bytes that its place in a bundle allows")
+        raise BundleError(f"{name} is larger than the allowed {limit} bytes; export the bundle again")
     return data

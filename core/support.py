@@ -17,10 +17,10 @@ _FIELDS = ("mean", "projection", "points", "bandwidth", "prototypes")
 
 @dataclass(frozen=True, kw_only=True)
 class Support:
-    """What a kernel density and a nearest prototype need, float32.
+    """The parameters of the kernel density and the prototypes, float32. Raises BundleError for invalid ones.
 
-    An embedding h [D] is projected to (h - mean) @ projection [P]; its log-density is that of N isotropic
-    Gaussians of standard deviation `bandwidth` around `points`.
+    An embedding h [D] is projected to (h - mean) @ projection [P]. Its log-density is that of a uniform mixture of N
+    isotropic Gaussians of standard deviation `bandwidth` around `points`.
     """
 
     mean: Array  # [D]
@@ -45,21 +45,20 @@ class Support:
             raise BundleError("the density support has the wrong shapes or values; export the bundle again")
 
     def project(self, embedding: Array) -> Array:
-        """Embeddings float32 [B, D] to the density's space, float32 [B, P].
+        """Project embeddings, float32 [B, D], to the space of the density, float32 [B, P].
 
-        Row by row, and not by a matrix product: its rounding may change with the batch, and a score must not; and
-        waking a library's threads for one row takes longer than the row.
+        Rows are projected one by one: the rounding of a matrix product may depend on the batch, and a score must not.
         """
         rows = [np.einsum("d,dp->p", row, self.projection) for row in embedding - self.mean]
         return np.stack(rows) if rows else np.empty((0, self.projection.shape[1]), np.float32)
 
     def nearest_prototypes(self, embedding: Array, gates: Array) -> npt.NDArray[np.float64]:
-        """Gated distances d_km = sum_i w_i (h_i - p_kmi)^2 of one image: float64 [K, M]."""
+        """Return the gated distances d_km = sum_i w_i (h_i - p_kmi)^2 of one image: float64 [K, M]."""
         difference = embedding.astype(np.float64) - self.prototypes
         return np.asarray((gates * difference**2).sum(axis=-1))
 
     def to_bytes(self) -> bytes:
-        """The safetensors file."""
+        """Return the bytes of the safetensors file."""
         tensors = {
             "mean": self.mean,
             "projection": self.projection,
@@ -71,7 +70,7 @@ class Support:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Support:
-        """Read what `to_bytes` wrote. Raises BundleError."""
+        """Read the bytes that `to_bytes` returned. Raises BundleError."""
         try:
             tensors = load(data)
         except (SafetensorError, ValueError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""Verdict: the answer for one face, one JSON line."""
+"""Verdict: the result for one face, written as one JSON line."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .decision import Kind
 
 @dataclass(frozen=True)
 class Face:
-    """Where in the image the face was found."""
+    """The position of a detected face in its image."""
 
-    index: int  # position among the faces of this image, the largest first
+    index: int  # rank among the faces of this image, largest first
     box: tuple[int, int, int, int]  # x, y, width, height in pixels
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer for one face of one image. With `error` set, nothing was judged and `verdict` is None."""
+    """The result for one face of one image. If `error` is set, nothing was classified and `verdict` is None."""
 
     path: str
     verdict: Kind | None
@@ -29,22 +29,22 @@ class Verdict:
     log_density: float
     scores: Mapping[str, float]  # class name to probability, after temperature
     step_weights: Mapping[str, float]  # timestep to its share in the pooled embedding
-    prototype: str  # nearest prototype, "CLASS/INDEX"; empty with an error
-    reasons: tuple[str, ...]  # never empty but with an error; what was caught in the network's outputs is among them
+    prototype: str  # nearest prototype, "CLASS/INDEX"; empty with an error or non-finite distances
+    reasons: tuple[str, ...]  # empty only with an error; includes faults found in the outputs
     backend: str
     precision: str
     bundle: str  # first 12 hex digits of the manifest's SHA-256
     latency_ms: Mapping[str, float] = field(default_factory=dict)  # stage to milliseconds
-    face: Face | None = None  # None: the whole image was judged
+    face: Face | None = None  # None: the whole image was classified
     error: str | None = None
 
     def to_json(self) -> str:
-        """One JSON line; a number that is not finite becomes null."""
+        """Return one JSON line, without a newline. A number that is not finite becomes null."""
         return json.dumps(_finite(asdict(self)), ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def failed(cls, path: str, error: str, backend: str, *, precision: str, bundle: str) -> Verdict:
-        """The line for an image that could not be judged."""
+        """Return the verdict for an image that could not be classified."""
         return cls(path, None, "", 0.0, math.nan, {}, {}, "", (), backend, precision, bundle, error=error)
 
 

@@ -1,4 +1,4 @@
-"""Which versions of packages are installed, for the record."""
+"""Versions of installed packages, recorded for provenance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Package to version; those that are not installed are left out."""
+    """Return the version of each package; packages that are not installed are omitted."""
     found = {}
     for name in packages:
         try:

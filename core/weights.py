@@ -1,12 +1,11 @@
-"""A bundle's networks with their weights (`weights.safetensors`), for what runs them without an ONNX library.
+"""A bundle's networks and weights (`weights.safetensors`), for backends that run without an ONNX library.
 
-The file holds the tensors of both fp32 graphs as `STEM/NAME` and, in its metadata under `leakrt`, a JSON object:
+The file holds the tensors of both fp32 graphs as `STEM/NAME`. Its metadata holds, under `leakrt`, a JSON object:
 
     {"version": 1, "networks": {STEM: {"input": NAME, "outputs": [NAME, ...],
      "nodes": [[OPERATOR, [INPUT, ...], [OUTPUT, ...], {ATTRIBUTE: VALUE}], ...]}}}
 
-Operators and attributes are those of ONNX's opset 17; an input "" is one that is left out. Nodes stand in an order in
-which they can be run.
+Operators and attributes follow ONNX opset 17. An input "" is an omitted optional input. Nodes are in topological order.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from .errors import BundleError
 
 WEIGHTS_NAME = "weights.safetensors"
 STEMS = ("vae_encoder", "leak_encoder")
-DTYPES = ("float32", "int64", "bool")  # of tensors
+DTYPES = ("float32", "int64", "bool")  # allowed tensor dtypes
 _VERSION = 1
 _KEY = "leakrt"
-_LENGTH_BYTES = 8  # of the header's length, at the start of a safetensors file
+_LENGTH_BYTES = 8  # a safetensors file starts with the length of its header
 _HEADER_LIMIT = 16 << 20
 _MAX_NODES = 20_000
 
@@ -47,7 +46,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A graph that can be run node by node. Checked on creation; raises BundleError."""
+    """A graph that runs node by node. Validated on creation; raises BundleError."""
 
     input: str
     outputs: tuple[str, ...]
@@ -60,7 +59,7 @@ class Network:
             raise _broken("its input is a constant, or it has too many nodes")
         for node in self.nodes:
             if not known.issuperset(node.inputs) or not node.outputs or known.intersection(node.outputs):
-                raise _broken(f"{node.operator} reads what is not there yet, or writes what is")
+                raise _broken(f"{node.operator} reads an undefined tensor, has no output, or overwrites a tensor")
             known.update(node.outputs)
         if not known.issuperset(self.outputs) or not self.outputs:
             raise _broken("an output is never written")
@@ -70,7 +69,7 @@ class Network:
 
 
 def to_bytes(networks: Mapping[str, Network]) -> bytes:
-    """The file. Equal networks give equal bytes."""
+    """Return the bytes of the file. Equal networks give equal bytes."""
     tensors = {
         f"{stem}/{name}": np.ascontiguousarray(t) for stem, n in networks.items() for name, t in n.tensors.items()
     }
@@ -80,7 +79,7 @@ def to_bytes(networks: Mapping[str, Network]) -> bytes:
 
 
 def from_bytes(data: bytes) -> dict[str, Network]:
-    """Read what `to_bytes` wrote: each of STEMS. Raises BundleError."""
+    """Read the bytes that `to_bytes` returned: one network per stem in STEMS. Raises BundleError."""
     try:
         described = _description(data)
         tensors = load(data)
@@ -93,11 +92,11 @@ def from_bytes(data: bytes) -> dict[str, Network]:
 def _description(data: bytes) -> dict[str, Any]:
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
     if length > min(_HEADER_LIMIT, len(data)):
-        raise ValueError(f"a header of {length} bytes")
+        raise ValueError(f"invalid header length of {length} bytes")
     header = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])
     description = json.loads(header["__metadata__"][_KEY])
     if description["version"] != _VERSION:
-        raise ValueError(f"version {description['version']}, where this LeakRT reads {_VERSION}")
+        raise ValueError(f"version {description['version']}, and this LeakRT reads {_VERSION}")
     return dict(description["networks"])
 
 
@@ -129,19 +128,19 @@ def _attribute(value: object) -> Attribute:
 
 def _scalar(value: object) -> int | float | str:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(f"an attribute is {value!r:.50}")
+        raise ValueError(f"invalid attribute {value!r:.50}")
     return value
 
 
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise ValueError("a list of names is none")
+        raise ValueError("expected a list of names")
     return tuple(map(_text, value))
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"a name is {value!r:.50}")
+        raise ValueError(f"invalid name {value!r:.50}")
     return value
 
 

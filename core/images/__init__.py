@@ -1,4 +1,4 @@
-"""Image files: which formats there are, where files lie, and how their pixels are read."""
+"""Image files: recognising formats, finding files and decoding pixels."""
 
 from .finding import FoundImages as FoundImages
 from .finding import LeftOut as LeftOut

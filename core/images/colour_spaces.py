@@ -1,4 +1,4 @@
-"""ICC profiles for colour spaces that files state in other ways: PNG's gAMA and cHRM, and code points (ITU-T H.273)."""
+"""ICC profiles of colour spaces that a file describes by PNG's gAMA and cHRM or by code points (ITU-T H.273)."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _PRIMARIES = {
     11: ("DCI-P3", (0.314, 0.351, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)),
     12: ("Display P3", (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)),
 }
-_SRGB_CURVES = (1, 2, 6, 13, 14, 15)  # still images with a video curve are shown like sRGB
+_SRGB_CURVES = (1, 2, 6, 13, 14, 15)  # viewers show still images with a video curve as sRGB
 _EXPONENTS = {4: 2.2, 5: 2.8, 8: 1.0}
 _HDR = {16: "PQ", 18: "HLG"}
 
-_SRGB_GAMMA, _GAMMA_TOLERANCE = 1 / 2.2, 0.05  # libpng takes gammas this close for equal
+_SRGB_GAMMA, _GAMMA_TOLERANCE = 1 / 2.2, 0.05  # libpng treats gammas this close as equal
 _PRIMARY_TOLERANCE = 0.005
 _CURVE_POINTS = 1024
-_D50 = np.array([0.9642, 1.0, 0.8249])  # white of the ICC's connection space
+_D50 = np.array([0.9642, 1.0, 0.8249])  # white point of the ICC profile connection space
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 
 def profile_of_gamma(gamma: float, chromaticities: Sequence[float] | None) -> bytes | None:
-    """An ICC profile for a PNG's gAMA (0.45455 encodes for 2.2) and cHRM (x, y of white, red, green, blue).
+    """Return an ICC profile for a PNG's gAMA (0.45455 encodes for 2.2) and cHRM (x, y of white, red, green, blue).
 
-    Without chromaticities those of sRGB are taken. None for sRGB; empty bytes for values that describe no space.
+    The default chromaticities are those of sRGB. Returns None for sRGB, and empty bytes for invalid values.
     """
     points = _SRGB if chromaticities is None else chromaticities
     if abs(gamma / _SRGB_GAMMA - 1) <= _GAMMA_TOLERANCE and np.allclose(points, _SRGB, 0, _PRIMARY_TOLERANCE):
@@ -48,13 +48,13 @@ def profile_of_gamma(gamma: float, chromaticities: Sequence[float] | None) -> by
 
 
 def profile_of_code_points(primaries: int, transfer: int, name: str) -> bytes | None:
-    """An ICC profile for the colour primaries and transfer characteristics of ITU-T H.273; None for sRGB.
+    """Return an ICC profile for the colour primaries and transfer characteristics of ITU-T H.273; None for sRGB.
 
-    Raises ImageError for HDR, whose pixels have no equal in sRGB; `name` begins its message. Empty bytes for others
-    that are not known.
+    Returns empty bytes for unknown code points. Raises ImageError for HDR, whose pixels have no equivalent in sRGB;
+    the message begins with `name`.
     """
     if transfer in _HDR:
-        raise ImageError(f"{name}: HDR pixels ({_HDR[transfer]}) have no fixed equal in sRGB; save the image as SDR")
+        raise ImageError(f"{name}: HDR pixels ({_HDR[transfer]}) have no equivalent in sRGB; save the image as SDR")
     exponent = None if transfer in _SRGB_CURVES else _EXPONENTS.get(transfer, 0.0)
     if primaries not in _PRIMARIES or exponent == 0.0:
         return b""
@@ -63,7 +63,7 @@ def profile_of_code_points(primaries: int, transfer: int, name: str) -> bytes | 
 
 
 def _profile(label: str, points: Sequence[float], exponent: float | None) -> bytes:
-    """A display profile; `exponent` None stands for sRGB's curve. Empty bytes for impossible chromaticities."""
+    """Return a display profile, with the sRGB curve if `exponent` is None; empty for invalid chromaticities."""
     xy = np.reshape(points, (4, 2)).astype(np.float64)
     if not np.isfinite(xy).all() or (xy[:, 1] <= 0).any():
         return b""
@@ -78,7 +78,7 @@ def _profile(label: str, points: Sequence[float], exponent: float | None) -> byt
 
 
 def _curve(exponent: float | None) -> bytes:
-    """A curveType element (ICC.1:2001, 6.5.3) from encoded to linear values."""
+    """Return a curveType element (ICC.1:2001, 6.5.3) from encoded to linear values."""
     if exponent is not None:
         return b"curv\0\0\0\0" + struct.pack(">IHxx", 1, min(65535, round(256 * exponent)))
     encoded = np.linspace(0, 1, _CURVE_POINTS)
@@ -87,7 +87,7 @@ def _curve(exponent: float | None) -> bytes:
 
 
 def _icc(label: str, colorants: Doubles, curve: bytes) -> bytes:
-    """A version 2 display profile of three colorants [3, 3] (columns, D50) and one curve (ICC.1:2001, 6)."""
+    """Return a version 2 display profile of colorants [3, 3] (columns, D50) and one curve (ICC.1:2001, 6)."""
 
     def fixed(values: Any) -> bytes:
         return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(65536 * float(v)) for v in values))

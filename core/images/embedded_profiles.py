@@ -1,7 +1,7 @@
-"""ICC profiles in the formats in which Pillow does not look for them: BMP, GIF and JPEG 2000.
+"""ICC profiles of the formats that Pillow does not search for them: BMP, GIF and JPEG 2000.
 
-Each function returns the profile, None for sRGB or a file that states nothing, and empty bytes for a statement that
-can't be followed.
+Each function returns the profile, None for sRGB or a file without colour description, and empty bytes for a colour
+description that is damaged or not supported.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _ENUMERATED_SRGB = (16, 17, 18)  # sRGB, its greys, its YCC (ISO/IEC 15444-1, ta
 
 
 def embedded_profile(data: bytes, kind: str) -> bytes | None:
-    """The profile of a BMP, GIF or JPEG2000 file's bytes; None for another `kind`."""
+    """Return the profile of a BMP, GIF or JPEG2000 file's bytes; None for any other `kind`."""
     readers = {"BMP": _of_bmp, "GIF": _of_gif, "JPEG2000": _of_jpeg2000}
     return readers[kind](data) if kind in readers else None
 
 
 def _of_bmp(data: bytes) -> bytes | None:
-    """BITMAPV5HEADER: a profile lies `bV5ProfileData` bytes after the header's begin."""
+    """Read a BITMAPV5HEADER: the profile starts `bV5ProfileData` bytes after the start of the header."""
     (length,) = struct.unpack_from("<I", data, 14)
     if length < _BMP_V4 or len(data) < 14 + length:
         return None
@@ -38,7 +38,7 @@ def _of_bmp(data: bytes) -> bytes | None:
 
 
 def _of_gif(data: bytes) -> bytes | None:
-    """The application extension ICCRGBG1: a chain of blocks, each with its length before it."""
+    """Read the application extension ICCRGBG1: a chain of blocks, each preceded by its length."""
     at = data.find(_GIF_PROFILE)
     if at < 0:
         return None
@@ -50,7 +50,7 @@ def _of_gif(data: bytes) -> bytes | None:
 
 
 def _of_jpeg2000(data: bytes) -> bytes | None:
-    """The first `colr` box (ISO/IEC 15444-1, I.5.3.3); a bare codestream has none."""
+    """Read the first `colr` box (ISO/IEC 15444-1, I.5.3.3); a bare codestream has none."""
     if data[4:8] != b"jP  ":
         return None
     box = _box(_box(data, b"jp2h"), b"colr")
@@ -62,7 +62,7 @@ def _of_jpeg2000(data: bytes) -> bytes | None:
 
 
 def _box(data: bytes, wanted: bytes) -> bytes:
-    """The body of the first box of a type in a sequence of boxes; empty if there is none."""
+    """Return the body of the first box of type `wanted` in a sequence of boxes; empty if there is none."""
     at = 0
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)

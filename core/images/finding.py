@@ -1,12 +1,12 @@
-"""Finding image files in folders, and saying what was left out.
+"""Search for image files in folders. Other files are omitted and listed.
 
-A file is an image if its first bytes say so (`formats.format_of`), whatever its name is. A file whose suffix names an
-image format is an image too, whatever it holds: reading it then says what is wrong with it. The rest is left out and
-listed, with its reason:
+A file is an image if its first bytes identify a format (`formats.format_of`), whatever its name is. A file with the
+suffix of an image format also counts as an image: reading it then reports what is wrong with it. These are omitted,
+each with a reason:
 
-- what is neither, such as a text file, a camera raw file, a pipe or a file that can't be opened
-- hidden files and folders, and the folders that systems and tools add, such as `@eaDir` and `__MACOSX`
-- links to folders: they may loop, or list an image twice. Links to files are followed.
+- other files, such as text files, camera raw files, pipes and files that can't be opened
+- hidden files and folders, and folders that systems and tools create, such as `@eaDir` and `__MACOSX`
+- links to folders, which may form loops or list an image twice. Links to files are followed.
 """
 
 from __future__ import annotations
@@ -25,53 +25,53 @@ SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
     ".avif", ".jp2", ".j2k", ".jpf", ".jpx", ".heic", ".heif", ".hif", ".jxl",
 })  # fmt: skip
-# Camera raw files begin as TIFFs do, and what a TIFF decoder finds in them is a thumbnail.
+# Camera raw files begin like TIFFs, but a TIFF decoder only finds a thumbnail in them.
 _RAW = frozenset({
     ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".nef", ".nrw", ".pef", ".sr2",
     ".srw",
 })  # fmt: skip
 _JUNK = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found", "system volume information"})
-_NAMES_SHOWN = 3  # of each reason, in a note
+_NAMES_SHOWN = 3  # names per reason in a note
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file or a folder that is not among the images."""
+    """A file or folder that was omitted from the images."""
 
     path: Path
-    reason: str  # ends "3 files are ...": "not images", "in @eaDir"
-    files: int = 1  # of a folder: all files below it; 0 where they were not counted
+    reason: str  # such as "not images" or "in @eaDir"
+    files: int = 1  # for a folder, all files below it; 0 if they were not counted
 
     def to_json(self) -> dict[str, object]:
-        """A JSON object with one entry a field."""
+        """Return a JSON object with one entry per field."""
         return {"path": str(self.path), "reason": self.reason, "files": self.files}
 
 
 @dataclass(frozen=True)
 class FoundImages:
-    """The images below a path, sorted by their names, and what else lies there."""
+    """The images below a path, sorted by name, and the omitted files and folders."""
 
     images: tuple[Path, ...]
     left_out: tuple[LeftOut, ...]
 
 
 def find_images(path: str | Path) -> list[Path]:
-    """The images of `search_images`, for a folder in which nothing else matters. Raises DataError as it does."""
+    """Return only the images of `search_images`. Raises DataError."""
     return list(search_images(path).images)
 
 
 def search_images(path: str | Path) -> FoundImages:
-    """The image files at `path`: itself when it is a file, else all below that folder, sorted by name.
+    """Return the image files at `path`: the file itself, or all images below the folder, sorted by name.
 
-    Raises DataError when nothing is there, a folder can't be listed, or it holds no image.
+    Raises DataError if `path` does not exist, a folder can't be listed, or there are no images.
     """
     root = Path(path)
     if root.is_file():
         return FoundImages((root,), ())
     if not root.is_dir():
         if os.path.lexists(root):
-            what = "not a regular file" if root.exists() else "a link that leads nowhere"
-            raise DataError(f"{root} is {what}; give an image file or a folder")
+            what = "not a regular file" if root.exists() else "a broken link"
+            raise DataError(f"{root} is {what}; pass an image file or a folder")
         raise DataError(f"no such file or folder: {root}")
     images: list[Path] = []
     left_out: list[LeftOut] = []
@@ -89,12 +89,12 @@ def search_images(path: str | Path) -> FoundImages:
 
 
 def is_junk(name: str) -> bool:
-    """Whether a folder or file of that name belongs to a system or a tool: hidden ones, `@eaDir`, `Thumbs.db`."""
+    """Return whether a file or folder of that name is hidden or created by a system or tool, such as `@eaDir`."""
     return name.startswith(".") or name.lower() in _JUNK
 
 
 def left_out_note(left_out: Iterable[LeftOut]) -> str:
-    """One line such as "left out 3 files: 2 not images (notes.txt, b.pdf), 1 in @eaDir"; empty for nothing."""
+    """Return a line such as "left out 3 files: 2 not images (notes.txt, b.pdf), 1 in @eaDir"; empty if none are."""
     by_reason: dict[str, list[LeftOut]] = {}
     for one in left_out:
         by_reason.setdefault(one.reason, []).append(one)
@@ -109,21 +109,21 @@ def left_out_note(left_out: Iterable[LeftOut]) -> str:
 
 def _part(reason: str, group: list[LeftOut]) -> str:
     count = sum(one.files for one in group) or len(group)
-    if reason.startswith("in "):  # the folder's name says it all
+    if reason.startswith("in "):  # the folder name suffices
         return f"{count} {reason}"
     names = [one.path.name if one.path.name.isprintable() else ascii(one.path.name) for one in group[:_NAMES_SHOWN]]
     return f"{count} {reason} ({', '.join(names)}{', ...' if len(group) > _NAMES_SHOWN else ''})"
 
 
 def _walk(root: Path) -> Iterator[Path | LeftOut]:
-    for folder, folders, names in os.walk(root, onerror=_refuse):
+    for folder, folders, names in os.walk(root, onerror=_raise_unlistable):
         for name in folders:
             path = Path(folder, name)
             if is_junk(name):
                 yield junk_folder(path)
             elif path.is_symlink():
                 yield LeftOut(path, "linked folders", files=0)
-        folders[:] = [name for name in folders if not is_junk(name)]  # os.walk itself follows no link
+        folders[:] = [name for name in folders if not is_junk(name)]  # os.walk does not follow links
         for name in names:
             path = Path(folder, name)
             reason = why_not_image(path)
@@ -131,17 +131,17 @@ def _walk(root: Path) -> Iterator[Path | LeftOut]:
 
 
 def junk_folder(path: Path) -> LeftOut:
-    """A folder of `is_junk` with the files below it counted; those in folders that can't be listed are not."""
+    """Return a folder that `is_junk` as omitted, with the number of files below it that can be listed."""
     count = 0 if path.is_symlink() else sum(len(names) for _, _, names in os.walk(path))
     return LeftOut(path, f"in {path.name if path.name.isprintable() else ascii(path.name)}", count)
 
 
-def _refuse(error: OSError) -> None:
-    raise DataError(f"can't list {error.filename}: {error.strerror}") from error
+def _raise_unlistable(error: OSError) -> None:
+    raise DataError(f"can't list {error.filename}: {error.strerror}; check its permissions") from error
 
 
 def why_not_image(path: Path) -> str | None:
-    """Why a file is left out, such as "not images"; None for an image."""
+    """Return why a file is omitted, such as "not images"; None for an image."""
     suffix = path.suffix.lower()
     if path.name.startswith("."):
         return "hidden"
@@ -153,7 +153,7 @@ def why_not_image(path: Path) -> str | None:
         with open_regular(path) as handle:
             found = format_of(handle.read(HEAD_BYTES))
     except OSError:
-        return "that can't be opened"
+        return "unreadable"
     if found == "TIFF" and suffix in _RAW:
         return "camera raw files"
     return "not images" if found is None else None

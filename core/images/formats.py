@@ -1,10 +1,10 @@
-"""The image formats that LeakRT reads, recognised by their first bytes and never by a file's name."""
+"""The supported image formats, recognised by the first bytes of a file and never by its name."""
 
 from __future__ import annotations
 
-HEAD_BYTES = 64  # what `format_of` looks at
+HEAD_BYTES = 64  # that `format_of` needs
 
-# Names are Pillow's, so that they can be given to Image.open.
+# Pillow's names, as `Image.open` takes them.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "HEIF", "JXL")
 
 _MAGIC = (
@@ -29,16 +29,16 @@ _BRANDS = {
 
 
 def format_of(head: bytes) -> str | None:
-    """The format, one of FORMATS, of a file that begins with `head` (HEAD_BYTES or more); None if it is no image.
+    """Return the format, one of FORMATS, of a file that begins with `head` (HEAD_BYTES or more); None if unknown.
 
-    HEIF and AVIF share a container; its brands tell which codec is inside (ISO/IEC 23008-12, annex B).
+    HEIF and AVIF share a container whose brands identify the codec (ISO/IEC 23008-12, annex B).
     """
     for magic, name in _MAGIC:
         if head.startswith(magic):
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:  # two letters begin many a text
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:  # text may begin with BM
         return "BMP"
     return _codec_of_brands(head) if head[4:8] == b"ftyp" else None
 

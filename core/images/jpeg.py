@@ -1,7 +1,7 @@
-"""JPEG: decodes strictly, so that what libjpeg-turbo only warns about is an error or a note.
+"""Strict JPEG decoding: warnings of libjpeg-turbo become errors or notes.
 
-Pillow drops libjpeg's warnings, and with them a scan that was overwritten. simplejpeg stops at the first. Its pixels
-are those of Pillow: both run libjpeg-turbo with the accurate DCT and smooth chroma upsampling.
+Pillow discards the warnings of libjpeg, so that an overwritten scan goes unnoticed. simplejpeg stops at the first
+warning. Its pixels equal Pillow's: both run libjpeg-turbo with the accurate DCT and smooth chroma upsampling.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy.typing as npt
 from ..errors import ImageError, one_line
 from .limits import DAMAGED
 
-# Warnings about a header, of files that decode as they were meant.
+# Warnings about headers of files that still decode correctly.
 _HARMLESS = re.compile(r"Invalid SOS parameters for sequential JPEG|Unknown Adobe color transform|JFIF revision number")
 _PADDING = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 _PADDING_BYTES = (b"\0", b"\xff", b"\xaa")
-_UNCHECKED = re.compile(r"subsampling level")  # what TurboJPEG's interface can't express and libjpeg decodes
+_UNCHECKED = re.compile(r"subsampling level")  # libjpeg decodes these, but TurboJPEG's interface can't express them
 
-UNCHECKED = "its chroma subsampling is too unusual for a check of its data; damage may be unnoticed"
-UNFINISHED = "the progressive JPEG lacks its last scans; the picture is coarser than it was encoded"
+UNCHECKED = "its unusual chroma subsampling prevents a check of its data; damage may go unnoticed"
+UNFINISHED = "the progressive JPEG lacks its last scans; it is decoded with reduced detail"
 
-_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")  # but for stuffed zeros and restarts, which are inside a scan
+_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")  # except stuffed zeros and restarts, which occur inside a scan
 _PROGRESSIVE, _SCAN, _END = (0xC2, 0xCA), 0xDA, 0xD9
 _COEFFICIENTS = 64
 
@@ -33,9 +33,9 @@ class UncheckedError(ValueError):
 
 
 def decode_jpeg(data: bytes, colours: str, name: str) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
-    """Pixels uint8 [H, W, C] of a JPEG in `colours` (BGR, RGB, GRAY, or CMYK as stored), and notes.
+    """Decode a JPEG to pixels uint8 [H, W, C] in `colours` (BGR, RGB, GRAY, or CMYK as stored). Also returns notes.
 
-    Raises ImageError for data that libjpeg-turbo finds damaged, UncheckedError for a subsampling that it can't check.
+    Raises ImageError for damaged data, and UncheckedError for a subsampling that TurboJPEG does not support.
     """
     import simplejpeg
 
@@ -55,7 +55,7 @@ def decode_jpeg(data: bytes, colours: str, name: str) -> tuple[npt.NDArray[np.ui
 
 
 def _is_harmless(warning: str, data: bytes) -> bool:
-    """Whether a warning says nothing about the pixels. Some cameras pad the scan with bytes of one value."""
+    """Return whether a warning does not affect the pixels. Some cameras pad the scan with bytes of one value."""
     if _HARMLESS.search(warning):
         return True
     padding = _PADDING.search(warning)
@@ -66,9 +66,9 @@ def _is_harmless(warning: str, data: bytes) -> bool:
 
 
 def _unfinished(data: bytes) -> tuple[str, ...]:
-    """A note for a progressive JPEG whose scans do not give every coefficient in full (ITU-T T.81, G.1.1.1)."""
+    """Return a note if a progressive JPEG lacks bits of its coefficients (ITU-T T.81, G.1.1.1); else an empty tuple."""
     progressive, components, at = False, b"", 2
-    missing: dict[int, list[int]] = {}  # component to the bits that each coefficient lacks
+    missing: dict[int, list[int]] = {}  # component to the number of missing bits per coefficient
     while found := _MARKER.search(data, at):
         marker, at = found[1][0], found.end()
         if marker == _END:

@@ -1,4 +1,4 @@
-"""What libtiff reports while Pillow decodes: Pillow raises some of it and drops the rest."""
+"""Error reports of libtiff while Pillow decodes: Pillow raises only some of them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _reported = threading.local()
 
 @contextmanager
 def damage_reports() -> Iterator[list[str]]:
-    """A list that gets libtiff's errors of this thread while it is open.
+    """Yield a list that collects the errors of libtiff in this thread within the context.
 
-    It stays empty where Pillow's libtiff can't be reached. Warnings can't be caught: Pillow drops them in C.
+    It stays empty if Pillow's libtiff is not accessible. Warnings are not collected: Pillow discards them in C.
     """
     _install()
     messages: list[str] = []
@@ -29,7 +29,7 @@ def damage_reports() -> Iterator[list[str]]:
 
 @functools.cache
 def _install() -> Any:
-    """Replace the handler of Pillow's libtiff, which prints to stderr; what is returned must outlive it."""
+    """Replace the handlers of Pillow's libtiff, which print to stderr. Keep the result: libtiff calls it."""
     from PIL import _imaging
 
     handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
@@ -37,7 +37,7 @@ def _install() -> Any:
     try:
         library = ctypes.CDLL(_imaging.__file__)
         setters = library.TIFFSetErrorHandler, library.TIFFSetWarningHandler
-    except (AttributeError, OSError):  # a Pillow whose libtiff can't be reached, or that has none
+    except (AttributeError, OSError):  # Pillow has no libtiff, or it is not accessible
         return None
     for setter, each in zip(setters, (record, handler()), strict=True):
         setter.argtypes, setter.restype = [handler], ctypes.c_void_p
@@ -46,7 +46,7 @@ def _install() -> Any:
 
 
 def _record(_module: bytes | None, text: bytes | None, _values: int | None) -> None:
-    """Keep a printf format up to its first value: the values can't be read from here."""
+    """Record a printf format up to its first conversion: ctypes can't read the values."""
     messages = getattr(_reported, "messages", None)
     if messages is not None:
         plain = (text or b"").decode("ascii", "replace").partition("%")[0].strip(" :;,(")

@@ -1,4 +1,4 @@
-"""Pillow images that callers hand in: read from their file again if they still show it, since Pillow hides damage."""
+"""Pillow images from callers. An unchanged image is read again from its file, because Pillow hides damage."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .tiff import depth_of
 if TYPE_CHECKING:
     from PIL import Image
 
-CHANGED = "the image was changed after it was opened; its pixels were judged as they are"
-UNVERIFIED = "its file can't be read again; damage and colour descriptions that Pillow ignores would be unnoticed"
-TURNED = "turned by the EXIF orientation {} that the Pillow image carries; if you turned it yourself, delete that entry"
+CHANGED = "the image was changed after it was opened; its current pixels are used"
+UNVERIFIED = "its file can't be read again; damage and colour descriptions that Pillow ignores may go unnoticed"
+TURNED = "rotated by the EXIF orientation {} of the Pillow image; if it is already upright, delete that entry"
 _NAME = "the image"
 
 
 def convert_image(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
-    """A Pillow image as its file would be read, or its pixels where it was made or changed in memory.
+    """Decode a Pillow image from its file, or from its pixels if it was created or changed in memory.
 
-    Raises ImageError as `decode_image` does, UsageError while PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set for an image
-    that was opened from a file, and what Pillow raises.
+    Raises ImageError like `decode_image`, UsageError if PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set and the image comes
+    from a file, and the exceptions of Pillow.
     """
     from PIL import ImageFile
 
@@ -34,15 +34,15 @@ def convert_image(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> Decode
         return _in_memory(image, ())
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise UsageError(HIDES_DAMAGE)
-    data = _file(image)  # before it is loaded, which closes the file
+    data = _file(image)  # before loading, which closes the file
     frame = image.tell()
     image.load()
     if frame:
-        return _in_memory(image, (f"frame {frame + 1} of the file was judged, with Pillow's own checks only",))
+        return _in_memory(image, (f"frame {frame + 1} of the file is used; only Pillow's own checks apply",))
     if data is None:
         return _in_memory(image, (UNVERIFIED,))
     decoded = decode_image(data, _NAME, max_pixels=max_pixels)
-    return decoded if _shows(image, data) else _in_memory(image, (CHANGED,))
+    return decoded if _matches_file(image, data) else _in_memory(image, (CHANGED,))
 
 
 def _in_memory(image: Image.Image, notes: tuple[str, ...]) -> DecodedImage:
@@ -57,7 +57,7 @@ def _in_memory(image: Image.Image, notes: tuple[str, ...]) -> DecodedImage:
 
 
 def _file(image: Image.Image) -> bytes | None:
-    """The bytes of the image's file; None if they can't be had. Raises ImageError if there are too many."""
+    """Return the bytes of the image's file; None if it can't be read. Raises ImageError if it is too large."""
     stream = getattr(image, "fp", None)
     try:
         if stream is not None and stream.seekable():
@@ -75,8 +75,8 @@ def _file(image: Image.Image) -> bytes | None:
     return data or None
 
 
-def _shows(image: Image.Image, data: bytes) -> bool:
-    """Whether a loaded image has the pixels that Pillow reads from its file."""
+def _matches_file(image: Image.Image, data: bytes) -> bool:
+    """Return whether a loaded image has the pixels that Pillow reads from its file."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as fresh:

@@ -1,4 +1,4 @@
-"""Decoded images of every kind of pixel to uint8 BGR."""
+"""Conversion of decoded images to uint8 BGR."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
 
 @dataclass(frozen=True, kw_only=True)
 class PixelFacts:
-    """What a file states of its pixels that Pillow does not apply."""
+    """Properties of a file's pixels that Pillow does not apply."""
 
     bits: int = 16  # of a grey value in Pillow's 16-bit modes
-    white_is_zero: bool = False  # of a grey value in those modes; Pillow inverts fewer bits itself
+    white_is_zero: bool = False  # of a grey value in those modes; Pillow itself inverts values of up to 8 bits
     transparent: tuple[int, ...] | None = None  # the grey or RGB value that is transparent, of `key_bits` bits
     key_bits: int = 8
-    profile: bytes | None = None  # ICC; empty when it was damaged
+    profile: bytes | None = None  # ICC; empty if it is damaged
 
 
 def bgr(image: Image.Image, name: str, facts: PixelFacts) -> tuple[Pixels, tuple[str, ...]]:
-    """Pixels uint8 [H, W, 3] of a loaded Pillow image as sRGB, not turned, and notes on what was converted.
+    """Convert a loaded Pillow image to sRGB pixels, uint8 [H, W, 3] BGR, without rotation. Also returns notes.
 
     Raises ImageError for 32-bit and floating-point pixels, whose range is unknown.
     """
@@ -53,7 +53,7 @@ def bgr(image: Image.Image, name: str, facts: PixelFacts) -> tuple[Pixels, tuple
 
 
 def turned(pixels: Pixels, orientation: int) -> Pixels:
-    """Pixels [H, W, 3] turned upright: `orientation` is that of EXIF, 1 to 8 (EXIF 3.0, tag 0x0112)."""
+    """Return pixels [H, W, 3] rotated upright by the EXIF `orientation`, 1 to 8 (EXIF 3.0, tag 0x0112)."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -64,7 +64,7 @@ def turned(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def _high_byte(image: Image.Image, facts: PixelFacts) -> Image.Image:
-    """Grey of more than 8 bits as 8: Pillow's own conversion would clip instead of scaling."""
+    """Reduce grey of more than 8 bits to 8. Pillow's own conversion clips instead of scaling."""
     from PIL import Image
 
     grey = (np.asarray(image, dtype=np.uint32) >> (facts.bits - 8)).astype(np.uint8)
@@ -72,7 +72,7 @@ def _high_byte(image: Image.Image, facts: PixelFacts) -> Image.Image:
 
 
 def _key_alpha(image: Image.Image, name: str, facts: PixelFacts) -> Image.Image | None:
-    """Alpha of an image in which one value is transparent; None if no value is."""
+    """Return the alpha of an image with a transparent colour; None if it has none."""
     from PIL import Image
 
     if facts.transparent is None:
@@ -80,7 +80,7 @@ def _key_alpha(image: Image.Image, name: str, facts: PixelFacts) -> Image.Image 
     values = np.asarray(image)
     if facts.key_bits == 16 and image.mode == "RGB":
         raise ImageError(f"{name}: 16-bit RGB with a transparent colour can't be read; save it with an alpha channel")
-    if facts.key_bits < 8:  # Pillow spreads them over 0 .. 255, or over False and True
+    if facts.key_bits < 8:  # Pillow scales them to 0 .. 255, or to False and True
         key = [value * (255 // (2**facts.key_bits - 1)) for value in facts.transparent]
         values = values.astype(np.uint8) * 255 if image.mode == "1" else values
     else:
@@ -90,10 +90,10 @@ def _key_alpha(image: Image.Image, name: str, facts: PixelFacts) -> Image.Image 
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """The colours, mode L or RGB for those that have alpha, and the alpha channel."""
+    """Return the colours (mode RGB if there is alpha) and the alpha channel; None if there is none."""
     if image.mode not in _ALPHA_MODES and "transparency" not in image.info:
         return image, None
-    if image.mode == "La":  # premultiplied; Pillow converts it to LA alone
+    if image.mode == "La":  # premultiplied; Pillow converts it only to LA
         image = image.convert("LA")
     image = image.convert("RGBA")
     return image.convert("RGB"), image.getchannel("A")

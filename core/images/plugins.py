@@ -1,4 +1,4 @@
-"""Decoders that Pillow does not bring itself, or not in every build."""
+"""Decoders that Pillow lacks, or has only in some builds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FEATURES = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}
 
 
 def require_decoder(kind: str, name: str) -> None:
-    """Make sure that Pillow can open the format `kind`. Raises ImageError with the command that installs it."""
+    """Ensure that Pillow can open the format `kind`. Raises ImageError with the command that installs the decoder."""
     missing = _missing(kind)
     if missing:
         raise ImageError(f"{name}: {missing}")
@@ -20,7 +20,7 @@ def require_decoder(kind: str, name: str) -> None:
 
 @functools.cache
 def _missing(kind: str) -> str:
-    """Why the format can't be read here; empty if it can."""
+    """Return why the format can't be read; empty if it can."""
     from PIL import features
 
     if kind in _PLUGINS:
@@ -32,5 +32,5 @@ def _missing(kind: str) -> str:
         if kind == "HEIF":
             plugin.register_heif_opener()
     elif kind in _FEATURES and not features.check(_FEATURES[kind]):
-        return f"this Pillow was built without {kind}; install one that has it with: pip install -U pillow"
+        return f"this Pillow was built without {kind}; upgrade it with: pip install -U pillow"
     return ""

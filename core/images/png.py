@@ -1,6 +1,6 @@
-"""PNG: checks every chunk before anything is decoded, and reads what Pillow does not apply.
+"""Validation of PNG chunks before decoding, and the metadata that Pillow does not apply.
 
-Pillow skips the checksums of image data. A PNG carries a CRC-32 for each chunk, so damage is found here for certain.
+Pillow skips the checksums of image data. Every chunk of a PNG has a CRC-32, so this check detects damage reliably.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from .colour_spaces import profile_of_code_points, profile_of_gamma
 from .limits import DAMAGED
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PASSED_ON = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL", b"fdAT"})
+_KEPT = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL", b"fdAT"})
 _TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _ORIENTATION_TEXT = (b"Raw profile type exif\0", b"Raw profile type APP1\0", b"XML:com.adobe.xmp\0")
-_TEXT_LIMIT = 1 << 20  # Pillow refuses a file whose text is larger
+_TEXT_LIMIT = 1 << 20  # Pillow rejects a file with larger text
 _PROFILE_LIMIT = 8 << 20
 _GREY, _RGB, _PALETTE = 0, 2, 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class PngFacts:
-    """What a PNG states beside its pixels, and the file without the chunks that are not needed."""
+    """The metadata of a PNG, and the file without unneeded chunks."""
 
     data: bytes  # for Pillow: without text, colour chunks, and the transparent value of grey and RGB
     bits: int  # of each channel
     transparent: tuple[int, ...] | None = None  # grey or RGB value of `bits` bits that is transparent
-    profile: bytes | None = None  # ICC; empty when it could not be read
-    gamma: float | None = None  # gAMA: exponent that encoded the samples; None beside a profile or an sRGB chunk
+    profile: bytes | None = None  # ICC; empty if it can't be read
+    gamma: float | None = None  # gAMA: encoding exponent of the samples; None if there is a profile or an sRGB chunk
     chromaticities: tuple[float, ...] | None = None  # cHRM: x and y of white, red, green and blue
     code_points: tuple[int, int] | None = None  # cICP: primaries and transfer function (ITU-T H.273)
 
     def profile_of_colours(self, name: str) -> bytes | None:
-        """The ICC profile of the samples, made of code points or gamma where there is none; None for sRGB.
+        """Return the ICC profile of the samples, built from code points or gamma if the file has none; None for sRGB.
 
-        Raises ImageError for HDR; `name` begins its message.
+        Raises ImageError for HDR; the message begins with `name`.
         """
         if self.code_points is not None:
             return profile_of_code_points(*self.code_points, name)
@@ -48,12 +48,12 @@ class PngFacts:
 
 
 def read_png(data: bytes, name: str) -> PngFacts:
-    """Check and take apart a PNG. Raises ImageError naming the chunk that is damaged or missing."""
+    """Validate and parse a PNG. Raises ImageError that names the damaged or missing chunk."""
     kept: list[bytes] = [SIGNATURE]
     found: dict[bytes, bytes] = {}
     for kind, body, raw in _chunks(data, name):
         found.setdefault(kind, body)
-        if _is_passed_on(kind, body, found[b"IHDR"]):
+        if _is_kept(kind, body, found[b"IHDR"]):
             kept.append(raw)
     header = found[b"IHDR"]
     transparent = found.get(b"tRNS") if header[9] in (_GREY, _RGB) else None
@@ -62,7 +62,7 @@ def read_png(data: bytes, name: str) -> PngFacts:
 
 
 def _chunks(data: bytes, name: str) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Type, body and all bytes of each chunk up to IEND."""
+    """Yield type, body and all bytes of each chunk up to IEND."""
     at, view = len(SIGNATURE), memoryview(data)
     while True:
         if at + 12 > len(data):
@@ -70,7 +70,7 @@ def _chunks(data: bytes, name: str) -> Iterator[tuple[bytes, bytes, bytes]]:
         (length,) = struct.unpack_from(">I", data, at)
         kind, end = data[at + 4 : at + 8], at + 12 + length
         if end > len(data):
-            raise ImageError(f"{name}: {DAMAGED} (chunk {_text(kind)} reaches past the end)")
+            raise ImageError(f"{name}: {DAMAGED} (chunk {_text(kind)} extends past the end of the file)")
         if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
             raise ImageError(f"{name}: {DAMAGED} (wrong checksum in chunk {_text(kind)})")
         if (kind == b"IHDR") != (at == len(SIGNATURE)) or (kind == b"IHDR" and length != 13):
@@ -81,16 +81,16 @@ def _chunks(data: bytes, name: str) -> Iterator[tuple[bytes, bytes, bytes]]:
         at = end
 
 
-def _is_passed_on(kind: bytes, body: bytes, header: bytes) -> bool:
+def _is_kept(kind: bytes, body: bytes, header: bytes) -> bool:
     if kind == b"tRNS":
         return header[9] == _PALETTE
-    if kind in _TEXT:  # only what can hold an orientation
+    if kind in _TEXT:  # only text that can hold an orientation
         return len(body) <= _TEXT_LIMIT and body.startswith(_ORIENTATION_TEXT) and not _inflates(body)
-    return kind in _PASSED_ON
+    return kind in _KEPT
 
 
 def _inflates(text: bytes) -> bool:
-    """Whether compressed text is larger than Pillow reads, or damaged."""
+    """Return whether compressed text is larger than Pillow's limit."""
     rest = text.partition(b"\0")[2]
     begin = rest[:1] == b"\0" and rest[1:]
     if not begin:
@@ -113,7 +113,7 @@ def _key(transparent: bytes | None, header: bytes, name: str) -> tuple[int, ...]
 
 
 def _with_colours(facts: PngFacts, found: dict[bytes, bytes]) -> PngFacts:
-    """Add what describes colours, by the precedence of the PNG specification: cICP, iCCP, sRGB, gAMA and cHRM."""
+    """Add the colour description, by the precedence of the PNG specification: cICP, iCCP, sRGB, gAMA and cHRM."""
     if len(found.get(b"cICP", b"")) == 4:
         return replace(facts, code_points=(found[b"cICP"][0], found[b"cICP"][1]))
     if b"iCCP" in found:
@@ -127,7 +127,7 @@ def _with_colours(facts: PngFacts, found: dict[bytes, bytes]) -> PngFacts:
 
 
 def _profile(chunk: bytes) -> bytes:
-    """The ICC profile of an iCCP chunk; empty when it is damaged, compressed in an unknown way or over 8 MiB."""
+    """Return the ICC profile of an iCCP chunk; empty if it is damaged, of unknown compression or over 8 MiB."""
     _, _, rest = chunk.partition(b"\0")
     try:
         inflater = zlib.decompressobj()

@@ -1,19 +1,19 @@
-"""Reading image files, the same way for training and for checking: bounded, quiet, to uint8 BGR.
+"""Decoding of image files to uint8 BGR, the same for training and inference.
 
-The format is recognised by content. What is done with pixels that are not plain 8-bit sRGB:
+The format is recognised by content. Pixels that are not plain 8-bit sRGB are treated as follows:
 
-| pixels | what is done |
+| pixels | treatment |
 | --- | --- |
 | 16 bits a channel (and 12-bit grey TIFF) | the high 8 bits are kept |
 | grey, 1-bit, palette, CMYK, YCbCr | converted to RGB |
 | an ICC profile, or a PNG's gAMA and cHRM, other than sRGB | converted to sRGB, with a note |
-| colours of more than 8 bits in JPEG 2000 | refused: Pillow rounds them wrongly |
+| colours of more than 8 bits in JPEG 2000 | rejected: Pillow rounds them incorrectly |
 | transparency | composited on white, with a note |
-| an EXIF orientation | the picture is turned upright |
-| several frames | the first one is read, with a note |
-| 32-bit integer, signed or floating point | refused: the range of the values is not known |
+| an EXIF orientation | the picture is rotated upright |
+| several frames | the first one is used, with a note |
+| 32-bit integer, signed or floating point | rejected: the range of the values is unknown |
 
-Damage that a decoder reports, even as a warning, is an error. Metadata that is not needed is not read.
+Damage that a decoder reports, even as a warning, is an error. Unneeded metadata is not read.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from .tiff import read_tiff
 if TYPE_CHECKING:
     from PIL import Image
 
-FRAMES = "the file holds several frames; only the first was judged"
-PART = "the first frame covers a part of the GIF's canvas; the rest was filled"
-HIDES_DAMAGE = "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, which hides damage; set it to False"
-NO_ORIENTATION = "its EXIF block can't be read; the picture was not turned"
-OWN_ORIENTATION = "its EXIF orientation was ignored: JPEG XL states its own"
+FRAMES = "the file has several frames; only the first is used"
+PART = "the first frame covers only part of the GIF's canvas; the rest is filled"
+HIDES_DAMAGE = "can't detect damaged images: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set; set it to False"
+NO_ORIENTATION = "its EXIF block can't be read; the image is not rotated"
+OWN_ORIENTATION = "its EXIF orientation is ignored: JPEG XL stores the orientation itself"
 
 _ORIENTATION_TAG = 0x0112
 
@@ -61,21 +61,21 @@ class DecodedImage:
     """One decoded image."""
 
     pixels: npt.NDArray[np.uint8]  # [H, W, 3] BGR, contiguous
-    notes: tuple[str, ...] = ()  # what the reader had to choose or convert, such as one frame of many
+    notes: tuple[str, ...] = ()  # conversions and choices of the reader, such as the use of one frame of many
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
-    """Read one image file. The header is read first, so an image beyond the limits costs no memory.
+    """Read one image file. Its size is checked before its pixels are decoded.
 
-    Raises ImageError, in one line that begins with the path, for a file that is missing, empty, too large
-    (`max_pixels`, but at most twice PIL.Image.MAX_IMAGE_PIXELS; 256 MiB), too small (a side under 32 pixels),
-    damaged, truncated, or not one of the formats; UsageError while PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set.
+    Raises ImageError for a file that is missing, empty, damaged, truncated, of an unknown format, too small (a side
+    below 32 pixels) or too large (over 256 MiB, `max_pixels` or twice PIL.Image.MAX_IMAGE_PIXELS); the message is one
+    line that begins with the path. Raises UsageError if PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set.
     """
     return decode_image(_read_bytes(Path(path)), str(path), max_pixels=max_pixels)
 
 
 def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
-    """Decode an image file's bytes; `name` begins the message of the ImageError. Otherwise like `read_image`."""
+    """Decode the bytes of an image file, like `read_image`. The message of an ImageError begins with `name`."""
     from PIL import Image, ImageFile, UnidentifiedImageError
 
     if not data:
@@ -84,10 +84,10 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Dec
         raise UsageError(HIDES_DAMAGE)
     kind = format_of(data[:HEAD_BYTES])
     if kind is None:
-        raise ImageError(f"{name}: not an image of a known format ({', '.join(FORMATS)})")
+        raise ImageError(f"{name}: not an image of a supported format ({', '.join(FORMATS)})")
     require_decoder(kind, name)
     _prepare_pillow()
-    limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))  # beyond that Pillow itself refuses
+    limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))  # above it Pillow itself raises
     too_many = f"{name}: the image has more than {limit / 1e6:g} megapixels; shrink it or raise the limit"
     try:
         with damage_reports() as reports:
@@ -97,7 +97,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Dec
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(too_many) from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: {DAMAGED}, or a {kind} file with pixels of a kind that can't be read") from error
+        raise ImageError(f"{name}: {DAMAGED}, or its {kind} pixel format is not supported") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
         raise ImageError(f"{name}: {DAMAGED} ({one_line(error)})") from error
     if reports:
@@ -121,9 +121,9 @@ def _decode(data: bytes, kind: str, name: str, *, limit: int, too_many: str) -> 
             facts = _facts(image, data, name, kind=kind, png=png)
             image.load()
             pixels, notes = bgr(image, name, facts)
-        # Asked after the pixels are decoded: a PNG's EXIF may follow them, and Pillow turns a TIFF while it loads.
+        # Read after decoding: the EXIF of a PNG may follow its pixels, and Pillow rotates a TIFF while loading it.
         orientation, unread = orientation_of(image)
-        if orientation > 1 and kind == "JXL":  # whose decoder turns the picture by the codestream, as the format says
+        if orientation > 1 and kind == "JXL":  # its decoder already rotates by the codestream, as specified
             orientation, unread = 1, (OWN_ORIENTATION,)
         return DecodedImage(turned(pixels, orientation), (*frames, *notes, *unread))
 
@@ -143,7 +143,7 @@ def _checked_jpeg(
 ) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
     from PIL import Image
 
-    if image.mode == "CMYK":  # Adobe stores inks inverted, which Pillow knows
+    if image.mode == "CMYK":  # Adobe stores inverted inks, which Pillow handles
         _, warned = decode_jpeg(data, "CMYK", name)
         image.load()
         pixels, notes = bgr(image, name, PixelFacts(profile=profile))
@@ -156,7 +156,7 @@ def _checked_jpeg(
 
 
 def _facts(image: Image.Image, data: bytes, name: str, *, kind: str, png: PngFacts | None) -> PixelFacts:
-    """What the file states beside Pillow's mode; asked before the pixels are loaded, since a turned TIFF loses tags."""
+    """Return the properties that Pillow does not apply. Call it before loading: a rotated TIFF loses its tags."""
     if png is not None:
         return PixelFacts(transparent=png.transparent, key_bits=png.bits, profile=png.profile_of_colours(name))
     profile = stated_profile(image)
@@ -169,7 +169,7 @@ def _facts(image: Image.Image, data: bytes, name: str, *, kind: str, png: PngFac
 
 
 def stated_profile(image: Image.Image) -> bytes | None:
-    """The ICC profile that a Pillow image carries, or one of the gamma and primaries of the PNG that it comes from."""
+    """Return the ICC profile of a Pillow image, or one built from its PNG's gamma and primaries; None for sRGB."""
     profile: bytes | None = image.info.get("icc_profile")
     gamma = image.info.get("gamma")
     if profile is not None or gamma is None or "srgb" in image.info:
@@ -178,7 +178,7 @@ def stated_profile(image: Image.Image) -> bytes | None:
 
 
 def _profile_of_nclx(data: bytes, name: str) -> bytes | None:
-    """The profile of an AVIF's or HEIF's first `nclx` box (ISO/IEC 23008-12, 6.5.5), which decoders do not apply."""
+    """Return the profile of the first `nclx` box (ISO/IEC 23008-12, 6.5.5), which decoders do not apply."""
     at = data.find(b"colrnclx")
     if not 0 <= at <= len(data) - 12:
         return None
@@ -187,25 +187,28 @@ def _profile_of_nclx(data: bytes, name: str) -> bytes | None:
 
 
 def _check_codestream(data: bytes, name: str) -> None:
-    """A JPEG 2000 codestream ends with EOC, which can't occur within (ISO/IEC 15444-1, A.2); decoders do without it."""
+    """Raise ImageError if a JPEG 2000 codestream lacks its end marker, EOC (ISO/IEC 15444-1, A.2).
+
+    Decoders accept such a codestream. EOC can't occur within it.
+    """
     if data.rfind(b"\xff\xd9") < data.find(b"\xff\x4f\xff\x51"):
         raise ImageError(f"{name}: {DAMAGED} (the JPEG 2000 codestream has no end)")
 
 
 def _check_depth(data: bytes, name: str) -> None:
-    """Refuse colours of more than 8 bits and grey of 9, which Pillow rounds wrongly: white becomes black."""
+    """Raise ImageError for colours of more than 8 bits and grey of 9: Pillow rounds them, and white becomes black."""
     size = data.find(b"\xff\x4f\xff\x51") + 4  # the SIZ segment (ISO/IEC 15444-1, A.5.1)
     channels = int.from_bytes(data[size + 36 : size + 38], "big")
     bits = max((1 + (depth & 0x7F) for depth in data[size + 38 : size + 38 + 3 * channels : 3]), default=8)
     if bits == 9 or (channels > 1 and bits > 8):
         raise ImageError(
-            f"{name}: JPEG 2000 with {bits} bits a channel can't be read; save the image with 8 bits, or as PNG"
+            f"{name}: JPEG 2000 with {bits} bits per channel is not supported; save the image with 8 bits, or as PNG"
         )
 
 
 @functools.cache
 def _prepare_pillow() -> None:
-    """Keep damaged files from printing to stderr: what Pillow can't read it raises as well."""
+    """Silence Pillow's warnings and logs: it raises the errors as well."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -219,7 +222,7 @@ def _read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise ImageError(f"{path}: can't be read ({error.strerror or error})") from error
     except ValueError as error:  # a null byte in the name
-        raise ImageError(f"{str(path)!r}: not a file name") from error
+        raise ImageError(f"{str(path)!r}: not a valid file name") from error
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int, *, too_many: str) -> None:
@@ -231,7 +234,7 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int, *, too_many: 
 
 
 def _frames(image: Image.Image) -> tuple[str, ...]:
-    # MPO, a JPEG with a thumbnail or gain map behind it, is what phones write: one picture to its owner.
+    # Phones write MPO, a JPEG followed by a thumbnail or gain map: it counts as one picture.
     several = image.format != "MPO" and getattr(image, "is_animated", False)
     notes = (FRAMES,) if several else ()
     tile = image.tile[0] if image.format == "GIF" and image.tile else None  # type: ignore[attr-defined]
@@ -239,9 +242,9 @@ def _frames(image: Image.Image) -> tuple[str, ...]:
 
 
 def orientation_of(image: Image.Image) -> tuple[int, tuple[str, ...]]:
-    """The EXIF orientation, 1 to 8, and a note if the block can't be read; a block without a valid one counts as 1."""
+    """Return the EXIF orientation, 1 to 8 (1 if missing or invalid), and a note if the EXIF block can't be read."""
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # the block is hostile bytes of its own, and the pixels don't depend on it
+    except Exception:  # untrusted bytes; the pixels don't depend on them
         return 1, (NO_ORIENTATION,)
     return (orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1), ()

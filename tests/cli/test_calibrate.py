@@ -191,14 +191,14 @@ def bad_inputs():
             1,
             OTHER_KIND,
         ),
-        ("int8_already", already, lambda t: [], 1, "has an int8 variant already; give --replace"),
+        ("int8_already", already, lambda t: [], 1, "already has an int8 variant; give --replace"),
         ("quantised_graph", quantised_inside, lambda t: [], 1, "quantised already"),
         ("foreign_operator", foreign_operator, lambda t: [], 1, "can't treat the operators com.microsoft.Gelu"),
         ("foreign_behind", foreign_operator_behind, lambda t: [], 1, "leak_encoder: the quantiser can't treat the"),
         ("method", nothing, lambda t: ["--method", "best"], 2, "choose one of: entropy, percentile, minmax, mse"),
         ("weight_bits", nothing, lambda t: ["--weight-bits", 4], 2, "choose one of: 7, 8"),
-        ("no_drop", nothing, lambda t: ["--max-drop", "inf"], 2, "a macro AUC drop of inf is no limit"),
-        ("no_shift", nothing, lambda t: ["--max-shift", "nan"], 2, "a shift of nan is no share"),
+        ("no_drop", nothing, lambda t: ["--max-drop", "inf"], 2, "a macro AUC drop of inf is not a limit"),
+        ("no_shift", nothing, lambda t: ["--max-shift", "nan"], 2, "a shift of nan is not a share"),
         ("plot", nothing, lambda t: ["--plot", t / "nowhere" / "layers.png"], 2, "give a file in a writable folder"),
         ("plot_folder", nothing, lambda t: ["--plot", t], 2, "give a file in a writable folder"),
         ("no_run", nothing, lambda t: ["--refit"], 2, "--run RUN, or use --no-refit"),
@@ -354,7 +354,7 @@ def test_data_of_other_classes_is_refused(leakrt, bundle, tmp_path):
     before = files_of(bundle)
     done = leakrt("calibrate", bundle, other, "--no-refit", *FAST)
     assert done.code == 1
-    assert "holds blocky, real, stripes, where the bundle knows" in done.err
+    assert "holds blocky, real, stripes, but the bundle has the classes" in done.err
     assert files_of(bundle) == before
 
 

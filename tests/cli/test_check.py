@@ -100,7 +100,7 @@ def test_a_name_with_control_characters_stays_on_its_line(leakrt, tiny, image_fo
         (("{tiny}", "{image}", "--precision", "int8"), 1, "has no int8 variant; it has: fp32"),
         (("{tiny}", "{image}", "--batch", "0"), 2, "invalid batch size 0: expected an integer of at least 1"),
         (("{tiny}", "{image}", "--faces", "none.onnx"), 1, "can't read the face model none.onnx"),
-        (("{image}", "{image}"), 1, "is not a bundle: neither a folder nor a whole zip"),
+        (("{image}", "{image}"), 1, "is not a bundle: neither a folder nor a complete zip"),
     ],
 )
 def test_what_can_not_work_is_one_line(leakrt, tiny, image_folder, arguments, code, line):
@@ -169,7 +169,7 @@ def test_every_kind_of_pixel_gets_a_verdict_and_several_frames_are_noted(leakrt,
     assert done.code == 0
     assert len(found) == 9
     assert all(v["verdict"] and v["error"] is None for v in found.values())
-    noted = [name for name, v in found.items() if any("only the first was judged" in r for r in v["reasons"])]
+    noted = [name for name, v in found.items() if any("only the first is used" in r for r in v["reasons"])]
     assert noted == ["animated.gif"]
 
 

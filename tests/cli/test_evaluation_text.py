@@ -90,7 +90,7 @@ def test_figures_that_were_not_measured_say_so_with_the_reason():
     closed = replace(closed, recall={"real": 0.9, "gan": None}, confusion=((9, 1), (0, 0)))
     decision = replace(DECISION, generated_called_generated=None, generated_called_real=None)
     text = evaluation_text(Evaluation(closed=closed, decision=decision, open=None, failed=0, missing=("gan",)))
-    assert text.endswith("not measured: no image of gan was judged")
+    assert text.endswith("not measured: no image of gan was classified")
     assert [line.split()[0] for line in text.splitlines() if line.endswith("not measured")] == [
         "macro", "balanced", "generated", "gan",
     ]  # fmt: skip

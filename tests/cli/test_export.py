@@ -37,7 +37,7 @@ def test_json_is_one_object(leakrt, run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--false-alarm-rate", "1.5"], 2, "false-alarm rate of 1.5"),
+        (["--false-alarm-rate", "1.5"], 2, "false-alarm rate 1.5"),
         (["--false-alarm-rate", "0.01"], 1, "at least 99 are needed"),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_failed_acceptance_test_is_exit_code_1_and_the_bundle_stays(leakrt, bu
     assert (
         done.err.splitlines()[-1] == "leakrt: every fp16 variant failed its acceptance test; the bundle is not changed"
     )
-    assert "macro AUC falls by" in done.out
+    assert "macro AUC drops by" in done.out
     assert files_of(bundle) == before
 
 

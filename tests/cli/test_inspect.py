@@ -123,7 +123,7 @@ def test_without_onnx_the_session_still_gives_names_and_shapes(leakrt, tiny, mon
 def test_a_folder_that_is_no_bundle_is_one_line(leakrt, tmp_path):
     done = leakrt("inspect", tmp_path)
     assert done.code == 1
-    assert done.err == f"leakrt: error: {tmp_path} has no manifest.json: it is not a bundle, or was copied in part\n"
+    assert done.err == f"leakrt: error: {tmp_path} is not a complete bundle: it has no manifest.json; copy it again\n"
 
 
 def test_an_engine_report_has_layers_precisions_groups_and_memory(leakrt, tmp_path, monkeypatch):

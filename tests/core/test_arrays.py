@@ -1,4 +1,4 @@
-"""npz files from outside: no pickle, no inflation, no shape that the bytes don't hold."""
+"""Untrusted npz files: no pickle, no decompression, no false shapes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def npy(shape: tuple[int, ...], descr: str, data: bytes) -> bytes:
     return buffer.getvalue() + data
 
 
-def test_arrays_come_back_as_they_were():
+def test_arrays_round_trip():
     arrays = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b/0": np.uint8([1, 2]), "empty": np.empty((0, 3))}
     arrays["fortran"] = np.asfortranarray(np.arange(6).reshape(2, 3))
     found = read_npz(write_npz(arrays), "x.npz")
@@ -36,7 +36,7 @@ def test_arrays_come_back_as_they_were():
         assert found[name].dtype == array.dtype
 
 
-def test_numpys_own_files_are_read():
+def test_files_written_by_numpy_are_read():
     buffer = io.BytesIO()
     np.savez(buffer, x=np.float64([1.5]))
     assert read_npz(buffer.getvalue(), "x.npz")["x"].tolist() == [1.5]
@@ -55,12 +55,12 @@ def test_numpys_own_files_are_read():
         (npz("a.npy", npy((1 << 20,), "|u1", bytes(1 << 20)), zipfile.ZIP_DEFLATED), "compressed"),
     ],
 )
-def test_what_lies_about_itself_is_refused(data, why):
+def test_files_with_false_headers_are_rejected(data, why):
     with pytest.raises(BundleError, match=rf"^x\.npz can't be read \(.*({why}).*\); export the bundle again$"):
         read_npz(data, "x.npz")
 
 
-def test_a_flipped_byte_never_raises_anything_else():
+def test_a_flipped_byte_raises_only_bundle_errors():
     data, rng = write_npz({"a": np.arange(4, dtype=np.float32)}), np.random.default_rng(0)
     refused = 0
     for place in range(len(data)):

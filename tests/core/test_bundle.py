@@ -1,4 +1,4 @@
-"""A bundle is read whole or not at all."""
+"""A bundle opens only if it is complete and unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rewrite_manifest(folder: Path, **changes: object) -> None:
 
 
 def replace_file(folder: Path, name: str, data: bytes) -> None:
-    """Replace a file and its hash, as somebody who forges a bundle would."""
+    """Replace a file and its hash, as in a forged bundle."""
     (folder / name).write_bytes(data)
     hashes = json.loads((folder / "manifest.json").read_text())["files"]
     rewrite_manifest(folder, files=hashes | {name: sha256_bytes(data)})
@@ -40,7 +40,7 @@ def zipped(folder: Path, extra: dict[str, bytes]) -> Path:
     return target
 
 
-def test_a_whole_bundle_opens(tiny):
+def test_a_complete_bundle_opens(tiny):
     bundle = Bundle(tiny)
     assert bundle.precisions == ("fp32",)
     assert bundle.spec.class_names == ("real", "blocky", "smooth")
@@ -57,7 +57,7 @@ def test_the_same_bundle_opens_as_a_zip(tiny_copy):
     assert Bundle(zipped(tiny_copy, {})).identity == Bundle(tiny_copy).identity
 
 
-def test_a_flipped_byte_in_any_file_is_found_and_the_file_named(tiny, tmp_path):
+def test_a_flipped_byte_in_any_file_is_detected_and_the_file_named(tiny, tmp_path):
     for file in sorted(tiny.iterdir()):
         folder = tmp_path / file.name
         shutil.copytree(tiny, folder)
@@ -92,7 +92,7 @@ def test_an_extra_file_is_named(tiny_copy):
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "sub/vae_encoder.fp32.onnx", "..\\evil"])
-def test_a_zip_entry_with_a_foreign_path_is_refused_and_nothing_is_written(tiny_copy, name):
+def test_a_zip_entry_with_a_path_is_rejected_and_nothing_is_written(tiny_copy, name):
     before = sorted(tiny_copy.parent.iterdir())
     target = zipped(tiny_copy, {name: b"x"})
     with pytest.raises(BundleError, match="is not listed in the manifest"):
@@ -107,9 +107,9 @@ def test_a_newer_format_says_to_upgrade(tiny_copy):
 
 
 @pytest.mark.parametrize("version", [None, "1", 0, -1, 1.5, True])
-def test_no_format_version_is_no_bundle(tiny_copy, version):
+def test_a_manifest_without_a_format_version_is_rejected(tiny_copy, version):
     rewrite_manifest(tiny_copy, format_version=version)
-    with pytest.raises(BundleError, match="states no format version"):
+    with pytest.raises(BundleError, match="has no format version"):
         Bundle(tiny_copy)
 
 
@@ -118,21 +118,21 @@ def test_no_format_version_is_no_bundle(tiny_copy, version):
     [
         ({"files": None}, "lacks its spec, files or provenance"),
         ({"provenance": []}, "lacks its spec, files or provenance"),
-        ({"files": {"../x": "0" * 64}}, r"'\.\./x', which is no file of the bundle format"),
-        ({"files": {"golden.npz": "abc"}}, "which is no file of the bundle format"),
-        ({"files": {"golden.npz": 3}}, "which is no file of the bundle format"),
+        ({"files": {"../x": "0" * 64}}, r"'\.\./x', which is not a file of the bundle format"),
+        ({"files": {"golden.npz": "abc"}}, "which is not a file of the bundle format"),
+        ({"files": {"golden.npz": 3}}, "which is not a file of the bundle format"),
         ({"spec": {}}, "model spec: "),
         ({"spec": None}, "not a JSON object"),
     ],
 )
-def test_a_manifest_that_is_not_one_is_refused(tiny_copy, changes, why):
+def test_an_invalid_manifest_is_rejected(tiny_copy, changes, why):
     rewrite_manifest(tiny_copy, **changes)
     with pytest.raises(BundleError, match=why):
         Bundle(tiny_copy)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "\xff", "null", '{"format_version": 1}'])
-def test_a_manifest_that_is_no_json_object_is_refused(tiny_copy, text):
+def test_a_manifest_that_is_not_a_json_object_is_rejected(tiny_copy, text):
     (tiny_copy / "manifest.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(BundleError, match=r"manifest\.json") as error:
         Bundle(tiny_copy)
@@ -140,27 +140,27 @@ def test_a_manifest_that_is_no_json_object_is_refused(tiny_copy, text):
 
 
 @pytest.mark.parametrize("data", [b"{}", b'{"fp8": {}}', b"[]", b'{"fp32": 1}', b'{"fp32": {}}', b'{"int8": {}}'])
-def test_decisions_that_do_not_fit_are_refused(tiny_copy, data):
+def test_invalid_decisions_are_rejected(tiny_copy, data):
     replace_file(tiny_copy, "decision.json", data)
     with pytest.raises(BundleError, match=r"decision|int8 lacks vae_encoder\.int8\.onnx"):
         Bundle(tiny_copy)
 
 
-def test_a_decision_without_its_variant_is_refused(tiny_copy):
+def test_a_decision_without_its_variant_is_rejected(tiny_copy):
     block = json.loads((tiny_copy / "decision.json").read_text())["fp32"]
     replace_file(tiny_copy, "decision.json", json.dumps({"fp32": block, "int8": block}).encode())
     with pytest.raises(BundleError, match=r"int8 lacks vae_encoder\.int8\.onnx; export the bundle again"):
         Bundle(tiny_copy)
 
 
-def test_a_precision_that_is_not_there_names_those_that_are(tiny):
+def test_an_error_about_a_missing_precision_lists_the_available_ones(tiny):
     bundle = Bundle(tiny)
     for ask in (lambda: bundle.graph("vae_encoder", "int8"), lambda: bundle.support("int8")):
         with pytest.raises(BundleError, match="has no int8 variant; it has: fp32"):
             ask()
 
 
-def test_a_file_that_changes_after_opening_is_not_used(tiny_copy):
+def test_a_file_that_changes_after_opening_is_rejected(tiny_copy):
     bundle = Bundle(tiny_copy)
     (tiny_copy / "golden.npz").write_bytes(b"changed")
     with pytest.raises(BundleError, match="was changed or damaged"):
@@ -178,21 +178,21 @@ def test_a_file_that_changes_after_opening_is_not_used(tiny_copy):
         {"image": np.zeros((40, 40, 3), np.uint8), "embedding_fp32": np.zeros((3, 1), np.float32)},
     ],
 )
-def test_a_golden_file_of_other_arrays_is_refused(arrays):
+def test_a_golden_file_with_other_arrays_is_rejected(arrays):
     from leakrt.core.arrays import write_npz
 
     with pytest.raises(BundleError, match=r"golden\.npz"):
         Golden.from_bytes(write_npz(arrays))
 
 
-def test_a_foreign_file_is_not_written(tmp_path):
+def test_a_file_outside_the_format_is_not_written(tmp_path):
     with pytest.raises(BundleError, match=r"model\.pkl is not a file of the bundle format"):
         write_bundle(tmp_path / "b", SPEC, {"model.pkl": b""}, provenance={})
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["out", "out.zip"])
-def test_what_is_written_opens(tiny, tmp_path, name):
+def test_a_written_bundle_opens(tiny, tmp_path, name):
     source = Bundle(tiny)
     files = {name: source.read(name) for name in source.file_sizes}
     write_bundle(tmp_path / name, source.spec, files, provenance={"metrics": {"auc": 0.5}})

@@ -1,4 +1,4 @@
-"""From scores and a density to a verdict."""
+"""The decision rule, from scores and a density to a verdict."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_below_the_real_threshold_it_is_real():
 def test_above_the_alarm_threshold_it_is_the_likeliest_generator():
     judged = verdict(0.5, 0.1, 0.4)
     assert (judged.kind, judged.label, judged.probability) == ("generator", "gan", 0.5)
-    assert judged.reasons == ("P(generated) 0.900 is at or over 0.800",)
+    assert judged.reasons == ("P(generated) 0.900 is at or above 0.800",)
 
 
 def test_an_alarm_names_a_generator_even_where_the_real_class_is_the_likeliest():
@@ -69,7 +69,7 @@ def test_far_from_all_training_data_it_is_unknown_whatever_the_probabilities():
     for shares in ((0.0, 1.0, 0.0), (1.0, 0.0, 0.0), (0.3, 0.4, 0.3)):
         judged = verdict(*shares, log_density=-20.1)
         assert (judged.kind, judged.label) == ("unknown", "unknown")
-        assert judged.reasons == ("log-density -20.10 is under -20.00: unlike every class seen in training",)
+        assert judged.reasons == ("log-density -20.10 is below -20.00: unlike every class seen in training",)
 
 
 def test_at_the_density_threshold_it_is_still_known():
@@ -77,10 +77,10 @@ def test_at_the_density_threshold_it_is_still_known():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_never_a_verdict(bad):
+def test_non_finite_values_abstain(bad):
     for judged in (verdict(bad, 0.5, 0.5), verdict(0.1, 0.8, 0.1, log_density=bad)):
         assert judged.kind == "abstain"
-        assert judged.reasons == ("the network gave a value that is not finite",)
+        assert judged.reasons == ("the network returned non-finite values",)
 
 
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=3, max_size=3), st.floats(-100, 100))
@@ -91,7 +91,7 @@ def test_every_score_gives_one_of_the_four_kinds(scores, log_density):
     assert len(judged.reasons) == 1
 
 
-def test_it_comes_back_from_json():
+def test_a_decision_round_trips_through_json():
     assert Decision.from_json(json.loads(json.dumps(DECISION.to_json()))) == DECISION
 
 
@@ -121,12 +121,12 @@ def test_it_comes_back_from_json():
         {"extra": 1},
     ],
 )
-def test_a_block_that_can_not_be_meant_is_refused(change):
+def test_an_invalid_block_is_rejected(change):
     with pytest.raises(BundleError, match=r"^decision: "):
         Decision.from_json(DECISION.to_json() | change)
 
 
 @pytest.mark.parametrize("data", [None, [], "x", {}])
-def test_what_is_no_block_is_refused(data):
-    with pytest.raises(BundleError, match=r"^decision: the fields temperature, .* are needed"):
+def test_data_that_is_not_a_block_is_rejected(data):
+    with pytest.raises(BundleError, match=r"^decision: the fields must be exactly temperature, "):
         Decision.from_json(data)

@@ -1,4 +1,4 @@
-"""The log-density reference: a closed form, a mixture by hand, and far tails."""
+"""The log-density reference: closed form, normalisation and far tails."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def test_far_from_the_support_it_stays_finite():
 
 
 @pytest.mark.parametrize(("count", "bandwidth"), [(0, 0.5), (3, 0.0), (3, -1.0), (3, float("nan"))])
-def test_no_support_or_no_bandwidth_is_refused(count, bandwidth):
+def test_an_empty_support_or_invalid_bandwidth_is_rejected(count, bandwidth):
     with pytest.raises(ValueError, match="support"):
         log_density_reference(np.zeros((1, 2), np.float32), np.zeros((count, 2), np.float32), bandwidth)

@@ -1,4 +1,4 @@
-"""The error tree is what its drawing says, and a missing extra names the command that brings it."""
+"""The error tree matches its drawing, and a missing extra names the command that installs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from leakrt.core.errors import LeakRTError, MissingExtraError, one_line, require
 
 
 def drawn() -> dict[str, str]:
-    """Class to parent, read off the drawing at the top of the file."""
+    """Return class to parent, parsed from the drawing at the top of the file."""
     found, parents = {}, {}
     for line in (errors.__doc__ or "").splitlines():
         match = re.match(r"^([│├└─ ]*)([A-Z]\w+)( {2,}\S.*)?$", line)
@@ -24,24 +24,24 @@ def drawn() -> dict[str, str]:
     return found
 
 
-def test_the_tree_is_the_one_that_is_drawn():
+def test_the_tree_matches_its_drawing():
     classes = {name: c for name, c in vars(errors).items() if inspect.isclass(c) and issubclass(c, Exception)}
     assert {name: c.__base__.__name__ for name, c in classes.items()} == drawn()
     assert len(classes) >= 12
 
 
-def test_every_error_says_what_it_is():
+def test_every_error_has_a_docstring():
     for name in drawn():
         assert (getattr(errors, name).__doc__ or "").strip()
     assert all(issubclass(getattr(errors, name), LeakRTError) for name in drawn())
 
 
-def test_a_module_that_is_there_is_imported():
+def test_an_installed_module_is_imported():
     assert require("json", "train").dumps([1]) == "[1]"
 
 
 @pytest.mark.parametrize("module", ["no_such_module_of_leakrt", "json.no_such_part"])
-def test_a_missing_one_names_the_command_that_installs_it(module):
+def test_an_error_about_a_missing_module_names_the_command_that_installs_it(module):
     with pytest.raises(
         MissingExtraError, match=rf"^{re.escape(module)} is not installed \(.*\); install it with: "
     ) as error:
@@ -50,7 +50,7 @@ def test_a_missing_one_names_the_command_that_installs_it(module):
     assert "\n" not in str(error.value)
 
 
-def test_a_module_that_lacks_a_part_of_its_own_names_that_part(tmp_path, monkeypatch):
+def test_an_error_about_a_broken_module_names_its_missing_dependency(tmp_path, monkeypatch):
     (tmp_path / "half_installed.py").write_text("import what_it_needs")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingExtraError, match=r"half_installed is not installed \(No module named 'what_it_needs'\)"):
@@ -58,7 +58,7 @@ def test_a_module_that_lacks_a_part_of_its_own_names_that_part(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("message", "kept"),
     [
         ("a\n  b\tc", "a b c"),
         ("", "ValueError"),
@@ -74,8 +74,8 @@ def test_a_module_that_lacks_a_part_of_its_own_names_that_part(tmp_path, monkeyp
         ("can't read /data/a.cc:3 (gone) now", "can't read /data/a.cc:3 (gone) now"),
     ],
 )
-def test_what_a_library_says_is_one_line_without_its_place_in_cpp(said, kept):
-    assert one_line(ValueError(said)) == kept
+def test_a_message_of_a_library_becomes_one_line_without_cpp_locations(message, kept):
+    assert one_line(ValueError(message)) == kept
 
 
 def test_every_extra_that_a_message_names_can_be_installed():

@@ -1,4 +1,4 @@
-"""What a gate's figures mean, and how a manifest is read that somebody may have changed."""
+"""Acceptance results, and reading them from a manifest that may have been edited."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from leakrt.core.gates import (
     speed_failures,
 )
 
-HELD = Comparison(
+PASSING = Comparison(
     images=900,
     macro_auc=0.97,
     macro_auc_drop=0.0004,
@@ -35,17 +35,17 @@ HELD = Comparison(
 )
 
 
-def stored(found=HELD, held_against=None, **changes):
-    """A gate as it comes back from the manifest."""
-    told = gate_to_json(found, held_against or Limits(), Speedup(1.7, 1.6, 1.8, 30))
-    return {**json.loads(json.dumps(told)), **changes}
+def stored(found=PASSING, limits=None, **changes):
+    """Return an acceptance record as read from the manifest."""
+    record = gate_to_json(found, limits or Limits(), Speedup(1.7, 1.6, 1.8, 30))
+    return {**json.loads(json.dumps(record)), **changes}
 
 
-def test_a_gate_that_was_measured_and_held_is_read_back_as_held():
+def test_a_record_that_passed_is_read_back_as_passed():
     assert gate_holds("int8", stored())
-    assert gate_holds("fp16", stored(replace(HELD, agreement=0.9989), FP16_LIMITS))
-    assert gate_holds("int8", stored(replace(HELD, macro_auc_drop=0.04), Limits(max_drop=0.05)))  # --max-drop
-    assert not gate_holds("int8", stored(replace(HELD, macro_auc_drop=0.04)))
+    assert gate_holds("fp16", stored(replace(PASSING, agreement=0.9989), FP16_LIMITS))
+    assert gate_holds("int8", stored(replace(PASSING, macro_auc_drop=0.04), Limits(max_drop=0.05)))  # --max-drop
+    assert not gate_holds("int8", stored(replace(PASSING, macro_auc_drop=0.04)))
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ def test_a_gate_that_was_measured_and_held_is_read_back_as_held():
     ],
     ids=lambda change: str(change)[:60],
 )
-def test_a_gate_whose_figures_speak_against_it_did_not_pass(change):
+def test_a_record_contradicted_by_its_figures_did_not_pass(change):
     assert not gate_holds("int8", stored(**change))
 
 
-def test_a_gate_with_some_of_its_figures_did_not_pass_and_one_without_limits_has_the_precisions_own():
+def test_an_incomplete_record_did_not_pass_and_missing_limits_take_the_defaults_of_the_precision():
     assert not gate_holds("int8", {k: v for k, v in stored().items() if k != "images"})
     without = {k: v for k, v in stored().items() if k != "limits"}
     assert gate_holds("int8", without)
@@ -83,7 +83,7 @@ def test_a_gate_with_some_of_its_figures_did_not_pass_and_one_without_limits_has
     assert not gate_holds("fp16", {"passed": True, "limits": asdict(FP16_LIMITS), "speedup": 2.0})
 
 
-def test_a_speedup_comes_back_from_its_gate():
+def test_a_speedup_round_trips_through_its_record():
     assert Speedup.from_json(stored()) == Speedup(1.7, 1.6, 1.8, 30)
     assert Speedup.from_json({"speedup": 2}) == Speedup(2.0, 2.0, 2.0, 0)
     assert Speedup.from_json({"speedup": 2.0, "speedup_interval": ["no", 1]}) == Speedup(2.0, 2.0, 2.0, 0)
@@ -91,23 +91,23 @@ def test_a_speedup_comes_back_from_its_gate():
 
 
 @pytest.mark.parametrize("value", [None, "2", 0, -1.0, float("nan"), float("inf"), [2], True, 10**400])
-def test_a_speedup_that_is_no_positive_number_counts_as_none_told(value):
+def test_an_invalid_speedup_counts_as_missing(value):
     assert Speedup.from_json({"speedup": value, "speedup_interval": [0.1, 0.2]}) == UNCHANGED
     assert Speedup.from_json({"speedup": 2.0, "speedup_interval": [value, 3.0]}) == Speedup(2.0, 2.0, 2.0, 0)
 
 
-def test_what_may_be_slower_is_told_by_the_lower_end():
+def test_the_lower_end_of_the_interval_decides_whether_a_variant_may_be_slower():
     assert Speedup(1.02, AUTO_SPEEDUP - 0.01, 1.2, 30).may_be_slower
     assert not Speedup(0.95, AUTO_SPEEDUP, 1.0, 30).may_be_slower
     assert str(Speedup(1.02, 0.85, 1.2, 30)) == "1.02 x as fast as fp32 (0.85 to 1.20)"
 
 
-def test_an_int8_variant_has_its_share_and_is_surely_faster_somewhere():
+def test_an_int8_variant_needs_its_share_and_a_confident_speedup_on_some_backend():
     assert share_failures(MIN_INT8_SHARE) == ()
-    assert share_failures(MIN_INT8_SHARE - 0.001) == ("79.9% of the VAE's multiplications are in int8, under 80%",)
-    assert share_failures(float("nan")) == ("nothing tells which share of the VAE's multiplications is in int8",)
+    assert share_failures(MIN_INT8_SHARE - 0.001) == ("79.9% of the VAE's multiplications are in int8, less than 80%",)
+    assert share_failures(float("nan")) == ("the share of the VAE's multiplications in int8 is not recorded",)
     slow, fast = Speedup(1.5, MIN_INT8_SPEEDUP - 0.01, 1.7, 30), Speedup(1.4, MIN_INT8_SPEEDUP, 1.5, 30)
     assert speed_failures([slow, fast]) == ()
     assert speed_failures([slow]) == (
-        "int8 is at best 1.50 x as fast as fp32 (1.29 to 1.70), where the lower figure must be 1.3",
+        "int8 is at best 1.50 x as fast as fp32 (1.29 to 1.70); the lower figure must be at least 1.3",
     )

@@ -1,4 +1,4 @@
-"""A verdict says what was decided, on what, and by whom."""
+"""A verdict holds the decision, its subject and its origin."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def softmax(scores, temperature):
     return [p / sum(powers) for p in powers]
 
 
-def test_a_verdict_holds_everything_that_was_found():
+def test_a_verdict_holds_all_results():
     subject = Subject(path="a.png", face=Face(1, (2, 3, 40, 50)), notes=("a note",), latency_ms={"vae": 1.5})
     verdict = JUDGE.verdict(subject, outputs([[0, 0, 0], [9, 1, 2]]), 1, log_density=-5.0)
     wanted = softmax([9, 1, 2], 2.0)
@@ -74,7 +74,7 @@ def test_a_verdict_holds_everything_that_was_found():
     assert verdict.log_density == -5.0
     assert verdict.error is None
     assert len(verdict.reasons) == 2
-    assert verdict.reasons[-1] == "a note"  # notes of the reader follow the reasons
+    assert verdict.reasons[-1] == "a note"  # notes of the reader come after the reasons
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_the_gates_say_which_dimensions_count():
     assert JUDGE.nearest_prototype(outputs([[0, 0, 0]], mixed[None], last), 0) == "vae/1"
 
 
-def test_no_prototype_is_named_where_a_distance_is_not_finite():
+def test_no_prototype_is_named_if_a_distance_is_not_finite():
     broken = np.full((1, 5), np.nan, np.float32)
     assert JUDGE.nearest_prototype(outputs([[0, 0, 0]], broken), 0) == ""
 

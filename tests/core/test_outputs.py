@@ -12,12 +12,12 @@ def outputs(rows: int) -> LeakOutputs:
     return LeakOutputs(*(rng.standard_normal((rows, n)).astype(np.float32) for n in (3, 7, 7, 5)))
 
 
-def test_one_draw_is_returned_as_it_is():
+def test_one_draw_is_returned_unchanged():
     single = outputs(4)
     assert single.average_draws(1) is single
 
 
-def test_draws_lie_sample_major_and_are_averaged_in_every_output():
+def test_sample_major_draws_are_averaged_in_every_output():
     many = outputs(6)
     mean = many.average_draws(3)
     for name in ("scores", "embedding", "gates", "step_weights"):
@@ -28,7 +28,7 @@ def test_draws_lie_sample_major_and_are_averaged_in_every_output():
         np.testing.assert_allclose(averaged[1], array[3:].mean(axis=0), atol=1e-6)
 
 
-def test_a_not_a_number_in_one_draw_is_not_averaged_away():
+def test_a_nan_in_one_draw_survives_averaging():
     many = outputs(4)
     many.scores[1, 0] = np.nan
     scores = many.average_draws(2).scores

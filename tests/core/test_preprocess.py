@@ -44,7 +44,7 @@ def test_a_flat_frame_stays_flat(value):
     assert np.abs(preprocess_reference(frame, 40) - (value / 127.5 - 1)).max() < 1e-6
 
 
-def test_blue_green_red_comes_out_as_red_green_blue():
+def test_bgr_becomes_rgb():
     frame = np.zeros((9, 9, 3), dtype=np.uint8)
     frame[..., 0] = 255
     assert preprocess_reference(frame, 9)[:, 4, 4].tolist() == [-1.0, -1.0, 1.0]
@@ -57,13 +57,13 @@ def test_a_mirrored_square_gives_the_mirrored_image():
 
 
 @pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (5, 5), (5, 5, 4)])
-def test_a_frame_without_pixels_or_of_another_shape_is_refused(shape):
+def test_a_frame_without_pixels_or_of_another_shape_is_rejected(shape):
     with pytest.raises(ValueError, match="frame"):
         preprocess_reference(np.zeros(shape, dtype=np.uint8), 32)
 
 
 @pytest.mark.parametrize("size", [1, 7, 32, 256])
-def test_what_is_seen_is_all_that_counts_and_at_most_a_pixel_more(size):
+def test_the_seen_region_covers_all_used_pixels_and_at_most_one_more(size):
     rng = np.random.default_rng(size)
     for _ in range(30):
         height, width = (int(n) for n in rng.integers(1, 300, 2))
@@ -83,7 +83,7 @@ def _shows(where, height: int, width: int, size: int) -> bool:
     return bool(preprocess_reference(frame, size).max() > -1)
 
 
-def test_of_a_wide_camera_frame_the_middle_is_seen():
+def test_only_the_middle_of_a_wide_camera_frame_is_seen():
     rows, columns = seen(1080, 1920, 256)
     assert (rows.start, rows.stop) == (0, 1080)
     assert (columns.start, columns.stop) == (420, 1504)

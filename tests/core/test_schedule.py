@@ -25,7 +25,7 @@ def by_loop(schedule: str) -> list[tuple[float, float]]:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_alpha_and_sigma_are_those_of_the_definition(schedule):
+def test_alpha_and_sigma_match_the_definition(schedule):
     alphas, sigmas = alphas_sigmas(schedule)
     assert alphas.shape == sigmas.shape == (TRAIN_STEPS,)
     np.testing.assert_allclose(np.stack([alphas, sigmas], 1), by_loop(schedule), rtol=1e-10)
@@ -39,7 +39,7 @@ def test_latent_fades_noise_grows_and_together_they_have_unit_power(schedule):
     np.testing.assert_allclose(alphas**2 + sigmas**2, 1.0, rtol=1e-12)
 
 
-def test_the_schedules_are_those_of_diffusers():
+def test_the_schedules_match_diffusers():
     diffusers = pytest.importorskip("diffusers")
     for schedule in SCHEDULES:
         theirs = diffusers.DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule=schedule).alphas_cumprod
@@ -58,6 +58,6 @@ def test_coefficients_are_rounded_once_in_the_order_of_the_steps(schedule, times
     np.testing.assert_allclose(normal, [(pairs[t][0] / pairs[t][1], 1.0) for t in timesteps], rtol=1e-7)
 
 
-def test_an_unknown_schedule_names_those_that_are_known():
+def test_an_error_about_an_unknown_schedule_lists_the_known_ones():
     with pytest.raises(UsageError, match="no schedule named 'cosine'; choose one of: scaled_linear, linear"):
         step_coefficients("cosine", (0,), True)

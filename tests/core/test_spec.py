@@ -1,4 +1,4 @@
-"""ModelSpec refuses what can't be meant, wherever it comes from."""
+"""ModelSpec rejects invalid values from any source."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from leakrt.core.spec import ModelSpec
 SPEC = ModelSpec(class_names=("real", "gan"), real_class="real", noise_seed=2**64 - 1, timesteps=(0, 999))
 
 
-def test_it_comes_back_from_json():
+def test_a_spec_round_trips_through_json():
     assert ModelSpec.from_json(json.loads(json.dumps(SPEC.to_json()))) == SPEC
 
 
-def test_fields_left_out_of_the_json_take_their_defaults():
+def test_fields_missing_from_the_json_take_their_defaults():
     assert ModelSpec.from_json({"class_names": ["a", "b"], "real_class": "a"}).image_size == 256
 
 
-def test_it_knows_the_latent_and_the_real_class():
+def test_the_latent_shape_and_real_index_are_derived():
     spec = replace(SPEC, image_size=40, real_class="gan")
     assert spec.latent_shape == (4, 5, 5)
     assert spec.real_index == 1
@@ -32,7 +32,7 @@ BAD = [
     ({"class_names": ("real", "real")}, "twice"),
     ({"class_names": tuple(map(str, range(1001))), "real_class": "0"}, "1001 classes"),
     ({"real_class": "camera"}, "'camera' is not one of: real, gan"),
-    ({"image_size": 250}, "image size 250; a multiple of 8"),
+    ({"image_size": 250}, "image size 250; it must be a multiple of 8"),
     ({"image_size": 24}, "image size 24"),
     ({"image_size": 4096}, "image size 4096"),
     ({"vae_kind": "x"}, "no VAE kind 'x'"),
@@ -54,13 +54,13 @@ BAD = [
 
 
 @pytest.mark.parametrize(("change", "why"), BAD)
-def test_a_value_that_can_not_be_meant_is_a_usage_error(change, why):
+def test_an_invalid_value_is_a_usage_error(change, why):
     with pytest.raises(UsageError, match=why):
         replace(SPEC, **change)
 
 
 @pytest.mark.parametrize(("change", "why"), BAD)
-def test_in_a_bundle_it_is_the_bundles_error(change, why):
+def test_an_invalid_value_in_a_bundle_is_a_bundle_error(change, why):
     data = SPEC.to_json() | {k: list(v) if isinstance(v, tuple) else v for k, v in change.items()}
     with pytest.raises(BundleError, match=f"^model spec: .*{why}"):
         ModelSpec.from_json(data)
@@ -86,7 +86,7 @@ def test_a_mistyped_or_unknown_field_is_named(change, why):
 
 
 @pytest.mark.parametrize("data", [None, [], 3, "x"])
-def test_what_is_no_object_is_refused(data):
+def test_data_that_is_not_an_object_is_rejected(data):
     with pytest.raises(BundleError, match="not a JSON object"):
         ModelSpec.from_json(data)
 

@@ -21,7 +21,7 @@ def support(**changes) -> Support:
     return Support(**{**parts, "prototypes": floats(2, 4, 5), **changes})
 
 
-def test_it_comes_back_from_its_bytes():
+def test_a_support_round_trips_through_its_bytes():
     original = support()
     again = Support.from_bytes(original.to_bytes())
     for name in ("mean", "projection", "points", "prototypes"):
@@ -37,7 +37,7 @@ def test_projecting_a_row_does_not_depend_on_its_batch():
         assert np.array_equal(fitted.project(embedding[i : i + 1])[0], whole[i])
 
 
-def test_projecting_nothing_gives_nothing():
+def test_projecting_no_rows_gives_no_rows():
     assert support().project(floats(0, 5)).shape == (0, 3)
 
 
@@ -64,18 +64,18 @@ def test_distances_are_gated_and_squared():
         {"mean": np.full(5, np.nan, np.float32)},
     ],
 )
-def test_shapes_and_values_that_do_not_fit_are_refused(changes):
+def test_invalid_shapes_and_values_are_rejected(changes):
     with pytest.raises(BundleError, match="wrong shapes or values"):
         support(**changes)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 64, b"{}"])
-def test_bytes_that_are_no_safetensors_are_refused(data):
+def test_bytes_that_are_not_safetensors_are_rejected(data):
     with pytest.raises(BundleError, match="the density support can't be read"):
         Support.from_bytes(data)
 
 
-def test_foreign_tensors_are_refused():
+def test_unexpected_tensors_are_rejected():
     tensors = load(support().to_bytes())
     for changed in (
         tensors | {"extra": floats(1)},

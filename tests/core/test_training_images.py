@@ -15,7 +15,7 @@ from leakrt.core.training_images import TrainingImages
 HASHES = [hashlib.sha256(bytes([i])).hexdigest() for i in range(40)]
 
 
-def test_what_is_recorded_is_found_again_and_nothing_else():
+def test_only_recorded_images_are_found():
     made = TrainingImages.from_bytes(TrainingImages.of([*HASHES[:30], HASHES[0]]).to_bytes())
     assert made.contains(HASHES).tolist() == [True] * 30 + [False] * 10
     assert len(made.to_bytes()) < 30 * 8 + 400
@@ -49,7 +49,7 @@ PIXELS = np.zeros(1, np.uint64)
         write_npz({"pixels": PIXELS, "looks": np.zeros((2, 31), np.uint8)}),
     ],
 )
-def test_what_is_no_record_is_refused(data):
+def test_an_invalid_record_is_rejected(data):
     with pytest.raises(BundleError, match=r"training_images\.npz"):
         TrainingImages.from_bytes(data)
 

@@ -1,4 +1,4 @@
-"""What a manifest tells of a variant's gate."""
+"""Acceptance results of variants in a manifest."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ GATES = {"openvino": {"passed": True}, "a": {"passed": False}, "b": {"passed": 1
 TOLD = {"variants": {"int8": {"int8_share": 0.96, "gate": gates_with_figures("int8", GATES)}}}
 
 
-def test_fp32_needs_no_gate():
+def test_fp32_needs_no_acceptance_record():
     assert passed_gate({}, "fp32", "onnxruntime")
 
 
-def test_a_variant_may_be_used_where_its_gate_held_and_nowhere_else():
+def test_a_variant_may_be_used_only_where_it_passed_acceptance():
     assert passed_gate(TOLD, "int8", "openvino")
     assert not any(passed_gate(TOLD, "int8", backend) for backend in ("a", "b", "onnxruntime"))
     assert not passed_gate(TOLD, "fp16", "openvino")
@@ -26,7 +26,7 @@ def test_a_variant_may_be_used_where_its_gate_held_and_nowhere_else():
     assert measured_backends(TOLD, "int8") == ("a", "b", "openvino")
 
 
-def test_auto_may_take_what_passed_and_was_not_slower_than_fp32():
+def test_auto_may_select_variants_that_passed_and_are_not_slower_than_fp32():
     gates = {
         "quick": {"passed": True, "speedup": 1.9},
         "level": {"passed": True, "speedup": AUTO_SPEEDUP},
@@ -37,18 +37,20 @@ def test_auto_may_take_what_passed_and_was_not_slower_than_fp32():
         "steady": {"passed": True, "speedup": 0.95, "speedup_interval": [AUTO_SPEEDUP, 1.0]},
         "damaged": {"passed": True, "speedup": 0.95, "speedup_interval": ["no"]},
     }
-    told = {"variants": {"fp16": {"gate": gates_with_figures("fp16", gates)}}}
-    taken = [name for name in gates if worth_taking(told, "fp16", name)]
+    provenance = {"variants": {"fp16": {"gate": gates_with_figures("fp16", gates)}}}
+    taken = [name for name in gates if worth_taking(provenance, "fp16", name)]
     assert taken == ["quick", "level", "untimed", "steady", "damaged"]
-    assert speedup(told, "fp16", "slow").median == 0.64
-    assert passed_gate(told, "fp16", "slow")
-    assert worth_taking(told, "fp32", "slow")
+    assert speedup(provenance, "fp16", "slow").median == 0.64
+    assert passed_gate(provenance, "fp16", "slow")
+    assert worth_taking(provenance, "fp32", "slow")
 
 
-@pytest.mark.parametrize("told", [{}, {"variants": 3}, {"variants": {"int8": []}}, {"variants": {"int8": {"gate": 1}}}])
-def test_what_is_not_of_the_format_counts_as_not_passed(told):
-    assert gated_backends(told, "int8") == measured_backends(told, "int8") == ()
-    assert not worth_taking(told, "int8", "onnxruntime")
+@pytest.mark.parametrize(
+    "provenance", [{}, {"variants": 3}, {"variants": {"int8": []}}, {"variants": {"int8": {"gate": 1}}}]
+)
+def test_an_invalid_record_counts_as_not_passed(provenance):
+    assert gated_backends(provenance, "int8") == measured_backends(provenance, "int8") == ()
+    assert not worth_taking(provenance, "int8", "onnxruntime")
 
 
 QUICK, SLOW, UNTIMED = ({**gate_with_figures("int8", {"passed": True, "speedup": s}), "limits": asdict(FP16_LIMITS)}
@@ -56,12 +58,12 @@ QUICK, SLOW, UNTIMED = ({**gate_with_figures("int8", {"passed": True, "speedup":
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
-        ({"int8_share": 0.79}, "79.0% of the VAE's multiplications are in int8, under 80%"),
-        ({"int8_share": "all"}, "nothing tells which share"),
-        ({"int8_share": True}, "nothing tells which share"),
-        ({"int8_share": None}, "nothing tells which share"),
+        ({"int8_share": 0.79}, "79.0% of the VAE's multiplications are in int8, less than 80%"),
+        ({"int8_share": "all"}, "multiplications in int8 is not recorded"),
+        ({"int8_share": True}, "multiplications in int8 is not recorded"),
+        ({"int8_share": None}, "multiplications in int8 is not recorded"),
         ({"gate": {"onnxruntime": UNTIMED}}, "int8 is at best 1.00 x as fast as fp32"),
         ({"gate": {"openvino_bf16": QUICK}}, "int8 is at best 1.00 x as fast as fp32"),
         ({"gate": {"onnxruntime": SLOW}}, "int8 is at best 1.20 x as fast as fp32"),
@@ -69,15 +71,17 @@ QUICK, SLOW, UNTIMED = ({**gate_with_figures("int8", {"passed": True, "speedup":
     ],
     ids=["share", "no_number", "no_share", "none", "untimed", "timed_in_bfloat16", "slow", "quick_in_bfloat16_alone"],
 )
-def test_what_is_no_int8_variant_by_its_own_figures_passed_nowhere(changes, said):
-    held = {"int8_share": 0.96, "gate": {"onnxruntime": QUICK}}
-    assert gated_backends({"variants": {"int8": held}}, "int8") == ("onnxruntime",)
-    told = {"variants": {"int8": {**held, **changes}, "fp16": {**held, **changes}}}
-    assert gated_backends(told, "int8") == ()
-    assert said in contradictions(told, "int8")[0]
-    assert gated_backends(told, "fp16") == tuple(told["variants"]["fp16"]["gate"])  # no share to keep, and may be slow
+def test_an_int8_variant_that_fails_its_own_requirements_passed_nowhere(changes, reason):
+    accepted = {"int8_share": 0.96, "gate": {"onnxruntime": QUICK}}
+    assert gated_backends({"variants": {"int8": accepted}}, "int8") == ("onnxruntime",)
+    provenance = {"variants": {"int8": {**accepted, **changes}, "fp16": {**accepted, **changes}}}
+    assert gated_backends(provenance, "int8") == ()
+    assert reason in contradictions(provenance, "int8")[0]
+    assert gated_backends(provenance, "fp16") == tuple(
+        provenance["variants"]["fp16"]["gate"]
+    )  # no share to keep, and may be slow
 
 
-def test_a_gate_that_says_it_passed_against_its_own_figures_or_without_any_did_not():
+def test_a_record_that_its_figures_contradict_or_without_figures_did_not_pass():
     for gate in (gate_with_figures("fp16", {"passed": True, "macro_auc_drop": 0.3}), {"passed": True}):
         assert gated_backends({"variants": {"fp16": {"gate": {"onnxruntime": gate}}}}, "fp16") == ()

@@ -25,7 +25,7 @@ VERDICT = Verdict(
 )
 
 
-def test_it_is_one_line_with_the_fields_of_the_design():
+def test_a_verdict_is_one_json_line_with_all_fields():
     line = VERDICT.to_json()
     assert "\n" not in line
     data = json.loads(line)
@@ -38,7 +38,7 @@ def test_it_is_one_line_with_the_fields_of_the_design():
     assert data["error"] is None
 
 
-def test_what_is_not_finite_becomes_null():
+def test_non_finite_numbers_become_null():
     data = json.loads(Verdict.failed("x", "y", "b", precision="fp32", bundle="id").to_json())
     assert data["log_density"] is None
     broken = Verdict(**{**VERDICT.__dict__, "scores": {"gan": math.inf}, "latency_ms": {"vae": math.nan}})

@@ -1,4 +1,4 @@
-"""Versions of what is installed."""
+"""Versions of installed packages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from leakrt.core.versions import installed_versions
 
 
-def test_what_is_installed_has_its_version_and_the_rest_is_left_out():
+def test_installed_packages_have_a_version_and_others_are_omitted():
     found = installed_versions(("numpy", "no-such-package-of-leakrt", "pillow"))
     assert list(found) == ["numpy", "pillow"]
     assert found["numpy"] == np.__version__

@@ -1,4 +1,4 @@
-"""`weights.safetensors`: networks out and in again, and bytes from outside that are no networks."""
+"""`weights.safetensors`: networks round-trip, and invalid bytes are rejected."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def same(a: Network, b: Network) -> bool:
 
 
 def described(edit) -> bytes:
-    """The file after `edit` has changed its description."""
+    """Return the file with a description changed by `edit`."""
     data = to_bytes(NETWORKS)
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
@@ -54,7 +54,7 @@ def first_node(description: dict) -> list:
     return description["networks"]["leak_encoder"]["nodes"][0]
 
 
-def test_networks_come_back_as_they_were():
+def test_networks_round_trip():
     found = from_bytes(to_bytes(NETWORKS))
     assert list(found) == list(STEMS)
     assert all(same(network, NETWORK) for network in found.values())
@@ -77,7 +77,7 @@ def test_equal_networks_give_equal_bytes():
         lambda d: d["networks"]["leak_encoder"].update(outputs="latent"),
         lambda d: d["networks"]["leak_encoder"].update(input="w"),
         lambda d: first_node(d).__setitem__(0, 3),
-        lambda d: first_node(d)[1].append("b"),  # written only later
+        lambda d: first_node(d)[1].append("b"),  # written later
         lambda d: first_node(d).__setitem__(2, ["image"]),  # a second writer
         lambda d: first_node(d).__setitem__(2, []),
         lambda d: first_node(d)[3].update(group=None),
@@ -87,39 +87,39 @@ def test_equal_networks_give_equal_bytes():
         lambda d: first_node(d)[3].update(pads={"a": 1}),
     ],
 )
-def test_a_description_that_can_not_be_run_is_one_line(edit):
+def test_a_description_that_can_not_run_is_a_one_line_error(edit):
     with pytest.raises(BundleError, match=r"^weights\.safetensors can't be used .*; export the bundle again$"):
         from_bytes(described(edit))
 
 
-def test_a_file_with_a_description_that_is_left_alone_is_taken():
+def test_a_file_with_an_unchanged_description_is_accepted():
     assert same(from_bytes(described(lambda d: None))["vae_encoder"], NETWORK)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 8, 40, -1])
-def test_a_file_cut_off_is_one_line(cut):
+def test_a_truncated_file_is_a_one_line_error(cut):
     with pytest.raises(BundleError, match=r"^weights\.safetensors can't be used "):
         from_bytes(to_bytes(NETWORKS)[:cut])
 
 
-def test_a_header_that_claims_to_be_huge_is_not_read():
-    with pytest.raises(BundleError, match="a header of "):
+def test_a_header_with_a_huge_length_is_not_read():
+    with pytest.raises(BundleError, match="invalid header length of "):
         from_bytes(struct.pack("<Q", 1 << 40) + b"{}")
 
 
-def test_a_file_without_a_description_is_one_line():
+def test_a_file_without_a_description_is_a_one_line_error():
     from safetensors.numpy import save
 
     with pytest.raises(BundleError, match=r"^weights\.safetensors can't be used"):
         from_bytes(save({"vae_encoder/w": np.zeros(3, np.float32)}))
 
 
-def test_an_endless_list_of_lists_is_one_line():
+def test_deeply_nested_lists_are_a_one_line_error():
     text = json.dumps({"__metadata__": {"leakrt": "[" * 100_000}}).encode()
     with pytest.raises(BundleError, match=r"^weights\.safetensors can't be used"):
         from_bytes(struct.pack("<Q", len(text)) + text)
 
 
-def test_a_tensor_of_another_type_is_refused():
+def test_a_tensor_of_another_type_is_rejected():
     with pytest.raises(BundleError, match="w has dtype float64"):
         replace(NETWORK, tensors={**NETWORK.tensors, "w": np.zeros((4, 3, 3, 5))})

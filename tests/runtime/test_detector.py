@@ -133,7 +133,7 @@ def test_a_stream_reads_ahead_by_a_bounded_number_and_stops_when_closed(detector
 def test_an_animation_is_classified_by_its_first_frame_with_a_note(detector, tmp_path):
     frames = [Image.new("L", (50, 50), grey) for grey in (10, 200)]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
-    assert detector.check(tmp_path / "x.gif").reasons[-1] == "the file holds several frames; only the first was judged"
+    assert detector.check(tmp_path / "x.gif").reasons[-1] == "the file has several frames; only the first is used"
 
 
 @pytest.mark.parametrize(

@@ -31,11 +31,11 @@ def load(tmp_path):
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        (NAN, "the VAE encoder gave a value that is not finite"),
-        (("vae_encoder", "latent", math.inf), "the VAE encoder gave a value that is not finite"),
-        (SATURATED, "the VAE encoder gave a latent of magnitude 6.55e+04, beyond 12"),
-        (SMALL, "the VAE encoder gave a latent with 100% of its values at its extremes, as if saturated"),
-        (("leak_encoder", "scores", 1e6), "the leak encoder gave scores of magnitude 1e+06, beyond 400"),
+        (NAN, "the VAE encoder returned a value that is not finite"),
+        (("vae_encoder", "latent", math.inf), "the VAE encoder returned a value that is not finite"),
+        (SATURATED, "the VAE encoder returned a latent of magnitude 6.55e+04, above 12"),
+        (SMALL, "the VAE encoder returned a saturated latent: 100% of its values are at its extremes"),
+        (("leak_encoder", "scores", 1e6), "the leak encoder returned scores of magnitude 1e+06, above 400"),
     ],
 )
 def test_a_forced_fault_never_yields_a_verdict_without_its_reason(load, broken, reason):

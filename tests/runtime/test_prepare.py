@@ -196,4 +196,4 @@ def test_notes_of_the_reader_are_kept(tmp_path):
     frames = [Image.new("L", (40, 40), grey) for grey in (10, 200)]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
     (prepared,) = preparer().prepare(tmp_path / "x.gif")
-    assert prepared.notes == ("the file holds several frames; only the first was judged",)
+    assert prepared.notes == ("the file has several frames; only the first is used",)

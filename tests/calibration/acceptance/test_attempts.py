@@ -38,7 +38,7 @@ def test_a_gate_that_holds_and_a_speedup_on_some_backend_is_enough():
 
 def test_no_backend_on_which_it_is_surely_faster_is_told_with_the_best():
     assert failures(attempt(onnxruntime=0.9, openvino=1.2), 0.95, Limits()) == (
-        "int8 is at best 1.32 x as fast as fp32 (1.20 to 1.44), where the lower figure must be 1.3",
+        "int8 is at best 1.32 x as fast as fp32 (1.20 to 1.44); the lower figure must be at least 1.3",
     )
 
 
@@ -50,7 +50,7 @@ def test_less_than_four_fifths_in_int8_is_no_int8_variant():
     fast = attempt(onnxruntime=2.0)
     assert failures(fast, MIN_INT8_SHARE, Limits()) == ()
     assert failures(fast, MIN_INT8_SHARE - 0.001, Limits()) == (
-        "79.9% of the VAE's multiplications are in int8, under 80%",
+        "79.9% of the VAE's multiplications are in int8, less than 80%",
     )
 
 

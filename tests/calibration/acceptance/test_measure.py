@@ -89,8 +89,8 @@ def test_margins_are_over_the_second_likeliest_class():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"macro_auc_drop": 0.0021}, "macro AUC falls by 0.0021"),
-        ({"macro_auc_drop": float("nan")}, "macro AUC falls by nan"),
+        ({"macro_auc_drop": 0.0021}, "macro AUC drops by 0.0021"),
+        ({"macro_auc_drop": float("nan")}, "macro AUC drops by nan"),
         ({"agreement_confident": 0.9899}, "98.99% of labels agree on images with a margin above the median"),
         ({"agreement_confident": float("nan")}, "nan% of labels agree"),
         ({"false_alarms": 3}, "3 false alarms, more than the 2"),

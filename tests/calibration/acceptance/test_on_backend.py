@@ -67,7 +67,7 @@ def test_one_that_does_not_is_told_and_stays_refused(bundle, data, limits):
     limits(IMPOSSIBLE)
     before = Bundle(bundle)
     result = measure(bundle, data)
-    assert "macro AUC falls" in result.failures[0]
+    assert "macro AUC drops" in result.failures[0]
     after = Bundle(bundle)
     assert measured_backends(after.provenance, "fp16") == ("onnxruntime", "openvino")
     assert gated_backends(after.provenance, "fp16") == ("onnxruntime",)

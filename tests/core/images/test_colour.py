@@ -24,22 +24,22 @@ def read(data):
 def test_gamma_and_primaries_of_a_png_are_converted(points, exponent):
     pixels, notes = read(png(COLOURS, 8, RGB, chunks=gamma_chunks(exponent, points)))
     assert np.abs(pixels - converted(COLOURS, points, lambda v: v**exponent)).max() <= 1.2
-    assert notes == ("its colours were converted to sRGB from PNG gamma and primaries",)
+    assert notes == ("its colours were converted from PNG gamma and primaries to sRGB",)
 
 
 def test_code_points_of_display_p3_are_converted():
     pixels, notes = read(png(COLOURS, 8, RGB, chunks=chunk(b"cICP", bytes([12, 13, 0, 1]))))
     assert np.abs(pixels - converted(COLOURS, P3, srgb_linear)).max() <= 1.2
-    assert notes == ("its colours were converted to sRGB from Display P3",)
+    assert notes == ("its colours were converted from Display P3 to sRGB",)
 
 
 @pytest.mark.parametrize("transfer", [16, 18])
-def test_hdr_is_refused(transfer):
-    with pytest.raises(ImageError, match=r"^x: HDR pixels \((PQ|HLG)\) have no fixed equal in sRGB; save the image as"):
+def test_hdr_is_rejected(transfer):
+    with pytest.raises(ImageError, match=r"^x: HDR pixels \((PQ|HLG)\) have no equivalent in sRGB; save the image as"):
         decode_image(png(COLOURS, 8, RGB, chunks=chunk(b"cICP", bytes([9, transfer, 0, 1]))), "x")
 
 
-def test_an_adobe_rgb_profile_is_converted_in_every_format_that_holds_one():
+def test_an_adobe_rgb_profile_is_converted_in_every_format_with_profiles():
     codecs = pytest.importorskip("imagecodecs")
     profile = codecs.cms_profile("adobergb")
     expected = converted(COLOURS, ADOBE, lambda v: v ** (563 / 256))
@@ -47,20 +47,20 @@ def test_an_adobe_rgb_profile_is_converted_in_every_format_that_holds_one():
     for kind, options in (("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})):
         pixels, notes = read(encoded(picture, kind=kind, icc_profile=profile, **options))
         assert np.abs(pixels - expected).max() <= 1.2, kind
-        assert notes == ("its colours were converted to sRGB from Adobe RGB (compatible)",)
+        assert notes == ("its colours were converted from Adobe RGB (compatible) to sRGB",)
     flat = Image.new("RGB", (64, 64), (200, 40, 90))
     pixels, _ = read(encoded(flat, kind="JPEG", quality=100, subsampling=0, icc_profile=profile))
     assert np.abs(pixels[8, 8] - converted(np.array([[200, 40, 90]]), ADOBE, lambda v: v ** (563 / 256))).max() <= 3
 
 
-def test_pixels_with_a_profile_of_srgb_stay_as_they_are():
+def test_pixels_with_an_srgb_profile_are_unchanged():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     pixels, notes = read(png(COLOURS, 8, RGB, chunks=iccp(profile)))
     assert np.array_equal(pixels, COLOURS)
     assert notes == ()
 
 
-def test_the_usual_gamma_chunk_leaves_pixels_as_they_are():
+def test_the_usual_gamma_chunk_leaves_pixels_unchanged():
     for chunks in (chunk(b"gAMA", struct.pack(">I", 45455)), gamma_chunks(2.2, SRGB)):
         pixels, notes = read(png(COLOURS, 8, RGB, chunks=chunks))
         assert np.array_equal(pixels, COLOURS)
@@ -96,6 +96,6 @@ def test_a_profile_for_other_channels_is_noted_and_ignored():
     assert notes == (UNREADABLE,)
 
 
-def test_inks_without_a_profile_are_noted():
+def test_cmyk_without_a_profile_is_noted():
     data = encoded(Image.new("CMYK", (40, 40), (0, 255, 255, 0)), kind="TIFF")
     assert decode_image(data, "x").notes == (PLAIN_CMYK,)

@@ -25,7 +25,7 @@ def encoded(kind: str, picture: Image.Image, **options) -> bytes:
 
 
 def bmp(space: int, profile: bytes = b"", gamma: int = 0) -> bytes:
-    """A BMP with a BITMAPV5HEADER."""
+    """Return a BMP with a BITMAPV5HEADER."""
     height, width = RGB.shape[:2]
     pixels = np.ascontiguousarray(RGB[::-1, :, ::-1]).tobytes()
     header = struct.pack("<IiiHHIIiiII", 124, width, height, 1, 24, 0, len(pixels), 0, 0, 0, 0)
@@ -43,7 +43,7 @@ def gif(profile: bytes) -> bytes:
 
 
 def jp2(colour: bytes) -> bytes:
-    """A JPEG 2000 file whose `colr` box has this body."""
+    """Return a JPEG 2000 file whose `colr` box has this body."""
     data = encoded("JPEG2000", Image.fromarray(RGB), irreversible=False)
     begin = data.index(b"jp2h") - 4
     (length,) = struct.unpack_from(">I", data, begin)
@@ -84,7 +84,7 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     [bmp(0x73524742), bmp(0x57696E20), bmp(0), bmp(0x4D424544, SRGB), jp2(b"\x01\0\0\0\0\0\x10")],
     ids=["sRGB", "Windows", "no gamma", "sRGB profile", "JPEG2000"],
 )
-def test_srgb_by_any_name_changes_nothing(data):
+def test_descriptions_of_srgb_change_nothing(data):
     found = decode_image(data, "x")
     assert np.array_equal(found.pixels, RGB[:, :, ::-1])
     assert found.notes == ()
@@ -95,22 +95,22 @@ def test_srgb_by_any_name_changes_nothing(data):
     [bmp(0, gamma=2 << 16), bmp(0x4C494E4B), bmp(0x4D424544, b"no profile"), jp2(b"\x01\0\0\0\0\0\x15")],
     ids=["gamma", "linked", "damaged", "ROMM by number"],
 )
-def test_what_can_not_be_followed_is_noted(data):
-    assert decode_image(data, "x").notes == ("its colour profile can't be read; the pixels were taken as sRGB",)
+def test_an_unsupported_colour_description_is_noted(data):
+    assert decode_image(data, "x").notes == ("its colour profile can't be read; its pixels are treated as sRGB",)
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 40, bmp(0)[:60], jp2(b"\x02\0\0")[:60]])
-def test_bytes_cut_anywhere_state_nothing(data):
+def test_truncated_bytes_give_no_profile(data):
     for kind in ("GIF", "JPEG2000", "PNG"):
         assert embedded_profile(data, kind) in (None, b"")
 
 
 @pytest.mark.parametrize("bits", [9, 10, 12, 16])
-def test_jpeg_2000_of_more_than_8_bits_is_read_in_grey_and_refused_in_colour(bits):
+def test_jpeg_2000_of_more_than_8_bits_is_read_in_grey_and_rejected_in_colour(bits):
     imagecodecs = pytest.importorskip("imagecodecs")
     deep = (RGB[:, :, 0].astype(np.uint32) * ((1 << bits) - 1) // 255).astype(np.uint16)
     options = {"bitspersample": bits, "reversible": True, "level": 0, "codecformat": "jp2"}
-    refused = f"JPEG 2000 with {bits} bits a channel can't be read"
+    refused = f"JPEG 2000 with {bits} bits per channel is not supported"
     coded = imagecodecs.jpeg2k_encode(deep, **options)
     if bits == 9:
         with pytest.raises(ImageError, match=refused):

@@ -11,7 +11,7 @@ from leakrt.core.errors import DataError
 from leakrt.core.images import find_images, left_out_note, search_images
 
 
-def test_images_are_found_recursively_in_a_fixed_order_whatever_the_case_of_their_suffix(tmp_path):
+def test_images_are_found_recursively_in_a_fixed_order_with_suffixes_of_any_case(tmp_path):
     names = ["b.JPG", "a/z.png", "a/b/c.TiFf", "a.jpeg", "a/note.txt", ".hidden.png", ".thumbs/x.png", "c.webp"]
     for name in names:
         path = tmp_path / name
@@ -21,7 +21,7 @@ def test_images_are_found_recursively_in_a_fixed_order_whatever_the_case_of_thei
     assert found == ["a/b/c.TiFf", "a/z.png", "a.jpeg", "b.JPG", "c.webp"]
 
 
-def test_a_file_is_found_whatever_its_suffix(tmp_path):
+def test_a_file_is_found_with_any_suffix(tmp_path):
     (tmp_path / "photo").touch()
     assert find_images(tmp_path / "photo") == [tmp_path / "photo"]
 
@@ -33,14 +33,14 @@ def test_a_link_to_a_folder_above_does_not_loop(tmp_path):
     assert find_images(tmp_path) == [tmp_path / "a" / "x.png"]
 
 
-def test_no_folder_and_no_images_are_told_apart(tmp_path):
+def test_a_missing_folder_and_a_folder_without_images_are_different_errors(tmp_path):
     with pytest.raises(DataError, match=r"^no such file or folder: .*none$"):
         find_images(tmp_path / "none")
     with pytest.raises(DataError, match=r"holds no images \(JPEG, PNG, "):
         find_images(tmp_path)
 
 
-def test_the_first_bytes_say_what_an_image_is_whatever_its_name_is(tmp_path):
+def test_images_are_recognised_by_their_first_bytes(tmp_path):
     picture = Image.new("RGB", (40, 40), (9, 99, 200))
     for name, kind in (("face", "PNG"), ("scan.txt", "JPEG"), ("photo.photo", "TIFF"), ("b.dat", "BMP")):
         picture.save(tmp_path / name, kind)
@@ -52,7 +52,7 @@ def test_the_first_bytes_say_what_an_image_is_whatever_its_name_is(tmp_path):
     assert [(one.path.name, one.reason) for one in found.left_out] == [("notes.txt", "not images")]
 
 
-def test_all_that_is_left_out_is_counted_with_its_reason_in_one_line(tmp_path):
+def test_left_out_files_are_counted_with_their_reasons_in_one_line(tmp_path):
     image = tmp_path / "images" / "a.png"
     image.parent.mkdir()
     Image.new("RGB", (40, 40)).save(image)
@@ -77,11 +77,11 @@ def test_pipes_are_not_opened_and_broken_links_are_listed(tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")  # its name says image: reading it says what is wrong
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")  # listed for its suffix
     found = search_images(tmp_path)
     assert [path.name for path in found.images] == ["a.png", "gone.jpg"]
     assert [(one.path.name, one.reason) for one in found.left_out] == [
-        ("gone", "that can't be opened"),
+        ("gone", "unreadable"),
         ("pipe", "not regular files"),
     ]
 

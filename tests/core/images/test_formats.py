@@ -26,11 +26,11 @@ def test_heif_and_jpeg_xl_are_recognised(monkeypatch):
 
 
 @pytest.mark.parametrize("head", [b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n", b"II+\0", b"MM\0+", b"\xff\x4f\xff\x51"])
-def test_rarer_beginnings_are_known(head):
+def test_rare_signatures_are_recognised(head):
     assert format_of(head + b"\0" * 64) in FORMATS
 
 
-def test_the_brand_may_stand_among_the_compatible_ones():
+def test_a_compatible_brand_is_recognised():
     assert format_of(b"\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf" + b"\0" * 40) == "HEIF"
     assert format_of(b"\0\0\0\x1cftypmif1\0\0\0\0mif1miafavif" + b"\0" * 40) == "AVIF"
 
@@ -38,5 +38,5 @@ def test_the_brand_may_stand_among_the_compatible_ones():
 @pytest.mark.parametrize(
     "head", [b"", b"hello", b"RIFF\0\0\0\0WAVE", b"\0\0\0\x18ftypisom\0\0\0\0mp42isom", b"%PDF-1.7"]
 )
-def test_other_files_are_no_images(head):
+def test_other_files_are_not_images(head):
     assert format_of(head.ljust(64, b"\0")) is None

@@ -1,4 +1,4 @@
-"""What libtiff reports while Pillow decodes."""
+"""Error reports of libtiff while Pillow decodes."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def damaged() -> bytes:
 
 
 def load(data: bytes) -> None:
-    with Image.open(io.BytesIO(data)) as image, suppress(OSError):  # what Pillow raises is not asked for here
+    with Image.open(io.BytesIO(data)) as image, suppress(OSError):  # Pillow's own errors don't matter here
         image.load()
 
 
-def test_errors_are_kept_up_to_their_first_value():
+def test_errors_are_recorded_up_to_their_first_conversion():
     with damage_reports() as reports:
         load(damaged())
     assert reports
     assert all(text and "%" not in text for text in reports)
 
 
-def test_reports_are_those_of_their_own_thread(capfd):
+def test_reports_are_separate_for_each_thread(capfd):
     with damage_reports() as reports:
         other = threading.Thread(target=load, args=(damaged(),))
         other.start()
@@ -44,7 +44,7 @@ def test_reports_are_those_of_their_own_thread(capfd):
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "group4"])
-def test_a_good_file_reports_nothing(compression):
+def test_a_valid_file_reports_nothing(compression):
     with damage_reports() as reports:
         load(encoded(Image.new("1", (64, 64), 1), kind="TIFF", compression=compression))
     assert reports == []

@@ -42,13 +42,13 @@ def wrong_checksum() -> bytes:
 
 
 @pytest.mark.parametrize("data", [overwritten(), half(), wrong_checksum()], ids=["overwritten", "half", "checksum"])
-def test_damage_is_refused_as_in_the_file(data, tmp_path):
-    with pytest.raises(ImageError, match="damaged or cut short"):
+def test_damage_is_rejected_as_in_the_file(data, tmp_path):
+    with pytest.raises(ImageError, match="damaged or truncated"):
         convert_image(opened(data))
     (tmp_path / "x").write_bytes(data)
     loaded = Image.open(tmp_path / "x")
     loaded.load()  # which closes the file
-    with pytest.raises(ImageError, match="damaged or cut short"):
+    with pytest.raises(ImageError, match="damaged or truncated"):
         convert_image(loaded)
 
 
@@ -61,7 +61,7 @@ def deep_grey(bits: int, **options) -> bytes:
     return buffer.getvalue()
 
 
-def test_what_the_file_states_beside_its_pixels_is_applied():
+def test_metadata_of_the_file_is_applied():
     samples = RNG.integers(0, 256, (H, W, 3))
     files = [
         deep_grey(12, photometric="minisblack", bitspersample=12),
@@ -77,13 +77,13 @@ def test_what_the_file_states_beside_its_pixels_is_applied():
         assert found.notes == expected.notes
 
 
-def test_hdr_is_refused_as_in_the_file():
+def test_hdr_is_rejected_as_in_the_file():
     data = png(RNG.integers(0, 256, (H, W, 3)), 8, RGB, chunks=chunk(b"cICP", bytes([9, 16, 0, 1])))
     with pytest.raises(ImageError, match="HDR"):
         convert_image(opened(data))
 
 
-def test_deep_grey_whose_file_is_gone_keeps_its_depth_and_says_so():
+def test_deep_grey_without_its_file_keeps_its_depth_with_a_note():
     data = deep_grey(12, photometric="minisblack", bitspersample=12)
     image = opened(data)
     image.load()
@@ -93,7 +93,7 @@ def test_deep_grey_whose_file_is_gone_keeps_its_depth_and_says_so():
     assert read.notes == (UNVERIFIED,)
 
 
-def test_an_image_that_was_changed_after_it_was_opened_is_judged_as_it_is():
+def test_an_image_changed_after_opening_uses_its_current_pixels():
     image = opened(encoded(SMOOTH, kind="PNG"))
     image.paste((255, 0, 0), (0, 0, 40, 40))
     read = convert_image(image)
@@ -101,23 +101,23 @@ def test_an_image_that_was_changed_after_it_was_opened_is_judged_as_it_is():
     assert CHANGED in read.notes or UNVERIFIED in read.notes
 
 
-def test_a_thumbnail_is_not_its_file():
+def test_a_thumbnail_uses_its_current_pixels():
     image = opened(encoded(SMOOTH, kind="JPEG"))
     image.thumbnail((50, 50))
     assert max(convert_image(image).pixels.shape[:2]) == 50
 
 
-def test_a_later_frame_says_which_it_is():
+def test_a_later_frame_is_noted():
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
     image = opened(encoded(frames[0], kind="GIF", save_all=True, append_images=frames[1:]))
     image.seek(1)
     read = convert_image(image)
     assert read.pixels[5, 5].tolist() == [255, 0, 0]
-    assert read.notes[0].startswith("frame 2 of the file was judged")
+    assert read.notes[0].startswith("frame 2 of the file is used")
     assert not any("first" in note for note in read.notes)
 
 
-def test_a_setting_that_hides_damage_is_refused_for_opened_images_alone(monkeypatch):
+def test_a_setting_that_hides_damage_is_rejected_only_for_opened_images(monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(UsageError, match=r"LOAD_TRUNCATED_IMAGES is set"):
         convert_image(opened(encoded(SMOOTH, kind="PNG")))
@@ -134,14 +134,14 @@ def test_an_image_made_in_memory_gives_the_pixels_of_its_file(mode):
     assert np.array_equal(convert_image(picture).pixels, decode_image(encoded(picture, kind="TIFF"), "x").pixels)
 
 
-def test_an_image_in_memory_is_turned_by_its_exif_block():
+def test_an_image_in_memory_is_rotated_by_its_exif_block():
     picture = Image.fromarray(RNG.integers(0, 256, (H, W, 3), dtype=np.uint8))
     picture.getexif()[0x0112] = 6
     assert convert_image(picture).pixels.shape == (W, H, 3)
 
 
 @pytest.mark.parametrize("work", [lambda image: image.convert("RGB"), lambda image: image.copy()])
-def test_a_copy_of_a_png_keeps_the_gamma_that_it_stated(work, tmp_path):
+def test_a_copy_of_a_png_keeps_its_gamma(work, tmp_path):
     from PIL import PngImagePlugin
 
     chunks = PngImagePlugin.PngInfo()
@@ -153,7 +153,7 @@ def test_a_copy_of_a_png_keeps_the_gamma_that_it_stated(work, tmp_path):
     assert found.notes == expected.notes != ()
 
 
-def test_an_orientation_that_a_changed_image_carries_is_applied_and_noted(tmp_path):
+def test_the_orientation_of_a_changed_image_is_applied_and_noted(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     path = tmp_path / "turned.png"
@@ -161,4 +161,4 @@ def test_an_orientation_that_a_changed_image_carries_is_applied_and_noted(tmp_pa
     upright = convert_image(Image.open(path))
     assert upright.notes == ()
     found = convert_image(Image.open(path).rotate(-90, expand=True))
-    assert any("turned by the EXIF orientation 6" in note for note in found.notes)
+    assert any("rotated by the EXIF orientation 6" in note for note in found.notes)

@@ -1,4 +1,4 @@
-"""Formats that need a plugin, or a Pillow with their decoder."""
+"""Formats that need a plugin or an optional decoder of Pillow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rgb(data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["HEIF", "JXL"])
-def test_formats_of_extras_are_read_or_their_command_is_named(kind):
+def test_formats_of_extras_are_read_or_the_error_names_the_install_command(kind):
     modules = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
     plugin = pytest.importorskip(modules[kind])
     if kind == "HEIF":
@@ -33,7 +33,7 @@ def test_formats_of_extras_are_read_or_their_command_is_named(kind):
 
 
 @pytest.mark.parametrize(("brand", "extra"), [(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1", "heic"), (b"\xff\x0a", "jxl")])
-def test_without_its_extra_a_format_names_the_command(brand, extra, monkeypatch):
+def test_the_error_about_a_missing_extra_names_the_install_command(brand, extra, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
     plugins._missing.cache_clear()

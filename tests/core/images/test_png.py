@@ -1,4 +1,4 @@
-"""PNG: its checksums, and what it states of its pixels."""
+"""PNG: checksums and metadata."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def rgb(data: bytes) -> np.ndarray:
     return decode_image(data, "x").pixels[:, :, ::-1].astype(int)
 
 
-def test_every_flipped_bit_and_every_cut_is_refused_as_damage():
+def test_flipped_bits_and_truncation_are_rejected_as_damage():
     data = png(RNG.integers(0, 256, (32, 32, 3)), 8, RGB, chunks=chunk(b"gAMA", struct.pack(">I", 45455)))
     for i in RNG.integers(8 * 8, 8 * len(data), 400):
         broken = bytearray(data)
         broken[i // 8] ^= 1 << i % 8
-        with pytest.raises(ImageError, match="damaged or cut short"):
+        with pytest.raises(ImageError, match="damaged or truncated"):
             decode_image(bytes(broken), "x")
     for length in range(8, len(data), 7):
-        with pytest.raises(ImageError, match="damaged or cut short"):
+        with pytest.raises(ImageError, match="damaged or truncated"):
             decode_image(data[:length], "x")
 
 
@@ -44,7 +44,7 @@ def test_a_wrong_checksum_names_its_chunk():
         decode_image(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], "x")
 
 
-def test_bytes_behind_the_end_are_ignored():
+def test_bytes_after_the_end_are_ignored():
     assert np.array_equal(rgb(png(PIXELS, 8, RGB) + b"trailing"), PIXELS)
 
 
@@ -59,12 +59,12 @@ def test_text_of_any_size_is_ignored(kind):
     assert np.array_equal(rgb(png(PIXELS, 8, RGB, chunks=chunk(kind, body))), PIXELS)
 
 
-def test_text_that_holds_an_orientation_still_turns_the_picture():
+def test_text_with_an_orientation_rotates_the_picture():
     xmp = b'XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
     assert np.array_equal(rgb(png(PIXELS, 8, RGB, chunks=chunk(b"iTXt", xmp))), PIXELS[::-1, ::-1])
 
 
-def test_an_exif_block_behind_the_pixels_turns_the_picture():
+def test_an_exif_block_after_the_pixels_rotates_the_picture():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = png(PIXELS, 8, RGB)
@@ -99,7 +99,7 @@ def test_a_transparent_colour_is_composited():
     assert np.array_equal(rgb(data)[10:], samples[10:])
 
 
-def test_a_transparent_colour_of_sixteen_bits_is_refused_with_a_remedy():
+def test_a_transparent_colour_of_sixteen_bits_is_rejected_with_a_remedy():
     data = png(RNG.integers(0, 65536, (H, W, 3)), 16, RGB, chunks=chunk(b"tRNS", struct.pack(">3H", 1, 2, 3)))
     with pytest.raises(ImageError, match=r"16-bit RGB with a transparent colour .*; save it with an alpha channel$"):
         decode_image(data, "x")
@@ -129,7 +129,7 @@ def test_opaque_alpha_leaves_no_note():
 
 
 @pytest.mark.parametrize("body", [b"", b"\1", b"\0\1\2"])
-def test_a_transparent_value_of_impossible_size_is_refused(body):
+def test_a_transparent_value_of_invalid_size_is_rejected(body):
     with pytest.raises(ImageError, match="chunk tRNS"):
         decode_image(png(PIXELS, 8, RGB, chunks=chunk(b"tRNS", body)), "x")
 
@@ -149,7 +149,7 @@ def test_a_profile_that_is_damaged_or_huge_is_empty(body):
     assert read_png(png(PIXELS, 8, RGB, chunks=chunk(b"iCCP", body)), "x").profile == b""
 
 
-def test_a_png_as_pillow_writes_it_keeps_its_frames_note():
+def test_an_animated_png_has_a_note_on_its_frames():
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
     data = encoded(frames[0], save_all=True, append_images=frames[1:])
-    assert decode_image(data, "x").notes == ("the file holds several frames; only the first was judged",)
+    assert decode_image(data, "x").notes == ("the file has several frames; only the first is used",)

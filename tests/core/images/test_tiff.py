@@ -1,4 +1,4 @@
-"""TIFF: tags that Pillow does not apply, and a second decoder for every kind that can be written here."""
+"""TIFF: tags that Pillow does not apply, and a comparison with a second decoder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def samples_of(bits: int, channels: int) -> np.ndarray:
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_deflate"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_an_orientation_turns_the_picture_once(orientation, compression):
+def test_an_orientation_rotates_the_picture_once(orientation, compression):
     picture, exif = Image.fromarray(samples_of(8, 3)), Image.Exif()
     exif[0x0112] = orientation
     expected = decode_image(encoded(picture, kind="PNG", exif=exif), "x").pixels
@@ -54,7 +54,7 @@ def test_deep_grey_with_an_orientation_keeps_its_brightness(bits):
 
 @pytest.mark.parametrize("photometric", ["miniswhite", "minisblack"])
 @pytest.mark.parametrize("bits", [8, 16])
-def test_grey_may_count_from_white(bits, photometric):
+def test_grey_may_be_white_is_zero(bits, photometric):
     samples = samples_of(bits, 1)[..., 0]
     grey = scaled(samples.astype(int), bits)
     expected = 255 - grey if photometric == "miniswhite" else grey
@@ -65,7 +65,7 @@ def test_grey_may_count_from_white(bits, photometric):
 @pytest.mark.parametrize("compression", [None, "lzw", "deflate", "packbits", "zstd"])
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("layout", ["strips", "tiles", "predictor", "big"])
-def test_colours_are_those_that_were_written(layout, bits, compression, order):
+def test_colours_round_trip(layout, bits, compression, order):
     if compression is not None or layout == "predictor":
         pytest.importorskip("imagecodecs")
     options = {
@@ -82,7 +82,7 @@ def test_colours_are_those_that_were_written(layout, bits, compression, order):
 
 
 @pytest.mark.parametrize(("channels", "kind"), [(4, 0), (4, 1), (4, 2), (2, 0), (2, 1), (2, 2)])
-def test_extra_samples_are_alpha_only_where_the_file_says_so(channels, kind):
+def test_extra_samples_are_alpha_only_if_the_file_declares_it(channels, kind):
     samples = samples_of(8, channels)
     if kind == 1:  # premultiplied
         samples[..., :-1] = samples[..., :-1].astype(int) * samples[..., -1:] // 255
@@ -94,33 +94,33 @@ def test_extra_samples_are_alpha_only_where_the_file_says_so(channels, kind):
     assert np.abs(rgb(data) - expected).max() <= 1.01
 
 
-def test_signed_samples_are_refused():
+def test_signed_samples_are_rejected():
     with pytest.raises(ImageError, match=r"^x: signed pixels have no known range"):
         decode_image(tiff(np.zeros((H, W), np.int16), photometric="minisblack"), "x")
 
 
-def test_planes_that_pillow_reads_as_bytes_are_refused():
+def test_planes_that_pillow_reads_as_bytes_are_rejected():
     planes = np.moveaxis(samples_of(16, 3), 2, 0)
-    with pytest.raises(ImageError, match="16-bit planes can't be read; save the TIFF with interleaved channels"):
+    with pytest.raises(ImageError, match="16-bit planes are not supported; save the TIFF with interleaved channels"):
         decode_image(tiff(planes, photometric="rgb", planarconfig="separate"), "x")
     small = np.moveaxis(samples_of(8, 3), 2, 0)
     assert np.array_equal(rgb(tiff(small, photometric="rgb", planarconfig="separate")), np.moveaxis(small, 0, 2))
 
 
-def test_pixels_of_an_unknown_kind_are_refused():
-    with pytest.raises(ImageError, match=r"a TIFF file with pixels of a kind that can't be read$"):
+def test_unknown_pixel_formats_are_rejected():
+    with pytest.raises(ImageError, match=r"its TIFF pixel format is not supported$"):
         decode_image(tiff(RNG.random((H, W)).astype(np.float16), photometric="minisblack"), "x")
 
 
 @pytest.mark.parametrize("compression", ["tiff_deflate", "tiff_adobe_deflate"])
-def test_damage_that_deflate_s_checksum_shows_is_refused(compression):
+def test_damage_detected_by_the_deflate_checksum_is_rejected(compression):
     data = encoded(Image.fromarray(samples_of(8, 3)), kind="TIFF", compression=compression)
     for at in range(20, len(data) - 300, 97):
-        with pytest.raises(ImageError, match="damaged or cut short"):
+        with pytest.raises(ImageError, match="damaged or truncated"):
             decode_image(data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :], "x")
 
 
-def test_what_libtiff_reports_without_failing_is_refused():
+def test_errors_that_libtiff_only_reports_are_rejected():
     black = Image.fromarray(samples_of(8, 1)[..., 0]).convert("1")
     data = encoded(black, kind="TIFF", compression="group4")
     outcomes = []
@@ -139,12 +139,12 @@ def test_a_jpeg_strip_is_decoded_strictly(mode):
     data = encoded(smooth, kind="TIFF", compression="jpeg")
     assert decode_image(data, "x").pixels.shape == (80, 96, 3)
     scan = data.rindex(b"\xff\xda") + 30
-    with pytest.raises(ImageError, match=r"damaged or cut short \(a strip of the TIFF: Corrupt JPEG data"):
+    with pytest.raises(ImageError, match=r"damaged or truncated \(a strip of the TIFF: Corrupt JPEG data"):
         decode_image(data[:scan] + RNG.bytes(64).replace(b"\xff", b"\1") + data[scan + 64 :], "x")
 
 
 @pytest.mark.parametrize("tag", [(254, 4, 1, 1, True), (50706, 1, 4, (1, 4, 0, 0), True)])
-def test_the_preview_of_a_raw_file_is_not_judged(tag):
+def test_the_preview_of_a_raw_file_is_rejected(tag):
     data = tiff(samples_of(8, 3), photometric="rgb", extratags=[tag])
-    with pytest.raises(ImageError, match="begins with the preview of a raw file; develop it to JPEG or TIFF"):
+    with pytest.raises(ImageError, match="begins with the preview of a raw file; convert it to JPEG or TIFF"):
         decode_image(data, "x")
