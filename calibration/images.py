@@ -1,4 +1,4 @@
-"""The calibration stream: which images, and what each of the two graphs is given of them."""
+"""The calibration images and their inputs for the two graphs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class CalibrationImages:
-    """The images that ranges are taken from: readable, not flat, no two that look the same."""
+    """The images for value ranges: readable, not flat, without near-duplicates."""
 
     paths: tuple[Path, ...]
     fingerprint: str  # SHA-256 over the hashes of the files, in order
@@ -37,11 +37,10 @@ class CalibrationImages:
 def choose_images(
     candidates: Sequence[Path], count: int, spec: ModelSpec, *, progress: Progress, least: int = MIN_IMAGES
 ) -> CalibrationImages:
-    """At most `count` of the candidates, drawn by the hash of their names, so that folders are mixed evenly.
+    """At most `count` of the candidates, in the order of the hash of their names, which mixes folders evenly.
 
-    Images that can't be read, those of one flat colour, and images that look the same as one that is kept, such as one
-    face at 40 JPEG qualities, are passed over. Raises DataError when fewer than `least` are left, saying how many
-    there are and why the others are no use.
+    Skips images that can't be read, that have one flat colour, or that look like a chosen one, such as one face at 40
+    JPEG qualities. Raises DataError if fewer than `least` are left, with the reasons.
     """
     if count < least:
         raise DataError(f"{count} images are too few to calibrate on; at least {least} are needed (--images)")
@@ -74,8 +73,7 @@ def choose_images(
 
 
 def plain_folder(folder: Path) -> list[Path]:
-    """All images below a folder that has no classes; what was left out is logged. Raises DataError for no folder and no
-    images."""
+    """All images below a folder without classes; logs what was left out. Raises DataError if there are none."""
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}; calibration needs a folder of face images")
     found = search_images(folder)
@@ -85,12 +83,12 @@ def plain_folder(folder: Path) -> list[Path]:
 
 
 def preprocess_file(path: Path, size: int) -> Array:
-    """An image file as the VAE encoder takes it, float32 [3, S, S]. Raises ImageError."""
+    """The input of the VAE encoder for an image file, float32 [3, S, S]. Raises ImageError."""
     return _preprocessed(read_image(path).pixels, size)
 
 
 def images(paths: Sequence[Path], size: int) -> Iterator[Array]:
-    """Each image as float32 [1, 3, S, S], one at a time. Raises ImageError for a file that changed meanwhile."""
+    """Each image as float32 [1, 3, S, S], one at a time. Raises ImageError."""
     for path in paths:
         yield preprocess_file(path, size)[None]
 

@@ -1,4 +1,4 @@
-"""The run's labelled images, split as they were for training: no test image is calibrated or gated on."""
+"""The labelled images of a run, split as for training: calibration and acceptance tests use no test image."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ _log = logging.getLogger(__name__)
 
 
 def labelled(data: Path, bundle: Bundle) -> Listing:
-    """The labelled data of a bundle's run; what was left out is logged. Raises DataError when its classes are not the
-    model's."""
+    """The labelled data of a bundle's run; logs what was left out. Raises DataError if its classes differ."""
     spec = bundle.spec
     listing = list_data(data)
     for note in listing.notes:
         _log.warning("leakrt: note: %s", note)
     if listing.classes != tuple(sorted(spec.class_names)):
         raise DataError(
-            f"{data} holds {', '.join(listing.classes)}, where the bundle knows {', '.join(spec.class_names)}"
+            f"{data} holds {', '.join(listing.classes)}, but the bundle has the classes {', '.join(spec.class_names)}"
         )
     if listing.classes != spec.class_names:
         raise DataError(f"{data}: the classes are not in the order of the bundle's; export the run again")

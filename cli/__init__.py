@@ -1,1 +1,1 @@
-"""The command line: one file for each verb. It prints, and never computes."""
+"""Command-line interface: one module per verb. It parses options and prints; other packages compute."""

@@ -1,4 +1,4 @@
-"""The Typer application: every verb is a function of the same name in its own file."""
+"""The Typer application. Each verb is a function in the module of the same name."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ VERBS = (
     "inspect",
     "doctor",
 )
-_WIDTH = 120  # of help at most; Click's own 80 cuts off what the verbs do
+_WIDTH = 120  # columns of help; Click's default of 80 truncates the summaries of the verbs
 
 
 def build_app() -> typer.Typer:
-    """The application with every verb."""
+    """Return the application with all verbs."""
     app = typer.Typer(
         help="Detect generated face images and name the generator: train, export, calibrate, compile and check.",
         pretty_exceptions_enable=False,
@@ -45,7 +45,7 @@ def build_app() -> typer.Typer:
 
 
 def _as_command(function: Callable[..., int | None]) -> Callable[..., None]:
-    """A verb as Typer wants it: guarded before Typer's own handlers see an error, its exit code raised."""
+    """Wrap a verb for Typer: `guarded` sees its errors before Typer does, and its exit code is raised."""
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:

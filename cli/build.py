@@ -24,26 +24,30 @@ if TYPE_CHECKING:
 def build(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle: a folder or a zip file.")],
     *,
-    precision: Annotated[str, typer.Option(help="Precision: fp16, int8 or fp32, as the bundle has it.")] = "fp16",
+    precision: Annotated[
+        str, typer.Option(help="Precision: fp16, int8 or fp32. The bundle must have this variant.")
+    ] = "fp16",
     flavour: Annotated[
         str,
         typer.Option(
-            help="tensorrt builds for this machine's GPU; tensorrt-rtx (experimental) on any CPU for RTX GPUs."
+            help="tensorrt builds for this machine's GPU; tensorrt-rtx (experimental) for RTX GPUs, on any x86-64 CPU."
         ),
     ] = "tensorrt",
-    batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes. Each gets a profile of its own.")] = "1",
+    batch: Annotated[
+        str, typer.Option(metavar="N,N", help="Batch sizes. Each gets its own optimisation profile.")
+    ] = "1",
     target: Annotated[
         str | None,
         typer.Option(
             metavar="N.N,N.N",
-            help="Compute capabilities for tensorrt-rtx, or `current`; by default 8.0, 8.6, 8.9, 12.0 and later.",
+            help="Compute capabilities for tensorrt-rtx, or `current`; by default 8.0, 8.6, 8.9, and 12.0 and later.",
         ),
     ] = None,
     opt_level: Annotated[
-        int, typer.Option(help="Optimisation level, 0 to 5. Higher levels build longer, for a faster engine.")
+        int, typer.Option(help="Optimisation level, 0 to 5. Higher levels build longer and give faster engines.")
     ] = 3,
     workspace: Annotated[
-        int | None, typer.Option(metavar="MIB", help="Device memory for tactics; by default all of it.")
+        int | None, typer.Option(metavar="MIB", help="Limit of device memory for tactics; by default all of it.")
     ] = None,
     dla: Annotated[
         int | None,
@@ -51,15 +55,18 @@ def build(
     ] = None,
     device: Annotated[int, typer.Option(help="GPU number to build on.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Also write the engines, signed, for another machine.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also write the engines to this folder, signed, for another machine."),
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare the engines with ONNX Runtime on the GPU.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per engine.")] = False,
 ) -> int:
     """Compile a bundle for TensorRT.
 
-    Engines are stored in the cache and built once. TensorRT 8.5.3 ran on a GPU; 10, 11 and TensorRT-RTX are
-    experimental. Exits with code 1 if --verify finds an output that differs.
+    Engines are stored in the engine cache and built once. Exits with code 1 if --verify finds an output that differs.
+
+    Experimental: only fp32 engines of TensorRT 8.5.3 have run on a GPU. Engines of other versions or precisions, of
+    TensorRT-RTX and for DLA have never run on their hardware.
     """
     from ..core.bundle import Bundle
     from ..engines.build.build import BuildRequest
@@ -93,7 +100,7 @@ def build(
 
 
 def _build(bundle: Bundle, request: BuildRequest, verify: bool) -> tuple[tuple[BuildOutcome, ...], list[Verified]]:
-    """Both engines, and with `verify` what ONNX Runtime says of each."""
+    """Build both engines; with `verify`, also compare each with ONNX Runtime."""
     from ..engines.build.build import build_bundle
     from ..engines.cache.cache import default_cache
     from ..engines.verify import check_verifiable, verify_bundle
@@ -107,7 +114,7 @@ def _build(bundle: Bundle, request: BuildRequest, verify: bool) -> tuple[tuple[B
 
 
 def _flavour(name: str) -> Flavour:
-    """Raises what `load_flavour` raises; where the other library is there, with the option that takes it."""
+    """Load a flavour. If only the other library is installed, the error names the option that selects it."""
     from ..core.errors import MissingExtraError
     from ..engines.library.installed import installed_flavours, load_flavour
 
@@ -116,7 +123,7 @@ def _flavour(name: str) -> Flavour:
     except MissingExtraError as error:
         others = [f"--flavour {other.name} for {other}" for other in installed_flavours()]
         raise MissingExtraError(
-            f"{error}; or build with {others[0]}, which is here" if others else str(error)
+            f"{error}; or build with {others[0]}, which is installed" if others else str(error)
         ) from error
 
 
@@ -133,7 +140,7 @@ def _print(outcomes: tuple[BuildOutcome, ...], verified: list[Verified], json: b
         if json:
             print(json_module.dumps({**_summary(outcome), "verify": _verify(seen)}, ensure_ascii=False))
             continue
-        how = f"built in {duration(record.seconds)}" if outcome.built else "was in the cache"
+        how = f"built in {duration(record.seconds)}" if outcome.built else "from the cache"
         rows.append((record.key.graph, record.key.precision, size(record.size), how, printable(str(outcome.path))))
     if rows:
         print(table(rows, indent=""))
@@ -155,7 +162,7 @@ def _summary(outcome: BuildOutcome) -> dict[str, Any]:
 
 
 def _verify(seen: Verified | None) -> list[dict[str, Any]] | None:
-    """What --verify found; null without it. An error that is no number is null."""
+    """Return the comparisons of --verify for JSON; None without --verify. An error that is not finite is None."""
     if seen is None:
         return None
     return [
@@ -177,7 +184,7 @@ def _write(out: Path, outcomes: tuple[BuildOutcome, ...], signer: Signer | None)
     write_folder(out, [outcome.record for outcome in outcomes], default_cache(), signer=signer)
     if signer:
         command = f"leakrt engines add {shlex.quote(str(out))} --key {signer.public_key}"
-        print(f"leakrt: {printable(str(out))} is signed; there: {printable(command)}", file=sys.stderr)
+        print(f"leakrt: signed {printable(str(out))}; on the other machine run: {printable(command)}", file=sys.stderr)
 
 
 def _signer() -> Signer | None:
@@ -187,7 +194,7 @@ def _signer() -> Signer | None:
     try:
         return Signer.own()
     except MissingExtraError as error:
-        print(f"leakrt: not signed, only hashed: {error}", file=sys.stderr)
+        print(f"leakrt: the engines are hashed but not signed: {error}", file=sys.stderr)
         return None
 
 
@@ -202,14 +209,14 @@ def _report(verified: list[Verified]) -> int:
                 else coloured("differs", "red", stream=sys.stderr)
             )
             where = f"{c.graph} {c.output}, batch {c.batch}"
-            print(f"leakrt: {where}: {mark}, {c.error:.2e} of its spread (limit {c.limit:.2e})", file=sys.stderr)
+            print(f"leakrt: {where}: {mark}, error {c.error:.2e} of its spread (limit {c.limit:.2e})", file=sys.stderr)
         if one.note:
             print(f"leakrt: {one.note}", file=sys.stderr)
         if one.bad_layer:
             bad = one.bad_layer
             print(
-                f"leakrt: first off at {printable(bad.node)} ({bad.operator}): {bad.error:.2e} after {bad.before:.2e}, "
-                f"found in {bad.builds} builds; build another precision, or export the bundle again",
+                f"leakrt: first wrong layer: {printable(bad.node)} ({bad.operator}), error {bad.error:.2e}, before it "
+                f"{bad.before:.2e}, found in {bad.builds} builds; build another precision, or export the bundle again",
                 file=sys.stderr,
             )
     return 1 if wrong else 0

@@ -1,4 +1,4 @@
-"""What `leakrt inspect` tells people of a bundle. `--json` holds all of it, this what one looks for."""
+"""The tables that `leakrt inspect` prints for a bundle. They omit long fields, which `--json` prints."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
     from ..runtime.bundle_report import BundleReport, GateReport, GraphReport
 
 Rows = list[tuple[str, ...]]
-# Of what a manifest tells, told elsewhere here or too long for a screen.
+# Fields of a manifest that other tables show, or that are too long for a screen.
 _VARIANT_LONG = ("gate", "sensitivity", "islands", "search", "images_fingerprint")
 _METRICS_LONG = ("class_names", "confusion", "per_class_auc", "verdicts")
 
 
 def bundle_sections(report: BundleReport) -> list[tuple[str, Rows]]:
-    """Headings, each with the rows of its table."""
+    """Return headings, each with the rows of its table."""
     files: Rows = [(f.name, size(f.bytes), f.sha256) for f in report.files]
     found: list[tuple[str, Rows]] = [
         ("model", _flat(report.spec.to_json())),
-        ("files, all with the SHA-256 of the manifest", files),
+        ("files, with verified SHA-256", files),
         ("graphs", _graphs(report.graphs)),
-        ("tensors, the same at every precision", _tensors(report.graphs)),
+        ("tensors, identical at every precision", _tensors(report.graphs)),
     ]
     if report.gates:
-        found.append(("gates, on validation images", _gates(report.gates)))
+        found.append(("acceptance tests, on validation images", _gates(report.gates)))
     found.append(("decision", _decisions(report.decisions)))
     provenance = _provenance(report.provenance)
-    return [*found, ("provenance; --json has all of it", provenance)] if provenance else found
+    return [*found, ("provenance (--json prints all of it)", provenance)] if provenance else found
 
 
 def _graphs(graphs: Sequence[GraphReport]) -> Rows:
@@ -39,7 +39,7 @@ def _graphs(graphs: Sequence[GraphReport]) -> Rows:
         counts = (graph.opset, graph.nodes, graph.parameters)
         rows.append((graph.name, *("?" if n is None else f"{n:,}" for n in counts), graph.producer))
     if any(graph.opset is None for graph in graphs):
-        rows.append(("?", "install onnx to count it: pip install onnx", "", "", ""))
+        rows.append(("?", "not counted; run: pip install onnx", "", "", ""))
     return rows
 
 
@@ -51,9 +51,9 @@ def _tensors(graphs: Sequence[GraphReport]) -> Rows:
 
 
 def _gates(gates: Sequence[GateReport]) -> Rows:
-    rows: Rows = [("", "gate", "as fast as fp32", "macro AUC", "labels", "confident half", "false alarms", "")]
+    rows: Rows = [("", "result", "speed over fp32", "macro AUC", "labels", "confident half", "false alarms", "")]
     for gate in gates:
-        times, passed = gate.speedup, "passed" if gate.passed else "not passed"
+        times, passed = gate.speedup, "passed" if gate.passed else "failed"
         fast = f"{times.median:.2f} x ({times.low:.2f} to {times.high:.2f})"
         rows.append((f"{gate.precision} on {gate.backend}", passed, fast, *_figures(gate.figures), _use(gate)))
     return rows
@@ -68,19 +68,19 @@ def _figures(found: Comparison | None) -> tuple[str, str, str, str]:
 
 def _use(gate: GateReport) -> str:
     if not gate.passed:
-        return "refused there"
-    return "" if gate.auto else "may be slower, so auto passes over it; name it to use it"
+        return "not used on this backend"
+    return "" if gate.auto else "may be slower than fp32: auto skips it, --precision selects it"
 
 
 def _decisions(decisions: Mapping[str, Mapping[str, Any]]) -> Rows:
-    """A column a precision."""
+    """One column per precision."""
     columns = {precision: {row[0]: row[1] for row in _flat(fields)} for precision, fields in decisions.items()}
     names = dict.fromkeys(name for column in columns.values() for name in column)
     return [("", *columns), *((name, *(column.get(name, "") for column in columns.values())) for name in names)]
 
 
-def _provenance(told: Mapping[str, Any]) -> Rows:
-    rest = dict(told)
+def _provenance(recorded: Mapping[str, Any]) -> Rows:
+    rest = dict(recorded)
     variants, counts, metrics = (rest.pop(name, None) for name in ("variants", "data_counts", "metrics"))
     rows: Rows = []
     if isinstance(counts, Mapping):
@@ -101,7 +101,7 @@ def _total(by_class: object) -> str:
 
 
 def _flat(data: Mapping[str, Any], *, prefix: str = "") -> Rows:
-    """Nested objects as rows with dotted names."""
+    """Flatten nested objects into rows with dotted names."""
     rows: Rows = []
     for name, value in data.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""`leakrt calibrate`: an int8 variant for a bundle, if its verdicts hold."""
+"""`leakrt calibrate`: add an int8 variant to a bundle if it passes its acceptance test."""
 
 from __future__ import annotations
 
@@ -18,25 +18,32 @@ if TYPE_CHECKING:
     from ..calibration.int8.refitting import Refitter
 
 
-_Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="An fp32 bundle; the variant is added to it.")]
-_Data = Annotated[Path, typer.Argument(metavar="DATA", help="The run's labelled images, laid out as for training.")]
-_Images = Annotated[int, typer.Option(help="Training images that ranges are taken from; at least 32.")]
-_Method = Annotated[str, typer.Option(help="entropy, percentile, minmax or mse.")]
-_Run = Annotated[Path | None, typer.Option(metavar="RUN", help="The run of the bundle; --refit needs it.")]
-_Refit = Annotated[
-    bool, typer.Option("--refit/--no-refit", help="Teach the leak encoder int8 latents; else keep it as it is.")
+_Bundle = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="Bundle with an fp32 variant. The int8 variant is added to it.")
 ]
-_MaxDrop = Annotated[float, typer.Option(help="Macro AUC that may be lost on validation images.")]
+_Data = Annotated[Path, typer.Argument(metavar="DATA", help="Labelled images of the run, in the layout of training.")]
+_Images = Annotated[int, typer.Option(help="Number of training images to take value ranges from; at least 32.")]
+_Method = Annotated[str, typer.Option(help="Range estimator: entropy, percentile, minmax or mse.")]
+_Run = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="Run that the bundle was exported from. Required by --refit.")
+]
+_Refit = Annotated[
+    bool, typer.Option("--refit/--no-refit", help="Distil the leak encoder on int8 latents, or keep the fp32 one.")
+]
+_MaxDrop = Annotated[float, typer.Option(help="Largest loss of macro AUC on validation images.")]
 _RangeImages = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="Take value ranges from these images instead.")
+    Path | None, typer.Option(metavar="FOLDER", help="Take value ranges from these images instead of training images.")
 ]
 _MaxShift = Annotated[
-    float, typer.Option(help="Share of a layer's values that may differ from those of validation images.")
+    float, typer.Option(help="Largest Kolmogorov-Smirnov distance of a layer's values from those of validation images.")
 ]
-_WeightBits = Annotated[int, typer.Option(help="7 is exact on every CPU; 8 needs CPUs with int8 dot products (VNNI).")]
-_Replace = Annotated[bool, typer.Option("--replace", help="Replace an existing INT8 variant.")]
+_WeightBits = Annotated[
+    int,
+    typer.Option(help="Bits of the weights: 7 is exact on every CPU, 8 only on CPUs with int8 dot products (VNNI)."),
+]
+_Replace = Annotated[bool, typer.Option("--replace", help="Replace an existing int8 variant.")]
 _Plot = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write a PNG of the layers: the error and the gain of INT8 in each.")
+    Path | None, typer.Option(metavar="FILE", help="Write a PNG with the error and the speed of int8 in each layer.")
 ]
 
 
@@ -57,10 +64,10 @@ def calibrate(
     threads: Threads = 0,
     json: Json = False,
 ) -> int:
-    """Add an INT8 variant that passes its acceptance test.
+    """Add an int8 variant that passes its acceptance test.
 
-    Compares its verdicts on validation images with those of fp32. If every attempt fails, the bundle is not changed and
-    the exit code is 1.
+    The test compares its verdicts on validation images with those of fp32. If every attempt fails, the bundle is not
+    changed and the exit code is 1.
     """
     from ..core.errors import require
 
@@ -90,14 +97,14 @@ def calibrate(
         result = run_calibration(
             bundle, data, options, refitter=refitter, backends=installed(threads), cache=cache, progress=progress
         )
-    code = _tell(result, options, data, json=json)
+    code = _report(result, options, data, json=json)
     if plot is not None:
         _draw(plot, result)
     return code
 
 
 def _check_choices(method: str, weight_bits: int, plot: Path | None) -> None:
-    """Raises UsageError for one that there is not, minutes before it would be missed."""
+    """Check options before the long computation starts. Raises UsageError."""
     from ..calibration.int8.methods import check_method
     from ..calibration.int8.qdq import WEIGHT_BITS
     from ..core.errors import UsageError
@@ -105,13 +112,15 @@ def _check_choices(method: str, weight_bits: int, plot: Path | None) -> None:
 
     check_method(method)
     if weight_bits not in WEIGHT_BITS:
-        raise UsageError(f"weights of {weight_bits} bits; choose one of: {', '.join(map(str, WEIGHT_BITS))}")
+        raise UsageError(
+            f"--weight-bits {weight_bits}: not supported; choose one of: {', '.join(map(str, WEIGHT_BITS))}"
+        )
     if plot is not None:
         check_picture(plot, "--plot", "layers.png")
 
 
 def _refitter(bundle: Path, run: Path | None) -> Refitter:
-    """Raises UsageError without a run, CheckpointError and BundleError for one that is not the bundle's."""
+    """Raises UsageError without a run; CheckpointError or BundleError if the bundle comes from another run."""
     from ..calibration.int8.refit import RefitConfig
     from ..calibration.int8.refitting import Refitter, teacher_of
     from ..core.bundle import Bundle
@@ -120,7 +129,7 @@ def _refitter(bundle: Path, run: Path | None) -> Refitter:
     from ..train.run import Run
 
     if run is None:
-        raise UsageError("the refit needs the run that the bundle was exported from: give --run RUN, or --no-refit")
+        raise UsageError("--refit needs the run that the bundle was exported from: give --run RUN, or use --no-refit")
     return Refitter(teacher_of(Run.open(run), Bundle(bundle)), RefitConfig(), cache_folder() / "latents", bundle=bundle)
 
 
@@ -131,8 +140,8 @@ def _draw(path: Path, result: CalibrationResult) -> None:
     sensitivity_picture(path, result.sensitivities, last.float_layers, fp32_ms=result.fp32_ms, int8_ms=result.int8_ms)
 
 
-def _tell(result: CalibrationResult, options: CalibrationOptions, data: Path, *, json: bool) -> int:
-    """Print what came of it; the exit code."""
+def _report(result: CalibrationResult, options: CalibrationOptions, data: Path, *, json: bool) -> int:
+    """Print the result and return the exit code."""
     import json as json_module
 
     if json:
@@ -140,9 +149,9 @@ def _tell(result: CalibrationResult, options: CalibrationOptions, data: Path, *,
 
         print(json_module.dumps({**_to_json(result, options), "left_out": left_out_of(data)}))
     else:
-        print(_report(result, options))
+        print(_text(result, options))
     if result.written is None:
-        print("leakrt: no attempt passed its gate; the bundle stays as it was", file=sys.stderr)
+        print("leakrt: every attempt failed its acceptance test; the bundle is not changed", file=sys.stderr)
     return 0 if result.written else 1
 
 
@@ -175,8 +184,18 @@ def _to_json(result: CalibrationResult, options: CalibrationOptions) -> dict[str
     }
 
 
-def _report(result: CalibrationResult, options: CalibrationOptions) -> str:
-    rows = [("layer alone in int8", "of the work", "latents", "scores", "labels moved", "fp32 ms", "as shipped")]
+def _text(result: CalibrationResult, options: CalibrationOptions) -> str:
+    rows = [
+        (
+            "only this layer in int8",
+            "share of work",
+            "latent error",
+            "score error",
+            "labels moved",
+            "fp32 ms",
+            "variant ms",
+        )
+    ]
     rows += [
         (
             printable(s.layer.name),
@@ -189,17 +208,17 @@ def _report(result: CalibrationResult, options: CalibrationOptions) -> str:
         )
         for s in result.sensitivities
     ]
-    elsewhere = (
-        f"images: up to {result.shift.share:.1%} of a layer's values lie elsewhere than on validation images "
-        f"(at most {options.max_shift:.0%})"
+    shift = (
+        f"images: the values of a layer are up to {result.shift.share:.1%} away from those of validation images "
+        f"(Kolmogorov-Smirnov distance, limit {options.max_shift:.0%})"
     )
-    return "\n".join([elsewhere, table(rows), *map(_attempt, result.attempts)])
+    return "\n".join([shift, table(rows), *map(_attempt, result.attempts)])
 
 
 def _attempt(attempt: Attempt) -> str:
     leak = "int8" if attempt.leak_int8 else "float"
-    verdict = coloured("passed", "green") if not attempt.failures else coloured("refused", "red")
-    lines = [f"{attempt.share:.1%} of the VAE in int8, leak encoder {leak}: {verdict}"]
+    verdict = coloured("passed", "green") if not attempt.failures else coloured("failed", "red")
+    lines = [f"{attempt.share:.1%} of the VAE in int8, leak encoder in {leak}: {verdict}"]
     for name, found in ((name, backend.gate) for name, backend in attempt.backends.items()):
         lines.append(
             f"  {name}: macro AUC {found.macro_auc:.4f} (drop {found.macro_auc_drop:+.4f}), labels agree "

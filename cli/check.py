@@ -1,4 +1,4 @@
-"""`leakrt check`: verdicts on images."""
+"""`leakrt check`: classify images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     batch: Annotated[int, typer.Option(help="Images per batch.")] = 8,
     backend: Backend = "auto",
-    precision: Annotated[str, typer.Option(help="Precision: fp32, fp16 or int8, as the bundle has it.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Precision: auto, or fp32, fp16 or int8 if the bundle has this variant.")
+    ] = "auto",
     threads: Threads = 0,
     device: Device = 0,
     faces: Annotated[
@@ -37,14 +39,17 @@ def check(
         typer.Option(metavar="MODEL", help="YuNet ONNX file. Classify each face instead of the whole image."),
     ] = None,
     explain: Annotated[
-        Path | None, typer.Option(metavar="PNG_OR_FOLDER", help="Write a picture of the evidence for each verdict.")
+        Path | None,
+        typer.Option(metavar="PNG_OR_FOLDER", help="Write a picture that shows the evidence for each verdict."),
     ] = None,
-    max_pixels: Annotated[int, typer.Option(help="Refuse images with more pixels.")] = 64_000_000,
+    max_pixels: Annotated[
+        int, typer.Option(help="Largest number of pixels of an image; larger images are errors.")
+    ] = 64_000_000,
 ) -> int:
     """Classify faces as real or generated.
 
-    Prints one verdict for each image, or with --faces for each face: real, the generator that made it, made by an
-    unknown generator, or abstain. Exits with code 1 if an image could not be read.
+    Prints one verdict per image, or with --faces one per face: real, generator with its name, unknown generator, or
+    abstain. Exits with code 1 if an image could not be read.
     """
     from ..core.images import left_out_note, search_images
     from ..runtime.detector import Detector
@@ -75,7 +80,7 @@ def check(
 
 
 def _with_progress(verdicts: Iterator[Verdict], images: int, json: bool) -> Iterator[Verdict]:
-    """Count images on stderr, unless the lines themselves show on a terminal where things stand."""
+    """Count images on stderr, unless stdout is a terminal, where the verdicts themselves show progress."""
     if sys.stdout.isatty() and not json:
         yield from verdicts
         return
@@ -88,7 +93,7 @@ def _with_progress(verdicts: Iterator[Verdict], images: int, json: bool) -> Iter
 
 
 def _line(verdict: Verdict, width: int) -> str:
-    """One aligned line: verdict, class (in brackets where it is only the likeliest), probability, path, reasons."""
+    """Format one line: verdict, class (in brackets if only the likeliest), probability, path, reasons."""
     if verdict.verdict is None:
         return f"{_kind('error')}  {printable(verdict.error or '')}"
     decided = verdict.verdict in ("real", "generator")
@@ -118,7 +123,7 @@ def _summary(detector: Detector, counts: Counter[str], seconds: float) -> str:
 
 
 def _finite_check(detector: Detector) -> str:
-    """What outputs that can't be believed came to; empty when there was none."""
+    """Summarise the finite check; empty if it caught nothing."""
     count = detector.counters
     if not (count.caught or count.retried or count.rescued):
         return ""

@@ -1,10 +1,10 @@
-"""What people see: progress on stderr, text without control characters, colours where there is a terminal.
+"""Console output: progress on stderr, colours, tables, and text without control characters.
 
 | environment | effect |
 | --- | --- |
-| NO_COLOR (not empty) | no escape codes: no colours, lines of progress instead of a bar |
+| NO_COLOR (not empty) | no escape codes: no colours, and progress as lines instead of a bar |
 | TERM=dumb | the same |
-| FORCE_COLOR (not empty) | colours without a terminal too, unless one of the others says no |
+| FORCE_COLOR (not empty) | colours without a terminal, unless NO_COLOR or TERM=dumb is set |
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-_PLAIN_INTERVAL = 2.0  # seconds between two lines where stderr is not a terminal
+_PLAIN_INTERVAL = 2.0  # seconds between two lines
 _COLOURS = {"green": 32, "red": 31, "yellow": 33, "magenta": 35, "dim": 2, "bold": 1}
 
 
 class ConsoleProgress:
-    """A `core.progress.Progress` on stderr: a bar on a terminal that moves its cursor, else a line every two seconds.
+    """A `core.progress.Progress` on stderr: a bar on a terminal, otherwise a line every two seconds.
 
-    Use it as a context manager; leaving it clears the bar. It shows what is done, the rate and the time left.
+    It shows the count, the rate and the time left. Use it as a context manager; leaving it stops the bar.
     """
 
     def __init__(self, unit: str = "", *, stream: TextIO | None = None) -> None:
-        """`unit` names what is counted, such as "images"; `stream` is sys.stderr when not given."""
+        """`unit` names what is counted, such as "images"; `stream` defaults to sys.stderr."""
         self._stream = sys.stderr if stream is None else stream
         self._display: _Bar | _Lines = _Bar(unit) if _is_terminal(self._stream) else _Lines(unit, self._stream)
 
     def __call__(self, task: str, done: int, total: int) -> None:
-        """Show that `done` of `total` (0: not known) of `task` are done. Raises KeyboardInterrupt for a Ctrl-C that a
-        library swallowed."""
+        """Show that `done` of `total` (0: unknown) of `task` are done.
+
+        Raises KeyboardInterrupt if a library swallowed a Ctrl-C.
+        """
         raise_swallowed()
         self._display.update(printable(task), done, total)
 
@@ -51,7 +53,7 @@ class ConsoleProgress:
 
 
 class _Bar:
-    """Rich's progress bar, made at the first update: importing rich takes longer than many a command."""
+    """Rich's progress bar. rich is imported at the first update, since the import is slow."""
 
     def __init__(self, unit: str) -> None:
         self._unit = unit
@@ -73,7 +75,7 @@ class _Bar:
 
 
 class _Lines:
-    """Plain lines, for a log."""
+    """Progress as plain lines, for logs."""
 
     def __init__(self, unit: str, stream: TextIO) -> None:
         self._unit, self._stream = unit, stream
@@ -101,11 +103,11 @@ class _Lines:
         return ", ".join(parts)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: lines need no cleanup."""
 
 
 def _unit(unit: str, total: int) -> str:
-    """There is no share of a whole that is not known: what is counted then are seconds of waiting."""
+    """Return the unit to show. Without a total there is no percentage, and the task counts seconds."""
     return "s" if unit == "%" and not total else unit
 
 
@@ -131,7 +133,7 @@ def _rich_progress() -> RichProgress:
 
 
 def duration(seconds: float) -> str:
-    """A span of time for people: 8 s, 2 min 5 s, 3 h 12 min."""
+    """Format a duration: 8 s, 2 min 5 s, 3 h 12 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -141,7 +143,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """A number of bytes for people."""
+    """Format a number of bytes: 12 B, 3.4 MiB."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -150,21 +152,21 @@ def size(count: float) -> str:
 
 
 def printable(text: str) -> str:
-    """One line without control characters: names of files and classes come from outside."""
+    """Return `text` as one line without control characters, since file and class names are untrusted."""
     return "".join(
         c if c.isprintable() or "\udc80" <= c <= "\udcff" else " " if c.isspace() else "\ufffd" for c in text
     )
 
 
 def coloured(text: str, colour: str, *, stream: Any = None) -> str:
-    """`text` in a colour (or dim, bold) where `stream` (stdout when not given) is a terminal, or colours are forced."""
+    """Return `text` in a colour (or dim, bold) if `stream` (default: stdout) is a terminal or colours are forced."""
     stream = sys.stdout if stream is None else stream
     forced = bool(os.environ.get("FORCE_COLOR")) and not _plain()
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if forced or _is_terminal(stream) else text
 
 
 def _is_terminal(stream: Any) -> bool:
-    """Whether it is a terminal that escape codes may be written to."""
+    """Return whether `stream` is a terminal that accepts escape codes."""
     return stream.isatty() and not _plain()
 
 
@@ -173,7 +175,7 @@ def _plain() -> bool:
 
 
 def table(rows: Sequence[tuple[str, ...]], *, indent: str = "  ") -> str:
-    """Rows of text with their columns aligned to the left."""
+    """Format rows of text as left-aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

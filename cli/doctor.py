@@ -1,4 +1,4 @@
-"""`leakrt doctor`: what is installed, what can run, and what each missing part needs."""
+"""`leakrt doctor`: what is installed, what can run, and how to install what is missing."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from ..runtime.doctor.needs import Need
     from ..runtime.doctor.report import Health, Nvidia
 
-_BACKENDS = {  # title to whether auto ever takes them
-    "backends, in the order of auto, which takes only what the bundle was measured on": True,
-    "backends that are taken only by name": False,
+_BACKENDS = {  # title to whether `auto` may select them
+    "backends that auto may select, in its order (the bundle must have passed its acceptance test there)": True,
+    "backends to select by name": False,
 }
 _COLOURS = {"ready": "green", "missing": "yellow", "unfit": "red", "not needed": "dim"}
 
 
 def doctor(json: Json = False) -> int:
-    """Print what is installed, what runs and what a GPU lacks.
+    """Print what is installed, what can run and what is missing.
 
-    Exits with code 1 if this installation can't check images. A missing GPU is not an error.
+    Prints the command that installs each missing part. Exits with code 1 if this installation can't check images. A
+    missing GPU is not an error.
     """
     import json as json_module
 
@@ -38,9 +39,9 @@ def doctor(json: Json = False) -> int:
         _section(title, [_backend(b) for b in health.backends if (b.backend in health.auto_order) is among_auto])
     _section("packages", [(p.name, p.version or "-", p.extra) for p in health.packages])
     _section(_place(health.nvidia), [*_gpus(health.nvidia), *map(_need, health.nvidia.needs)])
-    _section("to get what is missing there", list(_commands(health.nvidia)))
+    _section("commands to install what is missing", list(_commands(health.nvidia)))
     for extra, names in health.missing_extras().items():
-        print(f"\n{extra} lacks {', '.join(names)}: pip install 'leakrt[{extra}]'")
+        print(f"\nextra {extra}: {', '.join(names)} not installed; run: pip install 'leakrt[{extra}]'")
     for problem in health.problems:
         print(f"\n{coloured('problem', 'red')}: {problem}")
     return 1 if health.problems else 0
@@ -57,7 +58,7 @@ def _machine(health: Health) -> list[tuple[str, ...]]:
     return [
         ("leakrt", health.leakrt),
         ("Python", f"{health.python} on {health.system}"),
-        ("native core", health.simd or "does not load"),
+        ("native core", health.simd or "cannot be loaded"),
         ("CPU threads", str(health.threads)),
         ("cache", printable(health.cache)),
         *([("engine cache", printable(engines))] if cache.engines else []),
@@ -69,32 +70,32 @@ def _backend(backend: Availability) -> tuple[str, ...]:
 
 
 def _refusal(backend: Availability) -> str:
-    """Why it can't run and what brings it; what a backend leaves to this command stands further down."""
+    """Return why a backend can't run and how to install it, or "see below" where later sections say how."""
     return f"{backend.reason}; {'see below' if 'leakrt doctor' in backend.install else backend.install}"
 
 
 def _place(nvidia: Nvidia) -> str:
     if nvidia.facts.jetson:
-        return f"on the GPU of this {printable(str(nvidia.facts.jetson))}"
-    return "on this machine's NVIDIA GPU" if nvidia.kind else "on an NVIDIA GPU; none was found, and a CPU needs none"
+        return f"NVIDIA GPU of this {printable(str(nvidia.facts.jetson))}"
+    return "NVIDIA GPU" if nvidia.kind else "NVIDIA GPU (none found; CPU backends need none)"
 
 
 def _gpus(nvidia: Nvidia) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for gpu in nvidia.facts.gpus:
-        kind = "shared with the CPU" if gpu.integrated else "of its own"
-        told = f"compute capability {gpu.device.capability}, {size(gpu.memory)} {kind}"
-        rows.append((f"GPU {gpu.index}", "found", f"{printable(gpu.device.name)}, {told}"))
+        kind = "shared with the CPU" if gpu.integrated else "of device memory"
+        facts = f"compute capability {gpu.device.capability}, {size(gpu.memory)} {kind}"
+        rows.append((f"GPU {gpu.index}", "found", f"{printable(gpu.device.name)}, {facts}"))
     return rows
 
 
 def _need(need: Need) -> tuple[str, ...]:
-    # The colour's own characters would upset the columns, so it goes to the last one, which is not padded.
+    # Escape codes would break the alignment, so only the last column, which is not padded, is coloured.
     return need.name, need.state, coloured(printable(need.detail), _COLOURS[need.state])
 
 
 def _commands(nvidia: Nvidia) -> Iterator[tuple[str, ...]]:
-    """One command a thing for the kind of this machine; for all kinds where it is not known."""
+    """Yield one command per need for this kind of machine; for every kind if it is unknown."""
     from ..runtime.doctor.commands import KINDS
 
     for need in nvidia.needs:

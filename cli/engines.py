@@ -1,4 +1,4 @@
-"""`leakrt engines`: what is in the engine cache."""
+"""`leakrt engines`: list, verify, prune and install cached engines."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _MOST_GIB = 1 << 20
 
 
 def engines(
-    action: Annotated[str, typer.Argument(metavar="list|prune|verify|add", help="Action.")],
+    action: Annotated[str, typer.Argument(metavar="list|prune|verify|add", help="What to do with the cache.")],
     *,
     folder: Annotated[
         Path | None, typer.Argument(metavar="FOLDER", help="For add: folder that `leakrt build --out` wrote.")
     ] = None,
     max_size: Annotated[
         float | None,
-        typer.Option(metavar="GIB", help="For prune: size to keep. The least recently used engines are removed first."),
+        typer.Option(metavar="GIB", help="For prune: size limit. The least recently used engines are removed first."),
     ] = None,
-    key: Annotated[str | None, typer.Option(metavar="HEX", help="For add: trust this public key from now on.")] = None,
-    unsigned: Annotated[bool, typer.Option("--unsigned", help="For add: accept a folder without a signature.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    key: Annotated[str | None, typer.Option(metavar="HEX", help="For add: public key to trust, now and later.")] = None,
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="For add: accept an unsigned folder.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON objects.")] = False,
 ) -> int:
     """Manage the engine cache.
 
-    list prints the engines. verify hashes every engine, and exits with code 1 if one is broken. prune removes engines
-    that are broken, unused or over the limit. add FOLDER verifies and installs what `leakrt build --out` wrote on
-    another machine.
+    list prints the engines. verify hashes every engine and exits with code 1 if one is broken. prune removes broken
+    engines, leftovers and engines over the size limit. add FOLDER verifies and installs a folder that
+    `leakrt build --out` wrote on another machine.
     """
     _check_usage(action, folder, {"--max-size": max_size is not None, "--key": key is not None, "--unsigned": unsigned})
     if action == "add" and folder is not None:
@@ -50,12 +50,12 @@ def _check_usage(action: str, folder: Path | None, given: dict[str, bool]) -> No
     from ..core.errors import UsageError
 
     if action not in _ACTIONS:
-        raise UsageError(f"engines {action}: no such action; choose one of: {', '.join(_ACTIONS)}")
+        raise UsageError(f"engines {action}: unknown action; choose one of: {', '.join(_ACTIONS)}")
     if (folder is not None) != (action == "add"):
-        raise UsageError(f"engines {action}: " + ("name the folder" if action == "add" else "it takes no folder"))
+        raise UsageError(f"engines {action}: " + ("FOLDER is missing" if action == "add" else "takes no FOLDER"))
     for option, owner in _OWNERS.items():
         if given[option] and action != owner:
-            raise UsageError(f"engines {action}: it does not take {option}, which is for {owner}")
+            raise UsageError(f"engines {action}: {option} is only for {owner}")
 
 
 def _list(verify: bool, json: bool) -> int:
@@ -81,11 +81,11 @@ _HEADER = ("engine", "graph", "precision", "batch", "for", "with", "size", "stat
 
 
 def _misfits(engines: list[CachedEngine]) -> dict[str, str]:
-    """Digest to why a whole engine can't be run on this machine, for those that can't."""
+    """Map the digest of each intact engine that can't run on this machine to the reason."""
     from ..engines.build.build import reasons_unusable
     from ..engines.library.installed import installed_flavours
 
-    flavours = installed_flavours() if engines else []  # importing them takes a second
+    flavours = installed_flavours() if engines else []  # the import takes a second
     whole = [(engine.digest, engine.record) for engine in engines if engine.record and not engine.problem]
     reasons = ((digest, next(reasons_unusable(record, flavours), "")) for digest, record in whole)
     return {digest: reason for digest, reason in reasons if reason}
@@ -131,12 +131,12 @@ def _prune(max_size: float | None, json: bool) -> int:
 
     cache = default_cache()
     if max_size is not None and not 0 <= max_size < _MOST_GIB:
-        raise UsageError(f"--max-size {max_size:g}: a number of GiB is needed, 0 or more")
+        raise UsageError(f"--max-size {max_size:g}: not a size in GiB; give a number of 0 or more")
     pruned = cache.prune(cache.limit if max_size is None else int(max_size * 2**30))
     if json:
         print(json_module.dumps(asdict(pruned)))
         return 0
-    busy = f"; {pruned.busy} are being built right now and stay" if pruned.busy else ""
+    busy = f"; kept {pruned.busy} that are being built" if pruned.busy else ""
     print(f"removed {pruned.engines} engines and {pruned.leftovers} leftovers, {size(pruned.freed)} freed{busy}")
     return 0
 
@@ -156,7 +156,7 @@ def _add(folder: Path, key: str | None, unsigned: bool, *, json: bool) -> int:
     with ConsoleProgress("engines") as progress:
         evicted = add_engines(carried, cache, progress)
     if key is not None:
-        trust(key)  # only once its engines were good
+        trust(key)  # only after its engines passed verification
     for name in evicted:
         print(f"leakrt: evicted from the cache: {printable(name)}", file=sys.stderr)
     for item in carried:

@@ -1,4 +1,4 @@
-"""`leakrt evaluate`: how good a run or a bundle is on labelled images."""
+"""`leakrt evaluate`: measure a run or a bundle on labelled images."""
 
 from __future__ import annotations
 
@@ -24,31 +24,30 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A finished run, or a bundle.")],
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Labelled images: one folder for each class.")],
+    model: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="Finished run or bundle.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Labelled images, in the layout of training.")],
     *,
-    split: Annotated[
-        str, typer.Option(help="Split: test, val, train, or all if DATA holds the classes directly.")
-    ] = "test",
+    split: Annotated[str, typer.Option(help="Split: test, val or train; all if DATA has no splits.")] = "test",
     open_set: Annotated[
         Path | None,
-        typer.Option("--open", metavar="FOLDER", help="Folder of images from generators that training never saw."),
+        typer.Option("--open", metavar="FOLDER", help="Images of generators that training did not see."),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="Precision of a bundle: fp32, fp16 or int8; all compares them.")
+        str, typer.Option(help="Precision of a bundle: auto, fp32, fp16 or int8; all compares them.")
     ] = "auto",
     backend: Backend = "auto",
     device: Device = 0,
     plots: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write plots: confusion, ROC and reliability.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write plots of confusion, ROC and reliability to this folder."),
     ] = None,
     json: Json = False,
 ) -> int:
     """Measure a run or a bundle on labelled images.
 
-    Prints attribution among the known classes, false alarms and coverage at the shipped thresholds, and with --open how
-    well unseen generators are detected. Closed-set and open-set images are processed in the same way. Classes may be
-    missing: figures that need them are not measured.
+    Prints attribution among the known classes, false alarms and coverage. With --open, it also prints how well unknown
+    generators are detected. DATA may lack classes: figures that need them are reported as not measured. Exits with code
+    1 if an image could not be read.
     """
     import json as json_module
 
@@ -57,7 +56,7 @@ def evaluate(
     require("sklearn", "train")
     if precision == "all":
         if (model / "run.json").is_file() or plots is not None:
-            raise UsageError("--precision all compares the variants of a bundle, and draws no plots")
+            raise UsageError("--precision all takes a bundle and no --plots; export the run first, or omit --plots")
         return evaluate_precisions(model, data, split, open_set=open_set, backend=backend, device=device, json=json)
     from ..train.evaluation import closed_results, open_results
     from ..train.evaluation import evaluate as measure
@@ -65,7 +64,7 @@ def evaluate(
     opened = _open(model, precision, backend, device=device)
     chosen = choose(opened.spec, opened.trained, data, split=split, open_set=open_set, cache=opened.cache)
     with ConsoleProgress("images") as progress:
-        verdicts = opened.judge(chosen.paths, progress)
+        verdicts = opened.classify(chosen.paths, progress)
     labels = chosen.closed.labels
     closed, others = verdicts[: len(labels)], verdicts[len(labels) :]
     tell_failures(verdicts)
@@ -86,13 +85,15 @@ def _open(model: Path, precision: str, backend: str, *, device: int) -> _OpenedR
     from ..core.errors import UsageError, require
 
     if device or (precision, backend) not in (("auto", "auto"), ("fp32", "torch")):
-        raise UsageError(f"{model} is a run, judged in torch at fp32; export it to choose precision, backend or device")
+        raise UsageError(
+            f"{model} is a run, which is evaluated in torch at fp32; export it to choose precision, backend or device"
+        )
     require("torch", "train")
     return _OpenedRun(model)
 
 
 class _OpenedRun:
-    """A finished run, in torch."""
+    """A finished run, evaluated in torch."""
 
     def __init__(self, path: Path) -> None:
         from ..train.fit import open_fitted
@@ -106,8 +107,8 @@ class _OpenedRun:
         self.trained: Trained = TrainedOn.of_run(self._fitted.run)
         self.cache = Path(self._fitted.run.info.cache)
 
-    def judge(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
-        """A verdict for each image."""
+    def classify(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
+        """Return one verdict per image."""
         from ..train.judge_images import judge_images
 
         return judge_images(self._fitted, paths, progress=progress)
@@ -127,10 +128,10 @@ class _OpenedBundle:
         self.trained: Trained = trained_bundle(bundle)
         self.cache: Path = cache_folder() / "latents"
 
-    def judge(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
-        """A verdict for each image."""
+    def classify(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
+        """Return one verdict per image."""
         found = []
         for verdict in self._detector.check_stream(paths):
             found.append(verdict)
-            progress("judge", len(found), len(paths))
+            progress("classify", len(found), len(paths))
         return found

@@ -1,4 +1,4 @@
-"""`leakrt evaluate BUNDLE DATA --precision all`: the precisions of a bundle side by side."""
+"""`leakrt evaluate BUNDLE DATA --precision all`: compare the precisions of a bundle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def evaluate_precisions(
     path: Path, data: Path, split: str, *, open_set: Path | None, backend: str, device: int, json: bool
 ) -> int:
-    """Judge the same images at each precision that may be used, image by image in turn, and print what each gives."""
+    """Classify the same images at every usable precision, print a comparison and return the exit code."""
     import json as json_module
 
     from ..core.bundle import Bundle
@@ -34,7 +34,7 @@ def evaluate_precisions(
     chosen = choose(
         bundle.spec, trained_bundle(bundle), data, split=split, open_set=open_set, cache=cache_folder() / "latents"
     )
-    verdicts = _judge(detectors, chosen.paths)
+    verdicts = _classify(detectors, chosen.paths)
     tell_failures(verdicts["fp32"])
     results = [
         _result(bundle, d, verdicts, precision=precision, labels=chosen.closed.labels)
@@ -52,7 +52,7 @@ def evaluate_precisions(
 
 
 def _load(bundle: Bundle, backend: str, device: int) -> tuple[dict[str, Detector], dict[str, str]]:
-    """A Detector for each precision that may be used here, and why the others may not."""
+    """Load a Detector for each precision that is usable here; return also why the others are not."""
     from ..core.errors import BackendError, BundleError, EngineError
     from ..runtime.detector import Detector
 
@@ -67,15 +67,18 @@ def _load(bundle: Bundle, backend: str, device: int) -> tuple[dict[str, Detector
     return detectors, refused
 
 
-def _judge(detectors: dict[str, Detector], paths: Sequence[Path]) -> dict[str, list[Verdict]]:
-    """Verdicts by precision. One image goes through all of them before the next, so that all meet the same load."""
+def _classify(detectors: dict[str, Detector], paths: Sequence[Path]) -> dict[str, list[Verdict]]:
+    """Return verdicts by precision.
+
+    Each image runs at every precision before the next image, so that the timings share the same machine load.
+    """
     found: dict[str, list[Verdict]] = {precision: [] for precision in detectors}
     streams = [detector.check_stream(paths, batch=1) for detector in detectors.values()]
     with ConsoleProgress("images") as progress:
         for done, row in enumerate(zip(*streams, strict=True), 1):
             for verdicts, verdict in zip(found.values(), row, strict=True):
                 verdicts.append(verdict)
-            progress("judge", done, len(paths))
+            progress("classify", done, len(paths))
     return found
 
 
@@ -100,14 +103,14 @@ def _result(
 
 
 def precisions_table(results: Sequence[PrecisionResult]) -> str:
-    """One column for each precision."""
+    """Format one column per precision."""
     rows: list[tuple[str, ...]] = [("precision", *(r.precision for r in results))]
     rows.append(("backend", *(r.backend for r in results)))
     rows.append(("size", *(f"{r.megabytes:.2f} MB" for r in results)))
     closed = [r.evaluation.closed for r in results]
     rows.append(("macro AUC", *(figure(c.macro_auc) for c in closed)))
     rows.append(
-        ("less than fp32", *(figure(_difference(closed[0].macro_auc, c.macro_auc), form="+.5f") for c in closed))
+        ("drop from fp32", *(figure(_difference(closed[0].macro_auc, c.macro_auc), form="+.5f") for c in closed))
     )
     rows.append(("balanced accuracy", *(figure(c.balanced_accuracy) for c in closed)))
     decided = [r.evaluation.decision for r in results]
@@ -123,7 +126,7 @@ def precisions_table(results: Sequence[PrecisionResult]) -> str:
         rows.append(("open-set AUROC", *(figure(o.auroc) for o in unseen if o)))
     rows.append(("p50", *(f"{r.latency.p50:.2f} ms" for r in results)))
     rows.append(("p99", *(f"{r.latency.p99:.2f} ms" for r in results)))
-    rows.append(("caught", *(str(r.caught) for r in results)))
+    rows.append(("caught by finite check", *(str(r.caught) for r in results)))
     return table(rows)
 
 

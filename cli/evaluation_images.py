@@ -1,4 +1,4 @@
-"""What the two ways of evaluating share: the images that are judged, and those that could not be."""
+"""The images of an evaluation, shared by `evaluate` and `evaluate --precision all`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FAILURES_SHOWN = 10
 
 @dataclass(frozen=True)
 class Chosen:
-    """The images of an evaluation, and what the user should know of them."""
+    """The images of an evaluation, with notes on overlaps with the training images."""
 
     closed: LabelledImages
     unseen: OpenImages
@@ -30,12 +30,12 @@ class Chosen:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Closed images, then open ones."""
+        """All image files: the closed set, then the open set."""
         return (*self.closed.paths, *self.unseen.paths)
 
 
 def choose(spec: ModelSpec, trained: Trained, data: Path, *, split: str, open_set: Path | None, cache: Path) -> Chosen:
-    """The images that an evaluation takes; notes on them are printed to stderr. Raises DataError, UsageError."""
+    """Find the images of an evaluation and print notes on them to stderr. Raises DataError, UsageError."""
     from ..runtime.threads import resolve_threads
     from ..train.contents import ContentCache
     from ..train.evaluation import check_classes
@@ -60,16 +60,16 @@ def choose(spec: ModelSpec, trained: Trained, data: Path, *, split: str, open_se
 
 
 def trained_bundle(bundle: Bundle) -> Trained:
-    """What a bundle records of its training images."""
+    """Return the record of a bundle's training images."""
     from ..train.leakage import Trained
 
     return Trained.of_bundle(bundle.training_images())
 
 
 def tell_failures(verdicts: Sequence[Verdict]) -> None:
-    """Name the first images that could not be judged, on stderr."""
+    """Print the first images that failed to stderr."""
     failed = [v for v in verdicts if v.error is not None]
     for verdict in failed[:_FAILURES_SHOWN]:
         print(f"leakrt: error: {printable(verdict.error or '')}", file=sys.stderr)
     if len(failed) > _FAILURES_SHOWN:
-        print(f"leakrt: {len(failed) - _FAILURES_SHOWN} more images could not be judged", file=sys.stderr)
+        print(f"leakrt: {len(failed) - _FAILURES_SHOWN} more images failed", file=sys.stderr)

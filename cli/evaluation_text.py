@@ -1,4 +1,4 @@
-"""The figures of an evaluation, for people."""
+"""The figures of an evaluation as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def evaluation_text(result: Evaluation) -> str:
-    """All figures of an evaluation as aligned lines."""
+    """Format all figures of an evaluation as aligned lines."""
     sections = [("closed set", _closed(result)), ("decision", _decision(result))]
     if result.open is not None:
         sections.append(("open set", _open_set(result)))
@@ -35,18 +35,20 @@ def _closed(result: Evaluation) -> list[tuple[str, ...]]:
 
 def _decision(result: Evaluation) -> list[tuple[str, ...]]:
     d = result.decision
-    generated = f"{percent(d.generated_called_generated)} called generated, {percent(d.generated_called_real)} real"
+    generated = (
+        f"{percent(d.generated_called_generated)} classified as generated, {percent(d.generated_called_real)} as real"
+    )
     rows: list[tuple[str, ...]] = [
         ("false alarms", f"{d.false_alarm_count} of {d.real_faces} real faces, {percent(d.false_alarm_rate)}"),
         ("coverage", f"{percent(d.coverage)} of all, {percent(d.coverage_real)} of real faces"),
         ("generated faces", "not measured" if d.generated_called_generated is None else generated),
     ]
     if d.interval is None:
-        rows[0] = ("false alarms", "not measured: no real face was judged")
+        rows[0] = ("false alarms", "not measured: no real face was classified")
         return rows
     inside = "inside" if d.inside_interval else "OUTSIDE"
     low, high = d.interval
-    rows.insert(1, ("", f"stated {percent(d.false_alarm_target)}; {inside} its 95 % interval, {low} to {high}"))
+    rows.insert(1, ("", f"target {percent(d.false_alarm_target)}; {inside} its 95 % interval, {low} to {high}"))
     return rows
 
 
@@ -58,19 +60,19 @@ def _open_set(result: Evaluation) -> list[tuple[str, ...]]:
         ("AUROC", f"{figure(unseen.auroc)} by probability, {figure(unseen.auroc_density)} by log-density"),
         ("FPR at 95 %", figure(unseen.fpr95)),
         ("OSCR", figure(unseen.oscr)),
-        ("called", f"generated {percent(unseen.called_generated)}, real {percent(unseen.called_real)}"),
+        ("classified as", f"generated {percent(unseen.called_generated)}, real {percent(unseen.called_real)}"),
     ]
 
 
 def _per_class(result: Evaluation) -> str:
-    """AUC and recall of each class, and what it is taken for most often."""
+    """Format AUC, recall and the most frequent confusion of each class."""
     closed = result.closed
     names = list(closed.per_class_auc)
-    rows: list[tuple[str, ...]] = [("class", "AUC", "recall", "most often taken for")]
+    rows: list[tuple[str, ...]] = [("class", "AUC", "recall", "most confused with")]
     for k, name in enumerate(names):
         row = closed.confusion[k]
         others = [(count, other) for other, count in enumerate(row) if other != k and count]
-        taken = f"{printable(names[max(others)[1]])} ({max(others)[0]})" if others else ""
+        confused = f"{printable(names[max(others)[1]])} ({max(others)[0]})" if others else ""
         recall = figure(closed.recall[name], form=".3f")
-        rows.append((printable(name), figure(closed.per_class_auc[name]), recall, taken))
+        rows.append((printable(name), figure(closed.per_class_auc[name]), recall, confused))
     return table(rows)

@@ -1,4 +1,4 @@
-"""`leakrt export`: a finished run to a bundle, or an fp16 variant into a bundle."""
+"""`leakrt export`: export a run to a bundle, or add an fp16 variant to a bundle."""
 
 from __future__ import annotations
 
@@ -20,50 +20,59 @@ if TYPE_CHECKING:
 
 def export(
     source: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="Finished run, or with --precision fp16 a bundle.")
+        Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="Finished run; with --precision fp16, a bundle.")
     ],
     *,
     out: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="Bundle to write; a zip file if it ends in .zip.")
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE", help="Bundle to write: a zip file if the name ends in .zip, otherwise a folder."
+        ),
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32 exports a run; fp16 adds an FP16 variant to a bundle.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32 exports a run; fp16 adds an fp16 variant to a bundle.")] = "fp32",
     data: Annotated[
         Path | None, typer.Option(metavar="DATA", help="For fp16: labelled images of the run, for the acceptance test.")
     ] = None,
     false_alarm_rate: Annotated[
-        float, typer.Option(help="Share of real faces that may be called generated or unknown.")
+        float, typer.Option(help="Target share of real faces classified as generated or unknown.")
     ] = 0.05,
     exemplars: Annotated[
         bool, typer.Option("--exemplars/--no-exemplars", help="Store thumbnails of training images for explanations.")
     ] = True,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing FP16 variant.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing fp16 variant.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads for fp16; 0: one per physical core.")] = 0,
     json: Json = False,
 ) -> int:
     """Export a run to a bundle, or add an fp16 variant to a bundle.
 
-    A run: both networks become ONNX graphs, are compared with their source on validation images, and are refused when
-    scores or verdicts differ. Thresholds are fitted to the stated false-alarm rate on validation images.
+    Exporting a run converts both networks to ONNX and compares them with their source on validation images. It fails if
+    scores or verdicts differ. Thresholds are fitted to the target false-alarm rate on validation images.
 
-    With --precision fp16 both graphs of a bundle are made FP16; what moves the scores most stays float32. The variant
-    is written only when its verdicts hold on all validation images.
+    With --precision fp16, both graphs of a bundle are converted to fp16, except the nodes that change the scores most.
+    If the variant fails its acceptance test, the bundle is not changed and the exit code is 1.
     """
     from ..core.errors import UsageError
 
     if precision == "fp32":
         if out is None:
-            raise UsageError("where does the bundle go? Give --out BUNDLE")
+            raise UsageError("exporting a run needs a path for the bundle; give --out BUNDLE")
         return _export_run(source, out, false_alarm_rate, exemplars=exemplars, json=json)
     if precision == "fp16":
         if (source / "run.json").is_file():
-            raise UsageError(f"{source} is a run; export it first, then add fp16 to its bundle")
+            raise UsageError(
+                f"--precision fp16 takes a bundle, and {source} is a run; export it first, then add fp16 to its bundle"
+            )
         if out is not None:
-            raise UsageError("--precision fp16 adds a variant to BUNDLE itself; leave --out away, and copy it first")
+            raise UsageError(
+                "--precision fp16 changes the bundle in place; omit --out, and copy the bundle first to keep it"
+            )
         if data is None:
-            raise UsageError("--precision fp16 needs the run's labelled images for its gate; give --data DATA")
+            raise UsageError(
+                "--precision fp16 needs the labelled images of the run for its acceptance test; give --data DATA"
+            )
         return _add_fp16(source, data, replace, threads=threads, json=json)
-    made = "leakrt calibrate makes it" if precision == "int8" else "choose fp32 or fp16"
-    raise UsageError(f"--precision {precision} is not exported; {made}")
+    advice = "use leakrt calibrate" if precision == "int8" else "choose fp32 or fp16"
+    raise UsageError(f"--precision {precision} cannot be exported; {advice}")
 
 
 def _export_run(run: Path, out: Path, false_alarm_rate: float, *, exemplars: bool, json: bool) -> int:
@@ -79,7 +88,7 @@ def _export_run(run: Path, out: Path, false_alarm_rate: float, *, exemplars: boo
 
     with ConsoleProgress("images") as progress:
         exported = export_run(Run.open(run), out, rate=false_alarm_rate, exemplars=exemplars, progress=progress)
-    bundle = Bundle(out)  # read back: what was written is what loads
+    bundle = Bundle(out)  # opened again, which verifies what was written
     if json:
         print(json_module.dumps(_to_json(exported, bundle), ensure_ascii=False))
         return 0
@@ -113,7 +122,7 @@ def _add_fp16(bundle: Path, data: Path, replace: bool, *, threads: int, json: bo
     else:
         print(_half_text(result))
     if result.written is None:
-        print("leakrt: no fp16 variant passed its gate; the bundle stays as it was", file=sys.stderr)
+        print("leakrt: every fp16 variant failed its acceptance test; the bundle is not changed", file=sys.stderr)
     return 0 if result.written else 1
 
 
@@ -123,7 +132,7 @@ def _half_json(result: HalfResult) -> dict[str, object]:
         "search": [
             {
                 "island": s.region,
-                "score_error": s.error.relative if math.isfinite(s.error.relative) else None,  # JSON knows no infinity
+                "score_error": s.error.relative if math.isfinite(s.error.relative) else None,  # JSON has no infinity
                 "expected_disagreement": s.error.disagreement,
             }
             for s in result.steps
@@ -142,10 +151,10 @@ def _half_json(result: HalfResult) -> dict[str, object]:
 
 
 def _half_text(result: HalfResult) -> str:
-    rows = [("float32 island", "score error", "labels expected to move", "float16 share of the VAE")]
+    rows = [("float32 island", "score error", "expected label changes", "float16 share of the VAE")]
     rows += [
         (
-            printable(s.region) or "none, or what overflows",
+            printable(s.region) or "none, or only overflowing nodes",
             f"{s.error.relative:.2e}",
             f"{s.error.disagreement:.3%}",
             f"{s.half_share['vae_encoder']:.1%}",
@@ -156,15 +165,15 @@ def _half_text(result: HalfResult) -> str:
 
 
 def _half_attempt(attempt: HalfAttempt) -> str:
-    verdict = coloured("passed", "green") if not attempt.failures else coloured("refused", "red")
+    verdict = coloured("passed", "green") if not attempt.failures else coloured("failed", "red")
     lines = [f"{len(attempt.step.islands)} nodes in float32: {verdict}"]
     lines += [
         f"  {name}: macro AUC {c.macro_auc:.4f} (drop {c.macro_auc_drop:+.5f}), labels agree {c.agreement:.2%}, "
-        f"verdicts {c.verdict_agreement:.2%}, {c.false_alarms} of {c.real_faces} real faces alarm"
+        f"verdicts {c.verdict_agreement:.2%}, {c.false_alarms} false alarms on {c.real_faces} real faces"
         for name, c in attempt.gates.items()
     ]
     for name, times in attempt.speedups.items():
-        slow = "" if not times.may_be_slower else "; so `auto` does not take it there, and --precision fp16 does"
+        slow = "" if not times.may_be_slower else "; `auto` skips it on this backend, --precision fp16 selects it"
         lines.append(f"  {name}: {times}{slow}")
     return "\n".join([*lines, *(f"  {why}" for why in attempt.failures)])
 
@@ -184,11 +193,11 @@ def _rows(exported: Exported) -> list[tuple[str, ...]]:
     from ..core.figures import figure, percent
 
     parity, decision, closed = exported.parity, exported.validation.decision, exported.validation.closed
-    verdicts = f"{parity.same_verdicts} of {parity.images} verdicts the same"
-    alarms = f"{decision.false_alarm_count} of {decision.real_faces} real validation faces"
+    verdicts = f"{parity.same_verdicts} of {parity.images} verdicts equal"
+    alarms = f"{decision.false_alarm_count} on {decision.real_faces} real validation faces"
     return [
         ("parity", f"scores within {parity.relative_score_difference:.2g} relative, {verdicts}"),
-        ("false alarms", f"{100 * decision.false_alarm_target:g} % stated, {alarms}"),
+        ("false alarms", f"target {100 * decision.false_alarm_target:g} %, {alarms}"),
         ("coverage", f"{percent(decision.coverage)} of all, {percent(decision.coverage_real)} of real faces"),
         ("validation", f"macro AUC {figure(closed.macro_auc)}, balanced accuracy {figure(closed.balanced_accuracy)}"),
     ]

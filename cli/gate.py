@@ -1,4 +1,4 @@
-"""`leakrt gate`: the gate of a precision on one more backend, measured here."""
+"""`leakrt gate`: run the acceptance test of a precision on one more backend."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ if TYPE_CHECKING:
 
 
 def gate(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle. The result is written to it.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle. The result is stored in it.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Labelled images of the run.")],
-    backend: Annotated[str, typer.Option(help="Backend to measure, such as tensorrt or openvino.")],
+    backend: Annotated[
+        str, typer.Option(help="Backend to test, such as openvino, or tensorrt (experimental except 8.5.3 in fp32).")
+    ],
     *,
-    precision: Annotated[str, typer.Option(help="Precision: fp32, fp16 or int8, as the bundle has it.")],
+    precision: Annotated[str, typer.Option(help="Precision: fp32, fp16 or int8. The bundle must have this variant.")],
     device: Device = 0,
     threads: Threads = 0,
     json: Json = False,
 ) -> int:
     """Run the acceptance test of a precision on a backend.
 
-    Compares its verdicts on validation images with those of fp32. Use it for engines, and for a library that was not
-    installed where the variant was made. If the variant passes, `auto` may select it on that backend. Exits with code 1
-    if it fails.
+    The test compares its verdicts on validation images with those of fp32. Run it for engines, and for backends that
+    were not installed where the variant was created. If the variant passes, `auto` may select it on that backend. Exits
+    with code 1 if it fails.
     """
     import json as json_module
 
@@ -57,15 +59,15 @@ def gate(
 
 def _text(result: LaterGate) -> str:
     found = result.found.gate
-    verdict = coloured("refused", "red") if result.failures else coloured("passed", "green")
+    verdict = coloured("failed", "red") if result.failures else coloured("passed", "green")
     rows = [
         (f"{result.precision} on {result.backend}", verdict),
         ("validation images", str(found.images)),
-        ("macro AUC", f"{found.macro_auc:.4f}, {found.macro_auc_drop:+.5f} less than fp32"),
-        ("labels as fp32", f"{found.agreement:.2%}; {found.agreement_confident:.2%} of the confident half"),
+        ("macro AUC", f"{found.macro_auc:.4f}, drop from fp32 {found.macro_auc_drop:+.5f}"),
+        ("labels as fp32", f"{found.agreement:.2%}; confident half {found.agreement_confident:.2%}"),
         (
             "false alarms",
-            f"{found.false_alarms} of {found.real_faces}; the stated rate allows {found.interval[1]}",
+            f"{found.false_alarms} of {found.real_faces}; the target rate allows {found.interval[1]}",
         ),
         ("speed", str(result.found.speedup)),
     ]

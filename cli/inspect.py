@@ -1,4 +1,4 @@
-"""`leakrt inspect`: what is in a bundle, or in an engine."""
+"""`leakrt inspect`: verify a bundle or an engine and print its contents."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .options import Json
 if TYPE_CHECKING:
     from ..engines.inspect import EngineReport
 
-_MOST_NODES = 4  # of a fused group, for people; --json has all
+_MOST_NODES = 4  # shown of a fused group; --json prints all
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Bundle (a folder or a zip file), or a file *.engine.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Bundle (a folder or a zip file) or *.engine file.")],
     *,
     json: Json = False,
 ) -> None:
     """Verify a bundle or an engine and print its contents.
 
-    An engine is opened only if it is in this machine's cache and a GPU can run it. Otherwise the contents come from the
-    JSON file beside it.
+    An engine is loaded only if it is in the engine cache and a GPU of this machine can run it (experimental except for
+    TensorRT 8.5.3). Otherwise the contents come from the JSON file next to it.
     """
     from ..engines.inspect import is_engine
 
@@ -77,24 +77,26 @@ def _engine_sections(report: EngineReport) -> list[tuple[str, Rows]]:
         ("from", f"bundle {record.bundle}, ONNX {key.onnx}"),
         ("file", f"{size(record.size)}, SHA-256 {record.sha256}"),
         *(("tensor", tensor) for tensor in key.tensors),
-        *(("memory", f"{size(count)} of {kind}, as the builder states it") for kind, count in record.memory.items()),
+        *(("memory", f"{size(count)} of {kind}, reported by the builder") for kind, count in record.memory.items()),
     ]
     if report.context_memory:
-        built.append(("memory", f"{size(report.context_memory)} for a context"))
-    built += [(f"parity of {p.output}", f"{p.error:.2e} of its spread, limit {p.limit:.2e}") for p in record.parity]
+        built.append(("memory", f"{size(report.context_memory)} per execution context"))
+    built += [
+        (f"parity of {p.output}", f"error {p.error:.2e} of its spread, limit {p.limit:.2e}") for p in record.parity
+    ]
     if report.closed:
-        built.append(("not opened", report.closed))
+        built.append(("not loaded", report.closed))
     sizes = "one batch size" if len(key.batches) == 1 else f"{len(key.batches)} batch sizes"
-    seen = f"as compiled for {sizes}" if report.layers else "as parsed, before fusion"
+    state = f"compiled for {sizes}" if report.layers else "parsed, before fusion"
     count = len(report.layers) or len(record.layers)
     layers: Rows = [(precision, str(n)) for precision, n in report.precisions.items()]
-    sections = [("built", built), (f"{count} layers {seen}, by precision", layers)]
+    sections = [("built", built), (f"{count} layers, {state}, by precision", layers)]
     groups = Counter((g.kind or "-", g.precision or "-", g.nodes) for g in report.fused)
     rows: Rows = [
         (f"{count} x", kind, precision, str(len(nodes)), _nodes(nodes))
-        for (kind, precision, nodes), count in groups.items()  # each batch size has layers of its own, mostly the same
+        for (kind, precision, nodes), count in groups.items()  # each batch size has its own layers, mostly identical
     ]
-    heading = f"{len(rows)} fused groups: how often, kind, precision, nodes"
+    heading = f"{len(rows)} fused groups: count, kind, precision, nodes"
     return [*sections, (heading, rows)] if rows else sections
 
 

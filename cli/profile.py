@@ -1,4 +1,4 @@
-"""`leakrt profile`: how long a bundle takes here, stage by stage."""
+"""`leakrt profile`: measure the latency of each stage of a bundle."""
 
 from __future__ import annotations
 
@@ -23,23 +23,29 @@ def profile(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle: a folder or a zip file.")],
     *,
     backend: Backend = "auto",
-    precision: Annotated[str, typer.Option(help="Precision: fp32, fp16 or int8, as the bundle has it.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Precision: auto, or fp32, fp16 or int8 if the bundle has this variant.")
+    ] = "auto",
     batch: Annotated[str, typer.Option(metavar="N,N", help="Batch sizes, measured one after another.")] = "1,4,16",
-    streams: Annotated[int, typer.Option(help="Detectors that run in parallel, one thread each.")] = 1,
+    streams: Annotated[int, typer.Option(help="Detectors that run in parallel, each in its own thread.")] = 1,
     seconds: Annotated[float, typer.Option(help="Seconds to measure each batch size.")] = 5.0,
-    threads: Annotated[int, typer.Option(help="CPU threads per stream; 0: the cores, shared among the streams.")] = 0,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads per stream; 0: the physical cores divided by the streams.")
+    ] = 0,
     device: Device = 0,
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Image to classify; by default the bundle's golden image.")
     ] = None,
-    cold_starts: Annotated[int, typer.Option(help="Processes to start for the cold-start time; 0: none.")] = 3,
+    cold_starts: Annotated[int, typer.Option(help="New processes that measure the cold start; 0: none.")] = 3,
     json: Json = False,
-    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Write a plot of stages and throughput.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Write a plot of stage latency and throughput.")
+    ] = None,
 ) -> None:
     """Measure latency, throughput, cold start and memory.
 
-    Runs a bundle on this machine and prints the latency of each stage. Percentiles are nearest-rank; jitter is
-    p99 - p50. Reading and decoding the image is not included.
+    Runs a bundle on this machine and prints the latency of each stage. Percentiles are nearest-rank; jitter is p99
+    minus p50. Reading and decoding the image is not included.
     """
     import json as json_module
 
@@ -66,7 +72,7 @@ def profile(
     for note in found.notes():
         print(f"leakrt: {printable(note)}", file=sys.stderr)
     if plot is not None:
-        write_picture(plot, found)  # last: what was measured is told, whatever becomes of its picture
+        write_picture(plot, found)  # after the output, so that the results are printed even if the plot fails
 
 
 def _text(found: Profile) -> str:
@@ -96,7 +102,7 @@ def _row(name: str, summary: Summary) -> tuple[str, ...]:
 def _throughput(found: Profile) -> list[tuple[str, ...]]:
     shares = [(b, b.end_to_end.p50 / b.batch) for b in found.batches]
     rows = [(str(b.batch), f"{b.images_per_second:15.4g}", f"{share:15.3f}") for b, share in shares]
-    return [("batch", "images a second", "p50 ms an image"), *rows]
+    return [("batch", "images/s", "p50 ms/image"), *rows]
 
 
 def _machine(found: Profile) -> list[tuple[str, ...]]:
@@ -104,27 +110,27 @@ def _machine(found: Profile) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         ("CPU", f"{machine.cpu}, {machine.cores} cores"),
         ("load average", f"{_number(machine.load_before)} before, {_number(machine.load_after)} after"),
-        ("CPU used by others", _share(machine.busy_elsewhere)),
-        ("host memory", f"{_size(memory.host_resident)} now, {_size(memory.host_peak)} at most"),
-        ("device memory", "none of its own" if memory.device is None else size(memory.device)),
+        ("CPU used by other processes", _share(machine.busy_elsewhere)),
+        ("host memory", f"{_size(memory.host_resident)} now, peak {_size(memory.host_peak)}"),
+        ("device memory", "none used" if memory.device is None else size(memory.device)),
     ]
     if cold is not None:
         parts = f"load {cold.load_ms:.0f} ms + first check {cold.first_check_ms:.0f} ms"
         rows += [
             ("load to first verdict", f"{cold.load_to_verdict_ms:.0f} ms ({parts}), median of {cold.runs} processes"),
-            ("process to first verdict", f"{cold.process_ms:.0f} ms, of which import {cold.import_ms:.0f} ms"),
-            ("memory of such a process", f"{_size(cold.peak_bytes)} at most"),
+            ("process to first verdict", f"{cold.process_ms:.0f} ms, including imports {cold.import_ms:.0f} ms"),
+            ("peak memory of such a process", _size(cold.peak_bytes)),
         ]
     return rows
 
 
 def _number(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.2f}"
+    return "unknown" if value is None else f"{value:.2f}"
 
 
 def _share(value: float | None) -> str:
-    return "not known" if value is None else f"{100 * value:.0f} %"
+    return "unknown" if value is None else f"{100 * value:.0f} %"
 
 
 def _size(count: int | None) -> str:
-    return "not known" if count is None else size(count)
+    return "unknown" if count is None else size(count)

@@ -1,4 +1,4 @@
-"""`leakrt quickstart`: the whole way, from no data at all to verdicts and a report."""
+"""`leakrt quickstart`: run every stage on rendered pictures, from data to verdicts and a report."""
 
 from __future__ import annotations
 
@@ -19,23 +19,27 @@ if TYPE_CHECKING:
     from ..core.verdict import Verdict
     from ..demo.run import DemoResult
 
-_SHOWN = 3  # verdicts of each class in the table
+_SHOWN = 3  # verdicts per class in the table
 
 
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for the results; complete ones are used again.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the results. Finished stages in it are reused.")] = Path(
         "quickstart"
     ),
     *,
-    seed: Annotated[int, typer.Option(help="Seed of the pictures and of all training.")] = 0,
-    fast: Annotated[bool, typer.Option("--fast", help="Few pictures and steps, to see that everything runs.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Discard earlier results in OUT.")] = False,
+    seed: Annotated[int, typer.Option(help="Random seed of the pictures and of training.")] = 0,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Use few pictures and steps, only to test that every stage runs.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Discard the results in OUT and start from scratch.")
+    ] = False,
 ) -> int:
-    """Make pictures, train on them, export, check, write a report.
+    """Run every stage on rendered pictures and write a report.
 
-    Everything but the pictures is real. They are rendered portraits: a simulated camera makes the real class, and small
-    generators, trained here, make the others. Training never sees one of the generators. The pictures that are checked
-    were held out of training.
+    Renders portraits and photographs them with a simulated camera: the class `real`. Small generators, trained here,
+    make the other classes; one of them is withheld from training. Then trains a detector, exports it, and classifies
+    pictures that training did not see.
     """
     from ..core.errors import require
 
@@ -52,7 +56,7 @@ def quickstart(
         print(_verdict_table(result.closed, result.labels, result.unseen))
         print(_text(result))
         report = write_report(out, result)
-    print(f"\nreport: {report}  ({time.perf_counter() - begin:.0f} s in all)")
+    print(f"\nreport: {report}  ({time.perf_counter() - begin:.0f} s in total)")
     bundle, vae = (shlex.quote(str(out / name)) for name in ("bundle", "vae"))
     print(f"next:   leakrt check {bundle} YOUR_IMAGE.jpg   |   leakrt train YOUR_DATA --vae sd:{vae} ...")
     return 0
@@ -71,7 +75,7 @@ def _stage(name: str) -> Iterator[Progress]:
 
 
 def _verdict_table(closed: Sequence[Verdict], labels: Sequence[str], unseen: Sequence[Verdict]) -> str:
-    rows: list[tuple[str, ...]] = [("made by", "verdict", "label", "P", "why")]
+    rows: list[tuple[str, ...]] = [("made by", "verdict", "label", "P", "reason")]
     truths = list(zip(labels, closed, strict=True)) + [("unseen", v) for v in unseen]
     for name in dict.fromkeys(truth for truth, _ in truths):
         for verdict in [v for truth, v in truths if truth == name][:_SHOWN]:

@@ -1,4 +1,4 @@
-"""`leakrt train`: a detector from labelled images."""
+"""`leakrt train`: train a detector on labelled images."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def train(
     *,
     vae: Annotated[str, typer.Option(help="VAE encoder: sd:ID_OR_FOLDER, onnx:FILE or builtin.")] = "builtin",
     vae_output: Annotated[
-        str | None, typer.Option(help="Output of onnx:FILE that holds the posterior mean, if it has several outputs.")
+        str | None, typer.Option(help="Output of onnx:FILE with the posterior mean, if the file has several outputs.")
     ] = None,
     vae_scale: Annotated[
-        float | None, typer.Option(help="latent = scale x posterior mean; by default the encoder's own scale.")
+        float | None, typer.Option(help="Factor from posterior mean to latent; by default the encoder's own.")
     ] = None,
     real_class: Annotated[str, typer.Option(help="Name of the class of camera images.")] = "real",
     timesteps: Annotated[
-        str, typer.Option(help="Diffusion steps to simulate, of 1000, separated by commas.")
+        str, typer.Option(help="Diffusion steps to simulate, each 0 to 999, separated by commas.")
     ] = "0,20,60,150",
     schedule: Annotated[str, typer.Option(help="Noise schedule: scaled_linear or linear.")] = "scaled_linear",
-    image_size: Annotated[int, typer.Option(help="Side of the square that the encoder takes, in pixels.")] = 256,
-    draws: Annotated[int, typer.Option(help="Noise draws averaged for each verdict.")] = 1,
+    image_size: Annotated[int, typer.Option(help="Input size of the encoder, in pixels; the input is square.")] = 256,
+    draws: Annotated[int, typer.Option(help="Noise draws to average per verdict.")] = 1,
     embedding_dim: Annotated[int, typer.Option(help="Size of the embedding.")] = 128,
     prototypes: Annotated[int, typer.Option(help="Prototypes per class.")] = 6,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 16,
@@ -71,8 +71,8 @@ def train(
 ) -> int:
     """Train a detector on labelled face images.
 
-    Images go through the VAE once and are kept in a cache. Killed at any moment, the same command goes on after the
-    last whole epoch and ends with the same weights.
+    The VAE encodes each image once; latents are cached. After an interruption, the same command resumes from the last
+    complete epoch and gives the same weights.
     """
     begin = time.perf_counter()
     _require_extras()
@@ -136,7 +136,7 @@ def _template(
     from .options import numbers
 
     return ModelSpec(
-        class_names=(real_class, f"not {real_class}"),  # the data's classes take their place
+        class_names=(real_class, f"not {real_class}"),  # replaced by the classes of the data
         real_class=real_class,
         image_size=image_size,
         schedule=schedule,
@@ -157,7 +157,7 @@ def _train(request: TrainRequest, left_out: list[LeftOut]) -> Run:
 
 
 def _accept(vae: VaeEncoder, spec: ModelSpec) -> None:
-    """Raises ModelError for an ONNX encoder that `leakrt export` would refuse, when all is trained."""
+    """Raises ModelError before training if `leakrt export` would refuse an ONNX encoder after it."""
     from ..export.vae_graph import export_vae
     from ..train.onnx_vae import OnnxVae
 
@@ -185,7 +185,7 @@ def _summary(run: Run) -> str:
 
 
 def _result(run: Run, seconds: float, left_out: Sequence[LeftOut]) -> dict[str, Any]:
-    """What `--json` prints; `seconds` are those of this command, also where it went on with a run."""
+    """Return the object of `--json`. `seconds` is the time of this command, even if it resumed a run."""
     best = asdict(run.best())
     figures = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
     return {

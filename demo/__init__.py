@@ -1,1 +1,1 @@
-"""A data set rendered on this machine, a small VAE trained on it, and the report: what `leakrt quickstart` runs."""
+"""The stages of `leakrt quickstart`: a rendered data set, a small VAE trained on it, and the report."""

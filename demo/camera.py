@@ -1,6 +1,6 @@
-"""A camera in small: lens, Bayer mosaic, shot and read noise, demosaic, white balance, tone, sharpening, JPEG.
+"""A simulated camera: lens, Bayer mosaic, shot and read noise, demosaic, white balance, tone, sharpening, JPEG.
 
-Every stage leaves the trace that a real one leaves; together they are what "real" means in the quickstart.
+Each stage leaves the kind of trace that a real camera leaves. The quickstart's class `real` is made with it.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ _SATURATION = np.array([[1.52, -0.40, -0.12], [-0.20, 1.36, -0.16], [-0.06, -0.4
 class Exposure:
     """The settings of one shot."""
 
-    gain: float  # scene value 1.0 to share of the sensor's range
-    balance: tuple[float, float]  # gains that the camera gives red and blue
-    shot_noise: float  # variance per unit of signal, of the sensor's range
-    read_noise: float  # standard deviation, of the sensor's range
-    blur: float  # lens, standard deviation in pixels
+    gain: float  # share of the sensor's range at scene value 1.0
+    balance: tuple[float, float]  # gains of red and blue
+    shot_noise: float  # variance per unit of signal, relative to the sensor's range
+    read_noise: float  # standard deviation, relative to the sensor's range
+    blur: float  # standard deviation of the lens blur, in pixels
     sharpening: float  # weight of the unsharp mask
 
 
 @dataclass(frozen=True)
 class Compression:
-    """The last step, the same for a photograph and everything generated from it, so that it gives nothing away."""
+    """JPEG settings. A photograph and its generated copies share them, so that they reveal no class."""
 
     quality: int
     chroma_halved: bool
 
 
 def draw_exposure(rng: np.random.Generator) -> Exposure:
-    """Settings as a person with a phone would get them in changing light."""
+    """Draw settings like those of a phone in changing light."""
     iso = np.exp2(rng.uniform(0, 3))
     return Exposure(
         gain=rng.uniform(0.75, 1.1),
@@ -50,12 +50,12 @@ def draw_exposure(rng: np.random.Generator) -> Exposure:
 
 
 def draw_compression(rng: np.random.Generator) -> Compression:
-    """A quality between 90 and 97, chroma halved or not."""
+    """Draw a quality of 90 to 97 and whether chroma is halved."""
     return Compression(int(rng.integers(90, 98)), bool(rng.random() < 0.5))
 
 
 def photograph(scene: npt.NDArray[np.float32], shot: Exposure, rng: np.random.Generator) -> Picture:
-    """Take a picture of a scene (linear RGB float32 [S, S, 3] in [0, 1]): uint8 RGB [S, S, 3], before JPEG."""
+    """Photograph a scene, linear RGB float32 [S, S, 3] in [0, 1]. Returns uint8 RGB [S, S, 3], before JPEG."""
     image = cv2.GaussianBlur(scene, (0, 0), shot.blur) * _vignette(len(scene))
     gains = np.array([shot.balance[0], 1.0, shot.balance[1]], np.float32)
     raw = _expose(_mosaic(image * shot.gain / gains), shot, rng)
@@ -67,7 +67,7 @@ def photograph(scene: npt.NDArray[np.float32], shot: Exposure, rng: np.random.Ge
 
 
 def encode_jpeg(picture: Picture, compression: Compression) -> bytes:
-    """The JPEG file of uint8 RGB [S, S, 3]."""
+    """Encode uint8 RGB [S, S, 3] as a JPEG file."""
     sampling = (
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if compression.chroma_halved else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
     )
@@ -84,7 +84,7 @@ def _vignette(size: int) -> npt.NDArray[np.float32]:
 
 
 def _mosaic(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """One colour a pixel, pattern RGGB: float32 [S, S, 3] to [S, S]."""
+    """Keep one colour per pixel, pattern RGGB: float32 [S, S, 3] to [S, S]."""
     raw = image[..., 1].copy()
     raw[0::2, 0::2] = image[0::2, 0::2, 0]
     raw[1::2, 1::2] = image[1::2, 1::2, 2]
@@ -92,13 +92,13 @@ def _mosaic(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _expose(signal: npt.NDArray[np.float32], shot: Exposure, rng: np.random.Generator) -> npt.NDArray[np.uint16]:
-    """Add shot noise (Gaussian with the Poisson's variance) and read noise, and digitise to 12 bits."""
+    """Add shot noise (Gaussian with Poisson variance) and read noise, and digitise to 12 bits."""
     deviation = np.sqrt(np.clip(signal, 0, None) * shot.shot_noise + shot.read_noise**2)
     noisy = signal + deviation * rng.standard_normal(signal.shape, dtype=np.float32)
     return np.asarray(np.clip(np.rint(noisy * _WHITE), 0, _WHITE), np.uint16)
 
 
 def _tone(linear: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The sRGB curve (IEC 61966-2-1)."""
+    """Apply the sRGB curve (IEC 61966-2-1)."""
     curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055)
     return np.asarray(curve, np.float32)

@@ -1,9 +1,9 @@
-"""The quickstart's data set: portraits that no camera took, photographed by a simulated one and copied by generators.
+"""The quickstart's data set: rendered portraits, photographed by a simulated camera and copied by generators.
 
     FOLDER/data/{train,val,test}/{real,transposed,nearest,pixelshuffle}/0001.jpg
     FOLDER/open/unseen/0001.jpg
 
-A picture and all that is made from it lie in one split and pass one JPEG setting, so neither tells a class.
+A photograph and its copies are in one split and share one JPEG setting, so that neither reveals a class.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _BATCH = 16
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticPlan:
-    """How much is made. Scenes are counted before generators copy them."""
+    """The size of the data set. Counts are scenes, before generators copy them."""
 
     size: int = 128  # pixels
     train: int = 220
     val: int = 80
     test: int = 60
-    generator_steps: int = 200  # few, so that each still leaves a trace that a small VAE keeps
+    generator_steps: int = 200  # few, so that traces are coarse enough for a small VAE to keep
     seed: int = 0
 
     @property
     def scenes(self) -> int:
-        """All scenes."""
+        """Number of scenes in all splits."""
         return self.train + self.val + self.test
 
 
 def make_data_set(folder: Path, plan: SyntheticPlan, *, progress: Progress = silent) -> None:
-    """Write the data set below `folder`; the same plan gives the same bytes on one machine. Raises StorageError."""
+    """Write the data set to `folder`. The same plan gives the same bytes on one machine. Raises StorageError."""
     photographs, compressions = take_photographs(plan, progress=progress)
     generators = train_generators(photographs[: plan.train], plan.generator_steps, plan.seed, progress=progress)
     bounds = {"train": (0, plan.train), "val": (plan.train, plan.train + plan.val), "test": (-plan.test, None)}
@@ -56,7 +56,7 @@ def make_data_set(folder: Path, plan: SyntheticPlan, *, progress: Progress = sil
 
 
 def take_photographs(plan: SyntheticPlan, *, progress: Progress = silent) -> tuple[Pictures, list[Compression]]:
-    """Photographs uint8 RGB [N, S, S, 3] of all scenes, and the JPEG setting of each."""
+    """Return photographs of all scenes, uint8 RGB [N, S, S, 3], and the JPEG setting of each."""
     photographs = np.empty((plan.scenes, plan.size, plan.size, 3), np.uint8)
     compressions = []
     for index in range(plan.scenes):
@@ -79,7 +79,7 @@ def _write(folder: Path, pictures: Pictures, compressions: list[Compression]) ->
         folder.mkdir(parents=True, exist_ok=True)
         for index, (picture, compression) in enumerate(zip(pictures, compressions, strict=True)):
             (folder / f"{index:04d}.jpg").write_bytes(encode_jpeg(picture, compression))
-        for left_over in folder.glob("[0-9][0-9][0-9][0-9].jpg"):  # of a larger plan that was made here before
+        for left_over in folder.glob("[0-9][0-9][0-9][0-9].jpg"):  # from an earlier, larger plan
             if int(left_over.stem) >= len(pictures):
                 left_over.unlink()
     except OSError as error:

@@ -1,8 +1,8 @@
-"""Small generators: one shared encoder, and decoders that differ only in how they enlarge.
+"""Small generators: one shared encoder, and decoders that differ only in how they upsample.
 
-All are trained together to reproduce the same photographs, so what tells their pictures apart is the trace of the
-upsampler: the checkerboard of a transposed convolution (Odena et al., "Deconvolution and checkerboard artifacts",
-2016), the copied pixels of nearest-neighbour enlargement, the phases of a pixel shuffle (Shi et al., 2016).
+All are trained together to reproduce the same photographs, so their pictures differ only in the trace of the upsampler:
+the checkerboard of a transposed convolution (Odena et al., "Deconvolution and checkerboard artifacts", 2016), the
+repeated pixels of nearest-neighbour upsampling, the phases of a pixel shuffle (Shi et al., 2016).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..core.progress import Progress
 Pictures = npt.NDArray[np.uint8]  # [N, S, S, 3] RGB
 _CROP = 64
 _BATCH = 8
-_CODE = 24  # channels at a quarter of the size
+_CODE = 24  # channels at a quarter of the resolution
 _WIDTH = 24
 
 
 class _Encoder(nn.Sequential):
-    """Pictures [B, 3, S, S] in [-1, 1] to codes [B, 24, S/4, S/4]."""
+    """Encode pictures [B, 3, S, S] in [-1, 1] as codes [B, 24, S/4, S/4]."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -46,19 +46,19 @@ def _nearest(channels: int, out: int) -> nn.Module:
     return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, out, 3, 1, 1))
 
 
-def _staged(enlarge: Callable[[int, int], nn.Module]) -> nn.Module:
-    """Codes to pictures in two doublings."""
+def _staged(upsample: Callable[[int, int], nn.Module]) -> nn.Module:
+    """Decode codes in two upsampling steps by 2."""
     return nn.Sequential(
         nn.Conv2d(_CODE, 2 * _WIDTH, 3, 1, 1),
         nn.LeakyReLU(0.1),
-        enlarge(2 * _WIDTH, _WIDTH),
+        upsample(2 * _WIDTH, _WIDTH),
         nn.LeakyReLU(0.1),
-        enlarge(_WIDTH, 3),
+        upsample(_WIDTH, 3),
     )
 
 
 def _shuffled() -> nn.Module:
-    """Codes to pictures in one shuffle of 4 x 4 phases at the end, as ESPCN does."""
+    """Decode codes with one shuffle of 4 x 4 phases at the end, like ESPCN."""
     return nn.Sequential(
         nn.Conv2d(_CODE, 2 * _WIDTH, 3, 1, 1),
         nn.LeakyReLU(0.1),
@@ -70,7 +70,7 @@ def _shuffled() -> nn.Module:
 
 
 class _Patches(nn.Module):
-    """Codes to pictures as a transformer does: each token of 8 x 8 pixels becomes its patch by one linear map."""
+    """Decode codes like a transformer: a linear map turns each token into a patch of 8 x 8 pixels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,14 +101,14 @@ class Generators:
 
     @torch.no_grad()
     def generate(self, name: str, pictures: Pictures) -> Pictures:
-        """What generator `name` makes of photographs uint8 RGB [N, S, S, 3], S a multiple of 8: the same shape."""
+        """Copy photographs with generator `name`: uint8 RGB [N, S, S, 3], S a multiple of 8, to the same shape."""
         made = self._decoders[name](self._encoder(_to_tensor(pictures)))
         pixels = (made.permute(0, 2, 3, 1) * 127.5 + 127.5).round().clamp(0, 255)
         return np.asarray(pixels.to(torch.uint8).numpy(), np.uint8)
 
 
 def train_generators(photographs: Pictures, steps: int, seed: int, *, progress: Progress) -> Generators:
-    """Train all generators together on random crops of the photographs; the same seed gives the same ones."""
+    """Train all generators together on random crops of photographs. The same seed gives the same generators."""
     torch.manual_seed(seed)
     encoder = _Encoder()
     decoders = nn.ModuleDict({name: build() for name, build in _DECODERS.items()})

@@ -1,4 +1,4 @@
-"""The quickstart's report: one HTML file that needs nothing else, pictures inside."""
+"""The quickstart's report: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ gap: 1rem } .plots img { background: #fff }
 code { background: var(--soft); padding: 0.1rem 0.3rem; border-radius: 4px }
 """
 _ABOUT = {
-    "real": "a portrait rendered, then photographed: Bayer mosaic, noise, demosaic, sharpening, JPEG",
-    "transposed": "copied by a decoder of transposed convolutions",
-    "nearest": "copied by a decoder of nearest-neighbour enlargement and convolution",
-    "pixelshuffle": "copied by a decoder of pixel shuffles",
-    "unseen": "copied by a decoder of patches, which training never saw",
+    "real": "a rendered portrait, photographed: Bayer mosaic, noise, demosaic, sharpening, JPEG",
+    "transposed": "copied by a decoder with transposed convolutions",
+    "nearest": "copied by a decoder with nearest-neighbour upsampling and convolutions",
+    "pixelshuffle": "copied by a decoder with a pixel shuffle",
+    "unseen": "copied by a patch decoder that was withheld from training",
 }
 
 
 def write_report(out: Path, result: DemoResult) -> Path:
     """Write `report.html` into `out`. Raises StorageError."""
     parts = [
-        "<h1>LeakRT quickstart</h1><p>A detector trained on pictures made here, checked on pictures it never saw.</p>",
+        "<h1>LeakRT quickstart</h1><p>A detector trained on rendered pictures, tested on pictures it has not seen.</p>",
         _cards(result.evaluation),
-        "<h2>What was made</h2><p>Last in each row: the mean spectrum of the residuals, on one scale.</p>",
+        "<h2>Pictures</h2><p>The last image of a row is the mean spectrum of noise residuals, on a common scale.</p>",
         *_strips(out),
-        "<h2>How well makers are told apart</h2>",
+        "<h2>Attribution</h2>",
         _plots(result),
-        "<h2>Why: one picture of each</h2>",
+        "<h2>Explanations: one picture per class</h2>",
         *_explanations(result),
         "<h2>Latency, one picture at a time</h2>",
         _latency(result),
-        "<h2>Next</h2><p>Train on your own images, one folder a class, through a VAE: "
+        "<h2>Next</h2><p>Train on your own images, one folder per class, with a VAE: "
         "<code>leakrt train DATA --vae sd:FOLDER --out RUN</code>, <code>leakrt export RUN --out BUNDLE</code>, "
-        "<code>leakrt check BUNDLE IMAGE</code>. These figures speak of simulated pictures only.</p>",
+        "<code>leakrt check BUNDLE IMAGE</code>. The figures on this page describe simulated pictures only.</p>",
     ]
     body = "".join(parts)
     page = (
@@ -80,15 +80,15 @@ def _cards(figures: Evaluation) -> str:
         ("balanced accuracy", figure(figures.closed.balanced_accuracy, form=".3f")),
         ("false alarms", f"{decision.false_alarm_count} of {decision.real_faces}"),
         ("coverage", f"{100 * decision.coverage:.0f} %"),
-        ("generated caught", percent(decision.generated_called_generated, form=".0f")),
-        ("unseen caught", f"{100 * unseen.called_generated:.0f} %" if unseen else "-"),
+        ("generated detected", percent(decision.generated_called_generated, form=".0f")),
+        ("unseen detected", f"{100 * unseen.called_generated:.0f} %" if unseen else "-"),
     ]
     cards = "".join(f'<div class="card">{name}<b>{value}</b></div>' for name, value in values)
     return f'<div class="cards">{cards}</div>'
 
 
 def _strips(out: Path) -> list[str]:
-    """Pictures of each class, and at the end of each strip the spectrum that shows its upsampler's period."""
+    """Return one strip per class: pictures, then the spectrum, which shows the period of the upsampler."""
     folders = [out / "data" / "test" / name for name in list(_ABOUT)[:-1]] + [out / "open" / "unseen"]
     files = {folder: find_images(folder) for folder in folders}
     spectra = spectrum_pictures({folder.name: residual_spectrum(paths) for folder, paths in files.items()})

@@ -1,4 +1,4 @@
-"""The whole way, from no data at all to a detector, its figures and their report."""
+"""The stages of the quickstart: make data, train, export, classify and measure."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ STAGES = (
     "check held-out pictures",
     "measure latency",
 )
-_PICTURES, _VAE = "pictures.json", "vae.json"  # the settings that made the files beside them
+_PICTURES, _VAE = "pictures.json", "vae.json"  # settings that the files next to them were made with
 _ROUNDS, _WARM_UP = 100, 5
 
-Stage = Callable[[str], AbstractContextManager[Progress]]  # begins one of STAGES
+Stage = Callable[[str], AbstractContextManager[Progress]]  # starts one of STAGES
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSizes:
-    """How much is made and trained."""
+    """The size of the data set and of the training."""
 
     plan: SyntheticPlan
     epochs: int = 14
@@ -52,14 +52,14 @@ class DemoSizes:
 
     @classmethod
     def fast(cls, seed: int) -> DemoSizes:
-        """Just enough to see that everything runs."""
+        """Return the smallest sizes that run every stage."""
         plan = SyntheticPlan(size=64, train=24, val=24, test=8, generator_steps=20, seed=seed)
         return cls(plan=plan, epochs=2, vae_steps=10)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoResult:
-    """What the demo found."""
+    """The verdicts, figures and latency of the quickstart."""
 
     evaluation: Evaluation
     closed: tuple[Verdict, ...]
@@ -71,13 +71,13 @@ class DemoResult:
 
 @contextmanager
 def claim_folder(out: Path) -> Iterator[None]:
-    """Create `out` if it is missing, lock it, and remove files that a killed run left half-written.
+    """Create `out` if missing, lock it, and clean up after an interrupted run.
 
-    Raises StorageError while another process works there.
+    Raises StorageError if another process uses the folder.
     """
     make_folder(out)
     with alone(
-        out / ".lock", StorageError(f"another quickstart is at work in {out}; wait for it, or choose another --out")
+        out / ".lock", StorageError(f"another quickstart is running in {out}; wait for it, or choose another --out")
     ):
         for name in (_PICTURES, _VAE, "vae", "report.html"):
             recover(out / name)
@@ -85,12 +85,12 @@ def claim_folder(out: Path) -> Iterator[None]:
 
 
 def run_demo(out: Path, sizes: DemoSizes, *, restart: bool, stage: Stage) -> DemoResult:
-    """Make, train, export, check and measure; results in `out` that are complete are used again, unless `restart`.
+    """Run all stages in `out`. Finished stages are reused, unless `restart`.
 
-    Raises what the stages raise, StorageError among them.
+    Raises the errors of the stages, including StorageError.
     """
     plan, data, vae = sizes.plan, out / "data", out / "vae"
-    if restart:  # without their stamps pictures and VAE are made again, and all that depends on them
+    if restart:  # without their stamps, pictures and VAE are made again, and everything that depends on them
         for name in (_PICTURES, _VAE):
             (out / name).unlink(missing_ok=True)
     with stage(STAGES[0]) as progress:
@@ -126,18 +126,18 @@ def run_demo(out: Path, sizes: DemoSizes, *, restart: bool, stage: Stage) -> Dem
 
 
 def _make_data(out: Path, plan: SyntheticPlan, progress: Progress) -> bool:
-    """Make the pictures, or keep those of the same plan; whether they were made."""
+    """Make the pictures unless those of the same plan exist. Returns whether they were made."""
     stamp, wanted = out / _PICTURES, json.dumps(asdict(plan)).encode()
     if stamp.is_file() and stamp.read_bytes() == wanted:
         return False
-    stamp.unlink(missing_ok=True)  # after a kill the pictures may be a mixture of two plans
+    stamp.unlink(missing_ok=True)  # after an interruption the pictures may come from two plans
     make_data_set(out, plan, progress=progress)
     atomic_write(stamp, wanted)
     return True
 
 
 def _make_vae(data: Path, vae: Path, sizes: DemoSizes, *, progress: Progress) -> bool:
-    """Train the VAE on the training pictures, or keep the one of the same settings; whether it was trained."""
+    """Train the VAE unless one with the same settings exists. Returns whether it was trained."""
     images = find_images(data / "train")
     stamp, wanted = vae.parent / _VAE, json.dumps([len(images), sizes.vae_steps, sizes.plan.seed]).encode()
     if stamp.is_file() and stamp.read_bytes() == wanted and vae.is_dir():
@@ -156,7 +156,7 @@ def _check(detector: Detector, paths: Sequence[Path], progress: Progress) -> lis
 
 
 def _latency(detector: Detector, path: Path, progress: Progress) -> dict[str, tuple[float, float, float]]:
-    """p50, p90 and p99 of each stage in milliseconds, one image at a time."""
+    """Return p50, p90 and p99 of each stage in milliseconds, one image at a time."""
     rows = []
     for done in range(_WARM_UP + _ROUNDS):
         begin = time.perf_counter()

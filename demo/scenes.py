@@ -1,7 +1,7 @@
-"""Procedural portraits: what stands before the synthetic camera. Nothing here comes from a photograph.
+"""Procedural portraits for the simulated camera. No photograph is used.
 
-A scene is linear-light RGB. Heads are height fields (ellipsoid, nose, brow, lips, sockets) lit by one lamp and the
-sky, so that faces, backgrounds, hair and light all vary smoothly with a scene's own random stream.
+A scene is linear-light RGB. Heads are height fields (ellipsoid, nose, brow, lips, sockets) lit by one lamp and the sky.
+Faces, backgrounds, hair and light are drawn from the random stream of the scene.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ class _Grid:
     pixel: float  # width of a pixel in these units
 
     def ellipse(self, cx: float, cy: float, rx: float, *, ry: float, soft: float = 2.0) -> Array:
-        """Coverage in [0, 1] of an ellipse with an edge `soft` pixels wide."""
+        """Return the coverage in [0, 1] of an ellipse with an edge `soft` pixels wide."""
         radius = np.sqrt(((self.x - cx) / rx) ** 2 + ((self.y - cy) / ry) ** 2)
         return _smooth((1.0 - radius) * min(rx, ry) / (soft * self.pixel) + 0.5)
 
     def gauss(self, cx: float, cy: float, sx: float, *, sy: float) -> Array:
-        """A bump of height 1."""
+        """Return a Gaussian bump of height 1."""
         return np.asarray(np.exp(-0.5 * (((self.x - cx) / sx) ** 2 + ((self.y - cy) / sy) ** 2)), np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _FaceShape:
-    """Where the parts of one face lie, in head units (the head is 1 high and `width` wide), and their colours."""
+    """Positions and colours of the parts of a face, in head units (the head has half axes 1 and `width`)."""
 
     width: float
     eye: float  # half the distance between the eyes
     eye_y: float
     mouth_y: float
-    yaw: float  # how far the features slide to one side
+    yaw: float  # sideways shift of the features
     skin: Array  # [3] albedo
     hair: Array  # [3] albedo
     iris: Array  # [3] albedo
 
 
 def render_scene(rng: np.random.Generator, size: int) -> Array:
-    """One portrait, linear RGB float32 [size, size, 3] in [0, 1], drawn from `rng` alone."""
+    """Render a portrait drawn from `rng`: linear RGB float32 [size, size, 3] in [0, 1]."""
     grid = _canvas(rng, size)
     picture = _background(rng, size)
     picture = _torso(rng, grid, picture)
@@ -64,9 +64,9 @@ def render_scene(rng: np.random.Generator, size: int) -> Array:
 
 
 def pink_noise(rng: np.random.Generator, size: int, slope: float, *, stretch: float = 1.0) -> Array:
-    """Gaussian texture float32 [size, size], mean 0, standard deviation 1, spectrum 1/f^slope.
+    """Return Gaussian noise float32 [size, size] with mean 0, standard deviation 1 and spectrum 1/f^slope.
 
-    `stretch` > 1 draws it out along y, as for hair.
+    `stretch` > 1 stretches it along y, for hair.
     """
     fy = np.fft.fftfreq(size)[:, None] * stretch
     fx = np.fft.rfftfreq(size)[None, :]
@@ -84,7 +84,7 @@ def _canvas(rng: np.random.Generator, size: int) -> _Grid:
 
 
 def _place(grid: _Grid, cx: float, cy: float, *, scale: float, tilt: float) -> _Grid:
-    """The same pixels in the units of a head at (cx, cy), tilted by `tilt` radians."""
+    """Return the grid in the units of a head at (cx, cy) that is tilted by `tilt` radians."""
     c, s = np.float32(np.cos(tilt) / scale), np.float32(np.sin(tilt) / scale)
     x, y = grid.x - np.float32(cx), grid.y - np.float32(cy)
     return _Grid(c * x + s * y, c * y - s * x, grid.pixel / scale)
@@ -96,7 +96,7 @@ def _smooth(t: npt.NDArray[np.floating]) -> Array:
 
 
 def _over(below: Array, above: Array, cover: Array) -> Array:
-    """`above` [S, S, 3] or [3] laid over `below` where `cover` [S, S] says."""
+    """Blend `above` [S, S, 3] or [3] over `below` with the coverage `cover` [S, S]."""
     return np.asarray(below + cover[..., None] * (above - below), np.float32)
 
 
@@ -168,7 +168,7 @@ def _draw_face(rng: np.random.Generator) -> _FaceShape:
 
 
 def _height(rng: np.random.Generator, g: _Grid, f: _FaceShape) -> Array:
-    """The relief of the face, head units."""
+    """Return the height field of the face, in head units."""
     nose = 0.5 * (f.eye_y + f.mouth_y) + 0.03
     dome = 0.8 * np.sqrt(np.clip(1 - (g.x / f.width) ** 2 - g.y**2, 0.0, None))
     relief = rng.uniform(0.10, 0.17) * g.gauss(f.yaw, nose, 0.075, sy=0.09)
@@ -186,7 +186,7 @@ def _height(rng: np.random.Generator, g: _Grid, f: _FaceShape) -> Array:
 
 
 def _head(rng: np.random.Generator, g: _Grid, f: _FaceShape) -> tuple[Array, Array]:
-    """The lit head float32 [S, S, 3] and its coverage [S, S]."""
+    """Return the lit head, float32 [S, S, 3], and its coverage [S, S]."""
     size = len(g.x)
     jaw = _Grid(g.x * (1 + 0.22 * np.clip(g.y, 0, None) ** 2), g.y, g.pixel)
     cover = jaw.ellipse(0.0, 0.0, f.width, ry=1.0, soft=2.5)
@@ -211,7 +211,7 @@ def _head(rng: np.random.Generator, g: _Grid, f: _FaceShape) -> tuple[Array, Arr
 
 
 def _complexion(rng: np.random.Generator, g: _Grid, f: _FaceShape) -> Array:
-    """Albedo of skin, eyes, brows and lips, float32 [S, S, 3]."""
+    """Return the albedo of skin, eyes, brows and lips, float32 [S, S, 3]."""
     size = len(g.x)
     pores = 1 + np.float32(rng.uniform(0.02, 0.08)) * pink_noise(rng, size, rng.uniform(0.6, 1.1))
     albedo = f.skin * pores[..., None]
@@ -255,7 +255,7 @@ def _eye(rng: np.random.Generator, g: _Grid, f: _FaceShape, *, albedo: Array, cx
 
 
 def _strands(rng: np.random.Generator, size: int, hair: Array) -> Array:
-    """Hair with strands and a sheen, float32 [S, S, 3]."""
+    """Return the colour of hair strands, float32 [S, S, 3]."""
     streaks = np.exp(0.45 * pink_noise(rng, size, 0.9, stretch=8.0) + 0.3 * pink_noise(rng, size, 1.5))
     return np.asarray(hair * streaks[..., None] * np.float32(rng.uniform(0.5, 1.1)) + 0.004, np.float32)
 

@@ -1,8 +1,8 @@
-"""A small AutoencoderKL, trained in a minute on the quickstart's pictures and saved in diffusers' own format.
+"""A small AutoencoderKL, trained on the quickstart's pictures and saved in diffusers' format.
 
-Its loss asks for pixels and their gradients, so that the latents keep the fine structure in which an upsampler leaves
-its trace; a reconstruction in pixels alone is smooth and forgets it. A small head besides must read the energy of
-each band of the 8 x 8 cosine transform off the latents.
+The loss compares pixels and their gradients, so that the latents keep the fine structure with the trace of an
+upsampler; a loss on pixels alone gives smooth reconstructions without it. A small head also predicts the energy of each
+band of the 8 x 8 cosine transform from the latents.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CHANNELS = (8, 16, 32, 64)
 _CROP, _BATCH = 64, 8
 _PEAK_RATE = 4e-3
 _KL_WEIGHT, _TEXTURE_WEIGHT = 1e-6, 2.0
-_FLOOR = 1e-5  # of a band's energy, before the logarithm
+_FLOOR = 1e-5  # added to a band's energy before the logarithm
 _BANDS = 64
 _GROUPS = 4
 _FINE, _GAIN = ((0, 2), (2, 0), (1, 2), (2, 1), (2, 2)), 10.0
@@ -35,9 +35,9 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def train_vae(images: Sequence[Path], out: Path, steps: int, *, seed: int, progress: Progress = silent) -> None:
-    """Train on the image files (all of one size, at least 64 pixels) and write the folder `out` in one step.
+    """Train on image files of one size, at least 64 pixels, and write the folder `out` atomically.
 
-    Its `scaling_factor` brings the latents of these images to unit variance. Raises ImageError, StorageError.
+    The `scaling_factor` gives the latents of these images unit variance. Raises ImageError, StorageError.
     """
     pixels = np.stack([read_image(path).pixels[:, :, ::-1] for path in images])
     torch.manual_seed(seed)
@@ -67,10 +67,10 @@ def train_vae(images: Sequence[Path], out: Path, steps: int, *, seed: int, progr
 
 
 class _Texture(nn.Module):
-    """What the head must read off the latents: [B, 3, S, S] to [B, 64, S/8, S/8].
+    """The targets of the head: images [B, 3, S, S] to band energies [B, 64, S/8, S/8].
 
-    The log energy of each coefficient of the luma's 8 x 8 cosine transform, smoothed over 3 x 3 blocks and
-    standardised over a sample of pictures.
+    Log energy of each coefficient of the luma's 8 x 8 cosine transform, averaged over 3 x 3 blocks and standardised on
+    a sample of pictures.
     """
 
     def __init__(self, sample: Tensor) -> None:
@@ -108,10 +108,10 @@ def _build(size: int) -> Any:
 
 
 def _sharpen(conv: nn.Conv2d) -> None:
-    """Let the first layer begin with colours and amplified fine structure (3 x 3 cosine transform of the luma).
+    """Initialise the first layer with colours and amplified fine structure (3 x 3 cosine transform of the luma).
 
-    Fine structure is a hundredth of the picture's contrast: with random filters the nonlinearities after them are
-    linear in it, so that its energy would be learnt late or never.
+    Fine structure has a hundredth of the picture's contrast. After random filters, the nonlinearities are nearly linear
+    in it, so that its energy is learnt late or never.
     """
     k = np.arange(3)
     basis = np.cos(np.pi * (2 * k[None] + 1) * k[:, None] / 6)
@@ -132,7 +132,7 @@ def _gradient_loss(made: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _crops(pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Random squares on the 8-pixel grid, which is that of JPEG."""
+    """Draw random crops that are aligned with the 8-pixel grid of JPEG."""
     corners = rng.integers(0, (pixels.shape[1] - _CROP) // 8 + 1, (_BATCH, 2)) * 8
     chosen = rng.integers(0, len(pixels), _BATCH)
     return np.stack([pixels[i, y : y + _CROP, x : x + _CROP] for i, (y, x) in zip(chosen, corners, strict=True)])
@@ -140,7 +140,7 @@ def _crops(pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArr
 
 def _unit_scale(vae: Any, pixels: npt.NDArray[np.uint8]) -> float:
     with torch.inference_mode():
-        sample = pixels[:: max(1, len(pixels) // _SCALE_SAMPLE)]  # of every class: files are sorted by class
+        sample = pixels[:: max(1, len(pixels) // _SCALE_SAMPLE)]  # covers every class, since files are sorted by class
         means = [vae.encode(_tensor(sample[i : i + 8])).latent_dist.mean for i in range(0, len(sample), 8)]
     return float(1.0 / torch.cat(means).std())
 

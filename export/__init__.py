@@ -1,1 +1,1 @@
-"""The two graphs as ONNX, their parity with the network they came from, and the bundle."""
+"""Export of a trained run to a bundle: ONNX graphs, their parity check and the bundle's files."""

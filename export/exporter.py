@@ -1,4 +1,4 @@
-"""From a finished run to a bundle: graphs, parity, thresholds, golden image, exemplars."""
+"""Export of a finished run to a bundle: graphs, parity, thresholds, golden image, exemplars."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from .weights import weights_file
 
 PRECISION = "fp32"
 PARITY_IMAGES = 64
-_BACKEND = "onnxruntime"  # what parity is measured on
-_GOLDEN_SIDE = 1024  # a golden image with a longer short side is cropped to it: it lies in every bundle
+_BACKEND = "onnxruntime"  # that parity is measured on
+_GOLDEN_SIDE = 1024  # pixels; larger golden images are cropped, since every bundle contains one
 _PACKAGES = ("leakrt", "torch", "onnx", "onnxruntime", "onnxslim", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A bundle that was written, and what was measured on the way."""
+    """A written bundle with its measurements."""
 
     path: Path
     parity: GraphParity
@@ -63,13 +63,13 @@ def export_run(
     exemplars: bool = True,
     progress: Progress = silent,
 ) -> Exported:
-    """Export a finished run to the bundle `out`: a zip when its name ends in .zip, else a folder.
+    """Export a finished run to the bundle `out`, a zip if its name ends in .zip, else a folder.
 
-    Without `exemplars` the bundle holds no image of the data set: its golden image is drawn instead.
+    An existing bundle at `out` is replaced once everything else has succeeded. Without `exemplars` the bundle contains
+    no image of the data set, and its golden image is synthetic.
 
-    Raises CheckpointError for an unfinished run, ModelError when the VAE is gone or a graph can't be exported,
-    DataError when images of the run are gone, ParityError, UsageError, StorageError. What stood at `out` is replaced
-    at the end.
+    Raises CheckpointError for an unfinished run, ModelError if the VAE is missing or a graph can't be exported,
+    DataError if images of the run are missing, ParityError, UsageError, StorageError.
     """
     run.require_finished()
     check_target(out)
@@ -99,17 +99,17 @@ def export_run(
 
 
 def check_target(out: Path) -> None:
-    """Refuse to replace what is not a bundle. Raises StorageError."""
+    """Raise StorageError if `out` exists and is not a bundle."""
     if out.is_dir():
         replaceable = (out / "manifest.json").is_file() or not any(out.iterdir())
     else:
         replaceable = not out.exists() or out.suffix == ".zip"
     if not replaceable or out.is_symlink():
-        raise StorageError(f"{out} is there and is not a bundle; choose another place for --out")
+        raise StorageError(f"{out} exists and is not a bundle; choose another path for --out")
 
 
 def export_graphs(vae: VaeEncoder, fitted: FittedRun, *, progress: Progress = silent) -> dict[str, bytes]:
-    """Both graphs, by their names in the bundle. Raises ModelError."""
+    """Return both graphs by their names in the bundle. Raises ModelError."""
     progress("export graphs", 0, 2)
     vae_encoder = export_vae(vae, fitted.run.spec)
     progress("export graphs", 1, 2)
@@ -119,15 +119,17 @@ def export_graphs(vae: VaeEncoder, fitted: FittedRun, *, progress: Progress = si
 
 
 def load_graphs(files: dict[str, bytes], run: Run) -> Graphs:
-    """Both graphs in ONNX Runtime."""
+    """Load both graphs into ONNX Runtime. Raises ModelError."""
     threads = run.info.config.threads
     specs = (vae_encoder_graph(run.spec), leak_encoder_graph(run.spec))
     return Graphs(*(GraphSession(s, files[graph_name(s.stem, PRECISION)], threads) for s in specs))
 
 
 def provenance(run: Run, parity: GraphParity, validation: Evaluation) -> dict[str, Any]:
-    """Where a bundle comes from, for its manifest. No path of this machine is in it, and no time: equal runs give
-    equal bundles."""
+    """Return the provenance for a bundle's manifest.
+
+    It contains no absolute path and no time, so that equal runs give equal bundles.
+    """
     vae = run.info.vae
     return {
         "data_fingerprint": run.info.data_fingerprint,
@@ -141,7 +143,7 @@ def provenance(run: Run, parity: GraphParity, validation: Evaluation) -> dict[st
 
 
 def drawn_image(spec: ModelSpec) -> npt.NDArray[np.uint8]:
-    """A golden image that shows nobody: soft colours under seeded noise, uint8 [S + 13, S + 40, 3]."""
+    """Return a synthetic golden image without a person: soft colours and seeded noise, uint8 [S + 13, S + 40, 3]."""
     height, width = spec.image_size + 13, spec.image_size + 40
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / np.float32(spec.image_size)
     soft = np.stack([120 + 90 * np.sin(3 * x + k) * np.cos(2 * y - k) for k in range(3)], axis=-1)
@@ -151,7 +153,7 @@ def drawn_image(spec: ModelSpec) -> npt.NDArray[np.uint8]:
 
 
 def _parity_images(run: Run, progress: Progress) -> list[Array]:
-    """Preprocessed validation images, spread evenly over the classes: their items are sorted by class."""
+    """Return preprocessed validation images. Items are sorted by class, so even spacing covers all classes."""
     items = run.of("val")
     chosen = np.unique(np.linspace(0, len(items) - 1, min(PARITY_IMAGES, len(items))).round().astype(int))
     images = []
@@ -163,7 +165,7 @@ def _parity_images(run: Run, progress: Progress) -> list[Array]:
 
 
 def _validate(fitted: FittedRun, progress: Progress) -> tuple[Evaluation, RunItem, Bounds]:
-    """The run on its validation images, the one whose class it is surest of (the golden image), and their bounds."""
+    """Return the evaluation on validation images, the most confidently correct one of them, and their bounds."""
     run, judge = fitted.run, fitted.judge
     items, outputs = run.of("val"), fitted.predict("val", progress=progress)
     found = verdicts(judge, [item.path for item in items], outputs)
@@ -174,7 +176,7 @@ def _validate(fitted: FittedRun, progress: Progress) -> tuple[Evaluation, RunIte
 
 
 def _golden_image(item: RunItem) -> npt.NDArray[np.uint8]:
-    """The image, or of a large one its middle."""
+    """Return the image, cropped to its centre if it is large."""
     pixels = _read(item)
     height, width = pixels.shape[:2]
     side = min(_GOLDEN_SIDE, height, width)
@@ -200,7 +202,7 @@ def _exemplars(fitted: FittedRun, progress: Progress) -> bytes:
         return make_exemplars(nearest, paths).to_bytes()
     except ImageError as error:
         raise DataError(
-            f"a training image is needed as an exemplar: {error}; put it back, or --no-exemplars"
+            f"a training image that serves as an exemplar is missing: {error}; restore it or use --no-exemplars"
         ) from error
 
 
@@ -208,4 +210,4 @@ def _read(item: RunItem) -> npt.NDArray[np.uint8]:
     try:
         return read_image(item.path).pixels
     except ImageError as error:
-        raise DataError(f"the run's validation images are needed for parity: {error}; put the data back") from error
+        raise DataError(f"a validation image for the parity check can't be read: {error}; restore the data") from error

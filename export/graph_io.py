@@ -1,4 +1,4 @@
-"""Reading a bundle's graph: parsed, every node named, shapes inferred."""
+"""Parsing of a bundle's graphs, with unique node names and inferred shapes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ if TYPE_CHECKING:
 
 
 def parse_graph(model: bytes, name: str) -> onnx.ModelProto:
-    """Parse, name every node, infer shapes. Raises ModelError naming `name`, MissingExtraError without onnx."""
+    """Parse a graph, name its nodes and infer shapes.
+
+    Raises ModelError naming `name`, MissingExtraError without onnx.
+    """
     onnx = require("onnx", "train")
     try:
         parsed = onnx.load_model_from_string(model)
         if not parsed.graph.output:
-            raise ValueError("it gives nothing")  # as no bytes at all do, which parse
+            raise ValueError("it has no outputs")  # zero bytes parse as an empty model
         name_nodes(parsed)
         return onnx.shape_inference.infer_shapes(parsed, data_prop=True)
     except Exception as error:  # protobuf's errors share no base with onnx's
@@ -24,7 +27,7 @@ def parse_graph(model: bytes, name: str) -> onnx.ModelProto:
 
 
 def name_nodes(model: onnx.ModelProto) -> None:
-    """Give every node a name of its own: quantiser and converters address nodes by name."""
+    """Give every node a unique name. The quantiser and the converters address nodes by name."""
     seen: set[str] = set()
     for index, node in enumerate(model.graph.node):
         if not node.name or node.name in seen:
@@ -33,6 +36,6 @@ def name_nodes(model: onnx.ModelProto) -> None:
 
 
 def float_tensors(model: onnx.ModelProto) -> set[str]:
-    """Names of the inner tensors that are float32, by shape inference."""
+    """Return the names of all tensors that shape inference finds to be float32."""
     values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
     return {v.name for v in values if v.type.tensor_type.elem_type == 1}  # onnx.TensorProto.FLOAT

@@ -1,4 +1,4 @@
-"""The leak encoder as a graph: noised -> scores, embedding, gates, step_weights."""
+"""Export of the leak encoder: noised -> scores, embedding, gates, step_weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .torch_export import export_module
 
 
 def export_leak_encoder(encoder: LeakEncoder, spec: ModelSpec) -> bytes:
-    """The ONNX file of a trained leak encoder. Raises ModelError for one without prototypes."""
+    """Return the ONNX file of a trained leak encoder. Raises ModelError for an encoder without prototypes."""
     if not isinstance(encoder.head, PrototypeHead):
-        raise ModelError("a run with a linear head is an ablation and can't be exported; train one with prototypes")
+        raise ModelError("a run with a linear head can't be exported: it has no prototypes; train one with prototypes")
     return export_module(encoder, leak_encoder_graph(spec))

@@ -1,4 +1,4 @@
-"""What every exported graph must be: opset 17, checked, clean, dynamic in its batch alone."""
+"""Requirements on every exported graph: opset 17, valid, no metadata, only the batch dynamic."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from ..train.onnx_nodes import every_graph, opset_of
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 17  # the newest that TensorRT 8.5's parser is written for
-IR_VERSION = 8  # of ONNX 1.12, which brought opset 17
+OPSET = 17  # the newest that TensorRT 8.5's parser supports
+IR_VERSION = 8  # of ONNX 1.12, which introduced opset 17
 BATCH = "batch"
 _HIDDEN = "leakrt.hidden"
-_NO_ADAPTER = re.compile(r"No Adapter .*for (\w+)")  # of the converter, which knows no way between two versions
-_AXES_INPUT = 1  # position of a Reduce's axes where they are an input
+_NO_ADAPTER = re.compile(r"No Adapter .*for (\w+)")  # message of onnx's version converter
+_AXES_INPUT = 1  # position of a Reduce's axes input
 
 
 def convert_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """The model at opset 17. Raises ModelError when its operators can't be taken there."""
+    """Convert the model to opset 17. Raises ModelError if an operator can't be converted."""
     onnx = require("onnx", "train")
     used = {node.domain for graph in every_graph(model) for node in graph.node}
     if used - {"", "ai.onnx"}:
-        raise ModelError(f"{name} uses operators of {', '.join(sorted(filter(None, used)))}; only ONNX's own run")
+        foreign = ", ".join(sorted(filter(None, used)))
+        raise ModelError(f"{name} uses operators of {foreign}; only ONNX's standard operators are supported")
     current = opset_of(model)
-    del model.opset_import[:]  # of other domains, which no node uses
+    del model.opset_import[:]  # may list domains that no node uses
     model.opset_import.append(onnx.helper.make_opsetid("", current))
     if current == OPSET:
         return model
@@ -42,10 +43,10 @@ def convert_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 
 def _hide(model: onnx.ModelProto, kind: str) -> bool:
-    """Hide nodes of an operator from the converter, which has no way for it, if opset 17 has them as they are.
+    """Hide nodes of an operator that the version converter has no adapter for, if they are valid at opset 17.
 
-    The converter leaves nodes of other domains alone. Returns False if there is no such node, or one has an input or an
-    attribute that opset 17 does not know.
+    The converter skips nodes of other domains. Returns False if there is no such node, or if one has an input or
+    attribute that opset 17 lacks.
     """
     onnx = require("onnx", "train")
     nodes = [n for graph in every_graph(model) for n in graph.node if n.op_type == kind and not n.domain]
@@ -71,9 +72,10 @@ def _unhidden(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def finish(model: onnx.ModelProto, graph: GraphSpec, *, name: str | None = None) -> bytes:
-    """Fix the shapes that `graph` states, check everything and serialise; `name` is that of a user's file.
+    """Set the input and output shapes of `graph`, validate the model and serialise it.
 
-    Raises ModelError for a model that fails the checker, keeps other shapes or holds what older TensorRT misreads.
+    `name` is the name of a user's file, for messages. Raises ModelError for a model that fails the checker, has other
+    shapes, or contains a node that older TensorRT misreads.
     """
     onnx = require("onnx", "train")
     model.ir_version = IR_VERSION
@@ -84,7 +86,7 @@ def finish(model: onnx.ModelProto, graph: GraphSpec, *, name: str | None = None)
     try:
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         onnx.checker.check_model(model, full_check=True)
-    except Exception as error:  # onnx raises its own kinds, which share no base
+    except Exception as error:  # onnx's exceptions share no base class
         hint = "" if name is None else "; export it again"
         raise ModelError(f"{name or graph.stem}: the graph is not valid ONNX ({one_line(error)}){hint}") from error
     check_reduce_axes(model, name or graph.stem)
@@ -92,26 +94,25 @@ def finish(model: onnx.ModelProto, graph: GraphSpec, *, name: str | None = None)
 
 
 def check_reduce_axes(model: onnx.ModelProto, name: str) -> None:
-    """Refuse a Reduce whose axes are an input: older TensorRT reads it as a reduction over everything.
+    """Raise ModelError for a Reduce node whose axes are an input: older TensorRT reduces over all axes instead.
 
-    At opset 17 that is ReduceSum alone, which is written with Reshape and MatMul or GlobalAveragePool instead where a
-    graph is ours. Raises ModelError naming the node.
+    At opset 17 only ReduceSum has such an input. LeakRT's own graphs use Reshape and MatMul or GlobalAveragePool.
     """
     for node in (node for graph in every_graph(model) for node in graph.node):
         if node.op_type.startswith("Reduce") and len(node.input) > _AXES_INPUT and node.input[_AXES_INPUT]:
             where = node.name or node.output[0]
-            why = "takes its axes as an input, which older TensorRT misreads; use a ReduceMean in its place"
+            why = "takes its axes as an input, which older TensorRT misreads; use ReduceMean instead"
             raise ModelError(f"{name}: {node.op_type} {where} {why}")
 
 
 def _declare(model: onnx.ModelProto, graph: GraphSpec) -> None:
-    """State names and shapes of inputs and outputs; inferred shapes inside are made anew."""
+    """Set the shapes of inputs and outputs, and drop inferred inner shapes. Raises ModelError for other names."""
     onnx = require("onnx", "train")
     del model.graph.value_info[:]
     for values, tensors in ((model.graph.input, (graph.input,)), (model.graph.output, graph.outputs)):
         names = [value.name for value in values]
         if names != [tensor.name for tensor in tensors]:
-            raise ModelError(f"{graph.stem}: the graph has {names}, where {', '.join(map(str, tensors))} is needed")
+            raise ModelError(f"{graph.stem}: the graph has {names}; {', '.join(map(str, tensors))} is needed")
         del values[:]
         for tensor in tensors:
             shape = [BATCH, *tensor.shape]

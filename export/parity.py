@@ -1,4 +1,4 @@
-"""Parity: the exported graphs against the networks they came from, on real images, end to end."""
+"""Parity check: the exported graphs against the source networks, end to end on real images."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from ..train.vae import VaeEncoder
 from .sessions import GraphSession
 
 RELATIVE_TOLERANCE = 1e-4  # largest |score difference| over largest |score|
-_HEADROOM = 4.0  # of the tolerance stated for a device over what was allowed here: other CPUs sum in other orders
+_HEADROOM = 4.0  # tolerance of other devices over the one allowed here: other CPUs sum in other orders
 _BATCH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphParity:
-    """How far the graphs are from their source. Scores are compared before temperature."""
+    """Differences between the graphs and their source. Scores are compared before temperature."""
 
     images: int
     latent_difference: float  # largest |difference|
     score_difference: float  # largest |difference|
-    relative_score_difference: float  # that over the largest |score|
+    relative_score_difference: float  # score_difference over the largest |score|
     embedding_difference: float  # largest |difference|
     same_verdicts: int  # of `images`
     tolerance: float  # score difference that a backend may show on the golden image
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with one entry a field."""
+        """Return a JSON object with one entry per field."""
         return asdict(self)
 
 
@@ -52,21 +52,21 @@ class Graphs:
 
 @dataclass(frozen=True)
 class Source:
-    """What the graphs were exported from."""
+    """The networks that the graphs were exported from."""
 
     vae: VaeEncoder
     encoder: nn.Module
 
 
 def run_source(source: Source, spec: ModelSpec, images: Array) -> tuple[Array, LeakOutputs]:
-    """Latents and outputs of the networks themselves for images float32 [B, 3, S, S]."""
+    """Return latents and outputs of the source networks for images float32 [B, 3, S, S]."""
     latents = source.vae.encode(images)
     outputs = run_encoder(source.encoder.eval(), Noising(spec)(latents))
     return latents, outputs.average_draws(spec.draws)
 
 
 def run_graphs(graphs: Graphs, spec: ModelSpec, images: Array) -> tuple[Array, LeakOutputs]:
-    """Latents and outputs of the exported graphs for images float32 [B, 3, S, S]."""
+    """Return latents and outputs of the exported graphs for images float32 [B, 3, S, S]."""
     latents = graphs.vae_encoder.run(images)[0]
     outputs = LeakOutputs(*graphs.leak_encoder.run(Noising(spec)(latents)))
     return latents, outputs.average_draws(spec.draws)
@@ -75,9 +75,9 @@ def run_graphs(graphs: Graphs, spec: ModelSpec, images: Array) -> tuple[Array, L
 def measure(
     source: Source, graphs: Graphs, judge: Judge, *, images: Sequence[Array], progress: Progress = silent
 ) -> GraphParity:
-    """Compare on preprocessed images, each float32 [3, S, S].
+    """Compare graphs and source on preprocessed images, each float32 [3, S, S].
 
-    Raises ParityError when scores differ by more than 1e-4 of the largest, or a verdict differs.
+    Raises ParityError if scores differ by more than 1e-4 of the largest, or if a verdict differs.
     """
     spec = judge.spec
     latent_difference, wanted, found = 0.0, [], []
@@ -99,10 +99,10 @@ def _compare(judge: Judge, wanted: LeakOutputs, found: LeakOutputs, *, latent_di
     largest = float(np.abs(wanted.scores).max())
     difference = _largest(found.scores, wanted.scores)
     allowed = RELATIVE_TOLERANCE * largest
-    if not difference <= allowed:  # so that a NaN is refused too
+    if not difference <= allowed:  # written so that NaN fails too
         raise ParityError(
-            f"the exported graphs move scores by {difference:.3g}, beyond {allowed:.3g} (1e-4 of the largest); "
-            "export on another version of torch or ONNX Runtime, and report this"
+            f"the exported graphs change scores by {difference:.3g}, more than {allowed:.3g} (1e-4 of the largest); "
+            "export with another version of torch or ONNX Runtime, and report this"
         )
     if same != len(names):
         raise ParityError(f"the exported graphs change {len(names) - same} of {len(names)} verdicts; report this")

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions for graphs that are measured: from bytes, quiet, on a stated number of threads."""
+"""ONNX Runtime sessions for measuring graphs on the CPU."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from ..core.onnx_session import open_onnx_session
 from ..core.outputs import LeakOutputs
 from ..core.unsigned_codes import codes_for_this_cpu
 
-_KERNEL = "_kernel_time"  # how the profiler's events of kernels end
+_KERNEL = "_kernel_time"  # suffix of kernel events in the profile
 
 Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel of a run, as ONNX Runtime's profiler names it."""
+    """One kernel of a run, as ONNX Runtime's profiler reports it."""
 
-    name: str  # of a node of the graph, or what it was fused from
+    name: str  # of a graph node or of a fused one
     operator: str
     milliseconds: float
 
 
 def open_session(name: str, model: bytes, threads: int, *, optimised: bool = True, profile: str = "") -> Any:
-    """A session on the CPU, as the runtime opens it; `profile`: how the name of its profile begins, empty for none.
+    """Open a session on the CPU as the runtime does.
 
-    Raises ModelError naming `name`.
+    `profile` is the path prefix of the profile file; if empty, nothing is profiled. Raises ModelError naming `name`.
     """
     import onnxruntime as ort
 
     def configure(options: Any) -> None:
-        options.enable_cpu_mem_arena = False  # the arena keeps the largest it ever held
+        options.enable_cpu_mem_arena = False  # the arena never shrinks
         if profile:
             options.enable_profiling, options.profile_file_prefix = True, profile
         if not optimised:
@@ -48,12 +48,12 @@ def open_session(name: str, model: bytes, threads: int, *, optimised: bool = Tru
 
     try:
         return open_onnx_session(codes_for_this_cpu(model), threads=threads, configure=configure)
-    except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise ModelError(f"{name}: ONNX Runtime can't load it ({one_line(error)})") from error
 
 
 def run_session(name: str, session: Any, outputs: Sequence[str], *, feed: dict[str, Array]) -> list[Array]:
-    """The named outputs. Raises ModelError naming `name`."""
+    """Return the named outputs. Raises ModelError naming `name`."""
     try:
         return list(session.run(list(outputs), feed))
     except Exception as error:  # as above
@@ -61,9 +61,9 @@ def run_session(name: str, session: Any, outputs: Sequence[str], *, feed: dict[s
 
 
 def profile_kernels(name: str, model: bytes, value: Array, *, threads: int, runs: int) -> list[list[Kernel]]:
-    """What ONNX Runtime's own profiler says of each of so many runs of a graph whose one input is `value`.
+    """Return the kernels of each of `runs` runs of a graph, by ONNX Runtime's profiler.
 
-    Raises ModelError naming `name`.
+    `value` is the graph's only input. Raises ModelError naming `name`.
     """
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(name, model, threads, profile=str(Path(folder) / "profile"))
@@ -75,7 +75,7 @@ def profile_kernels(name: str, model: bytes, value: Array, *, threads: int, runs
 
 
 def _by_run(events: Sequence[dict[str, Any]]) -> list[list[Kernel]]:
-    """Kernels run by run: the event of a run is written behind its kernels."""
+    """Group kernels by run: the event of a run follows the events of its kernels."""
     found: list[list[Kernel]] = [[]]
     for event in sorted(events, key=lambda e: int(e["ts"]) + int(e["dur"])):
         if event["name"] == "model_run":
@@ -87,14 +87,14 @@ def _by_run(events: Sequence[dict[str, Any]]) -> list[list[Kernel]]:
 
 
 class GraphSession:
-    """One graph of a variant, an input row at a time, so that a result never depends on its batch."""
+    """One graph of a variant, run one row at a time, so that a result never depends on its batch."""
 
     def __init__(self, graph: GraphSpec, model: bytes, threads: int, *, optimised: bool = True) -> None:
         self._graph = graph
         self._session = open_session(graph.stem, model, threads, optimised=optimised)
 
     def run(self, value: Array) -> list[Array]:
-        """Every output of the graph, in the order of its spec, for a batch. Raises ModelError."""
+        """Return every output for a batch, in the order of the graph's spec. Raises ModelError."""
         names = [tensor.name for tensor in self._graph.outputs]
         rows = [
             run_session(self._graph.stem, self._session, names, feed={self._graph.input.name: value[i : i + 1]})
@@ -104,15 +104,15 @@ class GraphSession:
 
 
 class SessionPair:
-    """The two graphs of a variant, loaded for measuring."""
+    """The two graphs of a variant."""
 
     def __init__(self, vae: GraphSession, leak: GraphSession) -> None:
         self._vae, self._leak = vae, leak
 
     def vae_encoder(self, image: Array) -> Array:
-        """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""
+        """Map image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""
         return self._vae.run(image)[0]
 
     def leak_encoder(self, noised: Array) -> LeakOutputs:
-        """noised float32 [B, T, 4, S/8, S/8] to the four outputs. Raises ModelError."""
+        """Map noised float32 [B, T, 4, S/8, S/8] to the four outputs. Raises ModelError."""
         return LeakOutputs(*self._leak.run(noised))

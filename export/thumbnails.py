@@ -21,7 +21,7 @@ _QUALITY = 85
 def nearest_images(
     support: Support, outputs: LeakOutputs, labels: Sequence[int], *, count: int = PER_PROTOTYPE
 ) -> dict[tuple[int, int], list[int]]:
-    """For each prototype (k, m) the positions of the `count` images of class k nearest by gated distance."""
+    """Return the positions of the `count` images of class k nearest to each prototype (k, m) by gated distance."""
     distances = np.stack(
         [support.nearest_prototypes(h, w) for h, w in zip(outputs.embedding, outputs.gates, strict=True)]
     )
@@ -34,14 +34,14 @@ def nearest_images(
 
 
 def make_exemplars(nearest: dict[tuple[int, int], list[int]], paths: Sequence[str]) -> Exemplars:
-    """Read and shrink the named images. Raises ImageError when one is gone."""
+    """Read and downscale the images. Raises ImageError if one can't be read."""
     wanted = sorted({i for positions in nearest.values() for i in positions})
     files = {i: thumbnail(paths[i]) for i in wanted}
     return Exemplars({key: tuple(files[i] for i in positions) for key, positions in nearest.items()})
 
 
 def thumbnail(path: str) -> bytes:
-    """The centre square of an image file as a JPEG of 96 x 96 pixels."""
+    """Return the centre square of an image file as a JPEG of 96 x 96 pixels. Raises ImageError."""
     pixels = read_image(path).pixels
     height, width = pixels.shape[:2]
     side = min(height, width)

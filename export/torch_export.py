@@ -1,6 +1,7 @@
-"""PyTorch to ONNX, through the TorchScript exporter: the newer one writes opset 18, which can't be brought to 17.
+"""Export of PyTorch modules to ONNX through the TorchScript exporter.
 
-It writes every size as a computation on shapes, though all but the batch are known; onnxslim folds those.
+The newer exporter writes opset 18, which can't be converted to 17. The TorchScript exporter writes every size as a
+computation on shapes, even known ones; onnxslim folds these.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
     import onnx
 
-_BATCH = 2  # of the traced example: with 1 a broadcast could be mistaken for a shape
+_BATCH = 2  # of the traced example; a batch of 1 would hide broadcasting
 
 
 def export_module(module: nn.Module, graph: GraphSpec) -> bytes:
-    """A module that takes `graph.input` and gives `graph.outputs`, as a checked ONNX file. Raises ModelError."""
+    """Export a module that maps `graph.input` to `graph.outputs` to a validated ONNX file. Raises ModelError."""
     onnx = require("onnx", "train")
     buffer = io.BytesIO()
     names = [tensor.name for tensor in graph.outputs]
@@ -48,11 +49,11 @@ def export_module(module: nn.Module, graph: GraphSpec) -> bytes:
 
 
 def _simplify(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """Fold what is constant and drop what is unused: 382 nodes of a small AutoencoderKL become 118."""
+    """Fold constants and remove unused nodes. Raises ModelError."""
     onnxslim = require("onnxslim", "train")
     try:
         slimmed: onnx.ModelProto = onnxslim.slim(model)
-    except Exception as error:  # onnxslim raises kinds of its own, of onnx and of sympy
+    except Exception as error:  # onnxslim raises its own, onnx's and sympy's exceptions
         reason = one_line(error)
         raise ModelError(f"{name}: onnxslim can't simplify the exported graph ({reason}); report this") from error
     return slimmed
@@ -60,7 +61,7 @@ def _simplify(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter announces its age at every call."""
+    """Silence the exporter's deprecation warning."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""A user's encoder brought to the form of a bundle's graph: renamed where names collide, scaled."""
+"""Adaptation of a user's encoder to a bundle's graph: unique names, scaled output."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ UNSCALED, SCALE = "unscaled_latent", "latent_scale"
 
 
 def separate_names(model: onnx.ModelProto, given: Mapping[str, str], reserved: Collection[str]) -> None:
-    """Rename tensors: those of `given` as it says, and others that have a reserved name or hide an outer one.
+    """Rename tensors as `given` maps them, and others with a reserved name or a name that shadows an outer one.
 
-    Every optional output that is left out in the middle gets a name: what runs the graph by names needs one.
+    Omitted optional outputs before the last used one get a name, since the torch backend addresses outputs by name.
     """
     taken = set(reserved) | {name for graph in every_graph(model) for name in names_defined(graph)}
     _separate(model.graph, dict(given), {}, reserved=set(reserved), taken=taken)
 
 
 def append_scale(model: onnx.ModelProto, graph: GraphSpec, scale: float) -> None:
-    """latent = scale x unscaled_latent, as one multiplication at the end."""
+    """Append latent = scale x unscaled_latent to the graph."""
     onnx = require("onnx", "train")
     (latent,) = graph.outputs
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(scale, np.float32), SCALE))
@@ -38,7 +38,7 @@ def append_scale(model: onnx.ModelProto, graph: GraphSpec, scale: float) -> None
 def _separate(
     graph: onnx.GraphProto, given: dict[str, str], outer: Mapping[str, str], *, reserved: set[str], taken: set[str]
 ) -> None:
-    """`outer`: the new names of tensors that the graph can read from around it."""
+    """Rename within one graph. `outer` maps tensors of the enclosing graphs to their new names."""
     names = dict(given)
     for old in names_defined(graph):
         if old not in names:

@@ -1,4 +1,4 @@
-"""The VAE encoder as a graph: image -> latent, its scale inside."""
+"""Export of the VAE encoder: image -> latent, scale included."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from .torch_export import export_module
 from .user_graph import SCALE, UNSCALED, append_scale, separate_names
 from .weights import network_of
 
-_BATCH = 1e-4  # of the largest value: what a latent may move by in a batch, or from the file to the graph
+_BATCH = 1e-4  # of the largest value; tolerance between batch sizes, and between file and graph
 _ALL_CORES = 0
 
 
 class ScaledEncoder(nn.Module):
-    """An AutoencoderKL's encoder, up to the scaled posterior mean: [B, 3, S, S] to [B, 4, S/8, S/8]."""
+    """An AutoencoderKL's encoder up to the scaled posterior mean: [B, 3, S, S] to [B, 4, S/8, S/8]."""
 
     def __init__(self, autoencoder: Any, scale: float) -> None:
         super().__init__()
         self.encoder, self.quant_conv, self.scale = autoencoder.encoder, autoencoder.quant_conv, scale
 
     def forward(self, image: Tensor) -> Tensor:
-        """The first half of the moments is the mean."""
+        """Return the scaled mean, which is the first half of the moments."""
         moments = self.encoder(image)
         if self.quant_conv is not None:
             moments = self.quant_conv(moments)
@@ -43,7 +43,7 @@ class ScaledEncoder(nn.Module):
 
 
 def export_vae(vae: VaeEncoder, spec: ModelSpec) -> bytes:
-    """The ONNX file of the encoder that a run was trained through. Raises ModelError naming the user's file."""
+    """Return the ONNX file of the encoder that a run was trained with. Raises ModelError naming the user's file."""
     if isinstance(vae, SdVae):
         return export_module(ScaledEncoder(vae.module, vae.description.scale), vae_encoder_graph(spec))
     if isinstance(vae, OnnxVae):
@@ -55,10 +55,10 @@ def _from_onnx(vae: OnnxVae, spec: ModelSpec) -> bytes:
     name, graph = f"onnx:{vae.description.source}", vae_encoder_graph(spec)
     model = type(vae.graph).FromString(vae.graph.SerializeToString())
     if model.graph.sparse_initializer:
-        raise ModelError(f"{name} keeps sparse weights, which few backends read; export it with dense ones")
+        raise ModelError(f"{name} has sparse weights, which few backends support; export it with dense weights")
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name == vae.input_name and value.name not in weights]
-    del model.graph.input[:]  # before IR 4 weights were listed there too
+    del model.graph.input[:]  # before IR 4, weights are listed there too
     model.graph.input.extend(inputs)
     model.ir_version = IR_VERSION
     model = convert_opset(model, name)
@@ -69,43 +69,43 @@ def _from_onnx(vae: OnnxVae, spec: ModelSpec) -> bytes:
     try:
         network_of(finished, name)
     except LeakRTError as error:
-        raise ModelError(f"{name} can't be kept in a bundle ({error}); export it again with plain tensors") from error
+        raise ModelError(f"{name} can't be bundled ({error}); export it again with plain tensors") from error
     _check_latents(finished, graph, name, vae=vae)
     return finished
 
 
 def _check_latents(model: bytes, graph: GraphSpec, name: str, *, vae: OnnxVae) -> None:
-    """Compare the graph with the file, and latents of a batch with those of its images one by one.
+    """Compare the graph with the file, and latents of a batch with latents of single images.
 
-    Raises ModelError with what differs: NaN, a fixed batch, latents that depend on the batch or on chance.
+    Raises ModelError for NaN, a fixed batch, random latents, and latents that depend on the batch.
     """
     images = probe_images(2, graph.input.shape[-1])
-    extremes = [np.clip(level + images[:1] / 16, -1, 1) for level in (-1, 0, 1)]  # not flat: a norm may divide by 0
-    batch = np.concatenate([images, *extremes, images[:1]]).astype(np.float32)  # one image at two places
+    extremes = [np.clip(level + images[:1] / 16, -1, 1) for level in (-1, 0, 1)]  # flat images may divide by 0
+    batch = np.concatenate([images, *extremes, images[:1]]).astype(np.float32)  # one image at two positions
     session, outputs = open_session(name, model, threads=_ALL_CORES), [tensor.name for tensor in graph.outputs]
 
     def run(part: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         what = name if len(part) == 1 else f"{len(part)} images at once"
         return run_session(what, session, outputs, feed={graph.input.name: part})[0]
 
-    alone, expected = np.concatenate([run(image[None]) for image in batch]), vae.encode(batch)
-    check_finite(name, alone)
-    allowed = _BATCH * float(np.abs(alone).max())
-    if not np.allclose(alone[0], alone[-1], rtol=0, atol=allowed):
+    single, expected = np.concatenate([run(image[None]) for image in batch]), vae.encode(batch)
+    check_finite(name, single)
+    allowed = _BATCH * float(np.abs(single).max())
+    if not np.allclose(single[0], single[-1], rtol=0, atol=allowed):
         raise ModelError(f"{name} gives two latents for one image; output the posterior mean, not a sample")
-    if alone.shape != expected.shape or not np.allclose(alone, expected, rtol=0, atol=allowed):
+    if single.shape != expected.shape or not np.allclose(single, expected, rtol=0, atol=allowed):
         raise ModelError(
-            f"{name} gives other latents as a bundle's graph, a fault of LeakRT: export it at opset 17, and report this"
+            f"{name} gives different latents after conversion, a bug in LeakRT; export it at opset 17 and report this"
         )
     try:
-        together = run(batch)
+        batched = run(batch)
     except ModelError as error:
         raise ModelError(
-            f"{name} runs on one image only, its batch is fixed inside ({error}); export it with a dynamic batch"
+            f"{name} runs on one image only: its batch is fixed ({error}); export it with a dynamic batch"
         ) from error
-    if together.shape != alone.shape:
-        raise ModelError(f"{name} gives {list(together.shape)} for {len(batch)} images; export it with a dynamic batch")
-    if not np.allclose(together, alone, rtol=0, atol=allowed):
+    if batched.shape != single.shape:
+        raise ModelError(f"{name} gives {list(batched.shape)} for {len(batch)} images; export it with a dynamic batch")
+    if not np.allclose(batched, single, rtol=0, atol=allowed):
         raise ModelError(
-            f"{name} gives an image another latent in a batch than alone; export it so that no image depends on others"
+            f"{name} gives latents that depend on the rest of the batch; export it so that images are independent"
         )

@@ -1,4 +1,4 @@
-"""The two fp32 graphs as `weights.safetensors`, so that torch runs them without an ONNX library."""
+"""Conversion of the two fp32 graphs to `weights.safetensors`, which torch runs without an ONNX library."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _PRECISION = "fp32"
 
 
 def weights_file(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The file by its name in the bundle, from a bundle's fp32 graphs among `files`. Raises ModelError."""
+    """Return the weights file by its name in the bundle, made from the fp32 graphs in `files`. Raises ModelError."""
     networks = {stem: network_of(files[graph_name(stem, _PRECISION)], stem) for stem in STEMS}
     return {WEIGHTS_NAME: to_bytes(networks)}
 
 
 def network_of(model: bytes, stem: str) -> Network:
-    """One graph. Any operator is kept: it is for what runs it to refuse one. Integers become int64, floats float32.
+    """Convert one graph. Integers become int64, floats float32; operators are not checked, the torch backend does that.
 
-    Raises ModelError for another input than one, or constants that are no numbers.
+    Raises ModelError if the graph does not have exactly one input, or for a constant that is not numeric.
     """
     graph = parse_graph(model, stem).graph
     tensors = {tensor.name: _array(tensor, stem) for tensor in graph.initializer}
@@ -47,14 +47,14 @@ def network_of(model: bytes, stem: str) -> Network:
             )
     inputs = [value.name for value in graph.input if value.name not in tensors]
     if len(inputs) != 1:
-        raise ModelError(f"{stem}: the graph has the inputs {inputs}, where one is needed")
+        raise ModelError(f"{stem}: the graph has the inputs {inputs}; exactly one is needed")
     return Network(
         input=inputs[0], outputs=tuple(value.name for value in graph.output), nodes=tuple(nodes), tensors=tensors
     )
 
 
 def _outputs(node: onnx.NodeProto) -> tuple[str, ...]:
-    """Without those at the end that are left out, such as a Dropout's mask."""
+    """Return the outputs without omitted ones at the end, such as a Dropout's mask."""
     names = list(node.output)
     while names and not names[-1]:
         names.pop()
@@ -74,7 +74,7 @@ def _attributes(node: onnx.NodeProto, stem: str) -> dict[str, Attribute]:
             found[attribute.name] = tuple(_text(v) for v in value)
         elif attribute.type == onnx.AttributeProto.TENSOR and node.op_type == "ConstantOfShape":
             found[attribute.name] = _array(attribute.t, stem).ravel()[0].item()
-        # what is left are graphs within If, Loop and Scan: operators that are refused whatever they hold
+        # the rest are subgraphs of If, Loop and Scan, which the torch backend rejects
     return found
 
 
@@ -92,7 +92,7 @@ def _constant(node: onnx.NodeProto, stem: str) -> npt.NDArray[Any]:
         return np.asarray(value, np.float32)
     if attribute.name in ("value_int", "value_ints"):
         return np.asarray(value, np.int64)
-    raise ModelError(f"{stem}: constant {node.output[0]} is neither numbers nor a tensor")
+    raise ModelError(f"{stem}: constant {node.output[0]} is neither a number nor a tensor")
 
 
 def _array(tensor: onnx.TensorProto, stem: str) -> npt.NDArray[Any]:

@@ -1,1 +1,1 @@
-"""From labelled images to a trained run: data, latents, the leak encoder, its training and its evaluation."""
+"""Training: data sets, the latent cache, the leak encoder, its training loop and its evaluation."""

@@ -1,4 +1,4 @@
-"""What one epoch sees: order, views, mixing and noise, each a pure function of seed, epoch and image."""
+"""Batches of an epoch. Order, views, mixing and noise are pure functions of seed, epoch and image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MASK = 2**64 - 1
 
 @dataclass(frozen=True)
 class LatentSet:
-    """Latents with their labels. N images in V views."""
+    """Latents of N images in V views, with labels."""
 
     latents: LatentTable  # scaled
     labels: npt.NDArray[np.int64]  # [N]
@@ -35,7 +35,7 @@ class Batch:
 
 
 class Batches:
-    """The training batches of an epoch. The last images of an epoch that fill no batch are left out."""
+    """The training batches of each epoch. An incomplete last batch is dropped."""
 
     def __init__(self, data: LatentSet, spec: ModelSpec, config: TrainConfig) -> None:
         self._data, self._spec, self._config = data, spec, config
@@ -46,13 +46,13 @@ class Batches:
         return len(self._data.labels) // self._size
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, counted from 0."""
+        """Yield the batches of one epoch, counted from 0."""
         seed = self._config.seed
         draw = np.random.default_rng([seed, epoch])
         count = len(self._data.labels)
         order, chosen = draw.permutation(count), draw.integers(self._data.latents.views, size=count)
         one_hot = np.eye(len(self._spec.class_names), dtype=np.float32)
-        # never the seed of inference, whose noise must not be learned
+        # must differ from the seed of inference, whose noise must not be learned
         noise_seed = ((seed + 1) * 0x9E3779B97F4A7C15 + epoch + 1) & _MASK
         for start in range(0, len(self) * self._size, self._size):
             rows = order[start : start + self._size]
@@ -72,7 +72,7 @@ class Batches:
 
 
 def _mix(latents: Array, targets: Array, draw: np.random.Generator, *, alpha: float) -> tuple[Array, Array]:
-    """Mixup (Zhang et al., ICLR 2018) with one share for the batch."""
+    """Apply mixup (Zhang et al., ICLR 2018) with one share per batch."""
     share = np.float32(draw.beta(alpha, alpha))
     partner = draw.permutation(len(latents))
     return share * latents + (1 - share) * latents[partner], share * targets + (1 - share) * targets[partner]

@@ -1,4 +1,4 @@
-"""Weights and training state as safetensors: tensors plus one JSON object. No pickle."""
+"""Checkpoints as safetensors: tensors plus one JSON object, without pickle."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _STATE = "state"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Named tensors and what goes with them."""
+    """Named tensors with a JSON state."""
 
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]  # JSON
 
     def write(self, path: Path) -> None:
-        """Replace `path` in one step. Raises StorageError."""
+        """Write the file atomically. Raises StorageError."""
         tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self.tensors.items()}
         atomic_write(path, save(tensors, metadata={_STATE: json.dumps(self.state)}))
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
-        """Read what `write` wrote. Raises CheckpointError naming the file."""
+        """Read a checkpoint. Raises CheckpointError naming the file."""
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -48,10 +48,10 @@ class Checkpoint:
         return cls(tensors, state)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors under `prefix.`, with it taken off."""
+        """Return the tensors under `prefix.`, without the prefix."""
         return {k.removeprefix(f"{prefix}."): v for k, v in self.tensors.items() if k.startswith(f"{prefix}.")}
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under `prefix.`."""
+    """Return the tensors with `prefix.` before their names."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""One class folder, and the folders of splits and labels that it may hold."""
+"""Reading of one class folder, which may contain folders of splits and labels."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..core.errors import DataError
 from ..core.images import LeftOut, is_junk, junk_folder, search_images, why_not_image
 from .split_names import Label, Split, label_folders, label_of, plain_name, split_folders
 
-REAL = "real"  # the class of the real images below makers
+REAL = "real"  # class of the real images of all makers
 
 
 @dataclass(frozen=True)
 class ClassImage:
-    """An image with its class, and its split where a folder names one."""
+    """An image with its class, and its split if a folder names one."""
 
     class_name: str
     path: Path
@@ -26,15 +26,15 @@ class ClassImage:
 
 @dataclass
 class Reading:
-    """What has been read of a data folder."""
+    """The contents of a data folder, collected while reading."""
 
     images: list[ClassImage] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
-    makers: set[str] = field(default_factory=set)  # classes that hold folders of labels
+    makers: set[str] = field(default_factory=set)  # classes with folders of labels
     folders: set[str] = field(default_factory=set)  # `plain_name` of each class folder
 
     def notes(self) -> tuple[str, ...]:
-        """How folders of labels were read; empty where there were none."""
+        """Return a note on how folders of labels were read, if there were any."""
         if not self.makers:
             return ()
         names = ", ".join(sorted(self.makers))
@@ -43,7 +43,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Place:
-    """What the folders above say of the images below."""
+    """Class, split and label of the images in a folder, from its parents' names."""
 
     name: str
     split: Split | None
@@ -51,12 +51,12 @@ class _Place:
 
 
 def subfolders(folder: Path, left_out: list[LeftOut]) -> list[Path]:
-    """The folders directly below `folder`, sorted, links included; junk goes to `left_out`. Raises DataError."""
+    """Return the direct subfolders, sorted, links included. Junk is added to `left_out`. Raises DataError."""
     found = []
     try:
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                if Path(entry.path).is_dir():  # False for a link to itself, where entry.is_dir() raises
+                if Path(entry.path).is_dir():  # entry.is_dir() would raise for a link to itself
                     if is_junk(entry.name):
                         left_out.append(junk_folder(folder / entry.name))
                     else:
@@ -67,7 +67,7 @@ def subfolders(folder: Path, left_out: list[LeftOut]) -> list[Path]:
 
 
 def loose_images(folder: Path) -> list[Path]:
-    """The images directly in `folder`, sorted. Raises DataError."""
+    """Return the images directly in `folder`, sorted. Raises DataError."""
     try:
         files = sorted(path for path in folder.iterdir() if not path.is_dir())
     except OSError as error:
@@ -76,10 +76,10 @@ def loose_images(folder: Path) -> list[Path]:
 
 
 def read_class(folder: Path, split: Split | None, reading: Reading) -> None:
-    """Add the images of one class folder, whose split is `split` where the folder above names one.
+    """Add the images of one class folder to `reading`. `split` is the split that a parent folder names, or None.
 
-    Raises DataError: no image, a folder that can't be listed, or folders that are named as splits or labels but do not
-    make up one of the layouts that train/layout.py lists.
+    Raises DataError for a folder without images, an unreadable folder, or folders named as splits or labels that match
+    no layout of train/layout.py.
     """
     _read(folder, _Place(folder.name, split), reading)
 
@@ -94,7 +94,7 @@ def _read(folder: Path, place: _Place, reading: Reading) -> None:
     known = splits or labels
     mixed = len(known) != len(below) or (place.split if splits else place.label) is not None
     if mixed or loose_images(folder):
-        raise _no_class(folder, place.name, below)
+        raise _not_a_class(folder, place.name, below)
     reading.left_out += junk
     for child, split in splits.items():
         _read(child, _Place(place.name, split, place.label), reading)
@@ -102,7 +102,7 @@ def _read(folder: Path, place: _Place, reading: Reading) -> None:
         return
     for child, label in labels.items():
         if label == "generated" and place.name.lower() == REAL:
-            raise _no_class(folder, place.name, below)
+            raise _not_a_class(folder, place.name, below)
         reading.makers.add(place.name)
         _read(child, _Place(REAL if label == "real" else place.name, place.split, label), reading)
 
@@ -118,18 +118,18 @@ def _read_images(folder: Path, place: _Place, reading: Reading) -> None:
             child for child in children if _is_foreign(child.name, place.name) or plain_name(child.name) in others
         ]
         if split_folders(children) or label_folders(children) or foreign:
-            raise _no_class(parent, place.name, children)
+            raise _not_a_class(parent, place.name, children)
     reading.images += [ClassImage(place.name, path, place.split) for path in found.images]
     reading.left_out += found.left_out
 
 
 def _is_foreign(folder: str, class_name: str) -> bool:
-    """Whether a folder below a class is named as the label of images that are not of that class."""
+    """Whether a folder below a class is named as a label that contradicts the class."""
     return label_of(folder) == ("generated" if class_name.lower() == REAL else "real")
 
 
 def _tree(root: Path, images: Iterable[Path]) -> dict[Path, list[Path]]:
-    """The folders below `root` that lead to images, by the folder that holds them."""
+    """Return the folders below `root` that contain images at any depth, by parent folder."""
     found: dict[Path, set[Path]] = defaultdict(set)
     for folder in {image.parent for image in images}:
         while folder != root:
@@ -138,7 +138,7 @@ def _tree(root: Path, images: Iterable[Path]) -> dict[Path, list[Path]]:
     return {parent: sorted(children) for parent, children in sorted(found.items())}
 
 
-def _no_class(folder: Path, name: str, below: Iterable[Path]) -> DataError:
+def _not_a_class(folder: Path, name: str, below: Iterable[Path]) -> DataError:
     names = [child.name for child in below]
     shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
     beside = " beside images" if loose_images(folder) else ""

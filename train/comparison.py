@@ -1,4 +1,4 @@
-"""Precisions of one bundle side by side: what each costs, what it keeps, and where it leaves fp32."""
+"""Comparison of a bundle's precisions: size, latency, metrics and agreement with fp32."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy.typing as npt
 from ..core.verdict import Verdict
 from .evaluation import Evaluation
 
-_BEFORE_THE_NETWORK = frozenset({"decode", "faces"})  # stages that no precision changes
+_BEFORE_THE_NETWORK = frozenset({"decode", "faces"})  # stages that don't depend on the precision
 
 Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How often two precisions say the same, over the images that both could judge."""
+    """Agreement of two precisions over the images that both classified."""
 
     images: int
     labels: float  # share with the same likeliest class; nan without images
@@ -30,7 +30,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one image from preprocess to decision."""
+    """Milliseconds per image from preprocessing to decision."""
 
     p50: float
     p99: float
@@ -46,10 +46,10 @@ class PrecisionResult:
     evaluation: Evaluation
     agreement: Agreement  # with fp32
     latency: Latency
-    caught: int  # outputs that the finite check refused
+    caught: int  # outputs that failed the finite check
 
     def to_json(self) -> dict[str, Any]:
-        """One JSON object: the evaluation's, and what only a comparison knows."""
+        """Return a JSON object: the evaluation's entries plus those of the comparison."""
         return {
             **self.evaluation.to_json(),
             "backend": self.backend,
@@ -62,7 +62,7 @@ class PrecisionResult:
 
 def agreement(reference: Sequence[Verdict], found: Sequence[Verdict]) -> Agreement:
     """Compare verdicts on the same images, in the same order."""
-    pairs = [(a, b) for a, b in zip(reference, found, strict=True) if _judged(a) and _judged(b)]
+    pairs = [(a, b) for a, b in zip(reference, found, strict=True) if _succeeded(a) and _succeeded(b)]
     if not pairs:
         return Agreement(images=0, labels=math.nan, confident=math.nan, verdicts=math.nan)
     wanted, given = (np.array([list(pair[i].scores.values()) for pair in pairs]) for i in (0, 1))
@@ -76,7 +76,7 @@ def agreement(reference: Sequence[Verdict], found: Sequence[Verdict]) -> Agreeme
 
 
 def latency(verdicts: Sequence[Verdict]) -> Latency:
-    """Percentiles over the images that were judged; nan without any."""
+    """Return percentiles over the classified images; nan without any."""
     times = [_network_ms(v.latency_ms) for v in verdicts if v.verdict is not None and v.latency_ms]
     if not times:
         return Latency(math.nan, math.nan)
@@ -88,7 +88,7 @@ def _network_ms(stages: Mapping[str, float]) -> float:
     return sum(ms for stage, ms in stages.items() if stage not in _BEFORE_THE_NETWORK)
 
 
-def _judged(verdict: Verdict) -> bool:
+def _succeeded(verdict: Verdict) -> bool:
     return verdict.error is None and bool(verdict.scores) and all(map(math.isfinite, verdict.scores.values()))
 
 

@@ -1,4 +1,4 @@
-"""TrainConfig: how a detector is fitted. What a runtime must know lies in ModelSpec instead."""
+"""TrainConfig: the training hyperparameters. Parameters that inference needs are in ModelSpec."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..core.fields import mistyped
 
 VIEWS = ("plain", "flip", "dihedral")
 HEADS = ("prototypes", "linear")
-_MAX_STAGES = 9  # eight of them halve the widest latent, 256, to 1
+_MAX_STAGES = 9  # after the first, eight halve the widest latent, 256, to 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The training recipe. Checked on creation; raises UsageError."""
+    """The training hyperparameters. Raises UsageError for an invalid value."""
 
     epochs: int = 16
     batch_size: int = 32
@@ -24,15 +24,15 @@ class TrainConfig:
     weight_decay: float = 1e-2
     gradient_clip: float = 5.0  # norm over all parameters
     seed: int = 0
-    threads: int = 2  # part of the result: sums are added in another order with another count
+    threads: int = 2  # affects the result: the order of sums depends on it
     views: str = "flip"  # of each training image: plain, flip (2) or dihedral (8)
-    mixup: float = 0.0  # Beta(a, a) mixing of latents and labels; 0: none
-    step_dropout: float = 0.15  # chance that a step is left out of the pool
-    entropy_weight: float = 0.1  # of the step weights' entropy, kept high
+    mixup: float = 0.0  # a of Beta(a, a) for mixing latents and labels; 0 disables it
+    step_dropout: float = 0.15  # probability that a step is left out of the pool
+    entropy_weight: float = 0.1  # weight of the step-entropy bonus
     embedding_dropout: float = 0.3
     label_smoothing: float = 0.0
-    widths: tuple[int, ...] = (48, 128, 256)  # channels of each stage of the conv encoder; all but the first halve
-    head: str = "prototypes"  # linear: one-step ablation without prototypes; it can't be exported
+    widths: tuple[int, ...] = (48, 128, 256)  # channels per stage of the conv encoder; all but the first halve the side
+    head: str = "prototypes"  # linear is an ablation without prototypes, which can't be exported
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -40,35 +40,41 @@ class TrainConfig:
 
     def _problems(self) -> list[str]:
         checks = [
-            (self.epochs >= 1, "at least 1 epoch is needed"),
-            (self.batch_size >= 2, "a batch of at least 2 is needed"),
-            (0 < self.learning_rate < 1, f"learning rate {self.learning_rate}; between 0 and 1"),
-            (0 < self.warmup_share < 1, f"warm-up share {self.warmup_share}; between 0 and 1"),
-            (0 <= self.weight_decay < 10, f"weight decay {self.weight_decay}; between 0 and 10"),
-            (self.gradient_clip > 0, "the gradient clip must be positive"),
-            (0 <= self.seed < 2**32, f"seed {self.seed}; 0 or more and under 2^32"),
-            (self.threads >= 1, "at least 1 thread is needed"),
-            (self.views in VIEWS, f"no views {self.views!r}; choose one of: {', '.join(VIEWS)}"),
-            (0 <= self.mixup < 10, f"mixup {self.mixup}; 0 or more and under 10"),
-            (0 <= self.step_dropout < 1, f"step dropout {self.step_dropout}; 0 or more and under 1"),
-            (0 <= self.entropy_weight < 10, f"entropy weight {self.entropy_weight}; 0 or more and under 10"),
-            (0 <= self.embedding_dropout < 1, f"dropout {self.embedding_dropout}; 0 or more and under 1"),
-            (0 <= self.label_smoothing < 1, f"label smoothing {self.label_smoothing}; 0 or more and under 1"),
+            (self.epochs >= 1, f"epochs {self.epochs}: must be at least 1"),
+            (self.batch_size >= 2, f"batch size {self.batch_size}: must be at least 2"),
+            (0 < self.learning_rate < 1, f"learning rate {self.learning_rate}: must be between 0 and 1"),
+            (0 < self.warmup_share < 1, f"warm-up share {self.warmup_share}: must be between 0 and 1"),
+            (0 <= self.weight_decay < 10, f"weight decay {self.weight_decay}: must be between 0 and 10"),
+            (self.gradient_clip > 0, f"gradient clip {self.gradient_clip}: must be positive"),
+            (0 <= self.seed < 2**32, f"seed {self.seed}: must be in [0, 2^32)"),
+            (self.threads >= 1, f"threads {self.threads}: must be at least 1"),
+            (self.views in VIEWS, f"views {self.views!r} do not exist; choose one of: {', '.join(VIEWS)}"),
+            (0 <= self.mixup < 10, f"mixup {self.mixup}: must be in [0, 10)"),
+            (0 <= self.step_dropout < 1, f"step dropout {self.step_dropout}: must be in [0, 1)"),
+            (
+                0 <= self.entropy_weight < 10,
+                f"entropy weight {self.entropy_weight}: must be in [0, 10)",
+            ),
+            (0 <= self.embedding_dropout < 1, f"dropout {self.embedding_dropout}: must be in [0, 1)"),
+            (
+                0 <= self.label_smoothing < 1,
+                f"label smoothing {self.label_smoothing}: must be in [0, 1)",
+            ),
             (
                 1 <= len(self.widths) <= _MAX_STAGES and all(1 <= w <= 4096 for w in self.widths),
-                f"widths {list(self.widths[:_MAX_STAGES])}; 1 to {_MAX_STAGES} stages, each of 1 to 4096 channels",
+                f"widths {list(self.widths[:_MAX_STAGES])}: must be 1 to {_MAX_STAGES} stages of 1 to 4096 channels",
             ),
-            (self.head in HEADS, f"no head {self.head!r}; choose one of: {', '.join(HEADS)}"),
+            (self.head in HEADS, f"head {self.head!r} does not exist; choose one of: {', '.join(HEADS)}"),
         ]
         return [message for good, message in checks if not good]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with one entry a field."""
+        """Return a JSON object with one entry per field."""
         return {**asdict(self), "widths": list(self.widths)}
 
     @classmethod
     def from_json(cls, data: object) -> TrainConfig:
-        """Read what `to_json` wrote. Raises CheckpointError."""
+        """Read a JSON object written by `to_json`. Raises CheckpointError."""
         if not isinstance(data, dict) or data.keys() != cls.__dataclass_fields__.keys():
             raise CheckpointError("the training configuration lacks fields or has unknown ones; train again")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}

@@ -1,7 +1,7 @@
-"""What an image file holds once it is decoded: a hash of its pixels, and a hash of how it looks.
+"""Content hashes of decoded images: an exact hash of the pixels and a perceptual hash.
 
-The same picture as PNG, as BMP or with other metadata has the same pixels. The same picture at another size or JPEG
-quality looks the same. benchmarks/situations/folders.py counts how often that fails.
+A picture saved as PNG, as BMP or with other metadata keeps its pixel hash. At another size or JPEG quality it keeps a
+similar perceptual hash; benchmarks/situations/folders.py measures the failure rate.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ..core.files import make_folder, sha256_file, storage_error
 from ..core.images import MAX_FILE_BYTES, READER_VERSION, DecodedImage, read_image
 from ..core.progress import Progress
 
-NEAR = 20  # bits of 256 by which two pictures that look the same may differ
-_SIDE, _KEPT = 64, 16  # the picture is shrunk to a square of 64, and 16 x 16 of its frequencies are kept
-_FLAT = 2.0  # standard deviation of the shrunk picture, of 255; below it there is nothing to compare
+NEAR = 20  # bits of 256 in which the perceptual hashes of similar pictures may differ
+_SIDE, _KEPT = 64, 16  # side of the downscaled picture; side of the block of DCT coefficients
+_FLAT = 2.0  # standard deviation of the downscaled picture, of 255; flatter ones have no perceptual hash
 _LINE = re.compile(r"([0-9a-f]{64}) ([0-9a-f]{64}) ([0-9a-f]{64}|-) (\[.*\])")
 _BLOCK = 4096  # rows of a matrix of distances
 
@@ -36,26 +36,26 @@ class Content:
     """Hashes of one decoded image."""
 
     pixels: str  # SHA-256 over shape and pixels, in hex
-    look: str  # 256 bits in hex; empty for a picture of one colour, which looks like any other of that kind
-    notes: tuple[str, ...] = ()  # what the reader converted or chose, such as a colour profile
+    look: str  # perceptual hash, 256 bits in hex; empty for a flat picture
+    notes: tuple[str, ...] = ()  # conversions and choices of the reader, such as a colour profile
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One file that was hashed and proved readable."""
+    """A readable file with its hashes."""
 
     digest: str  # SHA-256 of the file, in hex
     content: Content
 
 
 class ContentCache:
-    """Contents by the SHA-256 of the file, in one text file beside the latents; it is added to, never rewritten.
+    """Contents by the SHA-256 of the file, in an append-only text file beside the latents.
 
-    A line cut short by a kill is skipped, and its image is decoded again.
+    An incomplete line is skipped, and its image is decoded again.
     """
 
     def __init__(self, root: Path) -> None:
-        """Open or begin the cache below `root`. Raises StorageError."""
+        """Open the cache below `root`. Raises StorageError."""
         self._path = root / f"contents-reader{READER_VERSION}.txt"
         try:
             text = self._path.read_text("ascii", errors="replace") if self._path.exists() else ""
@@ -64,11 +64,11 @@ class ContentCache:
         self._known = dict(filter(None, map(_parse, text.splitlines())))
 
     def get(self, digest: str) -> Content | None:
-        """What a file of that hash holds; None if it is not known."""
+        """Return the content of the file with this hash, or None if it is not cached."""
         return self._known.get(digest)
 
     def add(self, found: Mapping[str, Content]) -> None:
-        """Keep contents by the hashes of their files. Raises StorageError."""
+        """Store contents by the hashes of their files. Raises StorageError."""
         new = {digest: content for digest, content in found.items() if digest not in self._known}
         if not new:
             return
@@ -78,7 +78,7 @@ class ContentCache:
         )
         try:
             with open(self._path, "a", encoding="ascii") as handle:
-                handle.write(f"\n{lines}")  # the line break ends a line that a kill cut short
+                handle.write(f"\n{lines}")  # the line break ends an incomplete line
         except OSError as error:
             raise storage_error(self._path, error) from error
         self._known |= new
@@ -87,9 +87,9 @@ class ContentCache:
 def see_images(
     paths: Sequence[Path], cache: ContentCache, *, threads: int, progress: Progress
 ) -> list[Seen | ImageError]:
-    """The hashes of each file, or why it can't be read. Files whose content is cached are not decoded again.
+    """Return the hashes of each file, or the error if it is unreadable. Cached files are not decoded again.
 
-    Raises StorageError when the cache can't be written.
+    Raises StorageError if the cache can't be written.
     """
 
     def see(path: Path) -> Seen | ImageError:
@@ -113,7 +113,7 @@ def _content(read: DecodedImage) -> Content:
 
 
 def _parse(line: str) -> tuple[str, Content] | None:
-    """A line of the cache; None for one that was cut short."""
+    """Parse a line of the cache; None for an incomplete one."""
     match = _LINE.fullmatch(line)
     if match is None:
         return None
@@ -125,7 +125,10 @@ def _parse(line: str) -> tuple[str, Content] | None:
 
 
 def hash_image(path: Path) -> str:
-    """SHA-256 of an image file, in hex. Raises ImageError for what is no regular file, too large or unreadable."""
+    """Return the SHA-256 of an image file in hex.
+
+    Raises ImageError if it is not a regular file, too large or unreadable.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -138,9 +141,9 @@ def hash_image(path: Path) -> str:
 
 
 def content_of(pixels: npt.NDArray[np.uint8]) -> Content:
-    """The hashes of a decoded image, uint8 [H, W, 3] BGR.
+    """Return the hashes of a decoded image, uint8 [H, W, 3] BGR.
 
-    `look` says of each of the 16 x 16 lowest frequencies of a DCT whether it is above their median.
+    Each bit of `look` states whether one of the 16 x 16 lowest DCT coefficients is above their median.
     """
     from PIL import Image
     from scipy.fft import dctn
@@ -157,7 +160,7 @@ def content_of(pixels: npt.NDArray[np.uint8]) -> Content:
 
 
 def nearest(looks: Sequence[str], others: Sequence[str]) -> list[int]:
-    """For each look the position of the nearest of `others` within NEAR bits; -1 where there is none."""
+    """Return the position of the nearest of `others` within NEAR bits for each look, or -1."""
     found = np.full(len(looks), -1, np.int64)
     rows = np.array([i for i, look in enumerate(looks) if look], np.int64)
     columns = np.array([j for j, look in enumerate(others) if look], np.int64)
@@ -174,12 +177,12 @@ def nearest(looks: Sequence[str], others: Sequence[str]) -> list[int]:
 
 
 def _signs(looks: Iterable[str]) -> npt.NDArray[np.float32]:
-    """float32 [N, 256] of -1 and 1: their products count bits."""
+    """Return float32 [N, 256] of -1 and 1, whose dot products count equal bits."""
     packed = np.array([np.frombuffer(bytes.fromhex(look), np.uint8) for look in looks])
     return np.unpackbits(packed, axis=1).astype(np.float32) * 2 - 1
 
 
 def named(paths: Sequence[Path], *, most: int = 3) -> str:
-    """The first paths, for a message."""
+    """Join the first paths for a message."""
     rest = ", ..." if len(paths) > most else ""
     return ", ".join(os.fspath(path) for path in paths[:most]) + rest

@@ -1,4 +1,4 @@
-"""The data set: labelled images found, split, hashed and proved readable before anything is trained on them."""
+"""The data set: labelled images, found, split, hashed and checked for readability before training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .contents import hash_image as hash_image
 from .layout import SPLITS, Split, read_layout
 from .repeats import Picture, likeness_notes, refuse_two_labels, repeat_notes, repeats
 
-_NAMED_AT_MOST = 10  # bad files in one message
+_NAMED_AT_MOST = 10  # unreadable files in one message
 
 
 @dataclass(frozen=True)
@@ -34,56 +34,56 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What a data folder holds, before any image was opened."""
+    """The contents of a data folder, before any image is opened."""
 
     root: Path
     classes: tuple[str, ...]  # sorted
     items: tuple[Item, ...]  # sorted by class, then path
-    left_out: tuple[LeftOut, ...] = ()  # files and folders that are no image of a class
-    notes: tuple[str, ...] = ()  # how folders were read where that is a choice, and what was left out
+    left_out: tuple[LeftOut, ...] = ()  # files and folders that are not images of a class
+    notes: tuple[str, ...] = ()  # how ambiguous folders were read, and what was left out
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """A listing whose files are hashed and readable."""
+    """A listing whose files are readable, with their hashes."""
 
     root: Path
     classes: tuple[str, ...]
     items: tuple[Item, ...]
     hashes: tuple[str, ...]  # SHA-256 of each item's file, in hex
     fingerprint: str  # SHA-256 over classes, relative paths, labels, splits and hashes
-    notes: tuple[str, ...] = ()  # what the user should know: files left out, test images seen in training
-    contents: tuple[Content, ...] = ()  # what each item shows
-    left_out: tuple[LeftOut, ...] = ()  # every file and folder that is not among the items
+    notes: tuple[str, ...] = ()  # remarks for the user, such as files left out
+    contents: tuple[Content, ...] = ()  # content hashes of each item
+    left_out: tuple[LeftOut, ...] = ()  # all files and folders that are not items
 
     def indices(self, split: Split) -> npt.NDArray[np.int64]:
-        """Positions of one split's items: int64 [N]."""
+        """Return the positions of one split's items, int64 [N]."""
         return np.array([i for i, item in enumerate(self.items) if item.split == split], np.int64)
 
     def labels(self, split: Split) -> npt.NDArray[np.int64]:
-        """Class indices of one split's items, in the order of `indices`: int64 [N]."""
+        """Return the class indices of one split's items in the order of `indices`, int64 [N]."""
         return np.array([item.class_index for item in self.items if item.split == split], np.int64)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Images of each class in each split: split to class name to count."""
+        """Return the number of images by split and class name."""
         found = Counter((item.split, item.class_index) for item in self.items)
         return {s: {name: found[s, k] for k, name in enumerate(self.classes)} for s in SPLITS}
 
 
 def list_data(root: Path) -> Listing:
-    """Find the labelled images of a data folder; `layout.read_layout` says which layouts there are.
+    """Find the labelled images of a data folder without opening them. train/layout.py describes the layouts.
 
-    No image is opened. Raises DataError: no such folder, fewer than two classes, an empty class, no val, a class that
-    is missing in train or val, a broken Split.json.
+    Raises DataError for a missing folder, fewer than two classes, an empty class, no val split, a class that is missing
+    in train or val, or an invalid Split.json.
     """
     layout = read_layout(root)
     splits = {a.split for a in layout.images}
     if "train" in splits and "val" not in splits:
         present = " and ".join(split for split in SPLITS if split in splits)
-        raise DataError(f"{root} has {present} but no val; thresholds and the best epoch rest on val")
+        raise DataError(f"{root} has {present} but no val; add one: thresholds and the best epoch are chosen on it")
     classes = tuple(sorted({a.class_name for a in layout.images}))
     if len(classes) < 2:
-        raise DataError(f"{root} holds one class only ({classes[0]}); at least two are needed, each in its own folder")
+        raise DataError(f"{root} holds only one class ({classes[0]}); at least two are needed, each in its own folder")
     index = {name: k for k, name in enumerate(classes)}
     ordered = sorted(layout.images, key=lambda a: (a.class_name, a.path.parts))
     items = tuple(Item(a.path, index[a.class_name], a.split) for a in ordered)
@@ -99,20 +99,20 @@ def list_data(root: Path) -> Listing:
 
 
 def left_out_of(root: Path) -> list[dict[str, object]]:
-    """What `list_data` leaves out, as JSON objects. Raises DataError."""
+    """Return the files that `list_data` leaves out, as JSON objects. Raises DataError."""
     return [one.to_json() for one in list_data(root).left_out]
 
 
 def load_data(listing: Listing, cache: ContentCache, threads: int, *, skip_bad: bool, progress: Progress) -> DataSet:
-    """Hash every file, and decode those whose content is not in the cache.
+    """Hash every file, and decode files whose content is not cached.
 
-    An image of val or test whose pixels are in an earlier split too is left out, and the notes say so. Raises DataError
-    naming up to ten files that can't be read (with `skip_bad` they are left out), and for one picture under two labels.
+    Images of val or test whose pixels are also in an earlier split are left out, with a note. Raises DataError naming
+    up to ten unreadable files (with `skip_bad` they are left out), and for one picture under two labels.
     """
     results = see_images([item.path for item in listing.items], cache, threads=threads, progress=progress)
     bad = [result for result in results if isinstance(result, ImageError)]
     if bad and not skip_bad:
-        raise DataError(f"{_named(bad, len(results))}; remove or replace them, or leave them out with --skip-bad")
+        raise DataError(f"{_named(bad, len(results))}; remove or replace them, or skip them with --skip-bad")
     unread = [i.path for i, r in zip(listing.items, results, strict=True) if not isinstance(r, Seen)]
     left_out = [*listing.left_out, *(LeftOut(path, "that can't be read") for path in unread)]
     notes = [*listing.notes, *([f"left out: {_named(bad, len(results))}"] if bad else [])]
@@ -122,10 +122,10 @@ def load_data(listing: Listing, cache: ContentCache, threads: int, *, skip_bad: 
     ]
     refuse_two_labels([p.path for p in pictures], [p.label for p in pictures], [p.content for p in pictures])
     notes += _reader_notes(pictures)
-    again = repeats(pictures)
-    repeated, more = repeat_notes(pictures, again)
-    kept = [pair for k, pair in enumerate(pairs) if k not in again]
-    notes += [*more, *likeness_notes([p for k, p in enumerate(pictures) if k not in again])]
+    duplicates = repeats(pictures)
+    repeated, more = repeat_notes(pictures, duplicates)
+    kept = [pair for k, pair in enumerate(pairs) if k not in duplicates]
+    notes += [*more, *likeness_notes([p for k, p in enumerate(pictures) if k not in duplicates])]
     items, hashes = tuple(i for i, _ in kept), tuple(r.digest for _, r in kept)
     _check_classes(listing.root, listing.classes, items)
     return DataSet(
@@ -141,7 +141,7 @@ def load_data(listing: Listing, cache: ContentCache, threads: int, *, skip_bad: 
 
 
 def _reader_notes(pictures: Sequence[Picture]) -> list[str]:
-    """One line for each thing that the reader converted or chose, with the number of images and one of them."""
+    """Return one line per conversion or choice of the image reader, with its number of images and an example."""
     found: dict[str, list[Path]] = {}
     for picture in pictures:
         for note in picture.content.notes:
@@ -158,13 +158,15 @@ def _named(bad: Sequence[ImageError], total: int) -> str:
 def _check_classes(root: Path, classes: Sequence[str], items: Sequence[Item]) -> None:
     found = {(item.split, item.class_index) for item in items}
     for k, name in enumerate(classes):
-        held = [s for s in SPLITS if (s, k) in found]
-        if not held:
+        present_in = [s for s in SPLITS if (s, k) in found]
+        if not present_in:
             raise DataError(f"{root}: class {name} has no readable image; add some or remove its folder")
-        if "train" not in held:
-            raise DataError(f"{root}: class {name} is in {' and '.join(held)} only; it needs images in train too")
-        if "val" not in held:
-            raise DataError(f"{root}: class {name} has no image in val; thresholds and the best epoch rest on them")
+        if "train" not in present_in:
+            raise DataError(f"{root}: class {name} has images in {' and '.join(present_in)} only; add some to train")
+        if "val" not in present_in:
+            raise DataError(
+                f"{root}: class {name} has no image in val; add some: thresholds and the best epoch are chosen on them"
+            )
 
 
 def _fingerprint(root: Path, classes: Sequence[str], items: Sequence[Item], *, hashes: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
-"""How good a detector is, from verdicts and labels: closed set, open set and the decision itself.
+"""Evaluation of a detector from verdicts and labels: closed set, open set and decision.
 
-The verdicts may come from a training run or from a bundle on any backend. Closed and open images must have gone
-through the same path: an open set that is read, cropped or encoded differently is separated by that alone.
+The verdicts may come from a training run or from a bundle on any backend. Closed and open images must take the same
+path: if the open set is read, cropped or encoded differently, the difference itself separates them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .thresholds import alarm_interval, allowed_alarms
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedResults:
-    """The judged images of known classes, N of them, as arrays."""
+    """Results of N classified images of known classes."""
 
     probabilities: Doubles  # [N, K]
     labels: npt.NDArray[np.int64]  # [N] class indices
@@ -36,24 +36,24 @@ class ClosedResults:
 
     @property
     def predicted(self) -> npt.NDArray[np.int64]:
-        """[N] the likeliest class of each image."""
+        """The likeliest class of each image: int64 [N]."""
         return np.asarray(self.probabilities.argmax(axis=1), np.int64)
 
     @property
     def confidence(self) -> Doubles:
-        """[N] probability of the likeliest class."""
+        """The probability of the likeliest class: float64 [N]."""
         return np.asarray(self.probabilities.max(axis=1), np.float64)
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The classes without an image."""
+        """The classes without images."""
         present = set(self.labels.tolist())
         return tuple(name for k, name in enumerate(self.class_names) if k not in present)
 
 
 @dataclass(frozen=True)
 class OpenResults:
-    """The judged images of makers that training never saw, N of them."""
+    """Results of N classified images of generators that are not among the known classes."""
 
     confidence: Doubles  # [N] probability of the likeliest class
     log_density: Doubles  # [N]
@@ -62,15 +62,15 @@ class OpenResults:
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedMetrics:
-    """Attribution among the known classes; abstentions and unknowns count by their likeliest class here.
+    """Attribution among the known classes. Abstentions and unknowns count by their likeliest class.
 
-    None: not measured, since a class that the figure needs has no judged image.
+    A metric is None if a class that it needs has no classified image.
     """
 
     images: int
     macro_auc: float | None  # mean over classes of the one-vs-rest area under the ROC curve
-    per_class_auc: Mapping[str, float | None]  # against the other classes that are there
-    recall: Mapping[str, float | None]  # share of each class's images with that likeliest class
+    per_class_auc: Mapping[str, float | None]  # against the other classes that have images
+    recall: Mapping[str, float | None]  # share of each class's images whose likeliest class is right
     top1: float
     balanced_accuracy: float | None  # mean recall over classes
     confusion: tuple[tuple[int, ...], ...]  # [true class][likeliest class], counts
@@ -80,58 +80,57 @@ class ClosedMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionMetrics:
-    """What the shipped thresholds do, abstentions and all. None: not measured, without such images."""
+    """Results of the fitted thresholds, abstentions included. A metric is None if it has no images."""
 
-    false_alarm_rate: float | None  # share of real faces called generator or unknown
-    false_alarm_target: float  # the rate that the thresholds were fitted at
+    false_alarm_rate: float | None  # share of real faces classified as generator or unknown
+    false_alarm_target: float  # the rate that the thresholds were fitted for
     false_alarm_count: int
     real_faces: int
     interval: tuple[int, int] | None  # 95 % prediction interval of the count, ends included
     inside_interval: bool | None
-    coverage: float  # share of all closed images that are not abstained on
-    coverage_real: float | None  # share of real faces that are not abstained on
-    generated_called_generated: float | None  # share of generated faces called generator or unknown
-    generated_called_real: float | None
+    coverage: float  # share of closed images with another verdict than abstain
+    coverage_real: float | None  # share of real faces with another verdict than abstain
+    generated_called_generated: float | None  # share of generated faces classified as generator or unknown
+    generated_called_real: float | None  # share of generated faces classified as real
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenMetrics:
-    """Unseen makers against known classes.
+    """Separation of unseen generators from known classes.
 
-    Ranked by the probability of the likeliest class, the better of what was tried (Hendrycks & Gimpel, ICLR 2017): with
-    three closed classes at a time left out of training its mean AUROC was 0.638, that of the log-density 0.594, that of
-    their standardised sum 0.629. The decision's "unknown" asks the log-density, whose figures stand beside it.
-    None: not measured, since a known class has no judged image.
+    `auroc`, `fpr95` and `oscr` rank images by the probability of the likeliest class (Hendrycks & Gimpel, ICLR 2017).
+    The `_density` metrics rank by log-density, which the verdict "unknown" is based on. A metric is None if a known
+    class has no classified image.
     """
 
     images: int
     auroc: float | None
-    fpr95: float | None  # share of open images taken for known when 95 % of closed images are
+    fpr95: float | None  # share of open images accepted as known when 95 % of closed images are
     oscr: float | None  # area under correct classification of known over acceptance of open images
     auroc_density: float | None
     fpr95_density: float | None
-    called_generated: float  # share of open images called generator or unknown
-    called_real: float
+    called_generated: float  # share of open images classified as generator or unknown
+    called_real: float  # share of open images classified as real
     verdicts: Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """All figures of one evaluation."""
+    """All metrics of one evaluation."""
 
     closed: ClosedMetrics
     decision: DecisionMetrics
-    open: OpenMetrics | None  # None: no open set was given
-    failed: int  # images, closed and open, that could not be judged and count nowhere
-    missing: tuple[str, ...] = ()  # classes of the model without a judged image; figures that need them are None
+    open: OpenMetrics | None  # None without an open set
+    failed: int  # closed and open images that could not be classified; excluded from all metrics
+    missing: tuple[str, ...] = ()  # classes without a classified image; metrics that need them are None
 
     @property
     def not_measured(self) -> str:
-        """Why figures are None; empty when no class is missing."""
-        return f"no image of {', '.join(self.missing)} was judged" if self.missing else ""
+        """Why metrics are None; empty if no class is missing."""
+        return f"no image of {', '.join(self.missing)} was classified" if self.missing else ""
 
     def to_json(self) -> dict[str, Any]:
-        """One flat JSON object. What was not measured is null, and so are the open set's figures without one."""
+        """Return one flat JSON object. Metrics that were not measured are null."""
         closed, decision, open_set = self.closed, self.decision, self.open
         return {
             "images": closed.images,
@@ -176,10 +175,10 @@ def evaluate(
     spec: ModelSpec,
     decision: Decision,
 ) -> Evaluation:
-    """Evaluate verdicts on closed images with their class names, and on open images (empty: no open set).
+    """Evaluate verdicts on closed images, whose class names are `labels`, and on open images (may be empty).
 
-    Classes of the model may be missing; figures that need them are None. Raises DataError for a class that the model
-    does not know, and where no closed or no open image could be judged.
+    Metrics that need a class without images are None. Raises DataError for a class that the model does not know, if no
+    closed image could be classified, or if no image of a non-empty open set could be classified.
     """
     known = closed_results(closed, labels, spec)
     unseen = open_results(open_set)
@@ -194,12 +193,12 @@ def evaluate(
 
 
 def closed_results(verdicts: Sequence[Verdict], labels: Sequence[str], spec: ModelSpec) -> ClosedResults:
-    """The judged verdicts as arrays, one label each. Raises DataError as `evaluate` does."""
+    """Return the successful verdicts as arrays, with their labels. Raises DataError as `evaluate` does."""
     check_classes(labels, spec)
-    pairs = [(v, label) for v, label in zip(verdicts, labels, strict=True) if _judged(v)]
+    pairs = [(v, label) for v, label in zip(verdicts, labels, strict=True) if _succeeded(v)]
     if not pairs:
-        first = f"; the first: {verdicts[0].error}" if verdicts else ""
-        raise DataError(f"no image of a known class could be judged{first}")
+        first = f"; first error: {verdicts[0].error}" if verdicts else ""
+        raise DataError(f"no image of a known class could be classified{first}")
     shares = np.array([[v.scores[name] for name in spec.class_names] for v, _ in pairs], np.float64)
     indices = np.array([spec.class_names.index(label) for _, label in pairs], np.int64)
     density = np.array([v.log_density for v, _ in pairs], np.float64)
@@ -213,31 +212,31 @@ def closed_results(verdicts: Sequence[Verdict], labels: Sequence[str], spec: Mod
 
 
 def check_classes(labels: Sequence[str], spec: ModelSpec) -> None:
-    """Raises DataError for a class that the model does not know."""
+    """Raise DataError for a class that the model does not know."""
     unknown = sorted(set(labels) - set(spec.class_names))
     if unknown:
         raise DataError(
             f"the model was not trained on {', '.join(unknown)}; it knows {', '.join(spec.class_names)}. "
-            "Give images of other makers with --open FOLDER"
+            "Pass images of other generators with --open FOLDER"
         )
 
 
 def open_results(verdicts: Sequence[Verdict]) -> OpenResults:
-    """The judged verdicts of an open set. Raises DataError when there are verdicts but none was judged."""
-    judged = [v for v in verdicts if _judged(v)]
-    if verdicts and not judged:
-        raise DataError(f"no image of the open set could be judged; the first: {verdicts[0].error}")
-    confidence = np.array([max(v.scores.values()) for v in judged], np.float64)
-    density = np.array([v.log_density for v in judged], np.float64)
-    return OpenResults(confidence, density, tuple(str(v.verdict) for v in judged))
+    """Return the successful verdicts of an open set. Raises DataError if there are verdicts but none succeeded."""
+    succeeded = [v for v in verdicts if _succeeded(v)]
+    if verdicts and not succeeded:
+        raise DataError(f"no image of the open set could be classified; first error: {verdicts[0].error}")
+    confidence = np.array([max(v.scores.values()) for v in succeeded], np.float64)
+    density = np.array([v.log_density for v in succeeded], np.float64)
+    return OpenResults(confidence, density, tuple(str(v.verdict) for v in succeeded))
 
 
 def closed_metrics(results: ClosedResults) -> ClosedMetrics:
-    """Attribution metrics of the closed set."""
+    """Compute the attribution metrics of the closed set."""
     shares, labels, predicted = results.probabilities, results.labels, results.predicted
     names = results.class_names
     per_class = {name: class_auc(labels, shares, k) for k, name in enumerate(names)}
-    recall = {name: _share(predicted[labels == k] == k) for k, name in enumerate(names)}
+    recall = {name: _mean_or_none(predicted[labels == k] == k) for k, name in enumerate(names)}
     whole = not results.missing
     confusion = confusion_matrix(labels, predicted, labels=np.arange(len(names)))
     return ClosedMetrics(
@@ -254,7 +253,7 @@ def closed_metrics(results: ClosedResults) -> ClosedMetrics:
 
 
 def decision_metrics(results: ClosedResults, spec: ModelSpec, decision: Decision) -> DecisionMetrics:
-    """What the thresholds do on the closed set."""
+    """Compute the results of the thresholds on the closed set."""
     kinds = np.array(results.kinds)
     real = results.labels == spec.real_index
     alarmed, abstained = np.isin(kinds, ("generator", "unknown")), kinds == "abstain"
@@ -268,14 +267,14 @@ def decision_metrics(results: ClosedResults, spec: ModelSpec, decision: Decision
         interval=interval,
         inside_interval=None if interval is None else interval[0] <= count <= interval[1],
         coverage=float(1.0 - abstained.mean()),
-        coverage_real=_share(~abstained[real]),
-        generated_called_generated=_share(alarmed[~real]),
-        generated_called_real=_share((kinds == "real")[~real]),
+        coverage_real=_mean_or_none(~abstained[real]),
+        generated_called_generated=_mean_or_none(alarmed[~real]),
+        generated_called_real=_mean_or_none((kinds == "real")[~real]),
     )
 
 
 def open_metrics(closed: ClosedResults, unseen: OpenResults) -> OpenMetrics:
-    """Open-set metrics of a closed and an open set that took the same path."""
+    """Compute open-set metrics. Both sets must have taken the same path."""
     kinds = np.array(unseen.kinds)
     auroc = fpr95 = auroc_density = fpr95_density = oscr = None
     if not closed.missing:
@@ -296,18 +295,18 @@ def open_metrics(closed: ClosedResults, unseen: OpenResults) -> OpenMetrics:
     )
 
 
-def _share(values: npt.NDArray[np.bool_]) -> float | None:
+def _mean_or_none(values: npt.NDArray[np.bool_]) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
 def _interval(decision: Decision, faces: int) -> tuple[int, int]:
-    """The interval of the stated rate; where thresholds alarm on fewer faces than allowed it begins at 0."""
+    """Return the prediction interval; it starts at 0 if the thresholds raise fewer alarms than allowed."""
     allowed = allowed_alarms(decision.false_alarm_rate, decision.validation_real)
     low, high = alarm_interval(allowed, decision.validation_real, faces)
     return (low if decision.validation_alarms >= allowed else 0), high
 
 
-def _judged(verdict: Verdict) -> bool:
+def _succeeded(verdict: Verdict) -> bool:
     return verdict.error is None and all(map(math.isfinite, (verdict.log_density, *verdict.scores.values())))
 
 

@@ -1,6 +1,6 @@
-"""What is fitted after training: the density of embeddings and the decision, kept beside the weights.
+"""Fitting after training: the density of embeddings and the decision, stored beside the weights.
 
-decision.json         the Decision, and the SHA-256 of the weights and of the density that it belongs to
+decision.json         the Decision, with the SHA-256 of the weights and density it belongs to
 density.safetensors   the Support
 """
 
@@ -29,26 +29,26 @@ from .thresholds import FALSE_ALARM_RATE, ValidationOutputs, fit_decision
 from .trainer import BEST
 
 DECISION, DENSITY = "decision.json", "density.safetensors"
-_LOCK = ".fit.lock"  # who trains holds another for hours
+_LOCK = ".fit.lock"  # not the lock of training, which is held for hours
 
 
 @dataclass(frozen=True)
 class FittedRun:
-    """A finished run, ready to judge."""
+    """A finished run that can classify images."""
 
     run: Run
     encoder: LeakEncoder
     judge: Judge  # spec, decision and support
 
     def predict(self, split: Split, *, progress: Progress = silent) -> LeakOutputs:
-        """Outputs of one split of the run's own images, from their cached latents."""
+        """Return the outputs for one split of the run's images, from cached latents."""
         return predict(self.encoder, self.run.spec, self.run.latents(split, progress=progress), progress=progress)
 
 
 def open_fitted(run: Run, *, progress: Progress = silent) -> FittedRun:
-    """The run with what was fitted to it, at whatever rate that was; fitted now where it was not yet.
+    """Return the run with its stored density and thresholds; fit them at the default rate if there are none.
 
-    Raises what `fit_run` does.
+    Raises the exceptions of `fit_run`.
     """
     run.require_finished()
     kept = _read(run)
@@ -56,11 +56,11 @@ def open_fitted(run: Run, *, progress: Progress = silent) -> FittedRun:
 
 
 def fit_run(run: Run, *, rate: float = FALSE_ALARM_RATE, progress: Progress = silent) -> FittedRun:
-    """Fit density and thresholds at a stated false-alarm rate, on training and validation images.
+    """Fit density and thresholds to training and validation images at a false-alarm rate.
 
-    The run keeps them at the default rate only, and what it keeps is used again; another rate leaves the run as it is.
-    Raises CheckpointError for an unfinished run, DataError for too few validation real faces or missing images,
-    UsageError for an impossible rate.
+    Results at the default rate are stored in the run and reused; at another rate the run's files do not change.
+    Raises CheckpointError for an unfinished run or a linear head, DataError for too few validation real faces or
+    missing images, UsageError for an invalid rate.
     """
     run.require_finished()
     kept = _read(run)
@@ -86,12 +86,14 @@ def _encoder(run: Run) -> LeakEncoder:
     torch.set_num_threads(run.info.config.threads)
     encoder = run.encoder()
     if not isinstance(encoder.head, PrototypeHead):
-        raise CheckpointError(f"{run.path} has a linear head: an ablation has no prototypes to judge by")
+        raise CheckpointError(
+            f"{run.path} can't be fitted: its linear head has no prototypes; train a run with prototypes"
+        )
     return encoder
 
 
 def _read(run: Run) -> Judge | None:
-    """What was fitted to the weights that the run has now; None where nothing was, or to others."""
+    """Return the stored fit of the run's current weights, or None if there is none."""
     try:
         block = json.loads((run.path / DECISION).read_bytes())
         density = (run.path / DENSITY).read_bytes()
@@ -99,11 +101,11 @@ def _read(run: Run) -> Judge | None:
             return None
         return Judge(run.spec, Decision.from_json(block), Support.from_bytes(density), origin=ORIGIN)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError, BundleError):
-        return None  # it can be made again from what the run holds
+        return None  # it can be fitted again
 
 
 def _write(run: Run, judge: Judge) -> None:
-    """The density first: a decision that names another density is not believed."""
+    """Write the density first: a decision that names another density is ignored."""
     density = judge.support.to_bytes()
     hashes = {"weights": sha256_file(run.path / BEST), "density": sha256_bytes(density)}
     block: dict[str, Any] = {**judge.decision.to_json(), **hashes}

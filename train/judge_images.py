@@ -1,4 +1,4 @@
-"""Verdicts of a training run on any images: read, encoded through the latent cache, judged in torch."""
+"""Verdicts of a training run on image files, through the latent cache and torch."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .run import open_cache
 
 
 def judge_images(fitted: FittedRun, paths: Sequence[Path], *, progress: Progress = silent) -> list[Verdict]:
-    """One verdict for each image file, in order; one that can't be read gives a verdict with `error` set.
+    """Return one verdict per image file, in order. An unreadable file gives a verdict with `error` set.
 
-    Latents come from the run's cache and are added to it. Raises ModelError when the VAE was moved or changed,
+    Latents are read from the run's cache and added to it. Raises ModelError if the VAE was moved or changed,
     StorageError.
     """
     run, origin = fitted.run, fitted.judge.origin
@@ -32,9 +32,9 @@ def judge_images(fitted: FittedRun, paths: Sequence[Path], *, progress: Progress
         cache.fill(run.vae(), missing, run.info.config.threads, progress=progress)
     latents = cache.read([digest for _, digest in readable], [0])[:, 0]
     outputs = predict(fitted.encoder, run.spec, latents, progress=progress)
-    judged = iter(verdicts(fitted.judge, [str(path) for path, _ in readable], outputs))
+    found = iter(verdicts(fitted.judge, [str(path) for path, _ in readable], outputs))
     return [
-        next(judged)
+        next(found)
         if isinstance(result, str)
         else Verdict.failed(str(path), str(result), origin.backend, precision=origin.precision, bundle=origin.bundle)
         for path, result in zip(paths, checked, strict=True)
@@ -42,7 +42,7 @@ def judge_images(fitted: FittedRun, paths: Sequence[Path], *, progress: Progress
 
 
 def _check(cache: LatentCache, paths: Sequence[Path], threads: int, *, progress: Progress) -> list[str | ImageError]:
-    """The hash of each file, or why it can't be read."""
+    """Return the hash of each file, or the error if it is unreadable."""
 
     def check(path: Path) -> str | ImageError:
         try:

@@ -1,4 +1,4 @@
-"""The images that a detector is evaluated on: closed ones with their class names, open ones without."""
+"""Evaluation images: closed ones with class names, open ones without."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ CHOICES = (*SPLITS, "all")
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImages:
-    """Image files with their class names, one a file."""
+    """Image files and the class name of each."""
 
     paths: tuple[Path, ...]
     labels: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
-    notes: tuple[str, ...] = ()  # how folders were read where that is a choice
+    notes: tuple[str, ...] = ()  # how ambiguous folders were read
 
 
 @dataclass(frozen=True)
 class OpenImages:
-    """Image files of makers that training never saw."""
+    """Image files of generators that are not among the known classes."""
 
     paths: tuple[Path, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
 
 def labelled_images(root: Path, split: str) -> LabelledImages:
-    """The images of one split of a data folder, or with `all` of a folder that holds the classes themselves.
+    """Return the images of one split of a data folder, or with `all` those of a folder of classes.
 
-    Data that is split by itself is split as it was for training. Raises DataError, UsageError.
+    Data without splits is split as for training. Raises DataError, UsageError.
     """
     if split not in CHOICES:
         raise UsageError(f"no split {split!r}; choose one of: {', '.join(CHOICES)}")
@@ -47,7 +47,7 @@ def labelled_images(root: Path, split: str) -> LabelledImages:
         pairs = [(image.path, image.class_name) for image in layout.images if image.split == split]
         left_out, notes = layout.left_out, layout.notes
     if not pairs:
-        raise DataError(f"{root} has no images in {split}; choose another --split, or all for a folder of classes")
+        raise DataError(f"{root} has no images in {split}; choose another --split, or use all for a folder of classes")
     pairs.sort(key=lambda pair: (pair[1], pair[0].parts))
     return LabelledImages(
         paths=tuple(path for path, _ in pairs), labels=tuple(name for _, name in pairs), left_out=left_out, notes=notes
@@ -55,10 +55,9 @@ def labelled_images(root: Path, split: str) -> LabelledImages:
 
 
 def open_images(folder: Path | None, *, known: tuple[str, ...] = ()) -> OpenImages:
-    """The images of makers that training never saw, in whatever folders below `folder`; None: no open set.
+    """Return all images below `folder`, which holds generators unseen in training. None means no open set.
 
-    Raises DataError, also for a folder that bears the name of a class in `known`, or of a label such as `0_real`: its
-    images are no unseen maker's.
+    Raises DataError, also for a subfolder that has the name of a class in `known` or of a label such as `0_real`.
     """
     if folder is None:
         return OpenImages()
@@ -67,9 +66,9 @@ def open_images(folder: Path | None, *, known: tuple[str, ...] = ()) -> OpenImag
     parents = {parent for path in found.images for parent in path.parents if parent.is_relative_to(folder)}
     for parent in sorted(parents):
         if parent.resolve().name.lower() in classes:
-            raise DataError(f"{parent} has the name of a class that the model knows; --open takes other makers only")
+            raise DataError(f"{parent} has the name of a known class; --open takes images of other generators only")
         labels = label_folders(child for child in parents if child.parent == parent and child != parent)
         if labels:
             named = min(labels)
-            raise DataError(f"{named} is named as a label, and real images are no unseen maker; give the folders apart")
+            raise DataError(f"{named} has the name of a label; --open takes generated images only: pass their folder")
     return OpenImages(found.images, found.left_out)

@@ -1,4 +1,4 @@
-"""Whether an encoder gives latents of Stable Diffusion's shape that are finite, repeatable and read from the image."""
+"""Checks of a VAE encoder: shape of Stable Diffusion's latents, finite, repeatable, dependent on the whole image."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 _CHANNELS, _FACTOR = 4, 8
 _STABLE_DIFFUSION = "use an encoder of Stable Diffusion 1, 2 or XL"
-_SAME = 1e-6  # of the largest latent: a smaller change is none
-_STRIP = 8  # pixels: what one row of latents sees at least
+_SAME = 1e-6  # of the largest latent; smaller changes count as none
+_STRIP = 8  # pixels; the least that one row of latents covers
 
 
 def probe_images(count: int, size: int, *, seed: int = 0) -> Array:
-    """Soft colours under mild noise: float32 [count, 3, size, size] in [-1, 1]; no two are alike."""
+    """Return different images of soft colours and mild noise: float32 [count, 3, size, size] in [-1, 1]."""
     rng = np.random.default_rng(seed)
     coarse = rng.uniform(-1, 1, (count, 3, size // 8 + 1, size // 8 + 1)).repeat(8, 2).repeat(8, 3)
     noise = rng.normal(0, 0.1, (count, 3, size, size))
@@ -27,23 +27,23 @@ def probe_images(count: int, size: int, *, seed: int = 0) -> Array:
 
 
 def one_by_one(run: Callable[[Array], Array], images: Array) -> Array:
-    """Latents of images float32 [B, 3, S, S], each run by itself, so that none depends on its batch."""
+    """Run images float32 [B, 3, S, S] one at a time, so that no latent depends on its batch."""
     latents = [run(np.ascontiguousarray(image[None])) for image in images]
     side = images.shape[-1] // _FACTOR
     return np.concatenate(latents) if latents else np.empty((0, _CHANNELS, side, side), np.float32)
 
 
 def check_shape(name: str, shape: tuple[int, ...], size: int) -> None:
-    """Raises ModelError for another shape than [1, 4, size/8, size/8], with the reason and the remedy."""
+    """Raise ModelError, with a remedy, for another shape than [1, 4, size/8, size/8]."""
     side = size // _FACTOR
     wanted = (1, _CHANNELS, side, side)
     if shape != wanted:
-        shapes = f"a latent of shape {list(shape)} for S = {size}, where [B, 4, S/8, S/8] = {list(wanted)} is needed"
-        raise ModelError(f"{name} gives {shapes}: {_why_not(shape, size)}")
+        shapes = f"a latent of shape {list(shape)} for S = {size}; [B, 4, S/8, S/8] = {list(wanted)} is needed"
+        raise ModelError(f"{name} gives {shapes}: {_shape_hint(shape, size)}")
 
 
 def check_finite(name: str, latent: Array) -> None:
-    """Raises ModelError for a latent that holds NaN or infinity, which says so."""
+    """Raise ModelError for a latent that contains NaN or infinity."""
     if not np.isfinite(latent).all():
         what = "NaN" if np.isnan(latent).any() else "infinity"
         share = 1 - np.isfinite(latent).mean()
@@ -53,10 +53,7 @@ def check_finite(name: str, latent: Array) -> None:
 
 
 def check_latents(name: str, vae: VaeEncoder) -> None:
-    """Encode probe images and refuse latents that are random, constant or blind to a part of the image.
-
-    Raises ModelError.
-    """
+    """Encode probe images. Raise ModelError for latents that are random, constant or ignore a part of the image."""
     size = vae.description.image_size
     first, second = images = probe_images(2, size)
     one, other = latents = vae.encode(images)
@@ -74,7 +71,7 @@ def check_latents(name: str, vae: VaeEncoder) -> None:
 
 
 def _parts(image: Array, other: Array) -> Iterator[tuple[str, Array]]:
-    """The image float32 [3, S, S] with one part taken from another image, and what that part is called."""
+    """Yield names of parts, and the image float32 [3, S, S] with that part taken from another image."""
     every, begin, end = slice(None), slice(None, _STRIP), slice(-_STRIP, None)
     places: dict[str, tuple[slice, ...]] = {
         "the top": (every, begin),
@@ -91,12 +88,12 @@ def _parts(image: Array, other: Array) -> Iterator[tuple[str, Array]]:
         yield part, changed
 
 
-def _why_not(shape: tuple[int, ...], size: int) -> str:
+def _shape_hint(shape: tuple[int, ...], size: int) -> str:
     side = size // _FACTOR
     if len(shape) != len((1, _CHANNELS, side, side)) or shape[0] != 1:
-        return "it is no latent of one image; name the output that is, or export the encoder alone"
+        return "it is not the latent of one image; choose the right output, or export only the encoder"
     if shape[1:] == (side, side, _CHANNELS):
-        return "its channels come last; transpose them to the second place"
+        return "its channels come last; move them to the second axis"
     channels, height, width = shape[1:]
     factors = sorted({size // max(height, 1), size // max(width, 1)})
     if factors != [_FACTOR]:

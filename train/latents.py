@@ -1,14 +1,14 @@
-"""The latent cache: each image goes through the VAE once for each view, whatever is trained on it afterwards.
+"""The latent cache. Each view of an image is encoded once and shared by all runs with the same VAE.
 
-One folder for each VAE (named by its fingerprint, which covers scale, image size and preprocess version) and version
-of the image reader:
+There is one folder per VAE and version of the image reader. It is named by the VAE's fingerprint, which covers scale,
+image size and preprocess version.
 
     latents.bin   float32 records [4, S/8, S/8], one after the other
-    index.txt     one line a record: SHA-256 of the image file, two digits of the view, CRC-32 of the record
+    index.txt     one line per record: SHA-256 of the image file, two digits of the view, CRC-32 of the record
 
-A record counts once its line is whole, and its line is written after the record has reached the disk. So a kill at
-any moment loses at most the records in flight, and what it left half-written is cut off by the next writer. A record
-that no longer fits its CRC is made again.
+A record is valid once its line is complete, and the line is written after the record has reached the disk. An
+interruption therefore loses at most the records in flight; the next writer truncates incomplete ones. A record that
+does not match its CRC is encoded again.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ Key = tuple[str, int]  # hash, view
 Encoded = tuple[Key, Array]
 _LINE = re.compile(rb"([0-9a-f]{64}) ([0-9]{2}) ([0-9a-f]{8})\n")
 _LINE_BYTES = 64 + 1 + 2 + 1 + 8 + 1
-_FLUSH_SECONDS, _FLUSH_RECORDS = 2.0, 512  # between two writes, so what a kill can cost
-_CHUNK = 256  # images read at once where all are gone through
-_WAITING = "wait for another process that fills this cache"
+_FLUSH_SECONDS, _FLUSH_RECORDS = 2.0, 512  # between two writes; the most that an interruption loses
+_CHUNK = 256  # images read at once when all are read
+_WAITING = "wait for another process that writes this cache"
 
 
 @dataclass(frozen=True)
 class LatentRequest:
-    """An image file and the views of it that are needed."""
+    """An image file and its required views."""
 
     path: Path
     digest: str  # SHA-256 of the file, in hex
@@ -58,15 +58,15 @@ class LatentRequest:
 
 
 class LatentTable:
-    """Latents of N images in V views, read from the map as they are asked for."""
+    """Latents of N images in V views, read from the memory map on demand."""
 
     def __init__(self, records: Array, rows: npt.NDArray[np.int64]) -> None:
-        """`records` float32 [R, 4, S/8, S/8], `rows` int64 [N, V]: which of them is which view of which image."""
+        """`records` is float32 [R, 4, S/8, S/8]. `rows` int64 [N, V] holds the record index of each image and view."""
         self._records, self._rows = records, rows
 
     @classmethod
     def of(cls, latents: Array) -> LatentTable:
-        """The table of latents in memory, float32 [N, V, 4, S/8, S/8]."""
+        """Return a table of latents in memory, float32 [N, V, 4, S/8, S/8]."""
         images, views = latents.shape[:2]
         rows = np.arange(images * views, dtype=np.int64).reshape(images, views)
         return cls(latents.reshape(-1, *latents.shape[2:]), rows)
@@ -76,19 +76,19 @@ class LatentTable:
 
     @property
     def views(self) -> int:
-        """V."""
+        """The number of views V."""
         return int(self._rows.shape[1])
 
     def take(self, images: npt.NDArray[np.int64], views: npt.NDArray[np.int64]) -> Array:
-        """Copies float32 [B, 4, S/8, S/8] of one view of each of B images."""
+        """Return copies of one view of each of B images, float32 [B, 4, S/8, S/8]."""
         return np.ascontiguousarray(self._records[self._rows[images, views]])
 
     def plain(self) -> Array:
-        """The first view of every image: float32 [N, 4, S/8, S/8]."""
+        """Return the first view of every image, float32 [N, 4, S/8, S/8]."""
         return np.ascontiguousarray(self._records[self._rows[:, 0]])
 
     def std(self) -> float:
-        """Standard deviation over all values of every image's first view, summed in float64."""
+        """Return the standard deviation over all values of every image's first view, summed in float64."""
         count, total, squares = 0, 0.0, 0.0
         for start in range(0, len(self), _CHUNK):
             values = self._records[self._rows[start : start + _CHUNK, 0]].astype(np.float64)
@@ -97,16 +97,16 @@ class LatentTable:
 
 
 class LatentCache:
-    """Latents of one VAE on disk, mapped into memory. Several processes may read it at once, and one fills it."""
+    """Latents of one VAE on disk, mapped into memory. Several processes can read while one writes."""
 
     def __init__(self, root: Path, fingerprint: str, latent_shape: tuple[int, int, int]) -> None:
-        """Open or begin the cache of a VAE. Raises StorageError."""
+        """Open or create the cache of a VAE. Raises StorageError."""
         self._folder = root / f"{fingerprint[:24]}-reader{READER_VERSION}"
         self._shape = latent_shape
         self._record_bytes = 4 * int(np.prod(latent_shape))
         self._data, self._index = self._folder / "latents.bin", self._folder / "index.txt"
         self._rows: dict[Key, tuple[int, int]] = {}  # row and CRC
-        self._count = 0  # rows read so far; a damaged line has a row, but no key
+        self._count = 0  # rows read so far; a damaged line has a row but no key
         self._intact: set[Key] = set()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ class LatentCache:
             raise storage_error(self._folder, error) from error
 
     def refresh(self) -> None:
-        """Read what other processes added. Raises OSError."""
+        """Read the records that other processes added. Raises OSError."""
         with open(self._index, "rb") as handle:
             handle.seek(self._count * _LINE_BYTES)
             lines = handle.read()
@@ -130,11 +130,11 @@ class LatentCache:
         self._count = max(self._count, whole)
 
     def has_image(self, digest: str) -> bool:
-        """Whether the plain view of an image file is here."""
+        """Whether the plain view of an image file is cached."""
         return (digest, 0) in self._rows
 
     def missing(self, wanted: Iterable[LatentRequest]) -> list[LatentRequest]:
-        """Each image with those of its views that are not here, or damaged; the same file is listed once."""
+        """Return each distinct image with its missing or damaged views; images without any are omitted."""
         needed: dict[str, LatentRequest] = {}
         records = self._map()
         for image in wanted:
@@ -154,9 +154,9 @@ class LatentCache:
         progress: Progress = silent,
         task: str = "encoding images",
     ) -> None:
-        """Encode what is missing on `threads` threads; all but the last two seconds before a failure stay.
+        """Encode missing views on `threads` threads. A failure loses at most the last two seconds of work.
 
-        Waits while another process fills the same cache. Raises ImageError, DataError for an image that changed since
+        Waits while another process writes the same cache. Raises ImageError, DataError for an image that changed since
         it was hashed, ModelError, StorageError.
         """
         if not self.missing(wanted):
@@ -171,17 +171,17 @@ class LatentCache:
                 progress(task, done, total)
 
     def table(self, digests: Sequence[str], views: Sequence[int]) -> LatentTable:
-        """The latents of N images in V views, from the map. Raises KeyError for one that is not here."""
+        """Return the latents of N images in V views, backed by the memory map. Raises KeyError for a missing one."""
         rows = [[self._rows[digest, view][0] for view in views] for digest in digests]
         return LatentTable(self._map(), np.array(rows, np.int64).reshape(len(digests), len(views)))
 
     def read(self, digests: Sequence[str], views: Sequence[int]) -> Array:
-        """Latents float32 [N, V, 4, S/8, S/8] of N images in V views, copied out of the map. Raises KeyError."""
+        """Return copied latents of N images in V views, float32 [N, V, 4, S/8, S/8]. Raises KeyError."""
         rows = [self._rows[digest, view][0] for digest in digests for view in views]
         return np.asarray(self._map()[rows]).reshape(len(digests), len(views), *self._shape)
 
     def remove(self) -> None:
-        """Delete it from the disk; tables that were given out stay. What can't be deleted is left."""
+        """Delete the cache from disk, ignoring errors. Existing tables stay valid."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _map(self) -> Array:
@@ -191,11 +191,11 @@ class LatentCache:
             return np.memmap(self._data, "<f4", "r", shape=(self._count, *self._shape))
         except OSError as error:
             raise storage_error(self._data, error) from error
-        except ValueError as error:  # shorter than it was
-            raise StorageError(f"{self._data} was cut short while it was used; run the command again") from error
+        except ValueError as error:  # the file is shorter than its index says
+            raise StorageError(f"{self._data} was truncated while in use; run the command again") from error
 
     def _is_intact(self, records: Array, key: Key) -> bool:
-        """Whether a record is here; its CRC is checked once in the life of this object."""
+        """Whether a record is cached and intact. Its CRC is checked once per object."""
         if key in self._intact:
             return True
         row, crc = self._rows.get(key, (-1, 0))
@@ -205,7 +205,7 @@ class LatentCache:
         return True
 
     def _append(self, pairs: Sequence[Encoded]) -> None:
-        """Write records, then their lines. A row that another process put there under the lock is counted already."""
+        """Append records, then their lines, after the last row. The caller holds the lock and has refreshed."""
         data = [np.ascontiguousarray(latent, "<f4").tobytes() for _, latent in pairs]
         lines = [
             f"{digest} {view:02d} {zlib.crc32(record):08x}\n"
@@ -222,16 +222,16 @@ class LatentCache:
 
 
 def apply_view(image: Array, view: int) -> Array:
-    """One of the eight views of a preprocessed square [3, S, S]: bit 0 mirrors it, bits 1 and 2 turn it by 90 degrees.
+    """Return one of the eight views of a preprocessed image [3, S, S].
 
-    None of them moves the 8-pixel grid of JPEG or of the VAE.
+    Bit 0 mirrors it, bits 1 and 2 count rotations by 90 degrees. No view moves the 8-pixel grid of JPEG or of the VAE.
     """
     turned = np.rot90(image, view >> 1, axes=(1, 2))
     return np.ascontiguousarray(turned[:, :, ::-1] if view & 1 else turned)
 
 
 def _write_at(path: Path, offset: int, data: bytes) -> None:
-    """Put `data` at `offset`, where the file then ends, and see it to the disk."""
+    """Truncate the file at `offset`, append `data` and sync to disk."""
     with open(path, "r+b") as handle:
         handle.truncate(offset)
         handle.seek(offset)
@@ -241,7 +241,7 @@ def _write_at(path: Path, offset: int, data: bytes) -> None:
 
 
 def _encode_all(vae: VaeEncoder, missing: Iterable[LatentRequest], threads: int) -> Iterator[list[Encoded]]:
-    """The latents of each image in turn; a few images ahead are in work."""
+    """Yield the latents of each image in order, encoding a few images ahead."""
     running: deque[Future[list[Encoded]]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
@@ -259,8 +259,8 @@ def _encode(vae: VaeEncoder, image: LatentRequest) -> list[Encoded]:
     size = vae.description.image_size
     square = np.empty((3, size, size), np.float32)
     _core.preprocess(read_image(image.path).pixels, square, threads=1)
-    if hash_image(image.path) != image.digest:  # read first, hashed after: what was read is what is filed
-        raise DataError(f"{image.path} changed while it was used; run the command again")
+    if hash_image(image.path) != image.digest:  # hash after reading, so that the latent matches the digest
+        raise DataError(f"{image.path} changed while in use; run the command again")
     latents = vae.encode(np.stack([apply_view(square, view) for view in image.views]))
     if not np.isfinite(latents).all():
         name = f"{vae.description.kind}:{vae.description.source}"
@@ -269,7 +269,7 @@ def _encode(vae: VaeEncoder, image: LatentRequest) -> list[Encoded]:
 
 
 def _flushes(encoded: Iterable[list[Encoded]]) -> Iterator[list[Encoded]]:
-    """What is written at once: all of two seconds, at most some hundred records."""
+    """Group latents into writes by time and number of records."""
     pairs: list[Encoded] = []
     begin = time.monotonic()
     for more in encoded:

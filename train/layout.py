@@ -1,23 +1,23 @@
-"""How a data folder is laid out, and which image belongs to which split.
+"""Layouts of a data folder: classes and splits of its images.
 
-Layouts, tried in this order:
+Layouts are tried in this order:
 
-(a) `Split.json` (in any case) beside one folder for each class. It maps `train`, `val` and `test` to an object of class
-    name to file names below that class's folder; images it doesn't list are left out:
+(a) `Split.json` (in any case) beside one folder per class. It maps `train`, `val` and `test` to an object of class name
+    to file names below that class's folder. Images that it doesn't list are left out:
 
         {"train": {"real": ["001.jpg"], "gan": ["a/7.png"]}, "val": {...}, "test": {...}}
 
-    As in Proto-LeakNet's own files, a list of numbers may take the place of the object: positions in each class's
-    files, sorted by lower-case name.
-(b) SPLIT/CLASS: folders `train`, `val` and, if wanted, `test`. Others beside them, such as `open`, are left out.
-(c) CLASS/SPLIT: the same the other way round.
-(d) CLASS: 70 % train, 15 % val, 15 % test of each class, drawn by a seed that is always the same: a run with another
-    `--seed` is tested on the same images. Files with one name (whatever their suffix or class) come from one picture,
-    so they stay in one split.
+    As in Proto-LeakNet's files, a list of numbers can replace the object: positions in each class's files, sorted by
+    lower-case name.
+(b) SPLIT/CLASS: folders `train`, `val` and optionally `test`. Other folders beside them, such as `open`, are left out.
+(c) CLASS/SPLIT: as (b), with the levels swapped.
+(d) CLASS: 70 % train, 15 % val, 15 % test of each class, drawn with a fixed seed, so that runs with another `--seed`
+    are tested on the same images. Files with the same stem, in any class, are assumed to come from one picture and stay
+    in one split.
 
-In place of CLASS there may be MAKER/{0_real,1_fake}, MAKER/{nature,ai} or MAKER/{real,fake}, as CNNDetection,
-ForenSynths and GenImage have it: the real images of all makers are the class `real`, the others the class MAKER.
-Folders below a class are searched, but ones that are named as splits or labels there are refused (class_folder.py).
+CLASS can also be MAKER/{0_real,1_fake}, MAKER/{nature,ai} or MAKER/{real,fake}, as in CNNDetection, ForenSynths and
+GenImage. The real images of all makers then form the class `real`, the generated ones the class MAKER.
+Folders below a class are searched recursively; folders named as splits or labels are rejected there (class_folder.py).
 `training`, `valid`, `validation`, `dev` and `testing`, in any case, mean train, val and test.
 """
 
@@ -56,12 +56,12 @@ class Layout:
     """The images of a data folder with their classes and splits."""
 
     images: tuple[Assignment, ...]
-    left_out: tuple[LeftOut, ...] = ()  # files and folders that are none of them
-    notes: tuple[str, ...] = ()  # how folders were read where that is a choice
+    left_out: tuple[LeftOut, ...] = ()  # all other files and folders
+    notes: tuple[str, ...] = ()  # how ambiguous folders were read
 
 
 def read_layout(root: Path) -> Layout:
-    """Every image of a data folder with its class and split. Raises DataError, in one line."""
+    """Return every image of a data folder with its class and split. Raises DataError."""
     reading, folders = _open(root)
     file = find_split_file(root)
     if file is not None:
@@ -79,12 +79,12 @@ def read_layout(root: Path) -> Layout:
 
 
 def read_classes(root: Path) -> Reading:
-    """Every image of a folder that holds one folder for each class, whatever its split. Raises DataError."""
+    """Return every image of a folder with one subfolder per class, whatever its split. Raises DataError."""
     reading, folders = _open(root)
     splits = split_folders(folders)
     if splits:
         names = ", ".join(folder.name for folder in splits)
-        raise DataError(f"{root} holds the splits {names}, not classes; name one with --split, or give its folder")
+        raise DataError(f"{root} holds the splits {names}, not classes; choose one with --split, or pass its folder")
     for folder in folders:
         read_class(folder, None, reading)
     _refuse_look_alikes(image.class_name for image in reading.images)
@@ -93,23 +93,23 @@ def read_classes(root: Path) -> Reading:
 
 def _open(root: Path) -> tuple[Reading, list[Path]]:
     if not root.is_dir():
-        raise DataError(f"no such folder: {root}; it should hold one folder of images for each class")
+        raise DataError(f"no such folder: {root}; pass a folder with one subfolder of images per class")
     reading = Reading()
     return reading, _class_folders(root, reading)
 
 
 def _class_folders(root: Path, reading: Reading) -> list[Path]:
-    """The folders directly below `root`, sorted; what else is there is noted. Raises DataError when there are none."""
+    """Return the direct subfolders, sorted, and record loose images. Raises DataError if there are none."""
     found = subfolders(root, reading.left_out)
     if not found:
-        raise DataError(f"{root} holds no folders; put the images of each class into a folder of its own")
+        raise DataError(f"{root} holds no folders; put the images of each class into a separate folder")
     reading.left_out += [LeftOut(path, "images beside the folders") for path in loose_images(root)]
     reading.folders |= {plain_name(folder.name) for folder in found}
     return found
 
 
 def _listed(file: Path, folders: Sequence[Path], reading: Reading) -> Layout:
-    """Layout (a)."""
+    """Read layout (a)."""
     classes = {}
     for folder in folders:
         try:
@@ -126,7 +126,7 @@ def _listed(file: Path, folders: Sequence[Path], reading: Reading) -> Layout:
 
 
 def _split_below(root: Path, reading: Reading) -> list[Assignment]:
-    """Layouts (c) and (d)."""
+    """Assign splits in layouts (c) and (d)."""
     named = {image.class_name for image in reading.images if image.split is not None}
     whole = {image.class_name for image in reading.images if image.split is None}
     if named and whole:
@@ -142,7 +142,7 @@ def _assigned(images: Sequence[ClassImage]) -> list[Assignment]:
 
 
 def _refuse_look_alikes(names: Iterable[str]) -> None:
-    """Raises DataError for two classes whose names differ in case, outer spaces or Unicode form only."""
+    """Raise DataError if two class names differ only in case, outer spaces or Unicode form."""
     first: dict[str, str] = {}
     for name in sorted(set(names)):
         before = first.setdefault(plain_name(name), name)
@@ -156,7 +156,7 @@ def _layout(reading: Reading, images: Sequence[Assignment]) -> Layout:
 
 
 def _draw_splits(images: Sequence[ClassImage]) -> list[Assignment]:
-    """Layout (d). Pictures are taken in a drawn order; each goes where its classes lack most."""
+    """Draw the splits of layout (d): in random order, each picture joins the split that its classes lack most."""
     pictures: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     for image in images:
         pictures[image.path.stem].append((image.class_name, image.path))
@@ -178,7 +178,7 @@ def _draw_splits(images: Sequence[ClassImage]) -> list[Assignment]:
 
 def _quota(name: str, count: int) -> dict[Split, int]:
     if count < len(SPLITS):
-        raise DataError(f"class {name} has {count} images; at least 3 are needed to split them, and many to learn")
+        raise DataError(f"class {name} has {count} images; at least 3 are needed to split them, and more to train well")
     held_out: dict[Split, int] = {s: max(1, round(count * _SHARES[s])) for s in ("val", "test")}
     return {"train": count - sum(held_out.values()), **held_out}
 

@@ -1,7 +1,7 @@
-"""The leak encoder in PyTorch: conv encoder a step, gates, attention over steps, prototypes with a soft-min.
+"""The leak encoder in PyTorch: conv encoder per step, gates, attention over steps, prototypes with a soft-min.
 
-After Proto-LeakNet (arXiv 2511.04260), with the departures that ARCHITECTURE.md lists: the attention pool is
-trained and saved, and each step's input is brought to unit variance, since alpha_t / sigma_t spans two decades.
+It follows Proto-LeakNet (arXiv 2511.04260) with the differences listed in ARCHITECTURE.md. The attention pool is
+trained and saved, and each step's input is normalised to unit variance, since alpha_t / sigma_t spans two decades.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 5.0
 
 
 class ConvEncoder(nn.Module):
-    """3 x 3 convolutions with batch norm and ReLU, each after the first with stride 2, then statistics over space.
+    """3 x 3 convolutions with batch norm and ReLU, then pooling over space: [N, 4, H, W] to [N, D], any H and W.
 
-    [N, 4, H, W] to [N, D], any H and W. Mean and standard deviation of every channel are pooled: a generator's
-    trace is a texture, and how much a filter's answer varies tells as much as its mean.
+    All convolutions but the first have stride 2. Mean and standard deviation of every channel are pooled: a generator's
+    trace is a texture, and the variation of a filter's response is as informative as its mean.
     """
 
     def __init__(self, widths: tuple[int, ...], embedding_dim: int, dropout: float) -> None:
@@ -37,7 +37,7 @@ class ConvEncoder(nn.Module):
         self.project = nn.Sequential(nn.Linear(2 * widths[-1], embedding_dim), nn.BatchNorm1d(embedding_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """One embedding a step."""
+        """Return one embedding per step."""
         features = self.stages(x)
         mean = features.mean(dim=(2, 3), keepdim=True)
         deviation = ((features - mean) ** 2).mean(dim=(2, 3)).add(_VARIANCE_FLOOR).sqrt()
@@ -46,7 +46,7 @@ class ConvEncoder(nn.Module):
 
 
 class StepAttention(nn.Module):
-    """Softmax weights over the steps from each step's embedding and a learned bias a step: [B, T, D] to [B, T]."""
+    """Softmax weights over steps, from the steps' embeddings and a learned bias per step: [B, T, D] to [B, T]."""
 
     def __init__(self, embedding_dim: int, steps: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class StepAttention(nn.Module):
         self.bias = nn.Parameter(torch.zeros(steps))
 
     def forward(self, h: Tensor, kept: Tensor | None) -> Tensor:
-        """`kept` bool [B, T] says which steps take part; None: all."""
+        """Return the weights. `kept` bool [B, T] selects the steps; None selects all."""
         logits = self.score(h).squeeze(-1) + self.bias
         if kept is not None:
             logits = logits.masked_fill(~kept, -torch.inf)
@@ -62,7 +62,7 @@ class StepAttention(nn.Module):
 
 
 class PrototypeHead(nn.Module):
-    """Class scores from gated distances to M prototypes a class, by a soft-min with a learned temperature.
+    """Class scores from gated distances to M prototypes per class, by a soft-min with a learned temperature.
 
     d_km = sum_i w_i (h_i - p_kmi)^2 / sqrt(D); score_k = tau (logsumexp_m(-d_km / tau) - log M).
     """
@@ -74,9 +74,9 @@ class PrototypeHead(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, embedding: Tensor, gates: Tensor) -> Tensor:
-        """[B, D] and [B, D] to scores [B, K]."""
+        """Map embedding [B, D] and gates [B, D] to scores [B, K]."""
         _, count, dim = self.prototypes.shape
-        # sqrt(D) x mean is sum / sqrt(D); ONNX writes a sum with its axes as an input
+        # sqrt(D) x mean equals sum / sqrt(D); ONNX would export a sum with its axes as an input
         distance = (gates[:, None, None] * (embedding[:, None, None] - self.prototypes) ** 2).mean(dim=-1)
         distance = distance * self.log_scale.exp() * math.sqrt(dim)
         temperature = self.log_temperature.exp().clamp(_MIN_TEMPERATURE, _MAX_TEMPERATURE)
@@ -84,14 +84,14 @@ class PrototypeHead(nn.Module):
 
 
 class LinearHead(nn.Module):
-    """The ablation: a linear classifier on the embedding, gates unused."""
+    """Ablation: a linear classifier on the embedding, without gates."""
 
     def __init__(self, classes: int, embedding_dim: int) -> None:
         super().__init__()
         self.linear = nn.Linear(embedding_dim, classes)
 
     def forward(self, embedding: Tensor, gates: Tensor) -> Tensor:
-        """[B, D] to scores [B, K]."""
+        """Map embedding [B, D] to scores [B, K]; gates are unused."""
         del gates
         return self.linear(torch.relu(embedding))  # type: ignore[no-any-return]
 
@@ -112,7 +112,7 @@ class LeakEncoder(nn.Module):
         self.head: nn.Module
         if config.head == "linear":
             self.head = LinearHead(classes, dim)
-            self.gate.requires_grad_(False)  # unused here: an optimiser would keep no state of it
+            self.gate.requires_grad_(False)  # unused; the optimiser must not expect state for it
         else:
             self.head = PrototypeHead(classes, spec.prototypes_per_class, dim)
         self._step_dropout, self._dim = config.step_dropout, dim
@@ -120,21 +120,21 @@ class LeakEncoder(nn.Module):
 
     @property
     def prototypes(self) -> Tensor:
-        """[K, M, D]. Raises AttributeError with a linear head."""
+        """The prototypes [K, M, D]. Raises AttributeError with a linear head."""
         return self.head.prototypes  # type: ignore[return-value]
 
     def set_latent_statistics(self, latent_std: float) -> None:
-        """Bring each step to unit variance for latents of this standard deviation over the training set."""
+        """Normalise each step to unit variance, given the standard deviation of the training latents."""
         a, s = self._coefficients[:, 0], self._coefficients[:, 1]
         self.step_scale.copy_(torch.rsqrt((a * latent_std) ** 2 + s**2))
 
     def forward(self, noised: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """In training mode steps are dropped at random, always keeping one."""
-        steps = self._steps  # not read off `noised`: a traced size would leave Shape nodes in the graph
+        """Compute the four outputs. In training mode, steps are dropped at random, but never all of an image."""
+        steps = self._steps  # not from `noised`: a traced size would leave Shape nodes in the graph
         x = noised * self.step_scale.view(1, steps, 1, 1, 1)
         if self.training:
             kept = self._kept_steps(len(x), steps)
-            # a dropped step has no weight in the pool, so its convolutions are never run
+            # a dropped step has no weight in the pool, so its convolutions are skipped
             h = x.new_zeros(len(x), steps, self._dim)
             h[kept] = self.encoder(x[kept])
             step_weights = self.attention(h, kept)
@@ -147,11 +147,11 @@ class LeakEncoder(nn.Module):
 
     @staticmethod
     def _pool(step_weights: Tensor, values: Tensor) -> Tensor:
-        """[B, T] and [B, T, D] to [B, D]. A product of matrices, since ONNX writes a sum with its axes as an input."""
+        """Pool [B, T] and [B, T, D] to [B, D] by a matrix product, as ONNX exports a sum with its axes as an input."""
         return torch.bmm(step_weights.unsqueeze(1), values).squeeze(1)
 
     def _kept_steps(self, batch: int, steps: int) -> Tensor:
-        """bool [B, T]; at least one step of each image is kept."""
+        """Draw the kept steps, bool [B, T], with at least one per image."""
         kept = torch.rand(batch, steps) >= self._step_dropout
         kept[torch.arange(batch), torch.randint(steps, (batch,))] = True
         return kept

@@ -1,4 +1,4 @@
-"""Whether the images of an evaluation are ones that the detector was trained on, or one picture twice."""
+"""Checks for leakage: evaluation images that were trained on, and duplicates among them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .run import Run
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What is recorded of a detector's training images."""
+    """Records of a detector's training images."""
 
-    pixels: TrainingImages | None  # None: not recorded
+    pixels: TrainingImages | None  # None if not recorded
     looks: tuple[str, ...] = ()  # perceptual hashes
-    paths: tuple[str, ...] = ()  # one for each look; empty where they are not recorded, as in a bundle
+    paths: tuple[str, ...] = ()  # one per look; empty if not recorded, as in a bundle
     digests: frozenset[str] = frozenset()  # SHA-256 of the files
 
     @classmethod
     def of_run(cls, run: Run) -> Trained:
-        """What a run recorded."""
+        """Return the records of a run."""
         items = run.of("train")
         whole = all(item.pixels for item in items)
         return cls(
@@ -39,12 +39,12 @@ class Trained:
 
     @classmethod
     def of_bundle(cls, record: TrainingImages | None) -> Trained:
-        """What a bundle records."""
+        """Return the records of a bundle."""
         return cls(pixels=record, looks=record.looks if record else ())
 
 
 def record_of(run: Run) -> TrainingImages:
-    """The record that a bundle of the run holds."""
+    """Return the record of training images for a bundle of the run."""
     train = run.of("train")
     return TrainingImages.of(
         (item.pixels for item in train),
@@ -55,14 +55,14 @@ def record_of(run: Run) -> TrainingImages:
 
 @dataclass(frozen=True, kw_only=True)
 class Examined:
-    """What the user should know of the images of an evaluation."""
+    """Findings on the images of an evaluation."""
 
     notes: tuple[str, ...]
     left_out: tuple[LeftOut, ...]
-    trained_on: int | None  # closed and open images that were trained on; None: not known
+    trained_on: int | None  # number of closed and open images that were trained on; None if unknown
 
     def to_json(self) -> dict[str, Any]:
-        """Entries for the JSON object of an evaluation."""
+        """Return entries for the JSON object of an evaluation."""
         return {"trained_on": self.trained_on, "left_out": [one.to_json() for one in self.left_out]}
 
 
@@ -76,9 +76,9 @@ def examine(
     threads: int,
     progress: Progress = silent,
 ) -> Examined:
-    """Compare the images with the training images and with each other, by their decoded pixels.
+    """Compare evaluation images with training images and with each other, by decoded pixels.
 
-    Images that can't be read are skipped here. Raises DataError for one picture under two labels, StorageError.
+    Unreadable images are skipped. Raises DataError for one picture under two labels, StorageError.
     """
     paths = (*closed.paths, *unseen.paths)
     seen = dict(zip(paths, see_images(paths, cache, threads=threads, progress=progress), strict=True))
@@ -93,29 +93,29 @@ def examine(
     if left_out:
         notes.append(left_out_note(left_out))
     if trained.pixels is None:
-        how = "only the same files are found" if trained.digests else "it does not record them"
-        notes.append(f"whether the model was trained on these images can't be known: {how}; train and export it again")
+        how = "only identical files are detected" if trained.digests else "it does not record them"
+        notes.append(f"can't check whether the model was trained on these images: {how}; train and export it again")
     in_closed = [path for path in closed.paths if path in known] if split != "train" else []
     in_open = [path for path in unseen.paths if path in known]
     if in_closed:
         notes.append(f"the model was trained on {len(in_closed)} of these images ({named(in_closed)}); {_OPTIMISTIC}")
     if in_open:
         notes.append(
-            f"the model was trained on {len(in_open)} images of --open ({named(in_open)}); they are not unseen"
+            f"the model was trained on {len(in_open)} images of --open ({named(in_open)}), so they are not unseen"
         )
     fitted = _fitted_on(seen, trained) if split not in ("train", "val") else []
     if fitted:
         notes.append(f"the thresholds were fitted on {len(fitted)} of these images ({named(fitted)}); {_OPTIMISTIC}")
-    both = _in_both(closed.paths, unseen.paths, seen)
+    both = _open_in_closed(closed.paths, unseen.paths, seen)
     if both:
-        notes.append(f"{len(both)} images of --open are in DATA too ({named(both)}); they are not unseen")
+        notes.append(f"{len(both)} images of --open are also in DATA ({named(both)}), so they are not unseen")
     if split != "train":
-        notes += _alike(paths, seen, known, trained=trained)
+        notes += _similarity_notes(paths, seen, known, trained=trained)
     unknown = trained.pixels is None and not trained.digests
     return Examined(notes=tuple(notes), left_out=left_out, trained_on=None if unknown else len(known))
 
 
-_OPTIMISTIC = "figures will be optimistic"
+_OPTIMISTIC = "the results will be optimistic"
 
 
 def _trained_on(seen: dict[Path, Any], trained: Trained) -> set[Path]:
@@ -128,7 +128,7 @@ def _trained_on(seen: dict[Path, Any], trained: Trained) -> set[Path]:
 
 
 def _fitted_on(seen: dict[Path, Any], trained: Trained) -> list[Path]:
-    """The images that are validation images of the detector."""
+    """Return the images that are validation images of the detector."""
     readable = {path: one for path, one in seen.items() if isinstance(one, Seen)}
     if trained.pixels is None or not readable:
         return []
@@ -136,13 +136,13 @@ def _fitted_on(seen: dict[Path, Any], trained: Trained) -> list[Path]:
     return [path for path, match in zip(readable, same, strict=True) if match]
 
 
-def _in_both(closed: Sequence[Path], unseen: Sequence[Path], seen: dict[Path, Any]) -> list[Path]:
+def _open_in_closed(closed: Sequence[Path], unseen: Sequence[Path], seen: dict[Path, Any]) -> list[Path]:
     pixels = {one.content.pixels for path in closed if isinstance(one := seen[path], Seen)}
     return [path for path in unseen if isinstance(one := seen[path], Seen) and one.content.pixels in pixels]
 
 
-def _alike(paths: Sequence[Path], seen: dict[Path, Any], known: set[Path], *, trained: Trained) -> list[str]:
-    """A note on images that look the same as training images, such as one at another JPEG quality."""
+def _similarity_notes(paths: Sequence[Path], seen: dict[Path, Any], known: set[Path], *, trained: Trained) -> list[str]:
+    """Return a note on images that look like training images, such as copies at another JPEG quality."""
     rest = [path for path in dict.fromkeys(paths) if path not in known and isinstance(seen[path], Seen)]
     matches = nearest([seen[path].content.look for path in rest], trained.looks)
     pairs = [(path, j) for path, j in zip(rest, matches, strict=True) if j >= 0]

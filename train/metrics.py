@@ -1,4 +1,4 @@
-"""Figures from confidences alone: separation of open from closed images, OSCR, calibration."""
+"""Metrics from confidences: ROC areas, separation of open from closed images, OSCR, calibration."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Labels = npt.NDArray[np.int64]
 
 
 def class_auc(labels: Labels, shares: Doubles, class_index: int) -> float | None:
-    """Area under the ROC curve of one class against the rest; None where one of the two has no image.
+    """Return the area under the ROC curve of one class against the rest, or None if either has no image.
 
-    labels [N], shares [N, K].
+    `labels` is [N], `shares` (class probabilities) is [N, K].
     """
     positive = labels == class_index
     if positive.all() or not positive.any():
@@ -24,13 +24,13 @@ def class_auc(labels: Labels, shares: Doubles, class_index: int) -> float | None
 
 
 def macro_auc(labels: Labels, shares: Doubles) -> float | None:
-    """Mean of `class_auc` over the K classes; None where one of them has none."""
+    """Return the mean of `class_auc` over the K classes, or None if one of them is None."""
     areas = [area for k in range(shares.shape[1]) if (area := class_auc(labels, shares, k)) is not None]
     return float(np.mean(areas)) if len(areas) == shares.shape[1] else None
 
 
 def separation(closed: Doubles, unseen: Doubles) -> tuple[float, float]:
-    """AUROC and FPR at 95 % of telling closed images (positive, higher scores) from open ones.
+    """Return AUROC and FPR at 95 % TPR of separating closed images (positive, higher scores) from open ones.
 
     FPR at 95 % as in Liang et al. (ICLR 2018): the share of open images accepted when 95 % of closed ones are.
     """
@@ -41,10 +41,10 @@ def separation(closed: Doubles, unseen: Doubles) -> tuple[float, float]:
 
 
 def open_set_classification_rate(right: Doubles, unseen: Doubles, closed_images: int) -> float:
-    """OSCR (Dhamija et al., NeurIPS 2018): area under correct classification over acceptance of open images.
+    """Return OSCR (Dhamija et al., NeurIPS 2018): area under correct classification over acceptance of open images.
 
-    `right` are the confidences of the closed images attributed rightly, `unseen` those of the open images. The area is
-    the chance that a closed image is attributed rightly and with more confidence than an open one; ties count half.
+    `right` holds the confidences of correctly classified closed images, `unseen` of open images. The area is the
+    probability that a closed image is classified correctly and with more confidence than an open one; ties count half.
     """
     ascending = np.sort(right)
     at_least = len(right) - np.searchsorted(ascending, unseen, side="left")
@@ -53,7 +53,7 @@ def open_set_classification_rate(right: Doubles, unseen: Doubles, closed_images:
 
 
 def expected_calibration_error(confidence: Doubles, right: npt.NDArray[np.bool_], *, bins: int = ECE_BINS) -> float:
-    """Mean |accuracy - confidence| over bins of equal width, weighted by their images (Guo et al., ICML 2017)."""
+    """Return mean |accuracy - confidence| over bins of equal width, weighted by images (Guo et al., ICML 2017)."""
     counts, mean_confidence, accuracy = calibration_bins(confidence, right, bins=bins)
     filled = counts > 0
     return float(np.abs(accuracy - mean_confidence)[filled] @ counts[filled] / len(confidence))
@@ -62,7 +62,7 @@ def expected_calibration_error(confidence: Doubles, right: npt.NDArray[np.bool_]
 def calibration_bins(
     confidence: Doubles, right: npt.NDArray[np.bool_], *, bins: int = ECE_BINS
 ) -> tuple[npt.NDArray[np.int64], Doubles, Doubles]:
-    """Images, mean confidence and accuracy of each bin (i / bins, (i + 1) / bins]; the means of an empty bin are 0."""
+    """Return images, mean confidence and accuracy of each bin (i / bins, (i + 1) / bins]; 0 for an empty bin."""
     index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     counts = np.bincount(index, minlength=bins)
     filled = np.maximum(counts, 1)

@@ -1,4 +1,4 @@
-"""An ONNX file that a user brings, with the weights that it keeps in files beside it."""
+"""Reading of a user's ONNX file with its external weights."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from .onnx_nodes import every_graph
 if TYPE_CHECKING:
     import onnx
 
-_LIMIT = (2 << 30) - 1  # bytes that a protobuf can hold
+_LIMIT = (2 << 30) - 1  # bytes; the maximum of a protobuf
 
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """An ONNX model in one piece."""
+    """An ONNX model with all weights inside."""
 
-    model: bytes  # with all weights inside
-    parsed: onnx.ModelProto  # the same; to be copied before it is changed
-    digest: str  # SHA-256 over the file, and over the weights that lie in others
+    model: bytes
+    parsed: onnx.ModelProto  # copy it before changing it
+    digest: str  # SHA-256 over the file and its external weights
 
 
 def read_onnx(source: str) -> OnnxFile:
-    """Read an ONNX file, and weights from files in its folder or below it.
+    """Read an ONNX file, with external weights from its folder or below.
 
-    Raises ModelError naming the file: it can't be read, is no ONNX model, or keeps weights where none are read.
+    Raises ModelError naming the file if it is unreadable, not an ONNX model, or has weights elsewhere.
     """
     onnx = require("onnx", "train")
     path, name = Path(source), f"onnx:{source}"
@@ -37,10 +37,10 @@ def read_onnx(source: str) -> OnnxFile:
     try:
         parsed = onnx.load_model_from_string(data)
         outside = [tensor for tensor in _tensors(parsed) if tensor.data_location == onnx.TensorProto.EXTERNAL]
-    except Exception as error:  # protobuf's own kinds
-        raise ModelError(f"{name} can't be loaded: it is no ONNX model ({one_line(error)}); copy it again") from error
+    except Exception as error:  # protobuf's exceptions
+        raise ModelError(f"{name} can't be loaded: not an ONNX model ({one_line(error)}); copy it again") from error
     if not parsed.graph.node:
-        raise ModelError(f"{name} can't be loaded: it is no ONNX model, or an empty one; copy it again")
+        raise ModelError(f"{name} can't be loaded: not an ONNX model, or an empty one; copy it again")
     if not outside:
         return OnnxFile(data, parsed, hashlib.sha256(data).hexdigest())
     digest = hashlib.sha256(data)
@@ -58,9 +58,9 @@ def read_onnx(source: str) -> OnnxFile:
 def _read(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
-            raise ModelError(f"onnx:{path} can't be read: it is no file; give the path of an ONNX file")
+            raise ModelError(f"onnx:{path} can't be read: not a file; give the path of an ONNX file")
         if path.stat().st_size > _LIMIT:
-            raise ModelError(f"onnx:{path} has more than 2 GiB, which no ONNX file can have; give an encoder alone")
+            raise ModelError(f"onnx:{path} has more than 2 GiB, the limit of an ONNX file; export only the encoder")
         return path.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -68,7 +68,7 @@ def _read(path: Path) -> bytes:
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[Any]:
-    """Every tensor, wherever ONNX can hold one."""
+    """Yield every tensor of the model, including those in attributes and subgraphs."""
     for graph in every_graph(model):
         if hasattr(graph, "initializer"):
             yield from graph.initializer
@@ -82,7 +82,7 @@ def _tensors(model: onnx.ModelProto) -> Iterator[Any]:
 
 
 def _outside_weights(onnx: Any, tensor: Any, path: Path, *, name: str, room: int) -> bytes:
-    """The bytes of a tensor that lies in another file, of at most `room`. Raises ModelError."""
+    """Read the bytes of an external tensor, at most `room`. Raises ModelError."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location, what = entries.get("location", ""), f"{name}: weights {tensor.name}"
     target = _target(path, location, what)
@@ -90,16 +90,16 @@ def _outside_weights(onnx: Any, tensor: Any, path: Path, *, name: str, room: int
         offset, size = int(entries.get("offset", "0")), target.stat().st_size
         length = int(entries.get("length", str(size - offset)))
     except ValueError as error:
-        raise ModelError(f"{what} in {location} have no valid place ({error}); export the encoder again") from error
+        raise ModelError(f"{what} in {location} have no valid position ({error}); export the encoder again") from error
     wanted = _bytes_of(onnx, tensor, what)
     if offset < 0 or length < 0 or offset + length > size:
         raise ModelError(
-            f"{what} are to be bytes {offset} to {offset + length} of {location}, which has {size}; copy it again"
+            f"{what} should be bytes {offset} to {offset + length} of {location}, which has {size}; copy it again"
         )
     if length != wanted:
-        raise ModelError(f"{what} take {wanted} bytes, and {length} in {location}; export the encoder again")
+        raise ModelError(f"{what} need {wanted} bytes but have {length} in {location}; export the encoder again")
     if length > room:
-        raise ModelError(f"{name} has more than 2 GiB with its weights, which one ONNX file can't hold; use float16")
+        raise ModelError(f"{name} has more than 2 GiB with its weights, the limit of an ONNX file; use float16")
     try:
         with open(target, "rb") as handle:
             handle.seek(offset)
@@ -107,16 +107,16 @@ def _outside_weights(onnx: Any, tensor: Any, path: Path, *, name: str, room: int
     except OSError as error:
         raise ModelError(f"{what}: {location} can't be read ({error.strerror}); put it beside the file") from error
     if len(data) != length:
-        raise ModelError(f"{what}: {location} was cut while it was read; copy it again")
+        raise ModelError(f"{what}: {location} was truncated while it was read; copy it again")
     return data
 
 
 def _target(path: Path, location: str, what: str) -> Path:
-    """Where the weights lie: in the folder of the file, or of what that links to, or below. Raises ModelError."""
+    """Return the path of external weights, at or below the folder of the file or its link target. Raises ModelError."""
     asked = Path(location)
     if not location or "\0" in location or "\\" in location or asked.is_absolute() or ".." in asked.parts:
         raise ModelError(
-            f"{what} are in {location!r}, which is no path below the file's folder; save the encoder as one file"
+            f"{what} are in {location!r}, which is not a path below the file's folder; save the encoder as one file"
         )
     target = (path.parent / asked).resolve()
     folders = (path.parent.resolve(), path.resolve().parent)
@@ -128,7 +128,7 @@ def _target(path: Path, location: str, what: str) -> Path:
 
 
 def _bytes_of(onnx: Any, tensor: Any, what: str) -> int:
-    """How many bytes the tensor's shape and type take. Raises ModelError for a type that none are kept of."""
+    """Return the size of the tensor in bytes. Raises ModelError for a type without raw data or an invalid shape."""
     count = 1
     for n in tensor.dims:
         count *= n

@@ -1,4 +1,4 @@
-"""The nodes of a user's ONNX model, in subgraphs and functions too: which are used, and which may not be."""
+"""Node-level analysis and checks of a user's ONNX model, including subgraphs and functions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
 _ONNX = ("", "ai.onnx")
-_MODE, _MODE_INPUT = 12, 2  # the opset that makes a Dropout's mode an input, and its position
-_BY_ATTRIBUTE = 7  # the opset that removes a Dropout's is_test
-_LOOP = ("trip count", "condition")  # a Loop's first inputs
-_SHAPES = frozenset({"Shape", "Size"})  # give what the pixels have no part in
+_MODE, _MODE_INPUT = 12, 2  # first opset where a Dropout's mode is an input; its position
+_BY_ATTRIBUTE = 7  # first opset without a Dropout's is_test
+_LOOP = ("trip count", "condition")  # first inputs of a Loop
+_SHAPES = frozenset({"Shape", "Size"})  # their outputs don't depend on pixel values
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs that an If, Loop or Scan holds."""
+    """Yield the subgraphs of an If, Loop or Scan."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
@@ -29,7 +29,7 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def every_graph(model: onnx.ModelProto) -> Iterator[Any]:
-    """The graph, every function, and every graph within them; protobuf bounds how deep those nest."""
+    """Yield the graph, every function and all their subgraphs. Protobuf bounds the nesting depth."""
     waiting: list[Any] = [model.graph, *model.functions]
     while waiting:
         graph = waiting.pop()
@@ -38,14 +38,14 @@ def every_graph(model: onnx.ModelProto) -> Iterator[Any]:
 
 
 def names_defined(graph: onnx.GraphProto) -> list[str]:
-    """Names that a graph itself defines, each once, in order."""
+    """Return the distinct names that a graph defines, in order, without its subgraphs."""
     inputs, weights = ([value.name for value in values] for values in (graph.input, graph.initializer))
     made = [name for node in graph.node for name in node.output if name]
     return list(dict.fromkeys([*inputs, *weights, *made]))
 
 
 def names_read(node: onnx.NodeProto) -> set[str]:
-    """Names that a node reads of the graph around it, in its subgraphs too."""
+    """Return the names of its graph that a node reads, directly or in subgraphs."""
     found = set(node.input)
     for graph in subgraphs(node):
         read = {value.name for value in graph.output}.union(*map(names_read, graph.node))
@@ -54,12 +54,12 @@ def names_read(node: onnx.NodeProto) -> set[str]:
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators; 1 where the model states none, as ONNX says."""
+    """Return the opset version of ONNX's standard operators, 1 by default as in the ONNX specification."""
     return next((int(entry.version) for entry in model.opset_import if entry.domain in _ONNX), 1)
 
 
 def sort_nodes(graph: onnx.GraphProto, name: str) -> bool:
-    """Bring the nodes into topological order, in subgraphs too; whether any was out of order.
+    """Sort the nodes topologically, including subgraphs. Return whether any node moved.
 
     Raises ModelError naming `name` for a cycle.
     """
@@ -79,7 +79,7 @@ def sort_nodes(graph: onnx.GraphProto, name: str) -> bool:
                 later.append(i)
         if len(later) == len(waiting):
             kinds = ", ".join(graph.node[i].op_type for i in later[:5])
-            raise ModelError(f"{name}: its nodes wait for each other ({kinds}); export it again")
+            raise ModelError(f"{name}: its nodes form a cycle ({kinds}); export it again")
         waiting = later
     moved = ordered != sorted(ordered)
     if moved:
@@ -90,7 +90,7 @@ def sort_nodes(graph: onnx.GraphProto, name: str) -> bool:
 
 
 def encoder_of(model: onnx.ModelProto, output: str, name: str) -> onnx.ModelProto:
-    """A copy with functions inlined, and of its nodes those alone that `output` depends on.
+    """Return a copy with inlined functions and only the nodes that `output` depends on.
 
     Raises ModelError naming `name` for a function that can't be inlined.
     """
@@ -100,7 +100,7 @@ def encoder_of(model: onnx.ModelProto, output: str, name: str) -> onnx.ModelProt
     if copy.functions:
         try:
             copy = require("onnx.inliner", "train").inline_local_functions(copy, convert_version=True)
-        except Exception as error:  # bare C++ exceptions
+        except Exception as error:  # the inliner raises bare C++ exceptions
             why = f"has functions that can't be inlined ({one_line(error)}); export it without functions"
             raise ModelError(f"{name} {why}") from error
     makers = {made: i for i, node in enumerate(copy.graph.node) for made in node.output if made}
@@ -122,37 +122,38 @@ def encoder_of(model: onnx.ModelProto, output: str, name: str) -> onnx.ModelProt
 
 
 def check_operators(model: onnx.ModelProto, name: str) -> None:
-    """Refuse operators that draw random numbers, or that are not ONNX's own. Raises ModelError naming `name`."""
+    """Raise ModelError naming `name` for operators that draw random numbers or are not ONNX's standard ones."""
     foreign = sorted(
         {f"{n.domain}.{n.op_type}" for graph in every_graph(model) for n in graph.node if n.domain not in _ONNX}
     )
     if foreign:
         raise ModelError(
-            f"{name} uses operators of {', '.join(foreign)}; only ONNX's own run: export it without custom operators"
+            f"{name} uses operators of {', '.join(foreign)}; only ONNX's standard operators are supported: "
+            "export it without custom ones"
         )
     found = sorted(set(_random_nodes(model.graph, opset_of(model), [])))
     if found:
         raise ModelError(
-            f"{name} draws random numbers ({', '.join(found)}), so that scores would differ each time; "
+            f"{name} draws random numbers ({', '.join(found)}), so scores would differ between runs; "
             "output the posterior mean, not a sample"
         )
 
 
 def check_choices(model: onnx.ModelProto, input_name: str, name: str) -> None:
-    """Refuse an If or Loop that chooses by the values of its images: it chooses once for a batch.
+    """Raise ModelError naming `name` for an If or Loop that depends on pixel values: it decides once per batch.
 
-    A choice by their shape is allowed. Raises ModelError naming `name`.
+    Control flow that depends on shapes is allowed.
     """
     found = sorted(set(_choosing_nodes(model.graph, {input_name})))
     if found:
         raise ModelError(
-            f"{name} chooses by the values of its images ({', '.join(found)}), so that a latent would depend on the "
-            "other images in its batch; export it without that choice"
+            f"{name} has control flow that depends on pixel values ({', '.join(found)}), so a latent would depend on "
+            "other images in its batch; export it without that control flow"
         )
 
 
 def _choosing_nodes(graph: onnx.GraphProto, values: set[str]) -> Iterator[str]:
-    """`values`: names that depend on pixel values; those that the graph makes are added."""
+    """Yield nodes whose control flow depends on `values`, the names derived from pixels, to which outputs are added."""
     for node in graph.node:
         inner = list(subgraphs(node))
         within = set(values)
@@ -182,7 +183,7 @@ def _random_nodes(graph: onnx.GraphProto, opset: int, outer: Sequence[dict[str, 
 
 
 def _in_training(node: onnx.NodeProto, opset: int, scopes: Sequence[dict[str, bool]]) -> bool:
-    """Whether a Dropout may drop: its mode is on, or not a constant."""
+    """Whether a Dropout may drop values: its training mode is on, or not constant."""
     if opset < _BY_ATTRIBUTE:
         return not any(attribute.name == "is_test" and attribute.i for attribute in node.attribute)
     if opset < _MODE or len(node.input) <= _MODE_INPUT or not node.input[_MODE_INPUT]:
@@ -193,7 +194,7 @@ def _in_training(node: onnx.NodeProto, opset: int, scopes: Sequence[dict[str, bo
 
 
 def _flags(graph: onnx.GraphProto) -> dict[str, bool]:
-    """Values that a graph makes: False for a constant that is false, True for every other."""
+    """Map every value of a graph to False if it is a constant that is false, otherwise to True."""
     onnx = require("onnx", "train")
     found = {value.name: True for value in graph.input}
     for tensor in graph.initializer:
@@ -202,14 +203,14 @@ def _flags(graph: onnx.GraphProto) -> dict[str, bool]:
         found.update(dict.fromkeys(node.output, True))
         if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].HasField("t"):
             found[node.output[0]] = _is_true(onnx, node.attribute[0].t)
-    for node in graph.node:  # one link suffices: exporters write no chains
+    for node in graph.node:  # one level is enough: exporters write no chains of Identity
         if node.op_type == "Identity" and node.input[0] in found:
             found[node.output[0]] = found[node.input[0]]
     return found
 
 
 def _is_true(onnx: Any, tensor: onnx.TensorProto) -> bool:
-    """Whether a flag is on. What is too large to be a flag counts as on."""
+    """Whether a flag is on. A tensor with several elements counts as on."""
     return sum(tensor.dims) > 1 or bool(onnx.numpy_helper.to_array(tensor).any())
 
 

@@ -1,4 +1,4 @@
-"""A VAE encoder in an ONNX file that a user brings."""
+"""A VAE encoder from a user's ONNX file."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ from .onnx_nodes import check_choices, check_operators, encoder_of, sort_nodes
 from .vae import FIRST_OUTPUT, Array, VaeDescription, fingerprint_of, resolved
 
 DEFAULT_SCALE = 0.18215  # Stable Diffusion 1 and 2
-LATENT_NAMES = ("latent", "mean", "latent_sample")  # an output of such a name is taken among several
+LATENT_NAMES = ("latent", "mean", "latent_sample")  # selected among several outputs
 
 _SHAPES = "image [B, 3, S, S] -> latent [B, 4, S/8, S/8]"
 _CHANNELS = 3
 
 
 class OnnxVae:
-    """An ONNX file with one input float32 [b, 3, H, W], one of whose outputs is the unscaled latent.
+    """An ONNX file with one input float32 [b, 3, H, W] and the unscaled latent among its outputs.
 
-    Attributes: `model` (the file with all its weights inside, its nodes in order), `graph` (what the latent needs of
-    it, parsed; to be copied before it is changed), `input_name`, `output_name`, `notes` (what the user should know of
-    the choice of the output).
+    Attributes: `model` (the file with all weights inside and sorted nodes), `graph` (the parsed part that the latent
+    depends on; copy it before changing it), `input_name`, `output_name`, `notes` (remarks on the choice of output).
     """
 
     def __init__(self, source: str, scale: float | None, image_size: int, *, output: str | None = None) -> None:
-        """Read the file, and weights in files beside it; `output` as in `open_vae`, or FIRST_OUTPUT.
+        """Read the file with its external weights. `output` is as in `open_vae`, or FIRST_OUTPUT.
 
-        Raises ModelError, and UsageError where `output` names none or has to.
+        Raises ModelError, and UsageError if `output` does not exist or is required.
         """
         name, self._source = f"onnx:{source}", source
         file = read_onnx(source)
@@ -42,7 +41,7 @@ class OnnxVae:
         self.input_name = _onnx_input(name, self._session, image_size)
         outputs = [node.name for node in self._session.get_outputs()]
         self.output_name = _onnx_output(name, self._session, output)
-        self.notes = () if len(outputs) == 1 else (_taken(name, self.output_name, outputs),)
+        self.notes = () if len(outputs) == 1 else (_output_note(name, self.output_name, outputs),)
         self.graph = encoder_of(file.parsed, self.output_name, name)
         check_operators(self.graph, name)
         check_choices(self.graph, self.input_name, name)
@@ -62,13 +61,13 @@ class OnnxVae:
         check_finite(name, latent)
 
     def encode(self, images: Array) -> Array:
-        """See VaeEncoder."""
+        """Encode images as specified by `VaeEncoder.encode`."""
         return one_by_one(self._run, images) * np.float32(self.description.scale)
 
     def _run(self, image: Array) -> Array:
         try:
             result = self._session.run([self.output_name], {self.input_name: image})[0]
-        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
             size = image.shape[-1]
             why = f"can't be run on an image of {size} x {size} ({one_line(error)})"
             raise ModelError(f"onnx:{self._source} {why}; needed: {_SHAPES} for S = {size}") from error
@@ -82,7 +81,7 @@ def _onnx_session(name: str, model: bytes) -> Any:
         options.use_deterministic_compute = True
 
     try:
-        # One thread: images run side by side instead, without waiting within a layer.
+        # One thread per session: images run in parallel instead, without synchronising within a layer.
         return open_onnx_session(model, threads=1, configure=configure)
     except Exception as error:  # as in OnnxVae._run
         raise ModelError(f"{name} can't be loaded by ONNX Runtime {ort.__version__} ({one_line(error)})") from error
@@ -92,27 +91,27 @@ def _onnx_input(name: str, session: Any, size: int) -> str:
     inputs = session.get_inputs()
     found = ", ".join(f"{node.name} {node.type} {node.shape}" for node in inputs)
     if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
-        raise ModelError(f"{name} takes {found or 'nothing'}, where one float32 [b, 3, H, W] is needed")
+        raise ModelError(f"{name} takes {found or 'nothing'}; one float32 [b, 3, H, W] is needed")
     batch, channels, *sides = inputs[0].shape
     if isinstance(channels, int) and channels != _CHANNELS:
-        hint = "; its channels come last: transpose them within" if sides[-1] == _CHANNELS else ""
-        raise ModelError(f"{name} takes {found}, where one float32 [b, 3, H, W] is needed{hint}")
+        hint = ": its channels come last; transpose them inside the graph" if sides[-1] == _CHANNELS else ""
+        raise ModelError(f"{name} takes {found}; one float32 [b, 3, H, W] is needed{hint}")
     if isinstance(batch, int) and batch != 1:
         raise ModelError(f"{name} takes {found}: its batch is fixed at {batch}; export it with a dynamic batch")
     if any(isinstance(side, int) and side != size for side in sides):
-        why = f"takes images of {' x '.join(map(str, sides))} only, where --image-size is {size}"
-        raise ModelError(f"{name} {why}; give another --image-size, or export it with a dynamic height and width")
+        why = f"takes images of {' x '.join(map(str, sides))} only, but --image-size is {size}"
+        raise ModelError(f"{name} {why}; change --image-size, or export it with a dynamic height and width")
     return str(inputs[0].name)
 
 
 def _onnx_output(name: str, session: Any, wanted: str | None) -> str:
-    """The output to take. Raises UsageError for a name that there is not, or where one is needed; ModelError."""
+    """Select the output. Raises UsageError for an unknown name or an ambiguous choice, ModelError for another type."""
     outputs = {str(node.name): node for node in session.get_outputs()}
     listed = ", ".join(outputs)
     if wanted is None:
         known = [output for output in outputs if output in LATENT_NAMES]
         if len(outputs) > 1 and len(known) != 1:
-            raise UsageError(f"{name} has the outputs {listed}; say with --vae-output which is the posterior mean")
+            raise UsageError(f"{name} has the outputs {listed}; choose the posterior mean with --vae-output")
         wanted = known[0] if known else listed
     elif wanted == FIRST_OUTPUT:
         wanted = next(iter(outputs))
@@ -120,9 +119,9 @@ def _onnx_output(name: str, session: Any, wanted: str | None) -> str:
         raise UsageError(f"--vae-output {wanted}: {name} has no such output; it has {listed}")
     kind = outputs[wanted].type
     if kind != "tensor(float)":
-        raise ModelError(f"{name} gives {kind} as {wanted}, where a float32 latent is needed; end it with a Cast")
+        raise ModelError(f"{name} gives {kind} as {wanted}; a float32 latent is needed: append a Cast")
     return wanted
 
 
-def _taken(name: str, output: str, outputs: list[str]) -> str:
-    return f"{name} has the outputs {', '.join(outputs)}; {output} is taken as the posterior mean"
+def _output_note(name: str, output: str, outputs: list[str]) -> str:
+    return f"{name} has the outputs {', '.join(outputs)}; {output} is used as the posterior mean"

@@ -1,4 +1,4 @@
-"""Evaluation as pictures: confusion matrix, ROC curves, open set and reliability, as PNG."""
+"""Plots of an evaluation as PNG: confusion matrix, ROC curves, open set and reliability."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _DPI = 120
-_STYLES = ("-", "--", ":", "-.")  # for classes beyond the colours there are
-_CELLS_WITH_NUMBERS = 20  # classes beyond which a cell is too small for its number
+_STYLES = ("-", "--", ":", "-.")  # line styles for more classes than colours
+_CELLS_WITH_NUMBERS = 20  # largest number of classes whose cells have room for numbers
 
 
 def write_plots(folder: Path, closed: ClosedResults, unseen: OpenResults) -> list[Path]:
-    """Write confusion.png, roc.png, reliability.png and, with open images, open_set.png; the files, in that order.
+    """Write confusion.png, roc.png, reliability.png and, with open images, open_set.png; return the paths in order.
 
-    What needs a class without an image is not drawn: a ROC curve needs two classes, the open set all of them.
+    roc.png needs images of two classes, open_set.png of all classes; otherwise they are not written.
+
     Raises MissingExtraError without matplotlib, StorageError.
     """
     pictures: dict[str, Callable[[Axes], None]] = {"confusion.png": lambda axes: draw_confusion(axes, closed)}
@@ -48,7 +49,7 @@ def write_plots(folder: Path, closed: ClosedResults, unseen: OpenResults) -> lis
 
 
 def draw_confusion(axes: Axes, results: ClosedResults) -> None:
-    """Rows are true classes and sum to 1; cells show percent."""
+    """Draw the confusion matrix. Rows are true classes and sum to 1; cells show percent."""
     names = results.class_names
     shares = confusion_matrix(results.labels, results.predicted, labels=np.arange(len(names)), normalize="true")
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
@@ -62,7 +63,7 @@ def draw_confusion(axes: Axes, results: ClosedResults) -> None:
 
 
 def draw_roc(axes: Axes, results: ClosedResults) -> None:
-    """One-vs-rest ROC curve of each class that has images."""
+    """Draw the one-vs-rest ROC curve of each class that has images."""
     colours = _colours(len(results.class_names))
     areas = []
     for k, name in enumerate(results.class_names):
@@ -79,7 +80,7 @@ def draw_roc(axes: Axes, results: ClosedResults) -> None:
 
 
 def draw_open_set(axes: Axes, closed: ClosedResults, unseen: OpenResults) -> None:
-    """ROC curves of telling known classes from unseen makers, by probability and by log-density."""
+    """Draw ROC curves of known classes against unseen generators, by probability and by log-density."""
     is_closed = np.r_[np.ones(len(closed.confidence), bool), np.zeros(len(unseen.confidence), bool)]
     scores = {
         "likeliest class's probability": np.r_[closed.confidence, unseen.confidence],
@@ -90,12 +91,12 @@ def draw_open_set(axes: Axes, closed: ClosedResults, unseen: OpenResults) -> Non
         label = f"{name}  {auc(false_positive, true_positive):.3f}"
         axes.plot(false_positive, true_positive, linewidth=1.6, label=label)
     axes.plot([0, 1], [0.95, 0.95], color="tab:grey", linewidth=0.8, linestyle="--", label="95 % of known accepted")
-    _finish_roc(axes, "Known classes against unseen makers")
+    _finish_roc(axes, "Known classes against unseen generators")
     axes.set(xlabel="share of unseen images accepted as known", ylabel="share of known images accepted")
 
 
 def draw_reliability(axes: Axes, results: ClosedResults) -> None:
-    """Accuracy against the likeliest class's probability, in 15 bins; bars below show how full each bin is."""
+    """Draw accuracy over the likeliest class's probability in 15 bins. Bars show the share of images per bin."""
     confidence, right = results.confidence, results.predicted == results.labels
     counts, mean_confidence, accuracy = calibration_bins(confidence, right)
     filled = counts > 0
@@ -125,7 +126,7 @@ def _colours(count: int) -> list[Any]:
 
 
 def _render(draw: Callable[[Axes], None], classes: int) -> bytes:
-    """One picture as PNG bytes, on a figure of its own: no window, no state shared with the caller's plots."""
+    """Return a plot as PNG bytes, without pyplot: no window, no state shared with the caller's plots."""
     require("matplotlib", "train")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""A trained encoder's verdicts in torch, by the decision path that the runtime takes."""
+"""Verdicts of a trained encoder in torch, through the same decision path as the runtime."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _BATCH = 32
 
 
 def predict(encoder: nn.Module, spec: ModelSpec, latents: Array, *, progress: Progress = silent) -> LeakOutputs:
-    """Outputs averaged over draws for latents float32 [N, 4, S/8, S/8], scaled, with the fixed inference noise.
+    """Return outputs averaged over draws for scaled latents float32 [N, 4, S/8, S/8].
 
-    The noised latents are made as on every backend.
+    The latents are noised with the fixed inference noise, as on every backend.
     """
     noising = Noising(spec)
     encoder.eval()
@@ -31,19 +31,19 @@ def predict(encoder: nn.Module, spec: ModelSpec, latents: Array, *, progress: Pr
     for start in range(0, len(latents), _BATCH):
         batch = np.ascontiguousarray(latents[start : start + _BATCH])
         parts.append(run_encoder(encoder, noising(batch)).average_draws(spec.draws))
-        progress("judge", min(start + _BATCH, len(latents)), len(latents))
+        progress("classifying images", min(start + _BATCH, len(latents)), len(latents))
     return concatenate(parts, spec)
 
 
 def run_encoder(encoder: nn.Module, noised_latents: Array) -> LeakOutputs:
-    """The four outputs of one batch, by torch."""
+    """Run the encoder on noised latents float32 [B, T, 4, S/8, S/8] in torch."""
     with torch.inference_mode():
         outputs = encoder(torch.from_numpy(noised_latents))
     return LeakOutputs(*(np.asarray(o.numpy(), np.float32) for o in outputs))
 
 
 def concatenate(parts: Sequence[LeakOutputs], spec: ModelSpec) -> LeakOutputs:
-    """Batches of outputs as one; without any, empty arrays of the right widths."""
+    """Concatenate batches of outputs. Without batches, return empty arrays of the right widths."""
     if not parts:
         widths = len(spec.class_names), spec.embedding_dim, spec.embedding_dim, len(spec.timesteps)
         return LeakOutputs(*(np.empty((0, width), np.float32) for width in widths))
@@ -51,7 +51,7 @@ def concatenate(parts: Sequence[LeakOutputs], spec: ModelSpec) -> LeakOutputs:
 
 
 def verdicts(judge: Judge, paths: Sequence[str], outputs: LeakOutputs) -> list[Verdict]:
-    """One verdict for each path and row of outputs."""
+    """Return one verdict for each path and row of outputs."""
     density = support_log_density(judge.support, outputs.embedding)
     return [
         judge.verdict(Subject(path=path), outputs, row, log_density=float(density[row]))

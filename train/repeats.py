@@ -1,4 +1,4 @@
-"""Pictures that a data set holds more than once: under two labels, or in two splits."""
+"""Detection of duplicate pictures in a data set, under two labels or in two splits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Picture:
 
 
 def refuse_two_labels(paths: Sequence[Path], labels: Sequence[str], contents: Sequence[Content]) -> None:
-    """Raises DataError, naming both files, when one picture has two labels."""
+    """Raise DataError, naming both files, if one picture has two labels."""
     first: dict[str, tuple[Path, str]] = {}
     pairs = []
     for path, label, content in zip(paths, labels, contents, strict=True):
@@ -39,9 +39,9 @@ def refuse_two_labels(paths: Sequence[Path], labels: Sequence[str], contents: Se
 
 
 def repeats(pictures: Sequence[Picture]) -> dict[int, Split]:
-    """Positions of held-out pictures whose pixels are also in an earlier split, with that split.
+    """Return the positions of pictures whose pixels are also in an earlier split, with that split.
 
-    Train comes before val, and val before test: such a picture belongs to the earlier split alone.
+    The order is train, val, test. A duplicate belongs only to its earliest split.
     """
     splits: dict[str, Split] = {}
     for split in reversed(SPLITS):
@@ -54,31 +54,31 @@ def repeats(pictures: Sequence[Picture]) -> dict[int, Split]:
 
 
 def repeat_notes(pictures: Sequence[Picture], found: Mapping[int, Split]) -> tuple[list[LeftOut], list[str]]:
-    """The pictures of `repeats` as files left out, and one line for each pair of splits."""
+    """Return the pictures found by `repeats` as left-out files, and one note per pair of splits."""
     left_out, by_pair = [], dict[tuple[Split, Split], list[Path]]()
     for i, split in found.items():
         picture = pictures[i]
-        left_out.append(LeftOut(picture.path, f"of {picture.split}, in {split} too"))
+        left_out.append(LeftOut(picture.path, f"of {picture.split}, also in {split}"))
         by_pair.setdefault((picture.split, split), []).append(picture.path)
     notes = [
-        f"left out of {held}: {len(paths)} of its images, whose pixels are in {split} too ({named(paths)})"
-        for (held, split), paths in by_pair.items()
+        f"left out of {later}: {len(paths)} of its images, whose pixels are also in {split} ({named(paths)})"
+        for (later, split), paths in by_pair.items()
     ]
     return left_out, notes
 
 
 def likeness_notes(pictures: Sequence[Picture]) -> list[str]:
-    """One line for each pair of splits that hold pictures that look the same, such as one at two JPEG qualities."""
+    """Return one note per pair of splits with pictures that look the same, such as at two JPEG qualities."""
     by_split = {split: [picture for picture in pictures if picture.split == split] for split in SPLITS}
     notes = []
     pairs_of_splits: tuple[tuple[Split, Split], ...] = (("val", "train"), ("test", "train"), ("test", "val"))
-    for held, split in pairs_of_splits:
-        ours, theirs = by_split[held], by_split[split]
+    for later, split in pairs_of_splits:
+        ours, theirs = by_split[later], by_split[split]
         matches = nearest([p.content.look for p in ours], [p.content.look for p in theirs])
         pairs = [(ours[i], theirs[j]) for i, j in enumerate(matches) if j >= 0]
         if pairs:
             notes.append(
-                f"{len(pairs)} images of {held} look the same as images of {split} "
-                f"({pairs[0][0].path} as {pairs[0][1].path}); figures on {held} will be optimistic"
+                f"{len(pairs)} images of {later} look the same as images of {split} "
+                f"({pairs[0][0].path} as {pairs[0][1].path}); the results on {later} will be optimistic"
             )
     return notes

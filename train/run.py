@@ -1,10 +1,10 @@
-"""The RUN folder: what a training run is, and what it left.
+"""The RUN folder of a training run.
 
-run.json           spec, recipe, VAE, data fingerprint and counts, versions, whether it is finished
+run.json           spec, training configuration, VAE, data fingerprint and counts, versions, whether it is finished
 items.json         every image with its class, split and hash
 best.safetensors   weights of the epoch with the best validation macro AUC
-last.safetensors   weights, optimiser and history of the last whole epoch
-metrics.csv        one row an epoch; tensorboard/ holds the same where TensorBoard is installed
+last.safetensors   weights, optimiser and history of the last complete epoch
+metrics.csv        one row per epoch; tensorboard/ holds the same if TensorBoard is installed
 decision.json, density.safetensors   fitted after training (train/fit.py)
 """
 
@@ -47,7 +47,7 @@ _AGAIN = "train again with --restart"
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """What `run.json` holds."""
+    """Contents of `run.json`."""
 
     spec: ModelSpec
     config: TrainConfig
@@ -60,13 +60,13 @@ class RunInfo:
     finished: bool
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with one entry a field."""
+        """Return a JSON object with one entry per field."""
         parts = {"spec": self.spec.to_json(), "config": self.config.to_json(), "vae": self.vae.to_json()}
         return {"format_version": FORMAT_VERSION, **asdict(self), **parts}
 
     @classmethod
     def read(cls, path: Path) -> RunInfo:
-        """Read `run.json`. Raises CheckpointError naming what is wrong with it."""
+        """Read `run.json`. Raises CheckpointError that states the problem."""
         data = _read_json(path, _RUN_LIMIT)
         _check_version(path, data.pop("format_version", None) if isinstance(data, dict) else None)
         if data.keys() != cls.__dataclass_fields__.keys():
@@ -81,7 +81,7 @@ class RunInfo:
             raise CheckpointError(f"{path}: {error}") from error
         info = cls(**data)
         if not all(map(_is_path, (info.cache, info.data_root, info.vae.source))):
-            raise CheckpointError(f"{path} names a file that can't be; {_AGAIN}")
+            raise CheckpointError(f"{path} contains an invalid file name; {_AGAIN}")
         return info
 
     def write(self, folder: Path) -> None:
@@ -91,13 +91,13 @@ class RunInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class RunItem:
-    """One image of the run."""
+    """One image of a run."""
 
     path: str
     label: int  # class index
     split: Split
     digest: str  # SHA-256 of the file
-    pixels: str = ""  # hashes of what it shows (train/contents.py); empty in runs that don't record them
+    pixels: str = ""  # content hashes (train/contents.py); empty in runs that don't record them
     look: str = ""
 
 
@@ -113,7 +113,7 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """Read the run at `path`. Raises CheckpointError when there is none, or it is broken."""
+        """Read the run at `path`. Raises CheckpointError if there is none or it is damaged."""
         folder = Path(path)
         if not (folder / RUN_FILE).is_file():
             raise CheckpointError(f"{folder} is not a training run: it has no {RUN_FILE}; make one with: leakrt train")
@@ -122,50 +122,50 @@ class Run:
 
     @property
     def spec(self) -> ModelSpec:
-        """The detector's shape and arithmetic."""
+        """The detector's spec."""
         return self.info.spec
 
     def require_finished(self) -> None:
-        """Raises CheckpointError when training has not come to its end."""
+        """Raise CheckpointError if training is not finished."""
         if not self.info.finished:
-            raise CheckpointError(f"{self.path} is not finished; run the same leakrt train command again to go on")
+            raise CheckpointError(f"{self.path} is not finished; run the same leakrt train command again to resume")
 
     def encoder(self) -> LeakEncoder:
-        """The leak encoder with the best weights, in evaluation mode. Raises CheckpointError."""
+        """Load the leak encoder with the best weights, in evaluation mode. Raises CheckpointError."""
         tensors = dict(Checkpoint.read(self.path / BEST).tensors)
-        with torch.device("meta"):  # shapes before memory: what run.json asks for can be of any size
+        with torch.device("meta"):  # check shapes before allocating: sizes in run.json are untrusted
             wanted = LeakEncoder(self.info.spec, self.info.config).state_dict()
         differing = sorted(k for k in wanted.keys() | tensors.keys() if _shape(wanted, k) != _shape(tensors, k))
         if differing:
             reason = f"{len(differing)} tensors are missing, unknown or of another shape, such as {differing[0]}"
-            raise CheckpointError(f"{self.path / BEST} does not fit the run ({reason}); train again with --restart")
+            raise CheckpointError(f"{self.path / BEST} does not match the run ({reason}); train again with --restart")
         encoder = LeakEncoder(self.info.spec, self.info.config)
         encoder.load_state_dict(tensors)
         return encoder.eval()
 
     def best(self) -> EpochMetrics:
-        """The metrics of the epoch whose weights `encoder` gives. Raises CheckpointError."""
+        """Return the metrics of the epoch with the best weights. Raises CheckpointError."""
         try:
             return read_metrics(Checkpoint.read(self.path / BEST).state)
         except TypeError as error:
-            raise CheckpointError(f"{self.path / BEST} states no metrics; train again with --restart") from error
+            raise CheckpointError(f"{self.path / BEST} has no metrics; train again with --restart") from error
 
     def of(self, split: Split) -> list[RunItem]:
-        """The images of one split, in the order of `labels` and `latents`."""
+        """Return the images of one split, in the order of `labels` and `latents`."""
         return [item for item in self.items if item.split == split]
 
     def labels(self, split: Split) -> npt.NDArray[np.int64]:
-        """Class indices int64 [N] of one split."""
+        """Return the class indices of one split, int64 [N]."""
         return np.array([item.label for item in self.of(split)], np.int64)
 
     def vae(self) -> VaeEncoder:
-        """The VAE that the run was trained through. Raises ModelError when it was moved or changed."""
+        """Open the VAE that the run was trained with. Raises ModelError if it was moved or changed."""
         return reopen_vae(self.info.vae)
 
     def latents(self, split: Split, *, progress: Progress = silent) -> Array:
-        """Latents float32 [N, 4, S/8, S/8] of one split from the cache; what is missing there is encoded again.
+        """Return the latents of one split from the cache, float32 [N, 4, S/8, S/8]. Missing ones are encoded again.
 
-        Raises DataError when an image that is missing there was moved or changed, ModelError for the VAE.
+        Raises DataError if an image to encode was moved or changed, ModelError if the VAE was.
         """
         items = self.of(split)
         cache = open_cache(Path(self.info.cache), self.info.vae)
@@ -177,13 +177,13 @@ class Run:
 
 
 def open_cache(root: Path, vae: VaeDescription) -> LatentCache:
-    """The latent cache of a VAE."""
+    """Open or create the latent cache of a VAE. Raises StorageError."""
     side = vae.image_size // 8
     return LatentCache(root, vae.fingerprint, (4, side, side))
 
 
 def training_views(config: TrainConfig) -> tuple[int, ...]:
-    """The views of a training image that the recipe asks for."""
+    """Return the views of a training image that the configuration selects."""
     return tuple(range(VIEW_COUNTS[config.views]))
 
 
@@ -209,7 +209,7 @@ def _run_item(item: Item, digest: str, content: Content) -> RunItem:
 def _read_items(path: Path, classes: int) -> tuple[RunItem, ...]:
     rows = _read_json(path, _ITEMS_LIMIT)
     if not isinstance(rows, list) or not all(_is_item(row, classes) for row in rows):
-        raise CheckpointError(f"{path} is broken: it must list images with path, label, split and digest; {_AGAIN}")
+        raise CheckpointError(f"{path} is damaged: it must list images with path, label, split and digest; {_AGAIN}")
     return tuple(RunItem(**row) for row in rows)
 
 
@@ -223,7 +223,7 @@ def _is_item(row: object, classes: int) -> bool:
 
 
 def _is_path(text: str) -> bool:
-    """Whether the system can be asked for a file of that name: no NUL, nothing that can't be encoded."""
+    """Whether the text is a valid file name: not empty, encodable and without NUL."""
     try:
         return text != "" and b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
@@ -248,9 +248,9 @@ def _check_present(missing: Sequence[LatentRequest]) -> None:
         try:
             same = hash_image(image.path) == image.digest
         except LeakRTError as error:
-            raise DataError(f"an image of the run is gone from its place: {error}; put the data back") from error
+            raise DataError(f"an image of the run is missing: {error}; restore the data") from error
         if not same:
-            raise DataError(f"{image.path} is not the file that the run was trained on; put the data back")
+            raise DataError(f"{image.path} is not the file that the run was trained on; restore the data")
 
 
 def _read_json(path: Path, limit: int) -> Any:

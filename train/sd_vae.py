@@ -1,4 +1,4 @@
-"""The encoder half of a diffusers AutoencoderKL."""
+"""A VAE encoder from a diffusers AutoencoderKL."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _STABLE_DIFFUSION = "use the VAE of Stable Diffusion 1, 2 or XL"
 
 
 class SdVae:
-    """The encoder half of a diffusers AutoencoderKL, in float32. `module` is the AutoencoderKL without decoder."""
+    """The encoder of a diffusers AutoencoderKL in float32. `module` is the AutoencoderKL without its decoder."""
 
-    notes: tuple[str, ...] = ()  # what the user should know of the choice of the output
+    notes: tuple[str, ...] = ()  # remarks on the choice of output; always empty
 
     def __init__(self, source: str, scale: float | None, image_size: int) -> None:
-        """Load from a folder (of the VAE or of a whole pipeline) or a hub id; weights from safetensors only.
+        """Load a folder (of a VAE or a whole pipeline) or a hub id. Weights are read from safetensors only.
 
-        Raises ModelError, and MissingExtraError without diffusers.
+        Raises ModelError, MissingExtraError without diffusers.
         """
         require("torch", "train")
         self.module = _load_autoencoder(source)
@@ -42,14 +42,14 @@ class SdVae:
         check_finite(f"sd:{source}", latent)
 
     def encode(self, images: Array) -> Array:
-        """See VaeEncoder."""
+        """Encode images as specified by `VaeEncoder.encode`."""
         return one_by_one(self._run, images) * np.float32(self.description.scale)
 
     def _run(self, image: Array) -> Array:
         import torch
 
-        threads = torch.get_num_threads()  # of the calling thread
-        torch.set_num_threads(1)  # another count would add sums in another order
+        threads = torch.get_num_threads()  # a setting of the calling thread
+        torch.set_num_threads(1)  # the order of sums depends on the number of threads
         try:
             with torch.inference_mode():
                 mean = self.module.encode(torch.from_numpy(image)).latent_dist.mean
@@ -71,7 +71,7 @@ def _load_autoencoder(source: str) -> Any:
         _check_folder(source, _vae_folder(folder))
     try:
         module, loading = _from_folder(diffusers, folder) if local else _from_hub(diffusers, source)
-    except Exception as error:  # diffusers, hub and safetensors raise dozens of kinds
+    except Exception as error:  # diffusers, huggingface_hub and safetensors share no base class
         hint = "" if local else "; without a network download its folder elsewhere and give --vae sd:FOLDER"
         raise ModelError(f"sd:{source} can't be loaded ({one_line(error)}){hint}") from error
     _check_config(f"sd:{source}", dict(module.config))
@@ -85,7 +85,7 @@ def _vae_folder(folder: Path) -> Path:
 
 
 def _check_folder(source: str, folder: Path) -> None:
-    """Raises ModelError for a folder that holds no configuration, that of another model, or no weights to read."""
+    """Raise ModelError for a folder without configuration, of another model, or without readable weights."""
     if not (folder / _CONFIG).is_file():
         raise ModelError(
             f"sd:{source} holds neither {_CONFIG} nor vae/{_CONFIG}; give the folder of an AutoencoderKL "
@@ -97,7 +97,7 @@ def _check_folder(source: str, folder: Path) -> None:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"sd:{source}: {folder / _CONFIG} can't be read ({one_line(error)}); copy it again") from error
     if not isinstance(config, dict):
-        raise ModelError(f"sd:{source}: {folder / _CONFIG} holds no JSON object; copy it again")
+        raise ModelError(f"sd:{source}: {folder / _CONFIG} is not a JSON object; copy it again")
     _check_config(f"sd:{source}", config)
     if not any((folder / name).is_file() for name in (_WEIGHTS, f"{_WEIGHTS}.index.json")):
         raise ModelError(f"sd:{source}: {folder} {_no_weights(folder)}")
@@ -116,20 +116,20 @@ def _no_weights(folder: Path) -> str:
 
 
 def _check_config(name: str, config: dict[str, Any]) -> None:
-    """Raises ModelError for another model, another number of latent channels or another factor, with the remedy."""
+    """Raise ModelError for another model, number of latent channels or downsampling factor."""
     kind = config.get("_class_name", "AutoencoderKL")
     if kind != "AutoencoderKL":
-        raise ModelError(f"{name} holds a {kind}, where an AutoencoderKL is needed; {_STABLE_DIFFUSION}")
+        raise ModelError(f"{name} is a {kind}; an AutoencoderKL is needed: {_STABLE_DIFFUSION}")
     channels, blocks = config.get("latent_channels", 4), config.get("down_block_types", ["DownEncoderBlock2D"])
     if channels != 4:
-        hint = ", as those of SD3 and FLUX have" if channels == 16 else ""
-        raise ModelError(f"{name} has {channels} latent channels{hint}, where 4 are needed; {_STABLE_DIFFUSION}")
+        hint = ", as those of SD3 and FLUX" if channels == 16 else ""
+        raise ModelError(f"{name} has {channels} latent channels{hint}; 4 are needed: {_STABLE_DIFFUSION}")
     if isinstance(blocks, (list, tuple)) and len(blocks) != 4:
-        raise ModelError(f"{name} downsamples by {2 ** (len(blocks) - 1)}, where 8 is needed; {_STABLE_DIFFUSION}")
+        raise ModelError(f"{name} downsamples by {2 ** (len(blocks) - 1)}; 8 is needed: {_STABLE_DIFFUSION}")
 
 
 def _check_loaded(name: str, loading: dict[str, Any]) -> None:
-    """Raises ModelError where diffusers drew weights of the encoder at random, since the file lacks them."""
+    """Raise ModelError if encoder weights are missing, which diffusers initialises at random."""
     missing = sorted(key for key in loading.get("missing_keys", ()) if key.startswith(("encoder.", "quant_conv.")))
     if missing:
         raise ModelError(
@@ -142,7 +142,7 @@ def _from_folder(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _from_hub(diffusers: Any, repository: str) -> tuple[Any, dict[str, Any]]:
-    """From the hub's cache if it is there, else over the network, asked once first: downloads retry for a minute."""
+    """Load from the local hub cache or download. One short request goes first, since downloads retry for a minute."""
     import huggingface_hub
 
     for whole_pipeline in (False, True):
@@ -156,7 +156,7 @@ def _from_hub(diffusers: Any, repository: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _from_pretrained(diffusers: Any, source: str, whole_pipeline: bool, *, offline: bool) -> tuple[Any, dict[str, Any]]:
-    """The module, and what diffusers reports of its loading (`missing_keys` and others)."""
+    """Return the module and diffusers' loading info (`missing_keys` and others)."""
     import torch
 
     with warnings.catch_warnings():
@@ -174,7 +174,7 @@ def _from_pretrained(diffusers: Any, source: str, whole_pipeline: bool, *, offli
 
 
 def _hash_weights(module: Any) -> str:
-    """SHA-256 over the encoder's configuration and its weights, whatever file they came from."""
+    """Return the SHA-256 over the encoder's configuration and weights, independent of the file format."""
     config = {k: module.config[k] for k in sorted(module.config) if not k.startswith("_") and k != "scaling_factor"}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(module.state_dict().items()):

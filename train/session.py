@@ -1,4 +1,4 @@
-"""A training session from a data folder to a finished run: list, hash, encode, train, fit."""
+"""A training session, from a data folder to a finished run: list, hash, encode, train."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from .trainer import BEST, LAST, Trainer, TrainingData
 from .vae import VaeDescription, VaeEncoder, open_vae
 
 LOCK_FILE = ".lock"
-_TRAINED = (RUN_FILE, ITEMS_FILE, BEST, LAST, METRICS_FILE)  # written here alone, under the lock
+_TRAINED = (RUN_FILE, ITEMS_FILE, BEST, LAST, METRICS_FILE)  # only written here, under the lock
 _OWNED = (*_TRAINED, "decision.json", "density.safetensors")
 _PACKAGES = ("leakrt", "torch", "diffusers", "numpy", "onnxruntime")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """What `leakrt train` was asked for. The spec's class names and VAE scale are found in the data and the VAE."""
+    """Arguments of `leakrt train`. The spec's class names and VAE come from the data and the VAE."""
 
     data: Path
     out: Path
@@ -59,22 +59,22 @@ def train(
 ) -> Run:
     """Train, or resume the run at `request.out`.
 
-    `note` is called with each thing that the user should know of the data, `left_out` with the files that are not
-    trained on. `accept` may refuse a VAE, by raising, before an image goes through it.
+    `report` is called after each epoch, `note` with each remark on the data, `left_out` with the files that are not
+    trained on. `accept` can reject a VAE by raising before any image is encoded.
 
-    Raises DataError, ModelError, CheckpointError (another run stands at `out`, or another process trains there),
-    StorageError.
+    Raises DataError, ModelError, UsageError, CheckpointError (`out` holds a different run, or another process trains
+    there), StorageError.
     """
     listing = list_data(request.data)
     if request.spec.real_class not in listing.classes:
         found = ", ".join(listing.classes)
-        raise UsageError(f"no class is named {request.spec.real_class!r}; say with --real-class which of {found} it is")
+        raise UsageError(f"no class is named {request.spec.real_class!r}; choose one of {found} with --real-class")
     vae = open_vae(request.vae, request.vae_scale, request.spec.image_size, output=request.vae_output)
     for text in vae.notes:
         note(text)
     accept(vae, request.spec)
     cache = open_cache(request.cache, vae.description)
-    with _alone_in(request.out):
+    with _locked_folder(request.out):
         data = load_data(
             listing, ContentCache(request.cache), request.config.threads, skip_bad=request.skip_bad, progress=progress
         )
@@ -107,28 +107,30 @@ def _describe(request: TrainRequest, data: DataSet, vae: VaeDescription) -> RunI
 
 
 @contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """The run's folder, made where it is missing, with no other process in it; nothing is left where nothing came of
-    it. Raises CheckpointError, StorageError."""
+def _locked_folder(out: Path) -> Iterator[None]:
+    """Create the run's folder if needed and lock it; a new folder that stays empty is removed at the end.
+
+    Raises CheckpointError, StorageError.
+    """
     made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if not (out / RUN_FILE).exists() and any(not _may_be_ours(path.name) for path in out.iterdir()):
+        if not (out / RUN_FILE).exists() and any(not _is_leftover(path.name) for path in out.iterdir()):
             raise CheckpointError(f"{out} is not empty and holds no training run; choose another folder for --out")
     except OSError as error:
         raise storage_error(out, error) from error
-    busy = CheckpointError(f"another process trains in {out}; wait for it, or choose another --out")
+    busy = CheckpointError(f"another process is training in {out}; wait for it, or choose another --out")
     try:
         with alone(out / LOCK_FILE, busy):
             yield
     finally:
         if made:
-            with suppress(OSError):  # it is not empty
+            with suppress(OSError):  # the folder is not empty
                 out.rmdir()
 
 
 def _prepare_folder(request: TrainRequest, info: RunInfo) -> None:
-    """Clear the run's folder for --restart, or see that it holds this very run."""
+    """Clear the run's folder for --restart, or check that its run matches the request."""
     if request.restart:
         _clear(request.out)
     if (request.out / RUN_FILE).exists():
@@ -137,13 +139,13 @@ def _prepare_folder(request: TrainRequest, info: RunInfo) -> None:
         recover(request.out / name)
 
 
-def _may_be_ours(name: str) -> bool:
-    """What a run that was killed before its run.json can have left."""
+def _is_leftover(name: str) -> bool:
+    """Whether an interrupted run can have left the file before writing its run.json."""
     return name in (ITEMS_FILE, LOCK_FILE) or (name.startswith(".") and name.endswith(".part"))
 
 
 def _clear(out: Path) -> None:
-    """Remove what a run consists of, and nothing else; what makes it a run goes last."""
+    """Remove the files of a run and nothing else. run.json goes last, since it marks the folder as a run."""
     try:
         shutil.rmtree(out / TENSORBOARD_FOLDER, ignore_errors=True)
         for name in reversed(_OWNED):
@@ -158,12 +160,13 @@ def _check_same(old: RunInfo, new: RunInfo, out: Path) -> None:
         f"{name} (was {was[name]}, now {now[name]})" for was, now in pairs for name in now if was[name] != now[name]
     ]
     if old.data_fingerprint != new.data_fingerprint:
-        differing.append("the images")
+        differing.append("data set")
     if old.vae.fingerprint != new.vae.fingerprint:
-        differing.append("the VAE")
+        differing.append("VAE")
     if differing:
         raise CheckpointError(
-            f"{out} holds a run with another {'; '.join(differing)}; choose another --out, or begin anew with --restart"
+            f"{out} holds a run with a different {'; '.join(differing)}; choose another --out, "
+            "or overwrite it with --restart"
         )
 
 

@@ -1,4 +1,4 @@
-"""`Split.json`: which image of a data folder belongs to which split. train/layout.py shows its form."""
+"""Reading of `Split.json`, which assigns images to splits. train/layout.py describes its format."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _LIMIT = 256 << 20
 
 
 def find_split_file(root: Path) -> Path | None:
-    """The file named Split.json, in any case; None if there is none. Raises DataError for two of them."""
+    """Find the file named Split.json, in any case; None if there is none. Raises DataError for two of them."""
     try:
         found = sorted(path for path in root.iterdir() if path.name.lower() == SPLIT_FILE.lower())
     except OSError as error:
         raise DataError(f"can't list {root}: {error.strerror}") from error
     if len(found) > 1:
-        raise DataError(f"{root} holds {' and '.join(path.name for path in found)}; keep the one that is meant")
+        raise DataError(f"{root} holds {' and '.join(path.name for path in found)}; keep only one of them")
     return found[0] if found else None
 
 
 def from_split_file(path: Path, classes: Mapping[str, Sequence[Path]]) -> list[ClassImage]:
-    """The images that the file lists; `classes` maps each class folder's name to its images.
+    """Return the images that the file lists. `classes` maps each class folder's name to its images.
 
-    Raises DataError: no JSON of that form, an unknown split, a file that is not there, an image in two splits.
+    Raises DataError for another format, an unknown split, a missing file, or an image in two splits.
     """
     root = path.parent
     taken: dict[Path, ClassImage] = {}
     seen: dict[Split, str] = {}
     for key, entries in _read(path).items():
         if not isinstance(entries, (dict, list)):
-            continue  # a comment, a seed
+            continue  # such as a comment or a seed
         split = split_of(key)
         if split is None:
             raise DataError(f"{path}: no split is named {key!r}; use train, val and test")
@@ -63,11 +63,11 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """The object of these pairs. Raises ValueError for a key that comes twice, of which JSON would keep the last."""
+    """Build an object from pairs. Raises ValueError for a repeated key, where JSON would keep the last."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-        raise ValueError(f"the key {twice!r} comes twice")
+        raise ValueError(f"the key {twice!r} is repeated")
     return found
 
 
@@ -86,10 +86,10 @@ def _by_name(path: Path, name: str, files: object) -> list[Path]:
     for file in files:
         relative = PurePosixPath(name, file)
         if len(PurePosixPath(name).parts) != 1 or relative.is_absolute() or ".." in relative.parts or "\0" in file:
-            raise DataError(f"{path}: {name}/{file} does not lie in the folder of its class")
+            raise DataError(f"{path}: {name}/{file} is not in the folder of its class")
         found.append(path.parent / relative)
         if not found[-1].is_file():
-            raise DataError(f"{path} lists {relative}, which is not there")
+            raise DataError(f"{path} lists {relative}, which does not exist")
     return found
 
 
@@ -98,6 +98,6 @@ def _by_position(path: Path, name: str, images: Sequence[Path], *, positions: Se
     found = []
     for position in positions:
         if not isinstance(position, int) or isinstance(position, bool) or not 0 <= position < len(files):
-            raise DataError(f"{path}: {position!r} is no position in class {name} ({len(files)} images)")
+            raise DataError(f"{path}: {position!r} is not a position in class {name} ({len(files)} images)")
         found.append(files[position])
     return found

@@ -1,4 +1,4 @@
-"""What folder names mean: splits, and the labels that collections of generated images put below a maker."""
+"""Meaning of folder names: splits, and labels below a maker in collections of generated images."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _NAMES: dict[Split, tuple[str, ...]] = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
-_UNCLEAR = frozenset({"eval", "evaluation"})  # val to some, test to others
-_LABELS: dict[str, Label] = {"0_real": "real", "1_fake": "generated"}  # no other folder is called that
+_UNCLEAR = frozenset({"eval", "evaluation"})  # means val in some data sets and test in others
+_LABELS: dict[str, Label] = {"0_real": "real", "1_fake": "generated"}  # unambiguous names
 _LABEL_PAIRS: tuple[dict[str, Label], ...] = (
     {"nature": "real", "ai": "generated"},
     {"real": "real", "fake": "generated"},
@@ -27,28 +27,28 @@ _LABEL_PAIRS: tuple[dict[str, Label], ...] = (
 
 
 def label_of(name: str) -> Label | None:
-    """The label that a folder of that name, in any case, has by itself; None for another name.
+    """Return the label that a folder name, in any case, means by itself; None for another name.
 
-    `nature` may be a subject, so it is a label only beside `ai`; see `label_folders`.
+    `nature` can be an ordinary class, so it is a label only beside `ai`; see `label_folders`.
     """
     return {**_LABELS, "real": "real", "fake": "generated", "ai": "generated"}.get(name.lower())
 
 
 def plain_name(name: str) -> str:
-    """A folder's name without what two names may differ in and still look alike: case, outer spaces, Unicode form."""
+    """Normalise case, outer spaces and Unicode form, so that names that look alike compare equal."""
     return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def split_of(name: str) -> Split | None:
-    """The split that a folder name or a key of Split.json means, in any case; None for another name."""
+    """Return the split that a folder name or key of Split.json means, in any case; None for another name."""
     return next((split for split, names in _NAMES.items() if name.lower() in names), None)
 
 
 def label_folders(folders: Iterable[Path]) -> dict[Path, Label]:
-    """Which of the folders beside each other are labels below a maker.
+    """Return the folders among siblings that are labels below a maker.
 
-    Those are `0_real` and `1_fake`; `nature` with `ai`, and `real` with `fake`, only as a pair. `real` alone is one,
-    too: in a class of generated images it would be learned as generated.
+    These are `0_real` and `1_fake`, and the pairs `nature` with `ai` and `real` with `fake`. A single `real` is also a
+    label: otherwise its images would be learned as the generated class around it.
     """
     named = {folder: folder.name.lower() for folder in folders}
     present = set(named.values())
@@ -62,15 +62,15 @@ def label_folders(folders: Iterable[Path]) -> dict[Path, Label]:
 
 
 def split_folders(folders: Iterable[Path]) -> dict[Path, Split]:
-    """Which of the folders beside each other are splits: two or more of them, or all there are.
+    """Return the folders among siblings that are splits, if there are at least two or all siblings are.
 
-    Raises DataError for two that mean one split, and for `eval` beside another split.
+    Raises DataError if two mean the same split, or for `eval` beside another split.
     """
     folders = list(folders)
     found = {folder: split for folder in folders if (split := split_of(folder.name)) is not None}
     unclear = [folder for folder in folders if folder.name.lower() in _UNCLEAR]
     if found and unclear:
-        raise DataError(f"{unclear[0]} may mean val or test; rename it to the one that it is")
+        raise DataError(f"{unclear[0]} could mean val or test; rename it to one of them")
     by_split: dict[Split, Path] = {}
     for folder, split in found.items():
         if split in by_split:

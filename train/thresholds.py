@@ -1,8 +1,8 @@
-"""From validation scores to a Decision: temperature, density threshold, alarm threshold, abstain zone.
+"""Fitting of a Decision to validation scores: temperature, density threshold, alarm threshold, abstain zone.
 
-Everything here sees validation images only. The alarm threshold is conformal (Vovk, Gammerman & Shafer, 2005):
-of n validation real faces at most k = floor(rate (n + 1)) raise an alarm, so that a new real face, exchangeable
-with them, raises one with a chance of at most k / (n + 1) <= rate (but for one within `_MARGIN` of the threshold).
+Only validation images are used. The alarm threshold is conformal (Vovk, Gammerman & Shafer, 2005): of n validation
+real faces at most k = floor(rate (n + 1)) raise an alarm. A new real face, exchangeable with them, then raises one with
+probability at most k / (n + 1) <= rate (except for faces within `_MARGIN` of the threshold).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ..core.errors import DataError, UsageError
 from ..core.spec import ModelSpec
 
 FALSE_ALARM_RATE = 0.05
-UNKNOWN_RATE = 0.01  # of all closed validation images, called unknown by the density threshold
-COVERAGE = 0.85  # of validation images, real ones as well as all, that are not abstained on
-MIN_ALARM_THRESHOLD = 0.5  # nothing that is more likely real than generated is called generated
-_MARGIN = 1e-4  # a threshold keeps this far from the face that sets it, so that rounding can't move that face
+UNKNOWN_RATE = 0.01  # share of closed validation images that the density threshold classifies as unknown
+COVERAGE = 0.85  # least share without abstention, both of real and of all validation images
+MIN_ALARM_THRESHOLD = 0.5  # a face that is more likely real than generated never raises an alarm
+_MARGIN = 1e-4  # distance of a threshold from the face that sets it, so that rounding can't cross it
 
 Doubles = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -31,7 +31,7 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ValidationOutputs:
-    """What the closed validation images gave, N of them."""
+    """Outputs for N closed validation images."""
 
     scores: npt.NDArray[np.float32]  # [N, K], averaged over draws, before temperature
     log_density: Doubles  # [N]
@@ -39,18 +39,18 @@ class ValidationOutputs:
 
     def __post_init__(self) -> None:
         if len(self.labels) == 0:
-            raise DataError("there are no validation images to fit thresholds on; give the data set a val split")
+            raise DataError("no validation images to fit thresholds on; add a val split to the data set")
         if not (np.isfinite(self.scores).all() and np.isfinite(self.log_density).all()):
-            raise DataError("the network gave values that are not finite on validation images; train it again")
+            raise DataError("the network's outputs on validation images are not finite; train it again")
 
 
 def fit_decision(outputs: ValidationOutputs, spec: ModelSpec, *, rate: float = FALSE_ALARM_RATE) -> Decision:
-    """Fit all of a Decision at a stated false-alarm rate.
+    """Fit a Decision at a false-alarm rate.
 
-    An alarm is a real face called generator or unknown. The density is asked first (as in `core.decision.judge`),
-    so its alarms are counted first, at most half of those that the rate allows; the alarm threshold takes the rest.
+    A false alarm is a real face classified as generator or unknown. The density test comes first (as in
+    `core.decision.judge`) and may use half of the alarms that the rate allows; the alarm threshold uses the rest.
 
-    Raises DataError when there are too few validation real faces for that rate, UsageError for an impossible rate.
+    Raises DataError if there are too few validation real faces for that rate, UsageError for an invalid rate.
     """
     allowed = allowed_alarms(rate, int((outputs.labels == spec.real_index).sum()), real_class=spec.real_class)
     real = outputs.labels == spec.real_index
@@ -58,9 +58,9 @@ def fit_decision(outputs: ValidationOutputs, spec: ModelSpec, *, rate: float = F
     generated = 1.0 - probabilities(outputs.scores, temperature)[:, spec.real_index]
     density_threshold = _density_threshold(outputs.log_density, real, allowed)
     unknown = outputs.log_density < density_threshold
-    judged = generated[real & ~unknown]
+    remaining = generated[real & ~unknown]
     left = allowed - int((real & unknown).sum())
-    alarm = max(MIN_ALARM_THRESHOLD, _threshold_above(judged, left))
+    alarm = max(MIN_ALARM_THRESHOLD, _threshold_above(remaining, left))
     return Decision(
         temperature=temperature,
         alarm_threshold=alarm,
@@ -68,14 +68,14 @@ def fit_decision(outputs: ValidationOutputs, spec: ModelSpec, *, rate: float = F
         density_threshold=density_threshold,
         false_alarm_rate=rate,
         validation_real=int(real.sum()),
-        validation_alarms=int((real & unknown).sum() + (judged >= alarm).sum()),
+        validation_alarms=int((real & unknown).sum() + (remaining >= alarm).sum()),
     )
 
 
 def fit_temperature(scores: npt.NDArray[np.float32], labels: Labels) -> float:
-    """The temperature that minimises the negative log-likelihood of `labels` (Guo et al., ICML 2017).
+    """Return the temperature that minimises the negative log-likelihood of `labels` (Guo et al., ICML 2017).
 
-    Searched between exp(-4) and exp(4); scores float32 [N, K], labels int [N].
+    The search covers exp(-4) to exp(4). Scores are float32 [N, K], labels int [N].
     """
     rows = np.arange(len(labels))
 
@@ -88,30 +88,30 @@ def fit_temperature(scores: npt.NDArray[np.float32], labels: Labels) -> float:
 
 
 def allowed_alarms(rate: float, faces: int, *, real_class: str = "real") -> int:
-    """k = floor(rate (n + 1)): how many of n validation real faces may raise an alarm, at least 1.
+    """Return k = floor(rate (n + 1)), how many of n validation real faces may raise an alarm.
 
-    Raises DataError when k would be 0, UsageError for a rate outside (0, 0.5).
+    Raises DataError if k is 0, UsageError for a rate outside (0, 0.5).
     """
     if not 0.0 < rate < 0.5:
-        raise UsageError(f"a false-alarm rate of {rate:g}; between 0 and 0.5 is needed, such as 0.05")
+        raise UsageError(f"false-alarm rate {rate:g}: it must be between 0 and 0.5, such as 0.05")
     allowed = math.floor(rate * (faces + 1) + 1e-9)  # 0.29 x 100 is 28.999...
     if allowed < 1:
         needed = math.ceil(1.0 / rate - 1e-9) - 1
         lowest = math.ceil(1000.0 / (faces + 1)) / 1000.0
         other = f", or export with --false-alarm-rate {lowest:g} or more" if lowest < 0.5 else ""
         raise DataError(
-            f"{faces} validation images of class {real_class} can't support a false-alarm rate of {rate:g}: "
-            f"at least {needed} are needed; give more of them{other}"
+            f"{faces} validation images of class {real_class} are too few for a false-alarm rate of {rate:g}: "
+            f"at least {needed} are needed; add more{other}"
         )
     return allowed
 
 
 def alarm_interval(alarms: int, validation_faces: int, faces: int, *, level: float = 0.95) -> tuple[int, int]:
-    """The prediction interval of how many of `faces` new real faces raise an alarm, both ends included.
+    """Return the prediction interval of the number of alarms among `faces` new real faces, both ends included.
 
-    With a threshold that `alarms` = k of n exchangeable validation faces reach, the count over m new ones is
-    beta-binomial (m, k, n + 1 - k) (Vovk, 2012: the coverage of a split-conformal set is beta). At least `level`
-    of its mass lies inside.
+    If k = `alarms` of n exchangeable validation faces reach the threshold, the count among m new ones is beta-binomial
+    (m, k, n + 1 - k), since the coverage of a split-conformal set is beta (Vovk, 2012). The interval contains at least
+    `level` of its mass.
     """
     if not (1 <= alarms <= validation_faces and faces >= 0 and 0 < level < 1):
         raise UsageError(f"no interval for {alarms} alarms among {validation_faces} faces and {faces} new ones")
@@ -121,7 +121,7 @@ def alarm_interval(alarms: int, validation_faces: int, faces: int, *, level: flo
 
 
 def _density_threshold(log_density: Doubles, real: npt.NDArray[np.bool_], allowed: int) -> float:
-    """The highest threshold under which lie at most 1 % of all images and half of the allowed real alarms."""
+    """Return the highest threshold with at most 1 % of all images and half of the allowed alarms below it."""
     among_all = math.floor(UNKNOWN_RATE * (len(log_density) + 1))
     highest = -_threshold_above(-log_density, among_all)
     among_real = -_threshold_above(-log_density[real], allowed // 2)
@@ -129,7 +129,7 @@ def _density_threshold(log_density: Doubles, real: npt.NDArray[np.bool_], allowe
 
 
 def _threshold_above(values: Doubles, count: int) -> float:
-    """The lowest threshold that at most `count` values reach, just under the last of those that do."""
+    """Return the lowest threshold that at most `count` values reach, just below the smallest of these."""
     descending = np.sort(values)[::-1]
     last = min(count, len(descending))
     while 0 < last < len(descending) and descending[last - 1] == descending[last]:
@@ -139,16 +139,16 @@ def _threshold_above(values: Doubles, count: int) -> float:
     reached = float(descending[last - 1])
     gap = reached - float(descending[last]) if last < len(descending) else np.inf
     under = reached - min(gap / 2.0, _MARGIN)
-    return under if last == len(descending) or under > descending[last] else reached  # the two may be neighbours
+    return under if last == len(descending) or under > descending[last] else reached  # they may be adjacent floats
 
 
 def _real_threshold(
     generated: Doubles, real: npt.NDArray[np.bool_], unknown: npt.NDArray[np.bool_], *, alarm: float
 ) -> float:
-    """The lowest threshold that keeps the coverage of real faces and of all images at `COVERAGE`.
+    """Return a threshold at which the coverage of real faces and of all images is at least `COVERAGE`.
 
-    The lower it is, the fewer generated faces are called real and the more of all are abstained on; so it then
-    rises for as long as no further generated face would be called real.
+    A lower threshold classifies fewer generated faces as real but abstains on more images. The result is therefore the
+    lowest one with that coverage, raised as far as no further generated face is classified as real.
     """
     thresholds = []
     for group in (real, np.ones_like(real)):
@@ -165,8 +165,8 @@ def _real_threshold(
 
 
 def _below_last(ascending: Doubles, count: int) -> float:
-    """A threshold with at most `count` of the values above it, just over the last of the others."""
-    first = len(ascending) - count  # how many stay at or under it
+    """Return a threshold with at most `count` values above it, just above the largest of the others."""
+    first = len(ascending) - count  # how many are at or below it
     if first <= 0:
         return 0.0
     gap = float(ascending[first] - ascending[first - 1]) if first < len(ascending) else np.inf

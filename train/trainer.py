@@ -1,4 +1,4 @@
-"""The training loop: seeded, resumable after a kill at any moment, bit-identical on one machine."""
+"""The training loop. It resumes after an interruption and is bit-identical on one machine."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from .predict import predict
 from .schedules import OneCycle
 
 BEST, LAST = "best.safetensors", "last.safetensors"
-_SEED_STRIDE = 1_000_003  # apart from any count of epochs
+_SEED_STRIDE = 1_000_003  # larger than any number of epochs
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained and validated on."""
+    """Training and validation latents."""
 
     train: LatentSet
     val: LatentSet  # one view
 
 
 class Trainer:
-    """Fits a leak encoder. All that is random in an epoch follows from (seed, epoch): no generator state is kept."""
+    """Trains a leak encoder. Randomness in an epoch depends only on (seed, epoch), so no generator state is saved."""
 
     def __init__(self, folder: Path, spec: ModelSpec, config: TrainConfig, *, data: TrainingData) -> None:
-        """Begin, or go on after the last whole epoch in `folder`. Raises CheckpointError."""
+        """Start, or resume after the last complete epoch in `folder`. Raises CheckpointError."""
         self._folder, self._spec, self._config, self._data = folder, spec, config, data
         with _reproducible(config):
             torch.manual_seed(config.seed)
@@ -63,13 +63,13 @@ class Trainer:
 
     @property
     def epoch(self) -> int:
-        """How many epochs are done."""
+        """The number of completed epochs."""
         return len(self.history)
 
     def run(self, progress: Progress = silent, *, report: Callable[[EpochMetrics], None] = lambda row: None) -> None:
-        """Train to the last epoch; `report` hears of each.
+        """Train to the last epoch, calling `report` after each one.
 
-        Raises ModelError when the loss stops being finite, StorageError.
+        Raises ModelError if the loss is not finite, StorageError.
         """
         if self.epoch >= self._config.epochs:
             return
@@ -121,7 +121,7 @@ class Trainer:
         shares = probabilities(outputs.scores, 1.0)
         predicted = shares.argmax(axis=1)
         area = macro_auc(labels, shares)
-        assert area is not None  # validation images have every class
+        assert area is not None  # validation images cover every class
         return EpochMetrics(
             epoch=epoch,
             learning_rate=rate,
@@ -133,11 +133,11 @@ class Trainer:
         )
 
     def _not_finite(self, what: str, epoch: int) -> str:
-        kept = f"; what was trained before it is kept in {self._folder}" if epoch > 1 else ""
+        kept = f"; earlier epochs are kept in {self._folder}" if epoch > 1 else ""
         return f"{what} not finite in epoch {epoch}{kept}; train again with a lower --learning-rate"
 
     def _keep(self, row: EpochMetrics, log: MetricsLog) -> None:
-        """First the best weights and the metrics, then the state: a kill between them only repeats the epoch."""
+        """Write metrics, best weights and then the state. An interruption between them only repeats the epoch."""
         best = all(row.val_macro_auc > earlier.val_macro_auc for earlier in self.history)
         self.history.append(row)
         log.add(row)
@@ -152,10 +152,10 @@ class Trainer:
         Checkpoint(tensors, {"history": [asdict(r) for r in self.history]}).write(self._folder / LAST)
 
     def _history(self, rows: list[dict[str, Any]]) -> list[EpochMetrics]:
-        """The epochs that were done: 1, 2, ... up to at most those of the recipe. Raises TypeError, ValueError."""
+        """Parse the completed epochs, which must be 1, 2, ... up to `config.epochs`. Raises TypeError, ValueError."""
         found = [read_metrics(row) for row in rows]
         if [row.epoch for row in found] != list(range(1, len(found) + 1)) or len(found) > self._config.epochs:
-            raise ValueError(f"its history is not that of {self._config.epochs} epochs")
+            raise ValueError(f"its history does not match {self._config.epochs} epochs")
         return found
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -173,24 +173,24 @@ class Trainer:
             self.history = self._history(checkpoint.state["history"])
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
             reason = one_line(error)
-            raise CheckpointError(f"{where} does not fit this run ({reason}); train again with --restart") from error
+            raise CheckpointError(f"{where} does not match this run ({reason}); train again with --restart") from error
 
 
 def _moments(parameter: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """AdamW's state of one parameter, in its memory order, as it was before it was saved: sums round by that order.
+    """Return AdamW's state of one parameter in the parameter's memory order, which rounding depends on.
 
-    Raises ValueError.
+    Raises ValueError for missing tensors or other shapes.
     """
     shapes = {"step": torch.Size(()), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
     if {name: value.shape for name, value in values.items()} != shapes:
-        raise ValueError("the optimiser's state has other tensors than AdamW keeps")
+        raise ValueError("the optimiser's state does not have AdamW's tensors")
     order = {name: torch.empty_like(parameter).copy_(values[name]) for name in ("exp_avg", "exp_avg_sq")}
     return {"step": values["step"], **order}
 
 
 @contextmanager
 def _reproducible(config: TrainConfig) -> Iterator[None]:
-    """Fixed threads, deterministic operators and a generator of its own; the caller's settings come back after."""
+    """Use fixed threads, deterministic operators and a private generator, then restore the caller's settings."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True)

@@ -171,17 +171,17 @@ REFUSED = (
     ),
     Case(
         name="latents that depend on the batch",
-        refused="another latent in a batch than alone",
+        refused="latents that depend on the rest of the batch",
         write=saved(lambda: encoder([node("ReduceMean", "c", "m", axes=[0]), node("Add", "c,m", "y")])),
     ),
     Case(
         name="latents that depend on the place in the batch",
-        refused="another latent in a batch than alone",
+        refused="latents that depend on the rest of the batch",
         write=saved(lambda: encoder([node("CumSum", "c,axis", "y")], weights=[constant(np.int32(0), "axis")])),
     ),
     Case(
         name="an If on the pixels, far from the probes",
-        refused="chooses by the values of its images (If)",
+        refused="has control flow that depends on pixel values (If)",
         write=saved(
             lambda: encoder(
                 [
@@ -201,7 +201,7 @@ REFUSED = (
     ),
     Case(
         name="a Loop that ends by the pixels",
-        refused="chooses by the values of its images (Loop)",
+        refused="has control flow that depends on pixel values (Loop)",
         write=saved(
             lambda: loop(
                 [
@@ -215,7 +215,7 @@ REFUSED = (
     ),
     Case(
         name="a batch of 1 inside",
-        refused="batch is fixed inside",
+        refused="runs on one image only: its batch is fixed",
         write=saved(lambda: encoder([node("Reshape", "c,s", "y")], weights=[constant(np.int64([1, 4, 6, 6]), "s")])),
     ),
     Case(
@@ -225,13 +225,21 @@ REFUSED = (
     ),
     Case(
         name="another size",
-        refused="64 x 64 only, where --image-size is 48",
+        refused="64 x 64 only, but --image-size is 48",
         write=saved(lambda: encoder([node("Relu", "c", "y")], shape=("b", 3, 64, 64))),
     ),
-    Case(name="two outputs", refused="outputs a, b; say with --vae-output", write=saved(lambda: two_outputs("a", "b"))),
-    Case(name="latent and mean", refused="say with --vae-output", write=saved(lambda: two_outputs("latent", "mean"))),
+    Case(
+        name="two outputs",
+        refused="outputs a, b; choose",
+        write=saved(lambda: two_outputs("a", "b")),
+    ),
+    Case(
+        name="latent and mean",
+        refused="with --vae-output",
+        write=saved(lambda: two_outputs("latent", "mean")),
+    ),
     Case(name="a wrong --vae-output", refused="it has a, b", output="c", write=saved(lambda: two_outputs("a", "b"))),
-    Case(name="float16 output", refused="end it with a Cast", write=saved(lambda: typed(HALF))),
+    Case(name="float16 output", refused="append a Cast", write=saved(lambda: typed(HALF))),
     Case(
         name="a custom domain",
         refused="own:Mine",
@@ -251,11 +259,11 @@ REFUSED = (
             )
         ),
     ),
-    Case(name="weights above", refused="no path below", write=misplaced(location="../weights.bin")),
-    Case(name="weights at an absolute path", refused="no path below", write=misplaced(location="/etc/passwd")),
+    Case(name="weights above", refused="not a path below", write=misplaced(location="../weights.bin")),
+    Case(name="weights at an absolute path", refused="not a path below", write=misplaced(location="/etc/passwd")),
     Case(name="weights behind a link out", refused="a link out of", write=linked_out),
     Case(name="weights that are gone", refused="not beside the file", write=misplaced(location="gone.bin")),
     Case(name="weights past the end", refused="which has", write=misplaced(offset="4096", length="3072")),
-    Case(name="weights before the start", refused="are to be bytes", write=misplaced(offset="-4")),
-    Case(name="weights of another length", refused="take 3072 bytes", write=misplaced(length="3068")),
+    Case(name="weights before the start", refused="should be bytes", write=misplaced(offset="-4")),
+    Case(name="weights of another length", refused="need 3072 bytes", write=misplaced(length="3068")),
 )

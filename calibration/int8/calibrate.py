@@ -1,4 +1,4 @@
-"""`leakrt calibrate`: from an fp32 bundle and its data to an int8 variant that passed the gate, or to none."""
+"""`leakrt calibrate`: derive an INT8 variant from an fp32 bundle and write it if it is accepted."""
 
 from __future__ import annotations
 
@@ -43,37 +43,37 @@ from .shift import MAX_SHIFT, REFERENCE_IMAGES, Shift, shift_of
 _SENSITIVITY_IMAGES = 24
 
 Array = npt.NDArray[np.float32]
-Stream = Callable[[Sequence[Path], int], Iterator[Array]]  # image files and S to what a graph is given of each
+Stream = Callable[[Sequence[Path], int], Iterator[Array]]  # image files and S to the inputs of a graph
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationOptions:
-    """What the user may choose. Raises UsageError for a limit that nothing could keep to, or that limits nothing."""
+    """Options of a calibration. Raises UsageError for a limit that is out of range."""
 
     images: int = 256
     method: str = "percentile"
     limits: Limits = field(default_factory=Limits)
     weight_bits: int = WEIGHT_BITS[0]
     threads: int = 2
-    range_images: Path | None = None  # take ranges from here instead of the training images
-    replace: bool = False  # an int8 variant that is there already
+    range_images: Path | None = None  # folder to take ranges from, instead of the training images
+    replace: bool = False  # replace an existing int8 variant
     max_shift: float = MAX_SHIFT  # see `shift`
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.limits.max_drop):
-            raise UsageError(f"a macro AUC drop of {self.limits.max_drop} is no limit; give a number such as 0.002")
+            raise UsageError(f"a macro AUC drop of {self.limits.max_drop} is not a limit; give a number such as 0.002")
         if not 0.0 <= self.max_shift <= 1.0:
-            raise UsageError(f"a shift of {self.max_shift} is no share of a layer's values; give one from 0 to 1")
+            raise UsageError(f"a shift of {self.max_shift} is not a share of values; give a number from 0 to 1")
 
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """What was tried, and what was written (None: nothing, since no attempt passed)."""
+    """The attempts, and the bundle that was written (None if no attempt was accepted)."""
 
     attempts: tuple[Attempt, ...]
     sensitivities: tuple[LayerSensitivity, ...]
     written: Path | None
-    shift: Shift  # of the images that ranges were taken from
+    shift: Shift  # of the calibration images from validation images
     fp32_ms: Mapping[str, float]  # layer of the VAE encoder to its time on ONNX Runtime
     int8_ms: Mapping[str, float]  # the same in the last attempt
 
@@ -88,16 +88,16 @@ def calibrate(
     cache: Path,
     progress: Progress,
 ) -> CalibrationResult:
-    """Calibrate, refit (None: the fp32 leak encoder is kept), search and write.
+    """Calibrate, refit (None keeps the fp32 leak encoder), search for layers, and write the variant.
 
-    The bundle is untouched unless an attempt passes its gate; who else changes it waits. Raises UsageError, DataError
-    (too few images, or such as the detector does not see), BundleError, ModelError, StorageError.
+    The bundle is changed only if an attempt is accepted. Other writers of the bundle wait. Raises UsageError, DataError
+    (too few images, or images of another kind), BundleError, ModelError, StorageError.
     """
     check_method(options.method)
     with changing(path, progress):
         bundle = Bundle(path)
         if "int8" in bundle.precisions and not options.replace:
-            raise BundleError(f"{path} has an int8 variant already; give --replace to calibrate it anew")
+            raise BundleError(f"{path} already has an int8 variant; give --replace to replace it")
         result = _Calibration(
             _bundle=bundle,
             _data=data,
@@ -114,7 +114,7 @@ def calibrate(
 
 @dataclass(kw_only=True)
 class _Calibration:
-    """One calibration, of what `calibrate` is given. Everything that attempts share is computed once."""
+    """One calibration. Whatever the attempts share is computed once."""
 
     _bundle: Bundle
     _data: Path
@@ -129,12 +129,12 @@ class _Calibration:
         self._vae, self._leak = (self._bundle.graph(stem, "fp32") for stem in ("vae_encoder", "leak_encoder"))
         parsed = parse_graph(self._vae, "vae_encoder")
         self._layers, self._total = find_layers(parsed, "vae_encoder"), sum(multiplications(parsed).values())
-        if self._refitter is None:  # else a student takes its place; what can't be treated is told before the work
+        if self._refitter is None:  # an encoder that can't be quantised is refused before the work
             find_layers(parse_graph(self._leak, "leak_encoder"), "leak_encoder")
         self._listing = labelled(self._data, self._bundle)
         self._val, self._labels = paths_of(self._listing, "val"), labels_of(self._listing, "val")
         if not self._val:
-            raise DataError(f"{self._data} has no validation images; the gate of an int8 variant is measured on them")
+            raise DataError(f"{self._data} has no validation images, which the acceptance test needs")
         self._chosen = self._choose()
         self._shift = self._shifted()
 
@@ -159,20 +159,20 @@ class _Calibration:
                 int8 = int8_layers(parse_graph(vae, "vae_encoder"))
                 kept = tuple(layer.name for layer in self._layers if layer.name not in int8)
                 share = int8_share(self._layers, int8, self._total)
-                held = failures(measured, share, self._options.limits)
+                why_not = failures(measured, share, self._options.limits)
                 attempts.append(
-                    Attempt(share=share, float_layers=kept, leak_int8=is_int8, backends=measured, failures=held)
+                    Attempt(share=share, float_layers=kept, leak_int8=is_int8, backends=measured, failures=why_not)
                 )
-                if not held:
-                    told = self._reported(variant, attempts[-1], sensitivities, examiner=examiner)
+                if not why_not:
+                    complete = self._reported(variant, attempts[-1], sensitivities, examiner=examiner)
                     result = self._result(attempts, sensitivities, vae)
-                    return replace(result, written=add_variant(self._bundle, told, self._loaded(vae, leak)))
+                    return replace(result, written=add_variant(self._bundle, complete, self._loaded(vae, leak)))
         return self._result(attempts, sensitivities, vae)
 
     def _result(
         self, attempts: Sequence[Attempt], sensitivities: tuple[LayerSensitivity, ...], vae: bytes
     ) -> CalibrationResult:
-        """With the times of each layer; nothing is written yet."""
+        """The result with the time of each layer, before anything is written."""
         image = next(images(self._chosen.paths[:1], self._spec.image_size))
         times = [
             layer_times(graph, "vae_encoder", self._layers, value=image, threads=self._options.threads)
@@ -186,7 +186,7 @@ class _Calibration:
         return choose_images(candidates, self._options.images, self._spec, progress=self._progress)
 
     def _shifted(self) -> Shift:
-        """How far the chosen images lie from validation images. Raises DataError when that is too far."""
+        """The distance of the chosen images from validation images. Raises DataError if it is too large."""
         folder, limit = self._options.range_images, self._options.max_shift
         reference = choose_images(self._val, REFERENCE_IMAGES, self._spec, progress=self._progress, least=1)
         found, expected = (
@@ -198,15 +198,15 @@ class _Calibration:
             )
             for chosen in (self._chosen, reference)
         )
-        advice = "look at the data's train and val folders, which should hold faces of one kind"
+        advice = "check that the train and val folders hold faces of the same kind"
         if folder is not None:
-            advice = f"put faces of that kind into {folder}, or leave out --range-images"
+            advice = f"put faces of that kind into {folder}, or omit --range-images"
         shift = shift_of(found, expected, len(reference.paths))
         shift.require(limit, advice)
         return shift
 
     def _ranges(self, model: bytes, stem: str, stream: Stream, *, fingerprint: str) -> dict[str, float]:
-        """Of every tensor that `quantise` asks for; `stream` gives what the graph is given of the chosen images."""
+        """Ranges of every tensor that `quantise` needs; `stream` returns the graph's inputs for the chosen images."""
         source, options = self._source(model, stem, stream, chosen=self._chosen, fingerprint=fingerprint), self._options
         found = collect_ranges(source, options.method, self._cache, threads=options.threads, progress=self._progress)
         return rectified_ranges(parse_graph(model, stem), found)
@@ -252,8 +252,10 @@ class _Calibration:
         )
 
     def _leak_encoders(self, vae: bytes) -> Iterator[tuple[bytes, bool, LeakOutputs | None]]:
-        """Leak encoders behind a quantised VAE encoder, in int8 and then in floating point, each with whether it is
-        int8 and what the refitted one gives for the training images (None without a refit)."""
+        """Leak encoders for a quantised VAE encoder, first in int8, then in floating point.
+
+        Each comes with whether it is int8, and the refitted one's outputs on training images (None without a refit).
+        """
         leak, train = self._leak, None
         if self._refitter is not None:
             leak, train = self._refitter.refit(
@@ -278,7 +280,7 @@ class _Calibration:
     def _fit(
         self, vae: bytes, leak: bytes, train: LeakOutputs | None, *, examiner: Examiner
     ) -> tuple[NewVariant, LeakOutputs]:
-        """Density, temperature and thresholds for these graphs, on validation images."""
+        """Fit density, temperature and thresholds for these graphs on validation images."""
         runner = self._loaded(vae, leak)
         latents, outputs = examiner.run(runner, "int8")
         support = self._bundle.support("fp32")

@@ -31,14 +31,14 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class RangeSource:
-    """What ranges are taken from."""
+    """The graph and the images that ranges are taken from."""
 
     model: bytes  # the fp32 graph
     name: str  # its stem, for messages and progress
     tensors: tuple[str, ...]
-    inputs: Callable[[int], Iterator[Array]]  # the stream from an image on: one array [B, ...] an image
+    inputs: Callable[[int], Iterator[Array]]  # inputs from an image on: one array [B, ...] per image
     count: int  # images
-    images: str  # fingerprint of the images, and of whatever else made the inputs
+    images: str  # fingerprint of the images and of whatever else determines the inputs
 
     @property
     def key(self) -> str:
@@ -50,7 +50,7 @@ class RangeSource:
 def collect_ranges(
     source: RangeSource, method: str, cache: Path, *, threads: int, progress: Progress
 ) -> dict[str, float]:
-    """Tensor name to r, so that int8 spans [-r, r]. Taken from `cache` where it lies there.
+    """Tensor name to r, so that int8 spans [-r, r]; read from `cache` if stored there.
 
     Raises UsageError for a method that doesn't exist (before anything runs), ModelError, DataError, StorageError.
     """
@@ -67,22 +67,22 @@ def collect_ranges(
 def collect_histograms(
     source: RangeSource, cache: Path, threads: int, *, progress: Progress
 ) -> dict[str, MagnitudeHistogram]:
-    """Histograms of every tensor over the whole stream, from where a killed run left off.
+    """Histograms of every tensor over all images; resumes after an interruption.
 
-    Waits while another process collects the same. Raises ModelError, DataError, StorageError.
+    Waits while another process collects the same ranges. Raises ModelError, DataError, StorageError.
     """
     path = cache / f"{source.key}.histograms.json"
     done, histograms = _read_histograms(path, source.tensors)
     if done >= source.count:
         return histograms
     make_folder(cache)
-    with held(cache / f"{source.key}.lock", progress, "wait for another process that collects these ranges"):
+    with held(cache / f"{source.key}.lock", progress, "waiting for another process that collects these ranges"):
         recover(path)
         return _count(source, path, threads, progress=progress)
 
 
 def _count(source: RangeSource, path: Path, threads: int, *, progress: Progress) -> dict[str, MagnitudeHistogram]:
-    done, histograms = _read_histograms(path, source.tensors)  # again: another process may have gone on with them
+    done, histograms = _read_histograms(path, source.tensors)  # again: another process may have continued
     if done >= source.count:
         return histograms
     task = f"ranges of {source.name}"
@@ -107,7 +107,7 @@ def _write(path: Path, data: object) -> None:
 
 
 def _read_histograms(path: Path, tensors: Sequence[str]) -> tuple[int, dict[str, MagnitudeHistogram]]:
-    """What is stored; nothing where the file is missing or damaged, since it can be made again."""
+    """The stored histograms; empty ones if the file is missing or damaged."""
     try:
         data = json.loads(path.read_bytes())
         stored = {name: MagnitudeHistogram.from_json(data["histograms"][name]) for name in tensors}

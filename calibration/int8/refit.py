@@ -1,17 +1,9 @@
-"""Refit: the leak encoder is taught to say on int8 latents what it said on fp32 ones.
+"""The refit: knowledge distillation of the fp32 leak encoder on int8 latents (Hinton et al., 2015).
 
-Rounding in the VAE moves every latent a little, and at t = 0 alpha / sigma is 34: a leak encoder that never saw such
-latents reads the rounding as a trace. So the fp32 leak encoder goes on as the teacher of its own copy: for the same
-image and noise the student sees the int8 latent and learns the teacher's class distribution and embedding
-(distillation: Hinton et al., 2015). It starts where the teacher stands, so it runs as at inference, with the teacher's
-batch statistics and nothing left out, and one pass over the images does.
-
-Chosen on LeakBench's validation images (one seed, float leak encoder, behind a corrected int8 VAE encoder):
-
-| refit                                      | macro AUC lost | labels as fp32 |
-| none                                       | 0.0011         | 96.3 %         |
-| one pass                                   | 0.0007         | 97.9 %         |
-| two passes                                 | 0.0008         | 97.9 %         |
+Quantising the VAE changes every latent slightly, and at t = 0 alpha / sigma is 34, so a leak encoder that never saw
+such latents takes the rounding for a trace. The fp32 leak encoder is the teacher of its own copy: for the same image
+and noise, the student gets the int8 latent and learns the teacher's class distribution and embedding. It starts with
+the teacher's weights, with the teacher's batch statistics and without dropout. docs/precision.md has the figures.
 """
 
 from __future__ import annotations
@@ -36,9 +28,9 @@ from ...train.leak_encoder import LeakEncoder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NOISE_SALT = 0x5EED1A7E  # keeps the refit's noise apart from training's and from inference's
+_NOISE_SALT = 0x5EED1A7E  # separates the noise of the refit from that of training and of inference
 _MASK = 2**64 - 1
-_PART = 8  # images whose activations are held at once; their gradients add up to those of the batch
+_PART = 8  # images per backward pass; gradients are accumulated over the batch
 
 
 Array = npt.NDArray[np.float32]
@@ -47,16 +39,16 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class RefitConfig:
-    """The refit's recipe. Batch size, weight decay, gradient clip and seed are the training run's own."""
+    """Options of the refit. Batch size, weight decay, gradient clip and seed are those of the training run."""
 
     epochs: int = 1
     learning_rate: float = 5e-4  # peak of the one-cycle schedule
     warmup_share: float = 0.15
-    images: int = 3000  # at most so many training images, as many as the density keeps
+    images: int = 3000  # maximum of training images, as for the density
 
 
 class Latents(Protocol):
-    """Latents of N images, wherever they lie."""
+    """Latents of N images, in memory or on disk."""
 
     def __len__(self) -> int: ...
 
@@ -66,7 +58,7 @@ class Latents(Protocol):
 
 @dataclass(frozen=True)
 class LatentPairs:
-    """The same N training images before and behind the quantised VAE encoder."""
+    """Latents of the same N training images from the fp32 and from the int8 VAE encoder."""
 
     fp32: Latents
     int8: Latents
@@ -81,7 +73,7 @@ def refit(
     recipe: RefitConfig,
     progress: Progress,
 ) -> LeakEncoder:
-    """The student, in evaluation mode. Seeded: the same pairs give the same weights on one machine."""
+    """Train the student; returned in evaluation mode. The same pairs give the same weights on one machine."""
     teacher.eval().requires_grad_(False)
     student = copy.deepcopy(teacher).requires_grad_(True)
     batch = min(config.batch_size, len(pairs.fp32))
@@ -103,7 +95,7 @@ def refit(
 
 
 def _loss(teacher: LeakEncoder, student: LeakEncoder, clean: Tensor, *, rounded: Tensor) -> Tensor:
-    """Divergence of the class distributions, and squared error of the embeddings over the teacher's variance."""
+    """KL divergence of the class distributions plus the squared error of embeddings over the teacher's variance."""
     with torch.no_grad():
         wanted, embedding, _, _ = teacher(clean)
     scores, found, _, _ = student(rounded)
@@ -115,7 +107,7 @@ def _loss(teacher: LeakEncoder, student: LeakEncoder, clean: Tensor, *, rounded:
 def _batches(
     pairs: LatentPairs, spec: ModelSpec, config: TrainConfig, *, epochs: int, size: int
 ) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-    """Batches in parts: noised fp32 latents, and noised int8 latents under the same noise."""
+    """Batches, in parts: noised fp32 latents and int8 latents with the same noise."""
     coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
     count = len(pairs.fp32)
     for epoch in range(epochs):

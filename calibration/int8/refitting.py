@@ -1,4 +1,4 @@
-"""The refit of a calibration: where teacher and training images come from, and the student as a graph."""
+"""The refit within a calibration: its teacher, its training images, and the student as a graph."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from ..validation_images import paths_of
 from .graph_latents import GraphLatents, Rows
 from .refit import LatentPairs, RefitConfig, refit
 
-_CHUNK = 8  # images whose activations are held at once, as in the refit
+_CHUNK = 8  # images per forward pass, which bounds memory
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """The fp32 leak encoder with the recipe it was trained by."""
+    """The fp32 leak encoder and its training configuration."""
 
     encoder: LeakEncoder
     config: TrainConfig
 
 
 class Refitter:
-    """Refits the leak encoder for one VAE encoder after another."""
+    """Refits the leak encoder for each quantised VAE encoder of a calibration."""
 
     def __init__(self, teacher: Teacher, recipe: RefitConfig, cache: Path, *, bundle: Path) -> None:
-        """`cache` keeps the latents of training images, so that a killed calibration of `bundle` goes on."""
+        """`cache` stores latents of training images, so that an interrupted calibration of `bundle` resumes."""
         self._teacher, self._recipe, self._cache = teacher, recipe, cache
         self._bundle = str(bundle.resolve())
         self._latents: GraphLatents | None = None  # of the training images, the same for every attempt
@@ -49,10 +49,10 @@ class Refitter:
     def refit(
         self, spec: ModelSpec, listing: Listing, fp32: bytes, *, int8: bytes, threads: int, progress: Progress
     ) -> tuple[bytes, LeakOutputs]:
-        """The student as a float32 graph, and what it gives for the int8 latents of the training images.
+        """The student as a float32 graph, and its outputs for the int8 latents of the training images.
 
-        Of more than `RefitConfig.images` training images that many are taken, at random and seeded. Raises ModelError,
-        ImageError, DataError for an image that changes meanwhile, StorageError.
+        Uses at most `RefitConfig.images` training images, a seeded random sample. Raises ModelError, ImageError,
+        DataError if an image changes meanwhile, StorageError.
         """
         if self._latents is None:
             self._latents = GraphLatents(self._cache, self._thinned(paths_of(listing, "train")))
@@ -70,7 +70,7 @@ class Refitter:
         return export_leak_encoder(student, spec), concatenate(parts, spec)
 
     def done(self) -> None:
-        """Give back the room of what no later calibration needs."""
+        """Delete latents that no later calibration needs."""
         if self._latents is not None:
             self._latents.done()
 
@@ -91,15 +91,13 @@ def teacher_of(run: Run, bundle: Bundle) -> Teacher:
         raise CheckpointError(f"{run.path} has a linear head: an ablation can't be exported or refitted")
     stored = bundle.support("fp32").prototypes
     if not np.allclose(stored, encoder.prototypes.detach().numpy(), atol=1e-6):
-        raise BundleError(
-            f"{bundle.path} holds other weights than {run.path}; name the run it was exported from (--run)"
-        )
+        raise BundleError(f"{bundle.path} has other weights than {run.path}; name the run it was exported from (--run)")
     return Teacher(encoder, run.info.config)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Torch on one thread: on parts of few images two wait for each other, and sums would come in another order."""
+    """Run torch on one thread: batches are small, and the order of sums must not change."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,1 +1,1 @@
-"""What runs a bundle's two graphs. `base` says what a backend is, `registry` which there are and in what order."""
+"""Backends that run a bundle's two graphs. `base` defines the interfaces, `registry` lists and orders the backends."""

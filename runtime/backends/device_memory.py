@@ -1,4 +1,4 @@
-"""What the chain needs of a GPU. Everything of a device is used and freed in the thread that opened it."""
+"""The interface of a GPU, as used by the chain. Use and free all objects in the thread that opened the device."""
 
 from __future__ import annotations
 
@@ -10,73 +10,73 @@ import numpy.typing as npt
 
 from ...core.errors import OutOfMemoryError as OutOfMemoryError
 
-ALIGNMENT = 256  # bytes; of every buffer and every part of one
+ALIGNMENT = 256  # bytes; of every buffer and every part of a buffer
 Frame = npt.NDArray[np.uint8]  # [H, W, 3] BGR
 FrameAt = tuple[int, int, int, int]  # address, height, width, bytes from one row to the next
 
 
 class DeviceMemory(Protocol):
-    """Memory of the device."""
+    """Device memory."""
 
     address: int
     size: int  # bytes
 
     def free(self) -> None:
-        """Give it back; a second time is nothing."""
+        """Free it. Idempotent."""
 
 
 class PinnedMemory(Protocol):
-    """Page-locked memory of the host; `address` is where the device sees it, 0 where it does not."""
+    """Page-locked host memory. `address`: its device address, 0 if it is not mapped."""
 
     address: int
     array: npt.NDArray[np.uint8]
 
     def free(self) -> None:
-        """Give it back; a second time is nothing."""
+        """Free it. Idempotent."""
 
 
 class Stream(Protocol):
-    """Work in order. `handle` is what kernels and engines are launched on."""
+    """A CUDA stream. `handle`: its cudaStream_t as a number."""
 
     handle: int
 
     def synchronize(self) -> None:
-        """Wait for all of it. Raises BackendError for what went wrong on the way."""
+        """Wait until the stream is idle. Raises BackendError for errors of its work."""
 
     def free(self) -> None:
-        """Give it back; a second time is nothing."""
+        """Free it. Idempotent."""
 
 
 class Event(Protocol):
-    """A moment on a stream."""
+    """A CUDA event."""
 
     def record(self, stream: Stream) -> None:
-        """Let it be the moment when the stream gets here: at every launch of a graph, where this is captured."""
+        """Record the event on the stream. A captured record repeats at every launch of the graph."""
 
     def synchronize(self) -> None:
-        """Wait for it. Raises BackendError for what went wrong on the way."""
+        """Wait for the event. Raises BackendError for errors of the work before it."""
 
     def milliseconds_since(self, other: Event) -> float:
-        """The time between two moments that have passed."""
+        """Return the time between two completed events."""
 
     def free(self) -> None:
-        """Give it back; a second time is nothing."""
+        """Free it. Idempotent."""
 
 
 class CapturedGraph(Protocol):
-    """What was captured, launched as one."""
+    """An instantiated CUDA graph."""
 
     nodes: int
 
     def launch(self, stream: Stream) -> None:
-        """Put it on a stream."""
+        """Launch the graph on a stream."""
 
     def free(self) -> None:
-        """Give it back; a second time is nothing."""
+        """Free it. Idempotent."""
 
 
 class Kernels(Protocol):
-    """LeakRT's kernels on addresses of this device; see `_cuda.pyi`. `stream` is a Stream's handle."""
+    """LeakRT's kernels on device addresses; see `_cuda.pyi`. `stream`: the handle of a Stream."""
 
     def fill_normals(
         self, out: int, draws: int, steps: int, elements: int, seed: int, sample: int, stream: int
@@ -100,9 +100,9 @@ class Kernels(Protocol):
 
 
 class Device(Protocol):
-    """One GPU, open in one thread.
+    """One GPU, opened in one thread.
 
-    `mapped`: it shares its memory with the host, so that frames need no copy.
+    `mapped`: the GPU shares its memory with the host, so frames need no copy.
     """
 
     name: str
@@ -110,33 +110,33 @@ class Device(Protocol):
     kernels: Kernels
 
     def stream(self) -> Stream:
-        """A new stream."""
+        """Return a new stream."""
 
     def event(self) -> Event:
-        """A new event."""
+        """Return a new event."""
 
     def allocate(self, size: int, what: str) -> DeviceMemory:
-        """Device memory, cleared. Raises OutOfMemoryError, which names `what`."""
+        """Allocate `size` bytes of zeroed device memory. Raises OutOfMemoryError, which names `what`."""
 
     def allocate_host(self, size: int, what: str) -> PinnedMemory:
-        """Page-locked memory. Raises OutOfMemoryError, which names `what`."""
+        """Allocate `size` bytes of page-locked memory. Raises OutOfMemoryError, which names `what`."""
 
     def copy_in(self, to: int, source: npt.NDArray[Any], stream: Stream) -> None:
-        """From page-locked memory to an address of the device."""
+        """Copy page-locked memory to a device address."""
 
     def copy_out(self, to: npt.NDArray[Any], source: int, stream: Stream) -> None:
-        """From an address of the device to page-locked memory."""
+        """Copy from a device address to page-locked memory."""
 
     def capture(self, stream: Stream, work: Callable[[], None]) -> CapturedGraph:
-        """What `work` puts on the stream, as a graph. Raises BackendError; the stream can be used again then."""
+        """Capture the work that `work` launches on the stream. Raises BackendError; the stream stays usable."""
 
     def held(self) -> int:
-        """Bytes of device memory that are allocated and not freed."""
+        """Return the bytes of device memory that are allocated and not freed."""
 
     def close(self) -> None:
-        """Leave the device, in the thread that opened it, after everything of it is freed."""
+        """Close the device in the thread that opened it. Free all its objects first."""
 
 
 def aligned(size: int) -> int:
-    """`size` bytes rounded up to ALIGNMENT."""
+    """Return `size` bytes rounded up to a multiple of ALIGNMENT."""
     return -(-size // ALIGNMENT) * ALIGNMENT

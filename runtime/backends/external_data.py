@@ -1,7 +1,7 @@
-"""Whether an ONNX file keeps weights in other files, told from its bytes without the onnx package.
+"""Detection of external weights in an ONNX graph, from its bytes and without the onnx package.
 
-A bundle's graphs are verified by their hash; weights elsewhere are not. ONNX Runtime refuses them in a graph that is
-loaded from bytes, OpenVINO reads them from the working directory.
+The hash of a bundle's graph does not cover external weights. ONNX Runtime rejects them in a graph that is loaded from
+bytes; OpenVINO reads them from the working directory.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from ...core.errors import ModelError
 from ...core.onnx_bytes import fields
 
-# onnx.proto: message to the fields that hold messages of ours, and what those are
+# onnx.proto: message type to its fields that may contain tensors, and the message type of each
 _FIELDS = {
     "model": {7: "graph", 25: "function"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
@@ -24,20 +24,20 @@ _MAX_DEPTH = 64
 
 
 def refuse_external_data(model: bytes, stem: str) -> None:
-    """Raises ModelError that begins with `stem` for a graph with weights elsewhere, or bytes that are no graph."""
+    """Raise ModelError that begins with `stem` if the graph has external weights or the bytes are not a graph."""
     try:
         found = _is_external(memoryview(model), "model", 0)
     except (IndexError, ValueError, KeyError) as error:
         raise ModelError(f"{stem}: not an ONNX graph ({error}); export the bundle again") from error
     if found:
         raise ModelError(
-            f"{stem}: the graph keeps weights in other files, which no hash covers; export the bundle again"
+            f"{stem}: the graph has external weights, which its hash does not cover; export the bundle again"
         )
 
 
 def _is_external(message: memoryview, kind: str, depth: int) -> bool:
     if depth > _MAX_DEPTH:
-        raise ValueError("graphs within graphs without end")
+        raise ValueError("subgraphs nested too deeply")
     for field in fields(message):
         number, value = field.number, field.value
         if kind == "tensor" and (number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0)):

@@ -22,10 +22,10 @@ class OnnxRuntimeBackend:
     """Both graphs as ONNX Runtime sessions, each with its own pool of `threads` threads."""
 
     name = NAME
-    batch = 1  # a larger one is no faster on a CPU, and kernels chosen by batch could move the last bits of a score
+    batch = 1  # larger batches are no faster on a CPU, and a batch-dependent kernel choice could change score bits
 
     def __init__(self, variant: Variant, threads: int) -> None:
-        """Load from bytes, never from a path. Raises ModelError naming graph, tensor and shape."""
+        """Load both graphs from bytes, never from a path. Raises ModelError that names graph, tensor and shape."""
         self.precision = variant.precision
         self._threads = threads
         self.forkable = threads == 1
@@ -33,22 +33,22 @@ class OnnxRuntimeBackend:
         self._leak = _Session(leak_encoder_graph(variant.spec), variant.leak_encoder, threads)
 
     def vae_encoder(self, image: Array) -> Array:
-        """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""
+        """Encode image float32 [B, 3, S, S] to the scaled latent float32 [B, 4, S/8, S/8]. Raises ModelError."""
         return self._vae.run(image)[0]
 
     def leak_encoder(self, noised: Array) -> LeakOutputs:
-        """noised float32 [B, T, 4, S/8, S/8] to the four outputs, one row each. Raises ModelError."""
+        """Return the four outputs, one row each, of noised float32 [B, T, 4, S/8, S/8]. Raises ModelError."""
         return LeakOutputs(*self._leak.run(noised))
 
     def describe(self) -> Description:
-        """What runs, and where."""
+        """Return the backend's version, device and precision."""
         return Description(
             backend=NAME, version=probe().version, device=cpu_name(), precision=self.precision, threads=self._threads
         )
 
 
 class _Session:
-    """One session that keeps to its GraphSpec."""
+    """One session whose inputs and outputs are checked against its GraphSpec."""
 
     def __init__(self, graph: GraphSpec, model: bytes, threads: int) -> None:
         self._graph = graph
@@ -57,13 +57,13 @@ class _Session:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         for node in (*inputs, *outputs):
             if node.type != "tensor(float)":
-                raise ModelError(f"{graph.stem}: {node.name} has type {node.type}, where float32 is needed")
+                raise ModelError(f"{graph.stem}: {node.name} has type {node.type}, expected float32")
         graph.check_declared([(n.name, n.shape) for n in inputs], [(n.name, n.shape) for n in outputs])
 
     def run(self, value: Array) -> list[Array]:
         try:
             results = self._session.run(self._names, {self._graph.input.name: value})
-        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise ModelError(f"{self._graph.stem}: ONNX Runtime can't run it ({one_line(error)})") from error
         for tensor, result in zip(self._graph.outputs, results, strict=True):
             self._graph.check_shape(tensor, np.shape(result), len(value))
@@ -71,10 +71,10 @@ class _Session:
 
 
 def session(stem: str, model: bytes, threads: int) -> Any:
-    """An InferenceSession on the CPU, from bytes. Raises ModelError that begins with `stem`."""
+    """Return an InferenceSession on the CPU, loaded from bytes. Raises ModelError that begins with `stem`."""
 
     def configure(options: Any) -> None:
-        # A detector's two sessions take turns: threads of one that go on spinning keep the other's off the cores.
+        # A detector's two sessions run in turn. Spinning threads of one would keep the other's threads off the cores.
         options.add_session_config_entry("session.force_spinning_stop", "1")
 
     try:
@@ -84,7 +84,7 @@ def session(stem: str, model: bytes, threads: int) -> Any:
 
 
 def probe() -> Availability:
-    """Whether ONNX Runtime is installed and whole."""
+    """Return whether ONNX Runtime can be imported."""
     try:
         import onnxruntime as ort
 
@@ -94,13 +94,13 @@ def probe() -> Availability:
             backend=NAME,
             runs=False,
             version="",
-            reason=f"onnxruntime is not installed or broken ({one_line(error)})",
+            reason=f"onnxruntime is not installed or fails to import ({one_line(error)})",
             install=_INSTALL,
         )
 
 
 def load(variant: Variant, threads: int, *, device: int = 0) -> Backend:
-    """Load the variant. Raises ModelError, UsageError for a GPU's number."""
+    """Load the variant. Raises ModelError, and UsageError for a non-zero `device`."""
     refuse_device(NAME, device)
     return OnnxRuntimeBackend(variant, threads)
 

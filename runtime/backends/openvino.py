@@ -1,7 +1,7 @@
-"""OpenVINO on an x86 CPU, for kiosks: it reads the same graphs, and runs the int8 ones faster than ONNX Runtime.
+"""The OpenVINO backend for x86 CPUs. Runs int8 variants faster than ONNX Runtime.
 
-Its own default precision is bfloat16 on machines that have it, without a word; here float32 is named. So an fp16
-variant runs in float32 too, and an int8 one keeps its float layers in float32.
+On CPUs with bfloat16, OpenVINO silently computes float layers in bfloat16. This backend requests float32 instead, so
+fp16 variants and the float layers of int8 variants run in float32.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _first = FirstUse(NAME)
 class OpenVinoBackend:
     """Both graphs compiled for the CPU, one request each with `threads` threads.
 
-    `name`, and the type `vae_float` in which float layers of the VAE encoder are computed, may be a subclass's own.
+    Subclasses may override `name` and `vae_float`, the type in which float layers of the VAE encoder are computed.
     """
 
     name = NAME
     vae_float = "f32"
-    batch = 1  # a larger one is no faster on a CPU
+    batch = 1  # larger batches are no faster on a CPU
     forkable = False
 
     def __init__(self, variant: Variant, threads: int) -> None:
-        """Load from bytes, never from a path.
+        """Load both graphs from bytes, never from a path.
 
-        Raises ModelError naming graph, tensor and shape, MissingExtraError, BackendError in a forked child whose parent
-        loaded it.
+        Raises ModelError that names graph, tensor and shape, MissingExtraError, and BackendError in a forked child
+        whose parent loaded OpenVINO.
         """
         _first.require()
         self.precision = variant.precision
@@ -54,15 +54,15 @@ class OpenVinoBackend:
         self._device = str(core.get_property(_DEVICE, "FULL_DEVICE_NAME"))
 
     def vae_encoder(self, image: Array) -> Array:
-        """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""
+        """Encode image float32 [B, 3, S, S] to the scaled latent float32 [B, 4, S/8, S/8]. Raises ModelError."""
         return self._vae.run(image)[0]
 
     def leak_encoder(self, noised: Array) -> LeakOutputs:
-        """noised float32 [B, T, 4, S/8, S/8] to the four outputs, one row each. Raises ModelError."""
+        """Return the four outputs, one row each, of noised float32 [B, T, 4, S/8, S/8]. Raises ModelError."""
         return LeakOutputs(*self._leak.run(noised))
 
     def describe(self) -> Description:
-        """What runs, and where."""
+        """Return the backend's version, device and precision."""
         return Description(
             backend=self.name,
             version=probe().version,
@@ -73,19 +73,19 @@ class OpenVinoBackend:
 
 
 def settings(threads: int, *, floats: str = "f32") -> dict[str, Any]:
-    """How graphs are compiled: their float layers in the type `floats` (f32 or bf16), for one request at a time."""
+    """Return compile settings for one request at a time. `floats`: type of the float layers, "f32" or "bf16"."""
     return {
         "INFERENCE_PRECISION_HINT": floats,
         "EXECUTION_MODE_HINT": "ACCURACY",
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
-        "ENABLE_CPU_PINNING": False,  # two detectors of one machine would be pinned to the same cores
+        "ENABLE_CPU_PINNING": False,  # two detectors on one machine would be pinned to the same cores
     }
 
 
 class _CompiledGraph:
-    """One compiled graph that keeps to its GraphSpec."""
+    """One compiled graph whose inputs and outputs are checked against its GraphSpec."""
 
     def __init__(self, core: Any, graph: GraphSpec, model: bytes, *, compiled_with: Mapping[str, Any]) -> None:
         self._graph = graph
@@ -94,12 +94,12 @@ class _CompiledGraph:
             read = core.read_model(model=model)
             hide_scales(read)
             compiled = core.compile_model(read, _DEVICE, dict(compiled_with))
-        except Exception as error:  # OpenVINO raises RuntimeError and its own, which share no base
+        except Exception as error:  # OpenVINO's exceptions have no common base class
             raise ModelError(f"{graph.stem}: OpenVINO can't load it ({one_line(error)})") from error
         for port in (*compiled.inputs, *compiled.outputs):
             if port.element_type.get_type_name() != "f32":
                 kind = port.element_type.get_type_name()
-                raise ModelError(f"{graph.stem}: {port.any_name} has type {kind}, where float32 is needed")
+                raise ModelError(f"{graph.stem}: {port.any_name} has type {kind}, expected float32")
         names = {graph.input.name, *(tensor.name for tensor in graph.outputs)}
         graph.check_declared(*([_declared(p, names) for p in ports] for ports in (compiled.inputs, compiled.outputs)))
         self._outputs = [compiled.output(tensor.name) for tensor in graph.outputs]
@@ -111,7 +111,7 @@ class _CompiledGraph:
             results = self._request.infer({self._graph.input.name: np.ascontiguousarray(value, np.float32)})
         except Exception as error:  # as above
             raise ModelError(f"{self._graph.stem}: OpenVINO can't run it ({one_line(error)})") from error
-        # The request's next run writes over its results, so they are copied.
+        # Copy the results: the request's next run overwrites them.
         arrays = [np.array(results[port], np.float32) for port in self._outputs]
         for tensor, array in zip(self._graph.outputs, arrays, strict=True):
             self._graph.check_shape(tensor, array.shape, len(value))
@@ -119,17 +119,17 @@ class _CompiledGraph:
 
 
 def _declared(port: Any, names: Collection[str]) -> tuple[str, list[int | None]]:
-    """Name and dimensions of an input or output; None where one is not fixed.
+    """Return name and dimensions of an input or output, None for a dynamic dimension.
 
-    OpenVINO drops what does nothing, such as a product with 1, and its tensor then has the names of both ends: the one
-    among `names` counts.
+    OpenVINO removes operators without effect, such as a product with 1, and merges the names of their input and output.
+    The name that is in `names` is returned.
     """
     name = next(iter(sorted(port.get_names() & set(names))), port.any_name)
     return name, [d.get_length() if d.is_static else None for d in port.partial_shape]
 
 
 def probe() -> Availability:
-    """Whether OpenVINO is installed and finds a CPU that it knows."""
+    """Return whether OpenVINO can be imported and lists a CPU device."""
     try:
         import openvino
 
@@ -148,13 +148,13 @@ def probe() -> Availability:
             backend=NAME,
             runs=False,
             version="",
-            reason=f"openvino is not installed or broken ({one_line(error)})",
+            reason=f"openvino is not installed or fails to import ({one_line(error)})",
             install=_INSTALL,
         )
 
 
 def load(variant: Variant, threads: int, *, device: int = 0) -> Backend:
-    """Load the variant. Raises ModelError, UsageError for a GPU's number."""
+    """Load the variant. Raises ModelError, and UsageError for a non-zero `device`."""
     refuse_device(NAME, device)
     return OpenVinoBackend(variant, threads)
 

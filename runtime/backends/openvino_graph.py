@@ -1,4 +1,4 @@
-"""Reading a verified ONNX graph into OpenVINO, from its bytes alone and as ONNX means it."""
+"""Workarounds for OpenVINO's ONNX frontend and its int8 passes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...core.errors import require
 
 
 def open_core() -> Any:
-    """An OpenVINO Core that reads ReduceLogSumExp rightly. Raises MissingExtraError."""
+    """Return an OpenVINO Core that converts ReduceLogSumExp correctly. Raises MissingExtraError."""
     core = require("openvino", "openvino").Core()
     frontend = require("openvino.frontend.onnx", "openvino")
     core.add_extension(frontend.ConversionExtension("ReduceLogSumExp", _log_sum_exp))
@@ -18,11 +18,11 @@ def open_core() -> Any:
 
 
 def hide_scales(model: Any) -> None:
-    """Let no product with a constant that a Reshape follows be taken for a dequantisation; changes `model`.
+    """Keep OpenVINO from treating a constant Multiply before a Reshape as a dequantization. Changes `model` in place.
 
-    OpenVINO's int8 passes pull such a product through the Reshape. A factor for each step, [1, T, 1, 1, 1], becomes one
-    for each channel there when T equals the number of channels, in silence, and a graph that can't be compiled when it
-    does not. A factor whose batch is known at run time alone is left where it is.
+    OpenVINO's int8 passes move such a Multiply past the Reshape. A factor per step, [1, T, 1, 1, 1], then silently
+    becomes a factor per channel if T equals the number of channels; otherwise the graph fails to compile. The passes
+    leave a factor with a dynamic batch dimension in place, so the factor is broadcast to the batch at run time.
     """
     ops = require("openvino.opset13", "openvino")
     for node in model.get_ordered_ops():
@@ -34,12 +34,12 @@ def hide_scales(model: Any) -> None:
             if factor.get_node().get_type_name() != "Constant" or not _is_per_row(factor, value):
                 continue
             batch = ops.gather(ops.shape_of(value), ops.constant(np.zeros(1, np.int64)), ops.constant(np.int64(0)))
-            rows = ops.broadcast(ops.constant(np.int64(0)), batch)  # the only row of the factor, for each of the batch
+            rows = ops.broadcast(ops.constant(np.int64(0)), batch)  # [B] zeros: repeats the factor's only row
             node.input(index).replace_source_output(ops.gather(factor, rows, ops.constant(np.int64(0))).output(0))
 
 
 def _is_per_row(factor: Any, value: Any) -> bool:
-    """Whether the factor is the same for every row of a batch that is dynamic, and more than one number."""
+    """Return whether the factor has several elements, shared by all rows of a dynamic batch."""
     shape, rank = list(factor.get_shape()), value.get_partial_shape().rank
     if len(shape) < 2 or rank.is_dynamic or rank.get_length() != len(shape):
         return False
@@ -47,10 +47,10 @@ def _is_per_row(factor: Any, value: Any) -> bool:
 
 
 def _log_sum_exp(node: Any) -> Any:
-    """log sum exp(x) = m + log sum exp(x - m) with m the maximum, over the axes that the node names.
+    """Convert ReduceLogSumExp as m + log sum exp(x - m), where m is the maximum of x over the node's axes.
 
-    OpenVINO's own reader takes the axes from an input alone: at opsets 13 to 17 they are an attribute, and it reduces
-    over everything (openvinotoolkit/openvino#38238). It leaves out the maximum too, and underflows for a face far from
+    OpenVINO's own converter reads the axes only from an input. At opsets 13 to 17 they are an attribute, and it reduces
+    over all axes (openvinotoolkit/openvino#38238). It also omits the maximum and underflows for a face that is far from
     every prototype.
     """
     ops = require("openvino.opset13", "openvino")

@@ -1,4 +1,4 @@
-"""Which backends there are, which of them can run here, what `auto` takes, and the race of `fastest`."""
+"""The known backends, the order in which `auto` selects them, and the timing behind `fastest`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ...core.errors import BackendError, UsageError
 from ...core.variants import NAMED_ONLY
 from .base import Availability, Backend, BackendKind, Variant
 
-# The order of `auto`; a module of this package each, which names its BackendKind `KIND`. It is fixed, so that
-# the same bundle on the same machine never changes its backend by chance.
+# The order of `auto`. Each is a module of this package that exports its BackendKind as `KIND`. The order is fixed, so
+# that a bundle always runs on the same backend on the same machine.
 AUTO_ORDER = ("tensorrt", "tensorrt_rtx", "openvino", "onnxruntime", "torch")
-REFERENCE = "onnxruntime"  # every bundle was measured on it
-COMPILED = ("tensorrt", "tensorrt_rtx")  # they run engines that were made on this machine, of the bundle's graphs
+REFERENCE = "onnxruntime"  # every bundle is measured on it
+COMPILED = ("tensorrt", "tensorrt_rtx")  # these run engines that were built from the bundle's graphs
 AUTO, FASTEST = "auto", "fastest"
-_LAPS, _FEWEST_LAPS, _MAX_SECONDS = 11, 3, 5.0  # of a race: slow graphs have run often enough after so long
+_LAPS, _FEWEST_LAPS, _MAX_SECONDS = 11, 3, 5.0  # of a race; slow graphs stop after _MAX_SECONDS
 
 
 def kind(name: str) -> BackendKind:
-    """The backend of that name. Raises UsageError that lists the names there are."""
+    """Return the backend of that name. Raises UsageError that lists the known names."""
     known = (*AUTO_ORDER, *NAMED_ONLY)
     if name not in known:
         raise UsageError(f"no backend named {name!r}; choose one of: {', '.join((AUTO, FASTEST, *known))}")
@@ -31,15 +31,15 @@ def kind(name: str) -> BackendKind:
 
 
 def probe_all() -> list[Availability]:
-    """Every backend in the order of `auto`, then those that must be named, with what keeps each from running."""
+    """Probe every backend: first those of `auto` in its order, then those that must be named."""
     return [kind(name).probe() for name in (*AUTO_ORDER, *NAMED_ONLY)]
 
 
 def candidates(name: str, *, measured: Collection[str] = (REFERENCE,)) -> list[BackendKind]:
-    """The backends that `name` may mean and that run here, in the order of `auto`; at least one.
+    """Return the backends that `name` stands for and that can run here, in the order of `auto`; at least one.
 
-    `auto` and `fastest` mean those that the bundle was `measured` on, any other name itself. Raises UsageError for an
-    unknown name, BackendError saying what is missing.
+    `auto` and `fastest` stand for the backends that the bundle was `measured` on. Raises UsageError for an unknown
+    name, and BackendError with the reasons if none can run.
     """
     meant = [n for n in AUTO_ORDER if n in measured] if name in (AUTO, FASTEST) else [name]
     found, refused = [], []
@@ -50,30 +50,29 @@ def candidates(name: str, *, measured: Collection[str] = (REFERENCE,)) -> list[B
         else:
             refused.append(f"{candidate.name} can't run: {availability.reason}; {availability.install}")
     if not found:
-        raise BackendError("; ".join(refused) or f"no backend is known that the bundle was measured on ({measured})")
+        names = ", ".join(measured)
+        raise BackendError("; ".join(refused) or f"no known backend among those the bundle was measured on: {names}")
     return found
 
 
 def choose(name: str, *, measured: Collection[str] = (REFERENCE,)) -> BackendKind:
-    """The backend to load: the first of `candidates`. Raises what that does."""
+    """Return the first of `candidates`; raises the same errors."""
     return candidates(name, measured=measured)[0]
 
 
 def load(name: str, variant: Variant, threads: int, *, device: int = 0) -> Backend:
-    """Load `variant` on the backend that `choose` gives, on GPU number `device` where it runs on GPUs.
+    """Load `variant` on the backend that `choose` returns; `device` is a GPU's number, for backends that run on GPUs.
 
-    Raises what `choose` does, ModelError, EngineError, and UsageError for a GPU's number where it does not.
+    Raises the errors of `choose`, ModelError, EngineError, and UsageError for a non-zero `device` on a CPU backend.
     """
     return choose(name).load(variant, threads, device=device)
 
 
 def race(entrants: Mapping[str, Callable[[], object]]) -> str:
-    """The name of the quickest by the median of 11 runs each (3, where 5 s have passed), in turn under the same load.
+    """Return the name of the entrant with the lowest median time over 11 runs, or over 3 once 5 s have passed.
 
-    Each timed run follows one of the same entrant that isn't timed, since threads of the one before may still spin and
-    its data fill the caches; and the order alternates, so that a load that grows or falls favours none. For int8 of
-    LeakBench on two threads and idle cores this named the quicker backend in 38 of 40 races. The shortest of five
-    single runs each did in 21 of 40: now and then a run meets no spinning thread, and that one decided.
+    An untimed run of the same entrant precedes each timed run, because the previous entrant's threads may still spin
+    and its data fill the caches. The order alternates, so that a rising or falling load favours none.
     """
     times: dict[str, list[float]] = {name: [] for name in entrants}
     start = time.perf_counter()

@@ -1,6 +1,7 @@
-"""Laying frames of any sizes side by side for the preprocess kernel: what it sees of them, and no more.
+"""Staging of frames of any sizes in one buffer for the preprocess kernel.
 
-Of a frame of 1920 x 1080 pixels the centre crop leaves out two fifths, which are neither laid nor copied.
+Only the part of a frame that the centre crop uses (`core.preprocess.seen`) is copied: about three fifths of a
+1920 x 1080 frame.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ import numpy.typing as npt
 from ...core.preprocess import seen
 from .device_memory import Frame, FrameAt, aligned
 
-_PIECE = 1 << 20  # bytes: a face as it is cropped goes in one
+_PIECE = 1 << 20  # bytes; a cropped face fits in one piece
 
 
 def frames_size(frames: Sequence[Frame], size: int) -> int:
-    """Bytes that what is `seen` of frames takes side by side, each at a multiple of ALIGNMENT. `size`: S."""
-    return sum(aligned(3 * height * width) for height, width in (_kept(frame, size) for frame in frames))
+    """Return the bytes that the `seen` parts of the frames need, each aligned to ALIGNMENT. `size`: S."""
+    return sum(aligned(3 * height * width) for height, width in (_seen_size(frame, size) for frame in frames))
 
 
 def place_frames(frames: Sequence[Frame], size: int, base: int) -> list[FrameAt]:
-    """Where the preprocess kernel finds each frame uint8 [H, W, 3] that `lay_frames` lays at `base`.
+    """Return where the preprocess kernel finds each frame uint8 [H, W, 3] that `lay_frames` copies to `base`.
 
-    Only what is `seen` lies there. So that the kernel can count from the frame's first pixel, the address is the one
-    where that would lie, outside the memory though it may be: nothing is read there.
+    The kernel indexes from the frame's first pixel, but only the `seen` part is copied. The returned address is where
+    the first pixel would be; it may lie outside the buffer and is never read.
     """
     where, start = [], base
     for frame in frames:
@@ -38,21 +39,23 @@ def place_frames(frames: Sequence[Frame], size: int, base: int) -> list[FrameAt]
     return where
 
 
-def lay_frames(frames: Sequence[Frame], size: int, room: npt.NDArray[np.uint8]) -> Iterator[slice]:
-    """Copy what is `seen` of frames into `room`, side by side, in pieces of about a MiB; gives each as it is there.
+def lay_frames(frames: Sequence[Frame], size: int, buffer: npt.NDArray[np.uint8]) -> Iterator[slice]:
+    """Copy the `seen` parts of the frames into `buffer` in pieces of about 1 MiB; yields the slice of each piece.
 
-    The first is laid at once, the others when they are asked for: a device copies one while the next is laid.
+    The first piece is copied at once, each other one when it is requested, so that a device can copy one piece while
+    the next is staged.
     """
-    pieces = _lay(frames, size, room)
+    pieces = _copied_pieces(frames, size, buffer)
     return chain(list(islice(pieces, 1)), pieces)
 
 
-def _lay(frames: Sequence[Frame], size: int, room: npt.NDArray[np.uint8]) -> Iterator[slice]:
-    start = begin = end = 0  # of the frame, and of what is laid and not yet given
+def _copied_pieces(frames: Sequence[Frame], size: int, buffer: npt.NDArray[np.uint8]) -> Iterator[slice]:
+    start = 0  # of the frame
+    begin = end = 0  # of the bytes that are copied and not yet yielded
     for frame in frames:
         part = frame[seen(*frame.shape[:2], size)]
         stride = 3 * part.shape[1]
-        there = room[start : start + len(part) * stride].reshape(part.shape)
+        there = buffer[start : start + len(part) * stride].reshape(part.shape)
         step = -(-_PIECE // stride)
         for row in range(0, len(part), step):
             np.copyto(there[row : row + step], part[row : row + step])
@@ -65,6 +68,6 @@ def _lay(frames: Sequence[Frame], size: int, room: npt.NDArray[np.uint8]) -> Ite
         yield slice(begin, end)
 
 
-def _kept(frame: Frame, size: int) -> tuple[int, int]:
+def _seen_size(frame: Frame, size: int) -> tuple[int, int]:
     rows, columns = seen(*frame.shape[:2], size)
     return rows.stop - rows.start, columns.stop - columns.start

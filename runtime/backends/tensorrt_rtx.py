@@ -1,4 +1,4 @@
-"""tensorrt_rtx: as `tensorrt`, with engines of TensorRT-RTX, which may have been built on another machine."""
+"""The `tensorrt_rtx` backend: `tensorrt` with TensorRT-RTX engines, which may be built on another machine."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _FLAVOUR = "tensorrt-rtx"
 
 
 def load(variant: Variant, threads: int, *, device: int = 0) -> Backend:
-    """Load the variant's engines from the cache on GPU number `device`; raises as `tensorrt.load`."""
+    """Load the variant's engines from the cache on GPU number `device`; raises the errors of `tensorrt.load`."""
     return load_engines(NAME, _FLAVOUR, variant, threads=threads, number=device)
 
 
 def probe() -> Availability:
-    """Whether TensorRT-RTX, PyCUDA, LeakRT's kernels and a driver are there."""
+    """Return whether TensorRT-RTX, PyCUDA, LeakRT's kernels and a driver are available."""
     return probe_flavour(NAME, _FLAVOUR)
 
 

@@ -1,5 +1,5 @@
-// Checked views of NumPy arguments: no array or a wrong dtype is a TypeError, a wrong shape or layout a
-// ValueError, and each names the argument, what it is and what it has to be.
+// Checked views of NumPy arguments. A non-array or a wrong dtype raises TypeError, a wrong shape or layout
+// ValueError. Messages name the argument, its value and what is expected.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -25,7 +25,7 @@ inline constexpr const char* kDtype<std::uint32_t> = "uint32";
 template <>
 inline constexpr const char* kDtype<std::uint8_t> = "uint8";
 
-// In a pattern: any size of this axis.
+// In a shape pattern: any size of this axis.
 inline constexpr std::size_t kAny = static_cast<std::size_t>(-1);
 
 using Shape = std::vector<std::size_t>;
@@ -40,7 +40,7 @@ inline std::string shape_text(const Shape& shape) {
 [[noreturn]] inline void refuse_type(const std::string& message) { throw nb::type_error(message.c_str()); }
 [[noreturn]] inline void refuse_value(const std::string& message) { throw nb::value_error(message.c_str()); }
 
-// An array argument that stays alive, and in place, as long as this does. Access is const T or T.
+// Keeps an array argument alive and in place for its own lifetime. Access is const T or T.
 template <class Access>
 class Argument {
   using T = std::remove_const_t<Access>;
@@ -59,7 +59,7 @@ class Argument {
     for (std::size_t i = 0; i < shape_.size(); ++i) shape_[i] = array_.shape(i);
   }
 
-  // As above, with its shape and C order checked.
+  // Also checks the shape and C order.
   Argument(const char* name, nb::handle value, const Shape& pattern) : Argument(name, value) {
     check_shape(pattern);
     check_dense(0);
@@ -73,7 +73,7 @@ class Argument {
       refuse_value(name_ + " has shape " + shape_text(shape_) + "; " + shape_text(pattern) + " is needed");
   }
 
-  // The axes from `axis` on lie side by side in memory, in C order.
+  // Checks that the axes from `axis` on are contiguous in C order.
   void check_dense(std::size_t axis) const {
     std::int64_t expected = 1;
     for (std::size_t i = shape_.size(); array_.size() != 0 && i-- > axis;) {
@@ -88,14 +88,14 @@ class Argument {
   std::size_t shape(std::size_t axis) const { return shape_[axis]; }
   std::ptrdiff_t stride(std::size_t axis) const { return static_cast<std::ptrdiff_t>(array_.stride(axis)); }
 
-  // Whether the bytes between `begin` and `end` share any with this C-contiguous array.
+  // Returns whether this C-contiguous array overlaps the bytes from `begin` to `end`.
   bool overlaps(const void* begin, const void* end) const {
     const auto mine = reinterpret_cast<std::uintptr_t>(data());
     return array_.size() != 0 && reinterpret_cast<std::uintptr_t>(begin) < mine + array_.nbytes() &&
            mine < reinterpret_cast<std::uintptr_t>(end);
   }
 
-  // Results are written while inputs are still read.
+  // Raises ValueError if the arrays overlap: results are written while inputs are still read.
   template <class Other>
   void check_apart(const Argument<Other>& other) const {
     if (other.size() != 0 && overlaps(other.data(), other.data() + other.size()))
@@ -111,7 +111,7 @@ class Argument {
   Shape shape_;
 };
 
-// `out` itself, or where it is None a new array of that shape.
+// Returns `out`, or a new array of that shape if `out` is None.
 template <class T>
 nb::object output_or_new(nb::object out, const Shape& shape) {
   if (!out.is_none()) return out;
@@ -120,7 +120,7 @@ nb::object output_or_new(nb::object out, const Shape& shape) {
   return nb::module_::import_("numpy").attr("empty")(nb::tuple(sizes), nb::arg("dtype") = kDtype<T>);
 }
 
-// A Python integer modulo 2^64.
+// Returns a Python integer modulo 2^64.
 inline std::uint64_t low_bits(const char* name, nb::handle value) {
   const nb::object index = nb::steal(PyNumber_Index(value.ptr()));
   if (!index.is_valid()) {

@@ -1,5 +1,5 @@
-// leakrt._cuda: the kernels on raw device addresses and stream handles, and what PyCUDA lacks. See _cuda.pyi.
-// Linked to the CUDA runtime's static library and to no driver, so that it imports on every machine.
+// leakrt._cuda: the kernels on raw device addresses and stream handles, and CUDA calls that PyCUDA lacks. See
+// _cuda.pyi. Links the CUDA runtime statically and no driver, so that it can be imported on every machine.
 #include "cuda_calls.hpp"
 #include "kernel_bindings.hpp"
 

@@ -1,9 +1,9 @@
-# Finds a CUDA toolkit that works with this compiler and enables CUDA for the architectures that are wanted.
-# Sets LEAKRT_CUDA_FOUND. With LEAKRT_CUDA=AUTO whatever is missing is said and the rest is built.
+# Finds a CUDA toolkit that works with this compiler and enables CUDA for the requested architectures. Sets
+# LEAKRT_CUDA_FOUND. With LEAKRT_CUDA=AUTO, a missing toolkit is reported and the rest is built.
 
 set(LEAKRT_CUDA_FOUND FALSE)
 # Jetson Xavier 7.2, Orin 8.7, Thor 11.0; RTX 7.5, 8.6, 8.9, 12.0; datacenter 7.5, 8.6, 9.0, 10.0. Others, such as
-# A100 (8.0), take the PTX, which the driver compiles once.
+# A100 (8.0), use the PTX, which the driver compiles once.
 set(LEAKRT_CUDA_LIST 72 75 86 87 89 90 100 110 120)
 
 function(leakrt_no_cuda reason)
@@ -13,7 +13,7 @@ function(leakrt_no_cuda reason)
   message(STATUS "leakrt._cuda is not built: ${reason}")
 endfunction()
 
-# What nvcc's compiler can make code for, as in "75;80;...".
+# The architectures that nvcc supports, as in "75;80;...".
 function(leakrt_known_architectures nvcc result)
   execute_process(COMMAND "${nvcc}" --list-gpu-arch OUTPUT_VARIABLE text ERROR_QUIET RESULT_VARIABLE code)
   string(REGEX MATCHALL "[0-9]+" known "${text}")
@@ -56,7 +56,7 @@ function(leakrt_choose_architectures nvcc result)
   set(${result} ${chosen} PARENT_SCOPE)
 endfunction()
 
-# Whether nvcc takes this C++ compiler as its host compiler and links against its own runtime.
+# Checks that nvcc accepts this C++ compiler as its host compiler and links its runtime. Sets an error or "".
 function(leakrt_try_nvcc nvcc result)
   set(folder "${CMAKE_BINARY_DIR}/cuda_probe")
   file(WRITE "${folder}/probe.cu" "#include <cuda_fp16.h>\n__global__ void k(float* x) { *x = 1.0f; }\n"

@@ -9,16 +9,16 @@
 namespace leakrt {
 namespace {
 
-// Exponents held at once, and products that take about as long as starting a thread.
+// kChunk: exponents per chunk. kGrain: products that take about as long as starting a thread.
 constexpr std::size_t kChunk = 512, kGrain = std::size_t{1} << 18;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// exp of it is 2e-22 of the largest term: a million of them move the last bit of the sum. Most of the points
-// are that far away, and exp takes as long as all the rest.
+// Smaller exponents, relative to the largest, are skipped. exp(-50) is 2e-22: it takes a million such terms
+// to change the last bit of the sum. Most points are that far away, and exp is expensive.
 constexpr double kNothing = -50.0;
 
-// log(sum of exp) of everything added so far, in the order it was added.
+// Accumulates log(sum of exp) in the order of the additions.
 class LogSum {
  public:
   void add(const double* exponents, std::size_t n) {
@@ -30,7 +30,7 @@ class LogSum {
     std::size_t count = 0;
     for (std::size_t i = 0; i < n; ++i) {
       near[count] = exponents[i] - peak;
-      count += near[count] < kNothing ? 0 : 1;  // NaN is kept: the answer must show it
+      count += near[count] < kNothing ? 0 : 1;  // keeps NaN: it must propagate to the result
     }
     for (std::size_t i = 0; i < count; ++i) sum += std::exp(near[i]);
     peak_ = peak;
@@ -40,7 +40,7 @@ class LogSum {
   double value() const { return peak_ + std::log(sum_); }
 
  private:
-  // Every exponent is -inf (which adds nothing) or NaN (which std::max passes over and the answer must show).
+  // Every exponent is -inf, which adds nothing, or NaN, which std::max skips but the result must show.
   void add_nan(const double* exponents, std::size_t n) {
     for (std::size_t i = 0; i < n; ++i)
       if (std::isnan(exponents[i])) sum_ = exponents[i];

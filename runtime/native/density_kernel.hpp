@@ -1,9 +1,9 @@
 // Log-density on the device: out[b] = log of the mean over the support of N(x_b; support_n, bandwidth^2 I),
-// as core/density.py, in float64.
+// like core/density.py, in float64.
 //
-// Two launches. DensityKernel: a block takes 128 points of the support for one x and leaves (largest
-// exponent, sum of exp above it). DensityMergeKernel: one block for one x adds those up. Sums run over fixed
-// trees, so an x gives the same bits in every batch.
+// Two launches. DensityKernel: a block reduces 128 support points for one x to (largest exponent, sum of exp
+// relative to it). DensityMergeKernel: one block per x merges these. Sums run over fixed trees, so the result
+// of an x does not depend on its batch.
 #pragma once
 
 #include <cmath>
@@ -12,10 +12,10 @@
 
 namespace leakrt {
 
-constexpr std::uint32_t kPoints = 128;  // of the support in one block
+constexpr std::uint32_t kPoints = 128;  // support points per block
 constexpr int kHalvings = 7;            // 2^7 = kPoints
 
-// A sum of exponentials, as peak + log(sum). NaN in any part shows in the whole.
+// The logarithm of a sum of exponentials is peak + log(sum). NaN in any part propagates.
 struct LogSumParts {
   double peak, sum;
 };
@@ -36,13 +36,14 @@ struct DensityParams {
   std::uint32_t batch, points, dimension, blocks;
 };
 
-// Halve `parts` [kPoints] in shared memory once: thread t takes in the part kPoints / 2^halving further on.
+// One reduction step over `parts` [kPoints] in shared memory: thread t merges the part kPoints / 2^halving
+// further on.
 LEAKRT_HD void halve(LogSumParts* parts, std::uint32_t thread, int halving) {
   const std::uint32_t stride = kPoints >> halving;
   if (thread < stride) parts[thread] = merge(parts[thread], parts[thread + stride]);
 }
 
-// Grid: x blocks of the support, y the batch. Shared: LogSumParts [kPoints].
+// Grid: x support blocks, y batch. Shared: LogSumParts [kPoints].
 struct DensityKernel {
   using Params = DensityParams;
   static constexpr std::uint32_t kThreads = kPoints;
@@ -91,7 +92,7 @@ struct DensityMergeParams {
   std::uint32_t batch, blocks;
 };
 
-// Grid: y the batch. Shared: LogSumParts [kPoints].
+// Grid: y batch. Shared: LogSumParts [kPoints].
 struct DensityMergeKernel {
   using Params = DensityMergeParams;
   static constexpr std::uint32_t kThreads = kPoints;

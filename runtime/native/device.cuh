@@ -1,4 +1,4 @@
-// The kernels of grid.hpp on a device.
+// Launches the kernels of grid.hpp on a device.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,7 +9,7 @@
 
 namespace leakrt {
 
-// Throws CudaError for anything but cudaSuccess. `doing` completes "... failed".
+// Throws CudaError "<doing> failed: ..." unless `code` is cudaSuccess.
 void check_cuda(cudaError_t code, const char* doing);
 
 template <class K>
@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(K::kThreads) kernel_of(const __grid_constant__
   const Place place{blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x};
 #pragma unroll
   for (int phase = 0; phase < K::kPhases; ++phase) {
-    if (phase != 0) __syncthreads();  // what the last phase left in shared memory is read now
+    if (phase != 0) __syncthreads();  // the previous phase wrote shared memory that is read now
     K::run(params, place, phase, shared);
   }
 }

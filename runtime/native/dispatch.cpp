@@ -21,7 +21,7 @@ extern const Kernels table;
 
 namespace {
 
-// What this CPU and operating system can run, widest first.
+// Returns the kernels that this CPU and operating system support, widest first.
 std::vector<const Kernels*> runnable() {
   std::vector<const Kernels*> found;
 #if defined(LEAKRT_X86_LEVELS)

@@ -1,5 +1,5 @@
-// Graphs, events and errors of the CUDA runtime. PyCUDA has no graphs; its streams and events are the same
-// handles.
+// Graphs, events and errors of the CUDA runtime. PyCUDA has no graphs; the handles of its streams and events
+// are compatible.
 #include <mutex>
 #include <unordered_map>
 
@@ -45,7 +45,7 @@ std::unordered_map<Handle, std::size_t> nodes_of;
 
 void check_cuda(cudaError_t code, const char* doing) {
   if (code == cudaSuccess) return;
-  cudaGetLastError();  // an error that is told is not found again by the next call
+  cudaGetLastError();  // clear the error, so that the next call does not report it again
   throw CudaError(std::string(doing) + " failed: " + advice(code));
 }
 
@@ -129,7 +129,7 @@ float event_milliseconds(Handle begin, Handle end) {
 void record_event(Handle event, Handle stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   check_cuda(cudaStreamIsCapturing(stream_of(stream), &status), "recording an event");
-  // Outside a capture this flag is an error; inside one, without it, the event keeps no time.
+  // Outside a capture this flag is an error; inside a capture, the event records no time without it.
   const unsigned flags =
       status == cudaStreamCaptureStatusActive ? cudaEventRecordExternal : cudaEventRecordDefault;
   check_cuda(cudaEventRecordWithFlags(event_of(event), stream_of(stream), flags), "recording an event");

@@ -1,13 +1,13 @@
-// One way to write a kernel for the device and for the host.
+// Kernels that compile for the device and for the host.
 //
 // A kernel is a struct: Params (passed by value), kThreads (of a block), kPhases, and
 //     run(params, place, phase, shared)
-// which is what one thread does in one phase. On the device a barrier stands between two phases (device.cuh);
-// on the host the threads of a block run one after another, phase by phase (host_launch.hpp). So whatever a
-// thread needs in a later phase lies in shared memory.
+// which executes one phase of one thread. On the device there is a barrier between phases (device.cuh). On
+// the host the threads of a block run one after another, phase by phase (host_launch.hpp). State that a
+// thread needs in a later phase must be in shared memory.
 //
-// Memory is reached through read and write below. On the host they check, where LEAKRT_GRID_CHECK is defined,
-// that an address lies in a buffer of the launch, is aligned, and is written once.
+// Kernels access memory through read and write below. With LEAKRT_GRID_CHECK, these check on the host that an
+// address is in a buffer of the launch, is aligned, and is written only once.
 #pragma once
 
 #include <cstddef>
@@ -35,7 +35,7 @@ struct LaunchShape {
   std::size_t shared;  // bytes of shared memory
 };
 
-constexpr std::uint32_t kMostRows = 65535;  // of a grid in y and z
+constexpr std::uint32_t kMostRows = 65535;  // maximum grid size in y and z
 constexpr std::uint32_t kMostBlocks = 0x7FFFFFFFu;
 
 #if defined(LEAKRT_GRID_CHECK)
@@ -82,7 +82,7 @@ struct Words {
   std::uint32_t w[4];
 };
 
-// 16 bytes at once; the address is a multiple of 16.
+// Reads 16 bytes at once; the address must be a multiple of 16.
 LEAKRT_HD Words read16(const void* address) {
 #if defined(__CUDA_ARCH__)
   const uint4 v = __ldg(static_cast<const uint4*>(address));
@@ -99,7 +99,7 @@ struct WordPair {
   std::uint32_t w[2];
 };
 
-// 8 bytes at once; the address is a multiple of 8.
+// Reads 8 bytes at once; the address must be a multiple of 8.
 LEAKRT_HD WordPair read8(const void* address) {
 #if defined(__CUDA_ARCH__)
   const uint2 v = __ldg(static_cast<const uint2*>(address));
@@ -112,7 +112,7 @@ LEAKRT_HD WordPair read8(const void* address) {
 #endif
 }
 
-// As read16, of what nobody reads again from the first-level cache.
+// Writes 16 bytes at once with a streaming hint; the address must be a multiple of 16.
 LEAKRT_HD void write16(void* address, const Words& v) {
 #if defined(__CUDA_ARCH__)
   __stcs(static_cast<uint4*>(address), make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]));
@@ -122,7 +122,7 @@ LEAKRT_HD void write16(void* address, const Words& v) {
 #endif
 }
 
-// `bytes` is a power of two.
+// `bytes` must be a power of two.
 LEAKRT_HD bool is_aligned(const void* address, std::size_t bytes) {
   return (reinterpret_cast<std::uintptr_t>(address) & (bytes - 1)) == 0;
 }

@@ -1,5 +1,5 @@
-// IEEE half precision as 16 bits, for host and device. The device has instructions for it, the host's
-// compiler may have no type: there the bits are worked out. Both round to the nearest, halves to even.
+// IEEE half precision as 16 bits, for host and device. The device uses its instructions; the host computes
+// the bits, because its compiler may lack the type. Both round to nearest, ties to even.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// What `leakrt._cuda` and `leakrt._grid` have in common: the same functions on raw addresses, launched by a
-// Launcher made from `stream`. Documented in _cuda.pyi.
+// Bindings that `leakrt._cuda` and `leakrt._grid` share: functions on raw addresses, launched by a Launcher
+// that is constructed from `stream`. Documented in _cuda.pyi.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -49,7 +49,7 @@ inline NoiseJob noise_job(Address latents, const std::string& latents_type, nb::
   job.latents = at_element("latents", latents, job.latents_type);
   job.out = const_cast<void*>(at_element("out", out, job.out_type));
   check_size("the number of steps", c.shape(0), kMostSteps);
-  job.coefficients = c.data();  // the caller's array outlives the call, and launches copy it
+  job.coefficients = c.data();  // the caller's array outlives the call; a launch copies it
   job.batch = sizes.batch, job.draws = sizes.draws, job.steps = c.shape(0), job.elements = sizes.elements;
   return job;
 }

@@ -1,6 +1,6 @@
-// From a job to its launches: checks what addresses can't tell, chooses the kernel and the shape of its grid.
-// `launch` is called as launch.run<Kernel>(params, shape): on the device (cuda_module.cpp) or on the host
-// (grid_module.cpp). Addresses are of the launch's own memory. Throws JobError.
+// Checks the sizes of a job, selects the kernel and its grid, and launches it. `launch` is called as
+// launch.run<Kernel>(params, shape), on the device (cuda_module.cpp) or on the host (grid_module.cpp).
+// Addresses refer to the memory of that launcher. Throws JobError.
 #pragma once
 
 #include <cmath>
@@ -29,8 +29,8 @@ inline void check_size(const char* what, std::uint64_t size, std::uint64_t most)
 struct NoiseJob {
   const void* latents;
   Element latents_type;
-  const float* bank;             // null: fresh noise
-  const std::uint32_t* samples;  // of fresh noise
+  const float* bank;             // null: draw fresh noise
+  const std::uint32_t* samples;  // only for fresh noise
   std::uint64_t seed;
   const float* coefficients;  // host memory, [steps, 2]
   void* out;
@@ -38,14 +38,14 @@ struct NoiseJob {
   std::uint64_t batch, draws, steps, elements;
 };
 
-// Of one latent: the noise counter has 32 bits for groups of four.
+// Elements of one latent: the noise counter has 32 bits, each value for a group of four.
 constexpr std::uint64_t kMostElements = std::uint64_t{4} * 0xFFFFFFFFu;
 
 inline std::uint32_t unit_of(const NoiseJob& job) {
   return unit_of(job.out_type == Element::kFloat16 ? sizeof(Half) : sizeof(float));
 }
 
-// Threads that keep the largest GPUs busy.
+// Number of threads that occupies the largest GPUs.
 constexpr std::uint64_t kEnoughThreads = std::uint64_t{1} << 17;
 
 template <class Z, class U, bool kFresh, class Launch>
@@ -120,13 +120,13 @@ struct FrameJob {
   std::int64_t height, width, row_stride;
 };
 
-// Of the 48 KiB a block may have without asking.
+// Bytes; below the 48 KiB of shared memory that a block may use without opting in.
 constexpr std::size_t kMostShared = 40 << 10;
 
 inline Axis plan_axis(std::int64_t length, std::int64_t shorter, std::int64_t size) {
   const std::int64_t resized = length == shorter ? size : size * length / shorter;
   const std::int64_t twice = resized - size, half = twice / 2;
-  return {length, resized, half + (twice % 2 == 1 && half % 2 == 1 ? 1 : 0)};  // halves go to the even number
+  return {length, resized, half + (twice % 2 == 1 && half % 2 == 1 ? 1 : 0)};  // round half to even
 }
 
 inline FrameParams plan_frame(const FrameJob& job, std::int64_t size) {
@@ -139,12 +139,12 @@ inline FrameParams plan_frame(const FrameJob& job, std::int64_t size) {
           plan_axis(job.width, shorter, size)};
 }
 
-// The most taps of any output of an axis.
+// Returns the maximum number of taps of any output of the axis.
 inline std::int64_t most_taps(const Axis& axis) {
   return smaller(axis.length, 2 * larger(axis.length, axis.resized) / axis.resized + 2);
 }
 
-// Bytes of shared memory of a block that makes `columns` pixels.
+// Returns the bytes of shared memory of a block that computes `columns` pixels.
 inline std::size_t shared_for(const PreprocessParams& p, std::uint32_t columns) {
   std::int64_t most = 0;
   for (std::uint32_t i = 0; i < p.frames; ++i)
@@ -185,7 +185,7 @@ void preprocess(const std::vector<FrameJob>& frames, std::uint64_t size, void* o
   }
 }
 
-// Bytes of device memory that kde_log_density needs beside its arguments.
+// Returns the bytes of device memory for the `workspace` of kde_log_density.
 inline std::size_t density_workspace(std::uint64_t batch, std::uint64_t points) {
   return batch * ceil_div<std::uint64_t>(points, kPoints) * sizeof(LogSumParts);
 }

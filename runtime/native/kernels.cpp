@@ -1,5 +1,5 @@
-// Compiled once per instruction set, with LEAKRT_SIMD_LEVEL naming it. Includes nothing whose inline
-// functions the linker could merge across instruction sets.
+// Compiled once per instruction set, which LEAKRT_SIMD_LEVEL names. Must not include headers with inline
+// functions that the linker could merge across instruction sets.
 #include "kernels.hpp"
 
 #include "lanes.hpp"
@@ -10,10 +10,10 @@
 namespace leakrt::LEAKRT_SIMD_LEVEL {
 namespace {
 
-// Elements drawn at once: four of each lane's counter.
+// Elements drawn at once: four per lane.
 constexpr int kBatch = 4 * Vector::kLanes;
 
-// The normals of elements 4 block to 4 block + kBatch - 1.
+// Computes the normals of elements 4 block to 4 block + kBatch - 1.
 LEAKRT_HD void normal_batch(const NoiseStream& stream, std::uint32_t block, float* out) {
   Vector::W even[4] = {Vector::every_other(block), Vector::broadcast(stream.step),
                        Vector::broadcast(stream.draw), Vector::broadcast(stream.sample)};
@@ -53,7 +53,7 @@ void noise(const float* LEAKRT_RESTRICT z, const float* LEAKRT_RESTRICT eps, flo
 
 void noise_fresh(const NoiseStream& stream, std::uint32_t block, const float* z, float a, float s,
                  std::size_t n, float* out) {
-  constexpr std::size_t kHeld = 512;  // stays in the first-level cache, and is read long after it was written
+  constexpr std::size_t kHeld = 512;  // fits in the L1 cache
   alignas(64) float eps[kHeld];
   for (std::size_t i = 0; i < n; i += kHeld) {
     const std::size_t count = n - i < kHeld ? n - i : kHeld;
@@ -67,7 +67,7 @@ void blend_rows(const std::uint8_t* LEAKRT_RESTRICT pixels, std::ptrdiff_t strid
                 float* LEAKRT_RESTRICT out) {
   for (std::size_t i = 0; i < n; ++i) out[i] = weights[0] * static_cast<float>(pixels[i]);
   std::size_t r = 1;
-  // Four rows at a time, each still added in its turn: `out` is read and written less often.
+  // Add four rows per pass, in the same order, to read and write `out` less often.
   for (; r + 4 <= rows; r += 4) {
     const std::uint8_t* p0 = pixels + static_cast<std::ptrdiff_t>(r) * stride;
     const std::uint8_t *p1 = p0 + stride, *p2 = p1 + stride, *p3 = p2 + stride;
@@ -88,7 +88,7 @@ void blend_columns(const float* LEAKRT_RESTRICT row, const std::int32_t* LEAKRT_
                    std::size_t weight_stride, std::size_t size, std::size_t plane,
                    float* LEAKRT_RESTRICT out) {
   typedef float Pixel
-      __attribute__((vector_size(16)));  // B, G, R and the next pixel's blue, which is dropped
+      __attribute__((vector_size(16)));  // B, G, R; the fourth lane, the next pixel's blue, is ignored
   constexpr std::size_t kHeld = 64;
   float held[4 * kHeld];
   for (std::size_t begin = 0; begin < size; begin += kHeld) {
@@ -112,9 +112,9 @@ void blend_columns(const float* LEAKRT_RESTRICT row, const std::int32_t* LEAKRT_
 
 void convert_row(const std::uint8_t* LEAKRT_RESTRICT row, std::size_t size, std::size_t plane,
                  float* LEAKRT_RESTRICT out) {
-  // 1 / 127.5 in two parts: a byte times the first is exact, so that the sum is x / 127.5 to the bit.
+  // 1 / 127.5 is split in two: a byte times the first part is exact, so the sum equals x / 127.5 bit for bit.
   constexpr float kHigh = 0x1.01p-7f, kLow = 0x1.010102p-23f;
-  constexpr std::size_t kHeld = 256;  // pixels parted at once: floats are then made from bytes side by side
+  constexpr std::size_t kHeld = 256;  // pixels split into planes at once: the conversion then vectorises
   std::uint8_t parted[3][kHeld];
   for (std::size_t begin = 0; begin < size; begin += kHeld) {
     const std::size_t count = size - begin < kHeld ? size - begin : kHeld;
@@ -129,7 +129,7 @@ void convert_row(const std::uint8_t* LEAKRT_RESTRICT row, std::size_t size, std:
   }
 }
 
-// Eight partial sums whatever the vector unit, so that the result is the same on all of them.
+// Uses eight partial sums on every vector unit, so that all give the same result.
 void scaled_distances(const float* LEAKRT_RESTRICT x, const float* LEAKRT_RESTRICT support, std::size_t n,
                       std::size_t dimension, double scale, double* LEAKRT_RESTRICT out) {
   for (std::size_t i = 0; i < n; ++i) {

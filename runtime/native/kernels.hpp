@@ -1,8 +1,8 @@
 // The inner loops, compiled once per instruction set and chosen at run time.
 //
-// Each is single-threaded, works on plain pointers and checks nothing: the callers in noise.cpp,
-// preprocess.cpp and density.cpp do. No operation is fused and every sum has a fixed order, so all
-// instruction sets give the same bits.
+// They are single-threaded and do not check arguments: the callers in noise.cpp, preprocess.cpp and
+// density.cpp do. No operation is fused and every sum has a fixed order, so all instruction sets give
+// identical bits.
 #pragma once
 
 #include <cstddef>
@@ -32,13 +32,13 @@ struct Kernels {
   void (*blend_rows)(const std::uint8_t* pixels, std::ptrdiff_t stride, const float* weights,
                      std::size_t rows, std::size_t n, float* out);
 
-  // For each x < size: the taps first[x] ... of `row` (interleaved BGR, one float readable past its end),
-  // weighted, to RGB planes `plane` floats apart, as value / 127.5 - 1.
+  // For each x < size: blends the taps from first[x] on of `row` (interleaved BGR, with one readable float
+  // past its end) and writes value / 127.5 - 1 to RGB planes that are `plane` floats apart.
   void (*blend_columns)(const float* row, const std::int32_t* first, const std::int32_t* taps,
                         const float* weights, std::size_t weight_stride, std::size_t size, std::size_t plane,
                         float* out);
 
-  // BGR bytes of one row to RGB planes `plane` floats apart, as value / 127.5 - 1.
+  // Writes value / 127.5 - 1 of one row of BGR bytes to RGB planes that are `plane` floats apart.
   void (*convert_row)(const std::uint8_t* row, std::size_t size, std::size_t plane, float* out);
 
   // out[i] = scale x |x - support[i]|^2 in float64, for i < n; support: float32 [n, dimension].
@@ -46,8 +46,9 @@ struct Kernels {
                            double scale, double* out);
 };
 
-// The widest the CPU can run, or what LEAKRT_SIMD (baseline | avx2 | avx512) names. Chosen once.
-// Throws SimdError (operations.hpp) where LEAKRT_SIMD names one that is unknown or can't run here.
+// Returns the widest kernels that the CPU supports, or those that LEAKRT_SIMD (baseline | avx2 | avx512)
+// names. Selected once. Throws SimdError (operations.hpp) if LEAKRT_SIMD is unknown or not supported by this
+// CPU.
 const Kernels& kernels();
 
 }  // namespace leakrt

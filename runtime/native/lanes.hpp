@@ -1,9 +1,9 @@
-// The vector unit this file is compiled for, as a lane type for philox.hpp. Arithmetic and shifts are the
-// compiler's own (GCC and Clang vector types); what those lack is here, for x86, for 64-bit Arm and for any
-// other.
+// A lane type for philox.hpp on the vector unit that this file is compiled for. Arithmetic and shifts use GCC
+// and Clang vector types; the remaining operations are implemented for x86, 64-bit Arm and, as a fallback,
+// any other target.
 //
 // Everything has internal linkage: the file is compiled once per instruction set, and the linker must not
-// merge.
+// merge the copies.
 #pragma once
 
 #include <cstdint>
@@ -46,10 +46,10 @@ struct Vector {
   LEAKRT_HD U as_unsigned(I x) { return (U)x; }
   LEAKRT_HD W broadcast(std::uint32_t x) { return W{} + x; }
 
-  // The lanes 0, 2, 4 ... from `even`, the lanes 1, 3, 5 ... from `odd`.
+  // Takes lanes 0, 2, 4 ... from `even` and lanes 1, 3, 5 ... from `odd`.
   LEAKRT_HD U interleave(W even, W odd) { return (U)((even & 0xFFFFFFFFu) | (odd << 32)); }
 
-  // first, first + 2 ...
+  // Returns first, first + 2 ...
   LEAKRT_HD W every_other(std::uint32_t first) {
     W steps = {};
     for (int i = 0; i < kLanes / 2; ++i) steps[i] = 2u * static_cast<std::uint32_t>(i);
@@ -68,7 +68,7 @@ struct Vector {
   LEAKRT_HD W multiply(W a, W b) { return (W)LEAKRT_X86(mul_epu32)((Integer)a, (Integer)b); }
   LEAKRT_HD F square_root(F x) { return (F)LEAKRT_X86(sqrt_ps)(x); }
 
-  // out[4 i + k] = n_k[i]: a 4 x 4 transposition in each 128 bits, which are then stored one by one.
+  // out[4 i + k] = n_k[i]: a 4 x 4 transposition within each 128 bits.
   LEAKRT_HD void store_interleaved(F n0, F n1, F n2, F n3, float* out) {
     const F low01 = LEAKRT_X86(unpacklo_ps)(n0, n1), high01 = LEAKRT_X86(unpackhi_ps)(n0, n1);
     const F low23 = LEAKRT_X86(unpacklo_ps)(n2, n3), high23 = LEAKRT_X86(unpackhi_ps)(n2, n3);
@@ -84,7 +84,7 @@ struct Vector {
   LEAKRT_HD W multiply(W a, W b) { return (W)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b)); }
   LEAKRT_HD F square_root(F x) { return (F)vsqrtq_f32((float32x4_t)x); }
   LEAKRT_HD void store_interleaved(F n0, F n1, F n2, F n3, float* out) {
-    // Named first: where vst4q_f32 is a macro, the commas in braces would part its arguments.
+    // A named variable: if vst4q_f32 is a macro, commas in braces would split its arguments.
     const float32x4x4_t rows = {{(float32x4_t)n0, (float32x4_t)n1, (float32x4_t)n2, (float32x4_t)n3}};
     vst4q_f32(out, rows);
   }

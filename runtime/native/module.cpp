@@ -124,7 +124,7 @@ nb::object py_kde_log_density(nb::handle x, nb::handle support, double bandwidth
   return out;
 }
 
-// $LEAKRT_SIMD is the user's own, so what is wrong with it is a UsageError.
+// The user sets $LEAKRT_SIMD, so an invalid value raises UsageError.
 void translate_simd_error(const std::exception_ptr& error, void*) {
   try {
     std::rethrow_exception(error);
@@ -140,7 +140,7 @@ void translate_simd_error(const std::exception_ptr& error, void*) {
 NB_MODULE(_core, m) {
   using namespace leakrt;
   nb::register_exception_translator(translate_simd_error);
-  // None reaches our own checks, which name the argument.
+  // Accept None, so that the checks here report it with the argument's name.
   m.def("simd", &simd);
   m.def("simd_levels", &simd_levels);
   m.def("philox_words", &py_philox_words, "counter"_a.none(), "seed"_a.none(), "out"_a = nb::none());

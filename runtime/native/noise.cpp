@@ -8,11 +8,11 @@
 namespace leakrt {
 namespace {
 
-// Elements of one task: a multiple of four, so that tasks begin at a counter; latents, noise and result of it
-// fit in the first-level cache.
+// Elements per task. A multiple of four, so that a task begins at a new counter; small enough for latents,
+// noise and results to fit in the L1 cache.
 constexpr std::size_t kChunk = 2048;
 
-// Starting a thread takes about as long as this many elements of each job.
+// Elements that take about as long as starting a thread: noising from a bank, and drawing normals.
 constexpr std::size_t kCopyGrain = std::size_t{1} << 20, kNormalGrain = std::size_t{1} << 15;
 
 struct Piece {

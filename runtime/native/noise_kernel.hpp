@@ -2,14 +2,14 @@
 //
 //     u[b, d, t] = c[t, 0] z0[b] + c[t, 1] eps[d, t]         latents [B, E], out [B, draws, T, E]
 //
-// eps is a bank [draws, T, E] shared by the batch, or drawn in registers for each sample. Products and sum
-// are rounded apart, in float32, so that float32 results are those of core/noise.py bit for bit; a float16
-// result is that, rounded once.
+// eps is a bank [draws, T, E] that the batch shares, or is drawn in registers for each sample. Products and
+// sum are rounded separately in float32, so float32 results equal those of core/noise.py bit for bit. A
+// float16 result is the float32 result, rounded once.
 //
-// A unit is 16 bytes of the result, so that threads side by side write memory side by side: eight elements in
-// float16, four in float32. With a bank a thread holds one unit of kTile latents in registers and goes over
-// the planes (draw and step), so that the bank is read once for kTile results. Where there are too few
-// threads to fill a GPU, the planes are split over several.
+// A unit is 16 bytes of the result, so that adjacent threads write adjacent memory: eight elements in
+// float16, four in float32. With a bank, a thread keeps one unit of up to kTile latents in registers and
+// loops over the planes (draw and step), so that the bank is read once for kTile results. If this leaves too
+// few threads to fill a GPU, the planes are split over several threads.
 #pragma once
 
 #include "grid.hpp"
@@ -17,10 +17,10 @@
 namespace leakrt {
 
 constexpr std::uint32_t kMostSteps = 64;
-// Elements that a thread makes of each plane, for a result of that many bytes an element.
+// Elements per unit, for a result with `bytes` bytes per element.
 constexpr std::uint32_t unit_of(std::size_t bytes) { return static_cast<std::uint32_t>(16 / bytes); }
 
-// Where elements unit x N ... of a row lie: all N, or what is left of the row.
+// Returns the number of elements in a unit of a row: N, or fewer in the last one.
 template <std::uint32_t N>
 LEAKRT_HD std::uint32_t unit_count(std::uint64_t elements, std::uint32_t unit) {
   return static_cast<std::uint32_t>(smaller<std::uint64_t>(N, elements - std::uint64_t{N} * unit));
@@ -63,8 +63,8 @@ LEAKRT_HD void write_whole(Half* to, const float (&v)[8]) {
   write16(to, a);
 }
 
-// kWhole: the caller knows that every unit is complete and aligned. Else complete and aligned units still go
-// at once, and the others element by element.
+// kWhole: the caller guarantees that every unit is complete and aligned. Otherwise this is checked per unit,
+// and incomplete or unaligned units are accessed element by element.
 template <bool kWhole, class T, std::uint32_t N>
 LEAKRT_HD void read_unit(const T* from, std::uint32_t count, float (&v)[N]) {
   if constexpr (kWhole) {
@@ -90,7 +90,7 @@ LEAKRT_HD void write_unit(T* to, std::uint32_t count, const float (&v)[N]) {
   }
 }
 
-// The normals of one unit of one plane.
+// Draws the normals of one unit of one plane.
 template <std::uint32_t N>
 LEAKRT_HD void draw_unit(const NoiseStream& stream, std::uint32_t unit, float (&v)[N]) {
   LEAKRT_UNROLL
@@ -103,15 +103,15 @@ LEAKRT_HD void draw_unit(const NoiseStream& stream, std::uint32_t unit, float (&
 
 struct NoiseParams {
   const void* latents;           // [batch, elements]
-  const float* bank;             // [draws, steps, elements]; not read when noise is fresh
-  const std::uint32_t* samples;  // [batch]; not read when noise comes from the bank
+  const float* bank;             // [draws, steps, elements]; unused for fresh noise
+  const std::uint32_t* samples;  // [batch]; unused with a bank
   void* out;                     // [batch, draws, steps, elements]
   std::uint64_t seed, elements;
   std::uint32_t batch, draws, steps;
-  std::uint32_t units;        // of a latent
-  std::uint32_t planes_each;  // planes that one thread goes over
-  std::uint32_t groups;       // of planes
-  std::uint32_t tile;         // latents that one thread holds, at most kTile
+  std::uint32_t units;        // per latent
+  std::uint32_t planes_each;  // planes per thread
+  std::uint32_t groups;       // groups of planes
+  std::uint32_t tile;         // latents per thread, at most kTile
   float coefficients[2 * kMostSteps];
 };
 
@@ -176,12 +176,12 @@ struct NoiseKernel {
   }
 };
 
-// The noise of one sample: out [draws, steps, elements] in float32. A thread makes four elements.
+// Draws the noise of one sample: out float32 [draws, steps, elements]. Each thread computes four elements.
 struct NormalsParams {
   float* out;
   std::uint64_t seed, elements;
   std::uint32_t draws, steps, sample;
-  std::uint32_t quads;  // of a plane
+  std::uint32_t quads;  // per plane
 };
 
 struct NormalsKernel {

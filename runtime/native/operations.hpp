@@ -1,5 +1,5 @@
-// What the module offers, on plain pointers: arguments are checked by module.cpp, work is split over threads
-// here. Results are the same bits for every thread count, batch size and instruction set.
+// The operations of leakrt._core on raw pointers. module.cpp checks the arguments; these functions split the
+// work over threads. Results are bit identical for every thread count, batch size and instruction set.
 #pragma once
 
 #include <cstddef>
@@ -14,10 +14,10 @@ struct NoiseShape {
   std::size_t batch, draws, steps, elements;  // elements of one latent, at most 4 x 2^32
 };
 
-// counter and out: uint32 [n, 4]. Philox4x32-10 of each row.
+// Computes Philox4x32-10 of each row. counter and out: uint32 [n, 4].
 void philox_words(const std::uint32_t* counter, std::size_t n, std::uint64_t seed, std::uint32_t* out);
 
-// out: float32 [draws, steps, elements], the noise of one sample. shape.batch is not read.
+// Draws the noise of one sample. out: float32 [draws, steps, elements]. shape.batch is ignored.
 void fill_normals(const NoiseShape& shape, std::uint64_t seed, std::uint32_t sample, float* out, int threads);
 
 // latents: float32 [batch, elements]; bank: float32 [draws, steps, elements]; coefficients: float32 [steps,
@@ -25,18 +25,18 @@ void fill_normals(const NoiseShape& shape, std::uint64_t seed, std::uint32_t sam
 void noise_steps(const NoiseShape& shape, const float* latents, const float* bank, const float* coefficients,
                  float* out, int threads);
 
-// As noise_steps, with the noise of sample samples[b] drawn in registers instead of read.
+// Like noise_steps, but draws the noise of sample samples[b] instead of reading a bank.
 void noise_steps_fresh(const NoiseShape& shape, const float* latents, const float* coefficients,
                        std::uint64_t seed, const std::uint32_t* samples, float* out, int threads);
 
 struct Frame {
-  const std::uint8_t* pixels;  // BGR, the three bytes of a pixel and the pixels of a row side by side
+  const std::uint8_t* pixels;  // BGR; the pixels of a row are contiguous
   std::size_t height, width;   // at least 1
   std::ptrdiff_t row_stride;   // bytes from one row to the next; may be negative
 };
 
-// out: float32 [3, size, size], RGB in [-1, 1]: short side resized to `size`, antialiased bilinear, centre
-// crop. Throws std::bad_alloc.
+// Resizes the short side to `size` (antialiased bilinear) and crops the centre. out: float32 [3, size, size],
+// RGB in [-1, 1]. Throws std::bad_alloc.
 void preprocess(const Frame& frame, std::size_t size, float* out, int threads);
 
 // x: float32 [batch, dimension]; support: float32 [n, dimension], n > 0; out: float64 [batch], the logarithm
@@ -44,16 +44,16 @@ void preprocess(const Frame& frame, std::size_t size, float* out, int threads);
 void kde_log_density(const float* x, std::size_t batch, const float* support, std::size_t n,
                      std::size_t dimension, double bandwidth, double* out, int threads);
 
-// $LEAKRT_SIMD names an instruction set that is unknown or can't run here. Thrown by every function of this
-// file.
+// $LEAKRT_SIMD names an instruction set that is unknown or not supported by this CPU. Every function of this
+// file throws it.
 struct SimdError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// The instruction set in use: baseline, avx2 or avx512.
+// Returns the instruction set in use: baseline, avx2 or avx512.
 const char* simd();
 
-// Those this machine can run, widest first.
+// Returns the instruction sets that this machine supports, widest first.
 std::vector<std::string> simd_levels();
 
 }  // namespace leakrt

@@ -1,4 +1,5 @@
-// Work split over threads of one call. Nothing outlives the call, so forking and interpreter exit stay safe.
+// Splits the work of one call over threads. No thread outlives the call, so fork and interpreter exit are
+// safe.
 #pragma once
 
 #include <algorithm>
@@ -10,18 +11,18 @@
 
 namespace leakrt {
 
-// Threads worth starting: `wanted` (0: one per core this process may use), but none for less than `grain` of
-// `work`.
+// Returns the number of threads to use: `wanted` (0: one per core this process may use), but at most one per
+// `grain` of `work`.
 inline std::size_t thread_count(int wanted, std::size_t work, std::size_t grain) {
   const std::size_t useful = std::max<std::size_t>(1, work / grain);
-  if (useful == 1) return 1;  // asking for the number of cores takes longer than little work
+  if (useful == 1) return 1;  // querying the number of cores takes longer than a small job
   const std::size_t most = wanted > 0 ? static_cast<std::size_t>(wanted)
                                       : std::max<std::size_t>(1, std::thread::hardware_concurrency());
   return std::min(most, useful);
 }
 
-// Call body(i, worker) once for each i < tasks, in any order, on up to `threads` threads; worker < threads
-// tells them apart. The body must not throw. A thread that can't be started is done without.
+// Calls body(i, worker) once for each i < tasks, in any order, on up to `threads` threads. `worker` is the
+// thread's index. The body must not throw. If a thread can't be started, the others do its work.
 template <class Body>
 void parallel_for(std::size_t tasks, std::size_t threads, const Body& body) {
   threads = std::min(threads, tasks);

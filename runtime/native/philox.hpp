@@ -1,14 +1,14 @@
 // The noise of LeakRT: Philox4x32-10 and Box-Muller (Salmon et al., SC 2011), for host and device.
 //
-// counter = (element index / 4, step, draw, sample), key = the 64-bit seed; one counter gives four words and
-// so four normals: r cos(theta), r sin(theta) of the pairs (x0, x1) and (x2, x3), with u = ((x >> 8) + 0.5)
-// 2^-24, r = sqrt(-2 log u1), theta = float32(2 pi) u2 rounded to float32. The reference is core/noise.py:
-// words agree bit for bit, normals within 2e-6.
+// counter = (element index / 4, step, draw, sample), key = the 64-bit seed; one counter gives four words,
+// hence four normals: r cos(theta), r sin(theta) of the pairs (x0, x1) and (x2, x3), with u = ((x >> 8) +
+// 0.5) 2^-24, r = sqrt(-2 log u1), theta = float32(2 pi) u2 rounded to float32. The reference is
+// core/noise.py: words agree bit for bit, normals within 2e-6.
 //
-// Written once for any lane type V: `Scalar` here (host and device), `Vector` in lanes.hpp. Nothing branches,
-// and no operation may be fused: theta has to be the rounded product, and unfused results are the same bits
-// on every vector unit and device. The host is compiled with -ffp-contract=off; the device path names its
-// roundings.
+// The code is generic over the lane type V: `Scalar` here (host and device), `Vector` in lanes.hpp. It has no
+// branches, and no operation may be fused: theta must be the rounded product, and unfused results are bit
+// identical on every vector unit and device. The host is compiled with -ffp-contract=off; the device code
+// uses intrinsics with explicit rounding.
 #pragma once
 
 #include <cstdint>
@@ -23,14 +23,14 @@
 
 namespace leakrt {
 
-// What all counters of one plane of noise share.
+// The counter words and the key that one plane of noise shares.
 struct NoiseStream {
   std::uint64_t seed;
   std::uint32_t step, draw, sample;
 };
 
-// One lane. F, U and I are its float32, uint32 and int32; W is a uint32 in 64 bits, of which the upper half
-// may hold anything.
+// One lane. F, U and I are float32, uint32 and int32; W is a uint32 in 64 bits with an unspecified upper
+// half.
 struct Scalar {
   using F = float;
   using U = std::uint32_t;
@@ -52,7 +52,7 @@ struct Scalar {
   LEAKRT_HD I as_signed(U x) { return static_cast<I>(x); }
   LEAKRT_HD U as_unsigned(I x) { return static_cast<U>(x); }
   LEAKRT_HD W broadcast(std::uint32_t x) { return x; }
-  // All 64 bits of a's lower half times b's.
+  // Returns the 64-bit product of the lower halves of a and b.
   LEAKRT_HD W multiply(W a, W b) { return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu); }
   LEAKRT_HD F square_root(F x) {
 #if defined(__CUDA_ARCH__)
@@ -97,7 +97,7 @@ LEAKRT_HD void philox4x32(typename V::W (&c)[4], std::uint64_t seed) {
   }
 }
 
-// A word to (0, 1]. word >> 8 has 24 bits, so the signed conversion is exact.
+// Maps a word to (0, 1]. word >> 8 has 24 bits, so the signed conversion is exact.
 template <class V>
 LEAKRT_HD typename V::F uniform(typename V::U word) {
   return mul(add(V::to_float(V::as_signed(word >> 8)), 0.5f), 0x1p-24f);
@@ -117,12 +117,12 @@ LEAKRT_HD typename V::F natural_log(typename V::F x) {
   const F p45 = add(mul(f, -0.13160182535648346f), 0.14201758801937103f);
   const F p67 = add(mul(f, -0.07634493708610535f), 0.12761574983596802f);
   const F p = add(add(p01, mul(f2, p23)), mul(mul(f2, f2), add(p45, mul(f2, p67))));
-  // log 2 in two parts, the first of 16 bits, so that e times it is exact.
+  // log 2 is split in two; the first part has 16 bits, so its product with e is exact.
   const F low = add(add(mul(mul(f2, f), p), mul(e, 0x1.7f7d1cp-20f)), mul(f2, -0.5f));
   return add(mul(e, 0x1.62e4p-1f), add(f, low));
 }
 
-// (r cos theta, r sin theta) of a pair of words.
+// Returns (r cos theta, r sin theta) for a pair of words.
 template <class V>
 LEAKRT_HD void box_muller(typename V::U radius, typename V::U angle, typename V::F& cosine,
                           typename V::F& sine) {
@@ -131,8 +131,8 @@ LEAKRT_HD void box_muller(typename V::U radius, typename V::U angle, typename V:
   const F r = V::square_root(mul(natural_log<V>(uniform<V>(radius)), -2.0f));
   const F theta = mul(uniform<V>(angle), 6.2831855f);
 
-  // theta = quarter pi / 2 + t, |t| <= pi / 4. pi / 2 in two parts, the first of 18 bits: quarter times it is
-  // exact.
+  // theta = quarter pi / 2 + t, |t| <= pi / 4. pi / 2 is split in two; the first part has 18 bits, so its
+  // product with quarter is exact.
   const typename V::I quarter = V::truncate(add(mul(theta, 0.63661975f), 0.5f));
   const F q = V::to_float(quarter);
   const F t = add(add(theta, mul(q, -0x1.921f8p+0f)), mul(q, -0x1.aa2216p-19f));
@@ -146,12 +146,12 @@ LEAKRT_HD void box_muller(typename V::U radius, typename V::U angle, typename V:
 
   const U quadrant = V::as_unsigned(quarter), sine_bits = V::as_bits(s), cosine_bits = V::as_bits(c);
   const U swap =
-      (sine_bits ^ cosine_bits) & (0u - (quadrant & 1u));  // in odd quadrants the two change places
+      (sine_bits ^ cosine_bits) & (0u - (quadrant & 1u));  // swaps sine and cosine in odd quadrants
   cosine = mul(r, V::as_float(cosine_bits ^ swap ^ (((quadrant + 1u) & 2u) << 30)));
   sine = mul(r, V::as_float(sine_bits ^ swap ^ ((quadrant & 2u) << 30)));
 }
 
-// Elements 4 block to 4 block + 3 of the noise.
+// Returns elements 4 block to 4 block + 3 of the noise.
 LEAKRT_HD void four_normals(const NoiseStream& stream, std::uint32_t block, float (&out)[4]) {
   Scalar::W c[4] = {block, stream.step, stream.draw, stream.sample};
   philox4x32<Scalar>(c, stream.seed);

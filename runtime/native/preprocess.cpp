@@ -9,19 +9,19 @@
 namespace leakrt {
 namespace {
 
-// Input bytes that take about as long as starting a thread.
+// Input bytes whose processing takes about as long as starting a thread.
 constexpr std::size_t kGrain = std::size_t{1} << 19;
 
-// The triangle filter of one axis, for the output indices the crop keeps.
+// The triangle filter of one axis, for the output indices inside the crop.
 struct Filter {
-  std::vector<std::int32_t> first, taps;  // [size]: first input index and how many
+  std::vector<std::int32_t> first, taps;  // [size]: index of the first tap and number of taps
   std::vector<float> weights;             // [size, stride]
   std::size_t stride = 0;
 };
 
-// Resizing `length` to `resized`, kept are `size` outputs from `origin` on. Antialiased bilinear: a triangle
-// whose half width is max(1, length / resized) input pixels, cut at the border and normalised to a sum of
-// one.
+// Returns the filter that resizes `length` to `resized`, for the `size` outputs from `origin` on. Antialiased
+// bilinear: a triangle with a half width of max(1, length / resized) input pixels, clipped at the border and
+// normalised to sum to one.
 Filter make_filter(std::size_t length, std::size_t resized, std::size_t origin, std::size_t size) {
   const double scale = static_cast<double>(length) / static_cast<double>(resized),
                half = std::max(1.0, scale);
@@ -49,7 +49,7 @@ Filter make_filter(std::size_t length, std::size_t resized, std::size_t origin, 
   return filter;
 }
 
-// (resized - size) / 2 rounded to the nearest, halves to even.
+// Returns (resized - size) / 2, rounded half to even.
 std::size_t crop_origin(std::size_t resized, std::size_t size) {
   const std::size_t twice = resized - size, half = twice / 2;
   return half + (twice % 2 == 1 && half % 2 == 1 ? 1 : 0);
@@ -72,14 +72,15 @@ void preprocess(const Frame& frame, std::size_t size, float* out, int threads) {
   const Filter rows = make_filter(frame.height, height, crop_origin(height, size), size);
   Filter columns = make_filter(frame.width, width, crop_origin(width, size), size);
 
-  // The columns of the frame that the crop sees; the filter then counts from the first of them.
+  // The frame's columns that the crop uses; make the filter's indices relative to the first of them.
   const std::size_t left = static_cast<std::size_t>(columns.first.front());
   const std::size_t seen = static_cast<std::size_t>(columns.first.back() + columns.taps.back()) - left;
   for (std::int32_t& first : columns.first) first -= static_cast<std::int32_t>(left);
 
   const Kernels& run = kernels();
   const std::size_t count = thread_count(threads, 6 * seen * std::max(size, shorter), kGrain);
-  const std::size_t length = 3 * seen + 1;  // one more, for the dropped fourth lane of the last pixel
+  const std::size_t length =
+      3 * seen + 1;  // one extra: blend_columns reads a fourth lane past the last pixel
   std::vector<float> blended(length * std::min(count, size));
   parallel_for(size, count, [&](std::size_t y, std::size_t worker) {
     float* row = blended.data() + worker * length;

@@ -2,30 +2,30 @@
 // in one launch. Antialiased bilinear resize of the short side to S, centre crop, x / 127.5 - 1, in float32
 // throughout; see core/preprocess.py.
 //
-// A block makes up to 64 pixels of one output row: it blends the rows of the frame under that row's triangle
-// into shared memory, then the columns from there. Weights are worked out where they are needed: a tap's
-// distance from the triangle's centre is a small number once the centre's whole part, exact in integers, is
-// taken off.
+// A block computes up to 64 pixels of one output row. It blends the frame's rows under that row's triangle
+// into shared memory and then blends the columns from there. Weights are computed on the fly. Each thread
+// subtracts the whole part of the triangle's centre in integers, so the remaining distance is small and
+// precise.
 #pragma once
 
 #include "grid.hpp"
 
 namespace leakrt {
 
-constexpr std::uint32_t kMostFrames = 32;       // of one launch
-constexpr std::uint32_t kMostColumns = 64;      // of one block
-constexpr std::int64_t kLongestSide = 1 << 20;  // of a frame: length x resized then fits in 63 bits
+constexpr std::uint32_t kMostFrames = 32;       // per launch
+constexpr std::uint32_t kMostColumns = 64;      // per block
+constexpr std::int64_t kLongestSide = 1 << 20;  // of a frame; keeps length x resized within 63 bits
 
-// Resizing `length` pixels to `resized`, kept from `origin` on.
+// Resizes `length` pixels to `resized`; the crop starts at `origin`.
 struct Axis {
   std::int64_t length, resized, origin;
 };
 
-// The input pixels that one output sees, and where they lie under its triangle.
+// The input pixels of one output and their position under its triangle.
 struct Taps {
   std::int64_t begin, end;
   std::int64_t whole;  // whole part of the triangle's centre
-  float shift;         // 1/2 - the rest of it
+  float shift;         // 1/2 - fractional part of the centre
   float steepness;     // 1 / half width
 
   LEAKRT_HD float weight(const Taps& taps, std::int64_t k) {
@@ -34,7 +34,8 @@ struct Taps {
   }
 };
 
-// Of output i of those kept: centre (i + 1/2) length / resized, half width max(1, length / resized).
+// Returns the taps of output i of the crop: centre (i + 1/2) length / resized, half width max(1, length /
+// resized).
 LEAKRT_HD Taps taps_of(const Axis& axis, std::int64_t i) {
   const std::int64_t length = axis.length, resized = axis.resized, unit = 2 * resized;
   const std::int64_t centre = length * (2 * (axis.origin + i) + 1), half = larger(length, resized);
@@ -56,9 +57,9 @@ struct FrameParams {
 
 struct PreprocessParams {
   void* out;                    // [frames, 3, size, size]
-  std::uint32_t size, columns;  // columns of one block
+  std::uint32_t size, columns;  // columns per block
   std::uint32_t frames;
-  std::uint32_t row_taps;  // most that any output row has: where the blended row begins in shared memory
+  std::uint32_t row_taps;  // maximum taps of any output row; offset of the blended row in shared memory
   FrameParams frame[kMostFrames];
 };
 
@@ -95,7 +96,7 @@ struct PreprocessKernel {
   static void buffers(const Params& p, Visit&& visit) {
     for (std::uint32_t i = 0; i < p.frames; ++i) {
       const FrameParams& frame = p.frame[i];
-      // From the first byte to the last that any output sees: the runtime lays no others.
+      // From the first to the last byte that any output uses: only these are copied to the device.
       const std::int64_t top = taps_of(frame.rows, 0).begin, bottom = taps_of(frame.rows, p.size - 1).end - 1;
       const std::int64_t low = smaller(top * frame.row_stride, bottom * frame.row_stride);
       const std::int64_t high = larger(top * frame.row_stride, bottom * frame.row_stride);

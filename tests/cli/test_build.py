@@ -1,4 +1,4 @@
-"""`leakrt build`: engines really built with TensorRT-RTX; without a GPU, ONNX Runtime stands in for running them."""
+"""`leakrt build`: engines really built with TensorRT-RTX; without a GPU, ONNX Runtime runs them instead."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_json_has_a_line_for_each_engine_with_its_full_key(leakrt, tmp_path, mon
     assert vae["verify"] is None
 
 
-def test_people_are_told_what_was_built_and_what_was_there_already(leakrt):
+def test_the_output_lists_what_was_built_and_what_was_cached(leakrt):
     require_rtx()
     first = leakrt("build", shared_variants(), "--precision", "fp32", *RTX)
     second = leakrt("build", shared_variants(), "--precision", "fp32", *RTX)
     assert (first.code, second.code) == (0, 0)
     assert [line.split()[0] for line in first.lines] == ["vae_encoder", "leak_encoder"]
     assert all("built in" in line for line in first.lines)
-    assert all("was in the cache" in line for line in second.lines)
+    assert all("from the cache" in line for line in second.lines)
 
 
 def test_an_engine_cut_off_in_the_middle_is_built_again_and_that_is_said(leakrt, tmp_path, monkeypatch):
@@ -69,7 +69,7 @@ def test_an_engine_cut_off_in_the_middle_is_built_again_and_that_is_said(leakrt,
     ("options", "code", "words"),
     [
         (("--flavour", "openvino"), 2, "unknown flavour 'openvino'; choose one of: tensorrt, tensorrt-rtx"),
-        ((*RTX, "--batch", "1,two"), 2, "--batch 1,two: whole numbers with commas between are needed"),
+        ((*RTX, "--batch", "1,two"), 2, "--batch 1,two: not a list of integers; separate integers with commas"),
         ((*RTX, "--batch", "1,1"), 2, "--batch: invalid size; give distinct sizes between 1 and 4096"),
         ((*RTX, "--opt-level", "5"), 2, "ignores the optimisation level; omit the option"),
         ((*RTX, "--opt-level", "6"), 2, "--opt-level 6: out of range; give 0 to 5"),
@@ -128,7 +128,7 @@ def test_a_folder_that_holds_other_files_is_refused_before_anything_is_built(lea
     assert not (tmp_path / "cache" / "leakrt" / "engines").exists()
 
 
-def test_a_key_that_can_not_sign_is_told_before_anything_is_built(leakrt, tmp_path):
+def test_a_key_that_can_not_sign_is_reported_before_anything_is_built(leakrt, tmp_path):
     pytest.importorskip("cryptography", reason="signatures need cryptography (extra rtx)")
     require_rtx()
     (tmp_path / "config" / "leakrt").mkdir(parents=True)
@@ -182,7 +182,7 @@ def test_a_driver_or_a_gpu_that_can_not_be_used_is_one_line(tmp_path, options, d
     assert words in done.stderr
 
 
-def test_a_gpu_that_the_library_builds_for_and_refuses_is_told_before(tmp_path):
+def test_a_gpu_that_the_library_builds_for_and_refuses_is_reported_before(tmp_path):
     require_rtx()
     where = ("--precision", "fp32", "--flavour", "tensorrt-rtx", "--target", "current", "--device", "1")
     done = leakrt_with_driver(tmp_path, "build", shared_variants(), *where)
@@ -190,7 +190,7 @@ def test_a_gpu_that_the_library_builds_for_and_refuses_is_told_before(tmp_path):
     assert "does not run on compute capability 8.7; for 8.7 (Orin) build on that machine with" in done.stderr
 
 
-def test_an_engine_that_the_library_refuses_is_told_in_its_own_words_and_one_line(tmp_path):
+def test_an_engine_that_the_library_refuses_is_reported_in_its_words_on_one_line(tmp_path):
     require_rtx()
     pytest.importorskip("polygraphy", reason="the comparison is Polygraphy's (extra rtx)")
     where = ("--precision", "fp32", *RTX, "--verify")
@@ -263,10 +263,10 @@ def test_verify_compares_every_output_at_every_batch(leakrt, stand_in):
     stand_in(lambda model: model)
     done = leakrt("build", shared_variants(), "--precision", "fp16", *RTX, "--batch", "1,3", "--verify")
     assert done.code == 0, done.err
-    told = [line for line in done.err.splitlines() if ": agrees, " in line]
+    reported = [line for line in done.err.splitlines() if ": agrees, " in line]
     outputs = ("latent", "scores", "embedding", "gates", "step_weights")
-    assert [t.split(":")[1].split(",")[0].split()[1] for t in told] == [outputs[0]] * 2 + list(outputs[1:]) * 2
-    assert "vae_encoder latent, batch 3: agrees, 0.00e+00 of its spread (limit 2.00e-02)" in done.err
+    assert [t.split(":")[1].split(",")[0].split()[1] for t in reported] == [outputs[0]] * 2 + list(outputs[1:]) * 2
+    assert "vae_encoder latent, batch 3: agrees, error 0.00e+00 of its spread (limit 2.00e-02)" in done.err
     assert "leak_encoder scores, batch 6: agrees" in done.err
 
 
@@ -289,9 +289,9 @@ def test_where_onnx_runtime_is_too_old_for_float16_around_int8_verify_takes_the_
     monkeypatch.setattr(parity, "_HALF_QDQ_SINCE", (99, 0))
     done = leakrt("build", shared_variants(), "--precision", "int8", *RTX, "--verify")
     assert done.code == 0, done.err
-    told = [line for line in done.err.splitlines() if ": agrees, " in line]
-    assert [line.split()[2] for line in told] == ["latent,", "scores,", "embedding,", "gates,", "step_weights,"]
-    assert all("0.00e+00" not in line for line in told)  # two graphs were compared, not one with itself
+    reported = [line for line in done.err.splitlines() if ": agrees, " in line]
+    assert [line.split()[2] for line in reported] == ["latent,", "scores,", "embedding,", "gates,", "step_weights,"]
+    assert all("0.00e+00" not in line for line in reported)  # two graphs were compared, not one with itself
     assert "vae_encoder: compared with the graph of the bundle; the search for the first bad layer needs" in done.err
 
 
@@ -321,6 +321,6 @@ def test_verify_names_the_first_layer_that_is_off(leakrt, stand_in):
     assert done.code == 1
     assert "vae_encoder latent, batch 1: differs" in done.err
     assert "leak_encoder scores, batch 2: agrees" in done.err
-    bad = next(line for line in done.err.splitlines() if "first off at" in line)
-    assert "(Conv): " in bad
-    assert "after 0.00e+00, found in" in bad
+    bad = next(line for line in done.err.splitlines() if "first wrong layer: " in line)
+    assert "(Conv), error " in bad
+    assert "before it 0.00e+00, found in" in bad

@@ -47,7 +47,7 @@ def test_ctrl_c_while_the_builder_works_is_one_line_and_nothing_is_kept(leakrt, 
     where = ("--precision", "int8", "--flavour", "tensorrt-rtx", "--batch", _SIXTEEN)
     command = [sys.executable, "-c", _INTERRUPTED, str(seconds), str(times), "build", str(shared_variants()), *where]
     done = subprocess.run(command, preexec_fn=heard, capture_output=True, text=True, timeout=60)
-    told = [line for line in done.stderr.splitlines() if not line.startswith("build ")]  # but for progress
-    assert (done.returncode, done.stdout, told) == (130, "", ["leakrt: interrupted"])
+    reported = [line for line in done.stderr.splitlines() if not line.startswith("build ")]  # but for progress
+    assert (done.returncode, done.stdout, reported) == (130, "", ["leakrt: interrupted"])
     assert leakrt("engines", "verify", "--json").lines == []
     assert leakrt("engines", "prune").out.startswith("removed 0 engines and 0 leftovers")

@@ -1,4 +1,4 @@
-"""What people are told of a bundle."""
+"""The tables of a bundle."""
 
 from __future__ import annotations
 
@@ -51,26 +51,26 @@ def test_precisions_stand_side_by_side_with_a_gap_where_one_lacks_a_field(report
 
 
 @pytest.mark.parametrize(
-    ("passed", "auto", "told"),
-    [(True, True, ""), (True, False, "auto passes over it"), (False, False, "refused there")],
+    ("passed", "auto", "reported"),
+    [(True, True, ""), (True, False, "auto skips it"), (False, False, "not used on this backend")],
 )
-def test_a_gate_says_what_may_be_used(report, passed, auto, told):
+def test_a_gate_says_what_may_be_used(report, passed, auto, reported):
     gate = GateReport(
         precision="int8", backend="openvino", passed=passed, speedup=Speedup(2.0, 1.9, 2.1, 9), auto=auto, figures=None
     )
-    _, row = rows(replace(report, gates=(gate,)), "gates")
-    assert row[:3] == ("int8 on openvino", "passed" if passed else "not passed", "2.00 x (1.90 to 2.10)")
-    assert told in row[-1]
-    assert bool(told) == bool(row[-1])
+    _, row = rows(replace(report, gates=(gate,)), "acceptance tests")
+    assert row[:3] == ("int8 on openvino", "passed" if passed else "failed", "2.00 x (1.90 to 2.10)")
+    assert reported in row[-1]
+    assert bool(reported) == bool(row[-1])
 
 
 def test_what_fills_screens_is_left_to_json(report):
-    told = {
+    reported = {
         "data_counts": {"train": {"real": 1500, "blocky": 10}},
         "metrics": {"macro_auc": 0.97, "open_auroc": None, "confusion": [[1, 2]]},
         "variants": {"int8": {"method": "mse", "sensitivity": {"/conv": 0.1}, "gate": {"x": {"passed": True}}}},
     }
-    assert rows(replace(report, provenance=told), "provenance") == [
+    assert rows(replace(report, provenance=reported), "provenance") == [
         ("images", "train 1,510 of 2 classes"),
         ("metrics.macro_auc", "0.97"),
         ("int8.method", "mse"),
@@ -78,7 +78,7 @@ def test_what_fills_screens_is_left_to_json(report):
 
 
 @pytest.mark.parametrize(
-    "told", [{"variants": 3}, {"data_counts": [1]}, {"metrics": "x"}, {"data_counts": {"train": 5}}]
+    "reported", [{"variants": 3}, {"data_counts": [1]}, {"metrics": "x"}, {"data_counts": {"train": 5}}]
 )
-def test_a_manifest_of_another_shape_is_no_reason_to_stop(report, told):
-    assert bundle_sections(replace(report, provenance=told))
+def test_a_manifest_of_another_shape_is_no_reason_to_stop(report, reported):
+    assert bundle_sections(replace(report, provenance=reported))

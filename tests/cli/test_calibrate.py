@@ -67,21 +67,21 @@ def graph_changed(bundle, change, stem="vae_encoder"):
     write_bundle(bundle, opened.spec, files, provenance=opened.provenance)
 
 
-def test_with_a_refit_the_variant_is_written_and_the_table_tells_layers_backends_and_times(
+def test_with_a_refit_the_variant_is_written_and_the_table_has_layers_backends_and_times(
     leakrt, bundle, any_speed, tmp_path
 ):
     picture = tmp_path / "layers.png"
     done = leakrt("calibrate", bundle, data(), "--run", tiny_run() / "run", *FAST, "--max-drop", 0.1, "--plot", picture)
     assert done.code == 0, done.err
-    assert "layer alone in int8" in done.out
+    assert "only this layer in int8" in done.out
     assert "onnxruntime: macro AUC" in done.out
     assert "passed" in done.out
     with Image.open(picture) as image:
         assert image.format == "PNG"
-    told = Bundle(bundle).provenance["variants"]["int8"]
-    assert told["refitted"] is True
-    assert told["weight_bits"] == 7
-    assert told["int8_share"] >= 0.8
+    reported = Bundle(bundle).provenance["variants"]["int8"]
+    assert reported["refitted"] is True
+    assert reported["weight_bits"] == 7
+    assert reported["int8_share"] >= 0.8
     checked = leakrt("check", bundle, data() / "test" / "smooth", "--json", "--precision", "int8")
     assert [json.loads(line)["precision"] for line in checked.lines] == ["int8"] * 6
 
@@ -99,20 +99,20 @@ def test_from_within_the_bundle_the_data_and_the_picture_are_found(leakrt, bundl
 def test_without_a_refit_json_is_one_object_with_every_backend(leakrt, bundle, any_speed):
     done = leakrt("calibrate", bundle, data(), "--no-refit", *FAST, "--max-drop", 0.1, "--json", "--weight-bits", 8)
     assert done.code == 0, done.err
-    told = json.loads(done.out)
-    assert told["left_out"] == []
-    assert told["written"] == str(bundle)
-    found = told["attempts"][-1]["backends"]["onnxruntime"]
+    reported = json.loads(done.out)
+    assert reported["left_out"] == []
+    assert reported["written"] == str(bundle)
+    found = reported["attempts"][-1]["backends"]["onnxruntime"]
     assert found["passed"] is True
     assert {"macro_auc_drop", "agreement", "agreement_confident", "false_alarms", "interval", "speedup"} <= set(found)
     assert Bundle(bundle).provenance["variants"]["int8"]["weight_bits"] == 8
 
 
-def test_a_gate_that_does_not_hold_is_told_and_leaves_the_bundle(leakrt, bundle, any_speed):
+def test_a_failed_acceptance_test_is_reported_and_leaves_the_bundle(leakrt, bundle, any_speed):
     before = files_of(bundle)
     done = leakrt("calibrate", bundle, data(), "--no-refit", *FAST, "--max-drop", -1)
     assert done.code == 1
-    assert "no attempt passed its gate; the bundle stays as it was" in done.err
+    assert "every attempt failed its acceptance test; the bundle is not changed" in done.err
     assert "refused" in done.out
     assert files_of(bundle) == before
 
@@ -191,17 +191,17 @@ def bad_inputs():
             1,
             OTHER_KIND,
         ),
-        ("int8_already", already, lambda t: [], 1, "has an int8 variant already; give --replace"),
+        ("int8_already", already, lambda t: [], 1, "already has an int8 variant; give --replace"),
         ("quantised_graph", quantised_inside, lambda t: [], 1, "quantised already"),
         ("foreign_operator", foreign_operator, lambda t: [], 1, "can't treat the operators com.microsoft.Gelu"),
         ("foreign_behind", foreign_operator_behind, lambda t: [], 1, "leak_encoder: the quantiser can't treat the"),
         ("method", nothing, lambda t: ["--method", "best"], 2, "choose one of: entropy, percentile, minmax, mse"),
         ("weight_bits", nothing, lambda t: ["--weight-bits", 4], 2, "choose one of: 7, 8"),
-        ("no_drop", nothing, lambda t: ["--max-drop", "inf"], 2, "a macro AUC drop of inf is no limit"),
-        ("no_shift", nothing, lambda t: ["--max-shift", "nan"], 2, "a shift of nan is no share"),
-        ("plot", nothing, lambda t: ["--plot", t / "nowhere" / "layers.png"], 2, "in a folder that is there"),
-        ("plot_folder", nothing, lambda t: ["--plot", t], 2, "in a folder that is there"),
-        ("no_run", nothing, lambda t: ["--refit"], 2, "--run RUN, or --no-refit"),
+        ("no_drop", nothing, lambda t: ["--max-drop", "inf"], 2, "a macro AUC drop of inf is not a limit"),
+        ("no_shift", nothing, lambda t: ["--max-shift", "nan"], 2, "a shift of nan is not a share"),
+        ("plot", nothing, lambda t: ["--plot", t / "nowhere" / "layers.png"], 2, "give a file in a writable folder"),
+        ("plot_folder", nothing, lambda t: ["--plot", t], 2, "give a file in a writable folder"),
+        ("no_run", nothing, lambda t: ["--refit"], 2, "--run RUN, or use --no-refit"),
         ("foreign_run", nothing, lambda t: ["--refit", "--run", t], 1, "is not a training run"),
     ]
 
@@ -244,17 +244,17 @@ def test_images_of_mixed_sizes_and_kinds_are_calibrated_on_and_broken_ones_passe
     assert json.loads(done.out)["attempts"]
 
 
-def test_pictures_of_another_kind_are_taken_when_told_and_the_manifest_says_how_far_they_lie(
+def test_max_shift_1_accepts_pictures_of_another_kind_and_the_manifest_stores_their_distance(
     leakrt, bundle, any_speed, tmp_path
 ):
     pictures = folder_of(tmp_path / "chequers", 40, chequers)
     options = ("--no-refit", *FAST, "--max-drop", 1, "--range-images", pictures, "--max-shift", 1, "--json")
     done = leakrt("calibrate", bundle, data(), *options)
-    told = json.loads(done.out)["images_shift"]
-    assert told["limit"] == 1.0
-    assert told["share"] > 0.2
+    reported = json.loads(done.out)["images_shift"]
+    assert reported["limit"] == 1.0
+    assert reported["share"] > 0.2
     if done.code == 0:
-        assert Bundle(bundle).provenance["variants"]["int8"]["images_shift"] == told
+        assert Bundle(bundle).provenance["variants"]["int8"]["images_shift"] == reported
 
 
 def labelled(root, **counts):
@@ -291,7 +291,7 @@ def test_data_with_too_few_images_is_one_line(leakrt, bundle, tmp_path, made, me
     assert files_of(bundle) == before
 
 
-def test_a_killed_calibration_leaves_the_bundle_and_goes_on_where_it_was(
+def test_a_killed_calibration_leaves_the_bundle_and_resumes(
     leakrt, start_leakrt, exported, bundle, any_speed, tmp_path, monkeypatch
 ):
     options = ("--no-refit", *FAST, "--max-drop", 0.1)
@@ -354,7 +354,7 @@ def test_data_of_other_classes_is_refused(leakrt, bundle, tmp_path):
     before = files_of(bundle)
     done = leakrt("calibrate", bundle, other, "--no-refit", *FAST)
     assert done.code == 1
-    assert "holds blocky, real, stripes, where the bundle knows" in done.err
+    assert "holds blocky, real, stripes, but the bundle has the classes" in done.err
     assert files_of(bundle) == before
 
 

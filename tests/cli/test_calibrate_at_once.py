@@ -67,7 +67,7 @@ def test_of_two_on_one_bundle_the_second_finds_the_variant_there(exported, tmp_p
     ended = calibrate_at_once(bundle, bundle)
     assert sorted(child.returncode for child, _, _ in ended) == [0, 1]
     said = next(err for child, _, err in ended if child.returncode == 1)
-    assert said.splitlines()[-1].endswith("has an int8 variant already; give --replace to calibrate it anew")
+    assert said.splitlines()[-1].endswith("already has an int8 variant; give --replace to replace it")
     assert Bundle(bundle).precisions == ("fp32", "int8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "cache"]
 

@@ -49,7 +49,7 @@ def run(tmp_path, command, room, before):
     return run_on_small_disk(tmp_path / "disk", room, arguments, before=before, after=tmp_path / "after")
 
 
-def check_told(done):
+def check_report(done):
     assert done.returncode == 1
     assert "no space left while writing" in done.stderr.splitlines()[-1]
     assert done.stderr.splitlines()[-1].endswith("free some space and run the command again")
@@ -60,7 +60,7 @@ def check_told(done):
 def test_a_disk_with_no_room_for_the_new_bundle_keeps_the_old_one(tmp_path, exported, monkeypatch, command):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     done = run(tmp_path, command, kilobytes(exported) + 100, exported)
-    check_told(done)
+    check_report(done)
     assert files_of(tmp_path / "after") == files_of(exported)
     with_room = tmp_path / "roomy"
     with_room.mkdir()
@@ -70,13 +70,13 @@ def test_a_disk_with_no_room_for_the_new_bundle_keeps_the_old_one(tmp_path, expo
 
 
 @pytest.mark.parametrize("cached", ["ranges", "latents"])
-def test_a_cache_with_no_room_is_told_and_nothing_is_written(tmp_path, exported, monkeypatch, cached):
+def test_a_cache_with_no_room_is_reported_and_nothing_is_written(tmp_path, exported, monkeypatch, cached):
     """The bundle lies elsewhere; of the cache only one folder is on the disk, which holds less than that takes."""
     bundle, before = shutil.copytree(exported / "bundle", tmp_path / "bundle"), tmp_path / "before"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "cache" / "leakrt").mkdir(parents=True)
     (tmp_path / "cache" / "leakrt" / cached).symlink_to(tmp_path / "disk")
     done = run(tmp_path, [word if word != "DISK/bundle" else bundle for word in REFIT], 12, before)
-    check_told(done)
+    check_report(done)
     assert f"leakrt/{cached}/" in done.stderr.splitlines()[-1]
     assert files_of(bundle) == files_of(exported / "bundle")

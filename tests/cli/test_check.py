@@ -227,7 +227,7 @@ def test_with_faces_there_is_a_line_for_each_face(leakrt, tiny, tmp_path, shared
 
 
 @pytest.mark.parametrize(
-    ("broken_in", "told"),
+    ("broken_in", "reported"),
     [
         ({"int8": ("vae_encoder", "latent", np.nan)}, "1 caught, 1 retried, 1 rescued"),
         (
@@ -238,7 +238,7 @@ def test_with_faces_there_is_a_line_for_each_face(leakrt, tiny, tmp_path, shared
     ],
     ids=["rescued", "not_rescued", "nothing_caught"],
 )
-def test_the_summary_tells_what_the_finite_check_caught(leakrt, tmp_path, broken_in, told):
+def test_the_summary_states_what_the_finite_check_caught(leakrt, tmp_path, broken_in, reported):
     pytest.importorskip("onnx")
     from guarded import frames, guarded_bundle
 
@@ -250,4 +250,4 @@ def test_the_summary_tells_what_the_finite_check_caught(leakrt, tmp_path, broken
     done = leakrt("check", bundle, folder, "--precision", "int8", "--backend", "onnxruntime")
     assert len(done.lines) == 3
     (summary,) = [line for line in done.err.splitlines() if "3 checked" in line]
-    assert ("finite check: " + told in summary) if told else ("finite check" not in summary)
+    assert ("finite check: " + reported in summary) if reported else ("finite check" not in summary)

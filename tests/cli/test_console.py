@@ -51,7 +51,7 @@ def test_an_unknown_total_shows_what_is_done(clock):
     assert stream.getvalue() == "read: 8, 2/s\n"
 
 
-def test_who_waits_beside_shares_is_told_seconds(clock, monkeypatch):
+def test_a_task_without_a_total_counts_seconds(clock, monkeypatch):
     stream = io.StringIO()
     progress = console.ConsoleProgress("%", stream=stream)
     progress("wait", 0, 0)

@@ -45,8 +45,8 @@ def test_backends_stand_in_the_order_of_auto_and_those_it_never_takes_apart(leak
     from leakrt.core.variants import NAMED_ONLY
     from leakrt.runtime.backends.registry import AUTO_ORDER
 
-    titles = ("backends, in the order of auto, which takes only what the bundle was measured on",
-              "backends that are taken only by name")  # fmt: skip
+    titles = ("backends that auto may select, in its order (the bundle must have passed its acceptance test there)",
+              "backends to select by name")  # fmt: skip
     sections = dict(section.split("\n", 1) for section in leakrt("doctor").out.split("\n\n")[1:3])
     listed = [tuple(line.split()[0] for line in sections[title].splitlines()) for title in titles]
     assert listed == [AUTO_ORDER, NAMED_ONLY]
@@ -60,7 +60,9 @@ def test_a_missing_package_names_its_command(leakrt, monkeypatch):
     assert done.code == 1
     assert "numpy is not installed; install it with: pip install numpy" in done.out
     # with the base install alone, torch is one of several that the extra lacks
-    assert re.search(r"train lacks ([\w-]+, )*torch(, [\w-]+)*: pip install 'leakrt\[train\]'", done.out)
+    assert re.search(
+        r"extra train: ([\w-]+, )*torch(, [\w-]+)* not installed; run: pip install 'leakrt\[train\]'", done.out
+    )
 
 
 def test_a_cache_that_can_not_be_written_is_a_problem(leakrt, cache, monkeypatch):
@@ -99,7 +101,7 @@ def test_what_a_backend_leaves_to_the_doctor_is_not_sent_back_to_it(leakrt, monk
     assert "`leakrt doctor`" not in out
 
 
-def test_on_a_jetson_people_read_its_name_its_gpu_and_its_own_commands(leakrt, monkeypatch):
+def test_on_a_jetson_the_output_has_its_name_its_gpu_and_its_commands(leakrt, monkeypatch):
     from dataclasses import replace
 
     facts = replace(ORIN, pycuda="", libraries=(replace(ORIN.libraries[0], version=""), ORIN.libraries[1]), bindings=())
@@ -108,18 +110,18 @@ def test_on_a_jetson_people_read_its_name_its_gpu_and_its_own_commands(leakrt, m
     assert done.code == 0
     assert "JetPack 6.2 (Jetson Linux 36.4.3)" in done.out
     assert re.search(r"GPU 0 +found +Orin, compute capability 8\.7, 7\.0 GiB shared with the CPU", done.out)
-    commands = done.out.split("to get what is missing there\n")[1].splitlines()[:2]
+    commands = done.out.split("commands to install what is missing\n")[1].splitlines()[:2]
     assert [line.split(maxsplit=1) for line in commands] == [
         ["PyCUDA", "PATH=/usr/local/cuda/bin:$PATH pip install 'leakrt[tensorrt]'"],
         ["TensorRT", "sudo apt install python3-libnvinfer"],
     ]
 
 
-def test_without_a_gpu_people_read_the_commands_of_every_kind_of_machine(leakrt, monkeypatch):
+def test_without_a_gpu_the_output_has_the_commands_of_every_kind_of_machine(leakrt, monkeypatch):
     monkeypatch.setattr(examination, "gather", lambda: BARE)
     done = leakrt("doctor")
     assert done.code == 0
-    assert "on an NVIDIA GPU; none was found, and a CPU needs none" in done.out
+    assert "NVIDIA GPU (none found; CPU backends need none)" in done.out
     for line in (
         r"driver +Jetson +sudo apt install nvidia-l4t-cuda",
         r"driver +RTX PC +sudo apt install nvidia-driver-580-open",
@@ -134,11 +136,11 @@ def test_without_a_gpu_people_read_the_commands_of_every_kind_of_machine(leakrt,
 def test_a_whole_machine_is_given_no_commands(leakrt, monkeypatch):
     monkeypatch.setattr(examination, "gather", lambda: RTX_PC)
     out = leakrt("doctor").out
-    assert "to get what is missing there" not in out
+    assert "commands to install what is missing" not in out
     assert re.search(r"engine cache +2 engines, 1\.0 MiB of 8\.0 GiB, in /cache/engines", out)
 
 
-def test_a_driver_older_than_the_kernels_and_two_gpus_are_told_by_the_command_itself(tmp_path):
+def test_a_driver_older_than_the_kernels_and_two_gpus_are_reported_by_the_command_itself(tmp_path):
     nvidia = json.loads(leakrt_with_driver(tmp_path, "doctor", "--json").stdout)["nvidia"]
     facts, needs = nvidia["facts"], {need["name"]: need for need in nvidia["needs"]}
     assert [(g["index"], g["device"]["name"], g["integrated"]) for g in facts["gpus"]] == [

@@ -52,7 +52,7 @@ def engines(root):
     return [cache.path(record) for record in records]
 
 
-def test_an_empty_cache_is_told_with_its_place(leakrt, root):
+def test_an_empty_cache_is_reported_with_its_place(leakrt, root):
     done = leakrt("engines", "list")
     assert (done.code, done.out) == (0, "")
     assert done.err == f"leakrt: 0 engines, 0 B of 8.0 GiB, in {root}\n"
@@ -133,15 +133,15 @@ def test_what_a_kill_left_behind_is_swept_up(leakrt, engines, root):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("show",), "engines show: no such action; choose one of: list, prune, verify, add"),
-        (("add",), "engines add: name the folder"),
-        (("list", "folder"), "engines list: it takes no folder"),
-        (("list", "--max-size", "1"), "engines list: it does not take --max-size, which is for prune"),
-        (("verify", "--key", "0" * 64), "engines verify: it does not take --key, which is for add"),
-        (("prune", "--unsigned"), "engines prune: it does not take --unsigned, which is for add"),
-        (("prune", "--max-size", "-1"), "--max-size -1: a number of GiB is needed, 0 or more"),
-        (("prune", "--max-size", "nan"), "--max-size nan: a number of GiB is needed"),
-        (("prune", "--max-size", "inf"), "--max-size inf: a number of GiB is needed"),
+        (("show",), "engines show: unknown action; choose one of: list, prune, verify, add"),
+        (("add",), "engines add: FOLDER is missing"),
+        (("list", "folder"), "engines list: takes no FOLDER"),
+        (("list", "--max-size", "1"), "engines list: --max-size is only for prune"),
+        (("verify", "--key", "0" * 64), "engines verify: --key is only for add"),
+        (("prune", "--unsigned"), "engines prune: --unsigned is only for add"),
+        (("prune", "--max-size", "-1"), "--max-size -1: not a size in GiB; give a number of 0 or more"),
+        (("prune", "--max-size", "nan"), "--max-size nan: not a size in GiB"),
+        (("prune", "--max-size", "inf"), "--max-size inf: not a size in GiB"),
         (
             ("add", "folder", "--key", "abc"),
             "--key abc: not a public key; give the 64 hex digits that `leakrt build --out` prints",
@@ -247,7 +247,7 @@ def test_an_engine_for_other_gpus_is_refused_before_it_is_taken(leakrt, carried,
     assert "it is for compute capability 8.6, 12.0, and NVIDIA T4 has 7.5; rebuild it for this machine" in done.err
 
 
-def test_an_engine_for_later_gpus_is_told_on_one_that_its_library_does_not_run_on(monkeypatch):
+def test_an_engine_for_later_gpus_is_reported_on_one_that_its_library_does_not_run_on(monkeypatch):
     """One that names no capability is for 8.0 and later, but TensorRT-RTX itself runs on no 9.0."""
     from dataclasses import replace
 
@@ -276,7 +276,7 @@ def test_a_folder_that_nobody_signed_is_taken_only_by_name(leakrt, carried):
     assert leakrt("engines", "add", folder, "--unsigned").code == 0
 
 
-def test_what_makes_room_for_an_engine_is_told(leakrt, carried, monkeypatch, root):
+def test_evicted_engines_are_reported(leakrt, carried, monkeypatch, root):
     folder, key = carried
     data = b"x" * 64
     EngineCache(root, 8 << 30).store(record_of(data), data)

@@ -71,7 +71,7 @@ def test_images_that_training_saw_are_noted(leakrt, run):
     assert "trained on 72 of these images" in done.err
 
 
-def test_unreadable_images_are_told_and_the_rest_is_measured(leakrt, run, tmp_path):
+def test_unreadable_images_are_reported_and_the_rest_is_measured(leakrt, run, tmp_path):
     data = shutil.copytree(tiny_run() / "data" / "test", tmp_path / "data")
     (data / "real" / "bad.png").write_bytes(b"no image")
     done = leakrt("evaluate", run, data, "--split", "all", "--json")
@@ -80,7 +80,7 @@ def test_unreadable_images_are_told_and_the_rest_is_measured(leakrt, run, tmp_pa
     assert "bad.png" in done.err
 
 
-def test_classes_that_the_model_does_not_know_are_told(leakrt, run, tmp_path):
+def test_classes_that_the_model_does_not_know_are_reported(leakrt, run, tmp_path):
     data = shutil.copytree(tiny_run() / "data" / "test", tmp_path / "data")
     write_images(data / "flow", "stripes", 2)
     done = leakrt("evaluate", run, data, "--split", "all")
@@ -138,7 +138,7 @@ def test_what_a_model_does_not_record_is_said(leakrt, run, tmp_path):
     assert leakrt("export", run, "--out", tmp_path / "bundle").code == 0
     for model in (run, tmp_path / "bundle"):
         done = leakrt("evaluate", model, tiny_run() / "data", "--json")
-        assert "can't be known" in done.err
+        assert "can't check whether" in done.err
         assert figures(done)["trained_on"] == (0 if model == run else None)
     done = leakrt("evaluate", run, tiny_run() / "data" / "train", "--split", "all", "--json")
     assert "trained on 72 of these images" in done.err
@@ -147,7 +147,7 @@ def test_what_a_model_does_not_record_is_said(leakrt, run, tmp_path):
 def test_one_picture_under_two_labels_and_a_known_class_as_open_set_are_refused(leakrt, run, tmp_path):
     data = shutil.copytree(tiny_run() / "data" / "test", tmp_path / "data")
     done = leakrt("evaluate", run, tiny_run() / "data", "--open", data)
-    assert (done.code, "has the name of a class that the model knows" in done.err) == (1, True)
+    assert (done.code, "has the name of a known class" in done.err) == (1, True)
     Image.open(data / "real" / "000.png").save(data / "smooth" / "copy.bmp")
     done = leakrt("evaluate", run, data, "--split", "all")
     assert (done.code, "are the same picture" in done.err) == (1, True)
@@ -168,7 +168,7 @@ def test_wrong_options_are_one_line(leakrt, run, arguments, code, message):
     assert "Traceback" not in done.err
 
 
-def test_what_is_neither_run_nor_bundle_is_told(leakrt, tmp_path):
+def test_a_folder_that_is_neither_run_nor_bundle_is_refused(leakrt, tmp_path):
     done = leakrt("evaluate", tmp_path, tiny_run() / "data")
     assert done.code == 1
     assert "manifest.json" in done.err

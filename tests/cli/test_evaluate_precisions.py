@@ -71,7 +71,7 @@ def test_json_holds_each_evaluation_and_what_only_a_comparison_knows(leakrt, mad
     }
 
 
-def test_what_may_not_be_used_is_told_and_the_rest_is_measured(leakrt, ungated):
+def test_a_refused_precision_is_reported_and_the_rest_is_measured(leakrt, ungated):
     done = leakrt("evaluate", ungated, tiny_run() / "data", "--precision", "all")
     assert done.code == 0
     assert done.lines[0].split() == ["precision", "fp32"]
@@ -80,7 +80,7 @@ def test_what_may_not_be_used_is_told_and_the_rest_is_measured(leakrt, ungated):
     assert (named.code, len(named.err.splitlines())) == (1, 1)
 
 
-def test_unreadable_images_are_told_once(leakrt, made, tmp_path):
+def test_unreadable_images_are_reported_once(leakrt, made, tmp_path):
     data = shutil.copytree(tiny_run() / "data" / "test", tmp_path / "data")
     (data / "real" / "bad.png").write_bytes(b"no image")
     done = leakrt("evaluate", made, data, "--split", "all", "--precision", "all", "--json")
@@ -92,4 +92,4 @@ def test_unreadable_images_are_told_once(leakrt, made, tmp_path):
 def test_a_run_and_plots_are_refused_in_one_line(leakrt, made, tmp_path):
     for arguments in ([tiny_run() / "run"], [made, "--plots", tmp_path / "plots"]):
         done = leakrt("evaluate", arguments[0], tiny_run() / "data", "--precision", "all", *arguments[1:])
-        assert (done.code, "compares the variants of a bundle" in done.err) == (2, True)
+        assert (done.code, "--precision all takes a bundle and no --plots" in done.err) == (2, True)

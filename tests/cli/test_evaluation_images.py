@@ -1,4 +1,4 @@
-"""A bundle's labelled images, and those that could not be judged."""
+"""A bundle's labelled images, and those that failed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_ten_failures_are_named_and_the_rest_are_counted(capsys):
     assert err.count("\n") == 11
     assert "leakrt: error: 9.png: broken" in err
     assert "10.png" not in err
-    assert err.endswith("leakrt: 3 more images could not be judged\n")
+    assert err.endswith("leakrt: 3 more images failed\n")
     assert "\x1b" not in err
 
 

@@ -40,7 +40,7 @@ def lines(evaluation) -> dict[str, str]:
     return {line.strip().split("  ")[0]: line for line in text.splitlines() if line.strip()}
 
 
-def test_every_figure_is_told_with_its_name():
+def test_every_figure_is_reported_with_its_name():
     found = lines(Evaluation(closed=CLOSED, decision=DECISION, open=OPEN, failed=0))
     for name, figure in (
         ("macro AUC", "0.9678"),
@@ -49,16 +49,16 @@ def test_every_figure_is_told_with_its_name():
         ("verdicts", "11 real, 14 generator, 5 abstain"),
         ("false alarms", "1 of 10 real faces, 10.0 %"),
         ("coverage", "83.3 % of all, 90.0 % of real faces"),
-        ("generated faces", "70.0 % called generated, 5.0 % real"),
+        ("generated faces", "70.0 % classified as generated, 5.0 % as real"),
         ("AUROC", "0.7800 by probability, 0.5900 by log-density"),
-        ("called", "generated 71.4 %, real 14.3 %"),
+        ("classified as", "generated 71.4 %, real 14.3 %"),
     ):
         assert figure in found[name]
 
 
-def test_the_interval_is_told_and_whether_the_count_lies_in_it():
+def test_the_interval_is_reported_and_whether_the_count_lies_in_it():
     text = evaluation_text(Evaluation(closed=CLOSED, decision=DECISION, open=None, failed=0))
-    assert "stated 5.0 %; inside its 95 % interval, 0 to 3" in text
+    assert "target 5.0 %; inside its 95 % interval, 0 to 3" in text
     outside = replace(DECISION, false_alarm_count=4, inside_interval=False)
     assert "OUTSIDE its 95 % interval, 0 to 3" in evaluation_text(
         Evaluation(closed=CLOSED, decision=outside, open=None, failed=0)
@@ -90,11 +90,11 @@ def test_figures_that_were_not_measured_say_so_with_the_reason():
     closed = replace(closed, recall={"real": 0.9, "gan": None}, confusion=((9, 1), (0, 0)))
     decision = replace(DECISION, generated_called_generated=None, generated_called_real=None)
     text = evaluation_text(Evaluation(closed=closed, decision=decision, open=None, failed=0, missing=("gan",)))
-    assert text.endswith("not measured: no image of gan was judged")
+    assert text.endswith("not measured: no image of gan was classified")
     assert [line.split()[0] for line in text.splitlines() if line.endswith("not measured")] == [
         "macro", "balanced", "generated", "gan",
     ]  # fmt: skip
     faceless = replace(DECISION, real_faces=0, false_alarm_rate=None, interval=None, inside_interval=None)
-    assert "not measured: no real face was judged" in evaluation_text(
+    assert "not measured: no real face was classified" in evaluation_text(
         Evaluation(closed=closed, decision=faceless, open=None, failed=0, missing=("real",))
     )

@@ -20,7 +20,7 @@ def run(tmp_path):
 def test_a_run_becomes_a_bundle_that_checks_images(leakrt, run, tmp_path):
     done = leakrt("export", run, "--out", tmp_path / "bundle")
     assert done.code == 0
-    assert "60 of 60 verdicts the same" in done.out
+    assert "60 of 60 verdicts equal" in done.out
     checked = leakrt("check", tmp_path / "bundle", tiny_run() / "data" / "test" / "smooth", "--json")
     assert checked.code == 0
     assert len(checked.lines) == 6
@@ -37,7 +37,7 @@ def test_json_is_one_object(leakrt, run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--false-alarm-rate", "1.5"], 2, "false-alarm rate of 1.5"),
+        (["--false-alarm-rate", "1.5"], 2, "false-alarm rate 1.5"),
         (["--false-alarm-rate", "0.01"], 1, "at least 99 are needed"),
     ],
 )
@@ -49,7 +49,7 @@ def test_impossible_rates_are_one_line(leakrt, run, tmp_path, arguments, code, m
     assert not (tmp_path / "bundle").exists()
 
 
-def test_what_is_no_run_is_told(leakrt, tmp_path):
+def test_a_folder_without_a_run_is_refused(leakrt, tmp_path):
     done = leakrt("export", tmp_path, "--out", tmp_path / "bundle")
     assert done.code == 1
     assert "is not a training run" in done.err
@@ -82,8 +82,8 @@ def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle,
     )
     done = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--threads", 1)
     assert (
-        "onnxruntime: 0.66 x as fast as fp32 (0.64 to 0.70); so `auto` does not take it there, "
-        "and --precision fp16 does" in done.out
+        "onnxruntime: 0.66 x as fast as fp32 (0.64 to 0.70); `auto` skips it on this backend, "
+        "--precision fp16 selects it" in done.out
     )
     assert (done.code, "Traceback" in done.err) == (0, False)
     assert "float32 island" in done.lines[0]
@@ -93,15 +93,15 @@ def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle,
     assert {json.loads(line)["precision"] for line in checked.lines} == {"fp16"}
     again = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data")
     assert (again.code, "has an fp16 variant already; give --replace" in again.err) == (1, True)
-    anew = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--replace", "--json")
-    found = json.loads(anew.out)
+    replaced = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--replace", "--json")
+    found = json.loads(replaced.out)
     assert found["left_out"] == []
     assert found["written"] == str(bundle)
     assert found["attempts"][-1]["failures"] == []
     assert set(found["attempts"][-1]["gate"]) >= {"rounded", "onnxruntime"}
 
 
-def test_a_gate_that_does_not_hold_is_exit_code_1_and_the_bundle_stays(leakrt, bundle, monkeypatch):
+def test_a_failed_acceptance_test_is_exit_code_1_and_the_bundle_stays(leakrt, bundle, monkeypatch):
     from leakrt.core.gates import Limits
 
     impossible = Limits(max_drop=-1.0)
@@ -109,7 +109,9 @@ def test_a_gate_that_does_not_hold_is_exit_code_1_and_the_bundle_stays(leakrt, b
     before = files_of(bundle)
     done = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data")
     assert done.code == 1
-    assert done.err.splitlines()[-1] == "leakrt: no fp16 variant passed its gate; the bundle stays as it was"
+    assert (
+        done.err.splitlines()[-1] == "leakrt: every fp16 variant failed its acceptance test; the bundle is not changed"
+    )
     assert "macro AUC drops by" in done.out
     assert files_of(bundle) == before
 
@@ -135,12 +137,12 @@ def test_a_disk_that_fills_up_leaves_the_bundle_as_it_was(start_leakrt, bundle):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--precision", "fp16"], 2, "needs the run's labelled images for its gate; give --data DATA"),
-        (["--precision", "fp16", "--data", "x", "--out", "y"], 2, "leave --out away"),
+        (["--precision", "fp16"], 2, "needs the labelled images of the run for its acceptance test; give --data DATA"),
+        (["--precision", "fp16", "--data", "x", "--out", "y"], 2, "omit --out"),
         (["--precision", "fp16", "--data", "nowhere"], 1, "nowhere"),
-        (["--precision", "int8", "--data", "x"], 2, "leakrt calibrate makes it"),
+        (["--precision", "int8", "--data", "x"], 2, "use leakrt calibrate"),
         (["--precision", "fp8"], 2, "choose fp32 or fp16"),
-        ([], 2, "Give --out BUNDLE"),
+        ([], 2, "give --out BUNDLE"),
     ],
 )
 def test_what_can_not_be_meant_for_a_bundle_is_one_line(leakrt, bundle, arguments, code, message):

@@ -45,9 +45,14 @@ def test_it_prints_what_it_measured(leakrt, bundle, data):
 
 def test_json_is_one_object(leakrt, bundle, data):
     done = leakrt("gate", bundle, data, "--backend", "openvino", "--precision", "fp32", "--json")
-    told = json.loads(done.out)
-    assert told["left_out"] == []
-    assert (told["precision"], told["backend"], told["passed"], told["failures"]) == ("fp32", "openvino", True, [])
+    reported = json.loads(done.out)
+    assert reported["left_out"] == []
+    assert (reported["precision"], reported["backend"], reported["passed"], reported["failures"]) == (
+        "fp32",
+        "openvino",
+        True,
+        [],
+    )
 
 
 def test_a_precision_that_is_not_there_is_one_line(leakrt, bundle, data):

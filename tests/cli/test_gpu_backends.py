@@ -73,17 +73,17 @@ def test_an_engine_that_was_damaged_is_not_loaded(gpus, tiny, judge, keep):
     assert gpus.trt.deserialized == 0
 
 
-def test_int8_without_a_variant_is_told_with_those_there_are(gpus, judge):
+def test_int8_without_a_variant_is_reported_with_those_there_are(gpus, judge):
     assert_one_line(judge("--backend", "tensorrt", "--precision", "int8"), "has no int8 variant; it has: fp32")
 
 
 @pytest.mark.parametrize("number", [2, -1])
-def test_a_gpu_that_is_not_there_is_told_with_those_there_are(gpus, judge, number):
+def test_a_gpu_that_is_not_there_is_reported_with_those_there_are(gpus, judge, number):
     said = f"--device {number}: no such GPU; this machine has 0: GPU A, 1: GPU B"
     assert_one_line(judge(*ON_GPU, "--device", number), said)
 
 
-def test_memory_that_holds_no_image_is_told_with_what_was_wanted(gpus, tiny, judge):
+def test_memory_that_holds_no_image_is_reported_with_the_requested_amount(gpus, tiny, judge):
     gpus.build(tiny, "fp32")
     gpus.options["limit"] = 30_000
     assert_one_line(judge(*ON_GPU), "out of GPU memory while allocating ", " MiB for ", " a batch of 1 (")
@@ -94,4 +94,5 @@ def test_memory_that_holds_the_smaller_batch_is_enough_and_that_is_said(gpus, ti
     gpus.options["limit"] = 5 << 20
     done = leakrt("check", tiny, image_folder(3), *ON_GPU, "--json")
     assert (done.code, len(done.lines)) == (0, 3)
-    assert "batch 256 does not fit, so the largest is 1: out of GPU memory while allocating 0.6 MiB" in caplog.text
+    warning = "batch 256 does not fit into memory, so the largest is 1: out of GPU memory while allocating 0.6 MiB"
+    assert warning in caplog.text

@@ -42,13 +42,13 @@ def test_a_bug_keeps_its_traceback():
             guarded(failing(error))
 
 
-def test_a_full_disk_is_told_with_the_file_that_did_not_fit(capfd):
+def test_a_full_disk_is_reported_with_the_file_that_did_not_fit(capfd):
     assert guarded(failing(OSError(errno.ENOSPC, "No space left on device", "/data/engine.part"))) == 1
     assert capfd.readouterr().err == (
         "leakrt: error: no space left while writing /data/engine.part; free some space and run the command again\n"
     )
 
 
-def test_where_stdout_is_well_a_full_disk_of_no_name_is_not_laid_to_it(capfd):
+def test_a_full_disk_without_a_name_is_not_blamed_on_a_working_stdout(capfd):
     assert guarded(failing(OSError(errno.ENOSPC, "No space left on device"))) == 1
     assert capfd.readouterr().err == "leakrt: error: no space left; free some space and run the command again\n"

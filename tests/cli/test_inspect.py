@@ -29,7 +29,7 @@ def test_people_get_every_section(leakrt, tiny):
     out = leakrt("inspect", tiny).out
     for text in (
         "model\n",
-        "files, all with",
+        "files, with verified SHA-256",
         "vae_encoder.fp32.onnx",
         "vae_encoder   image [B, 3, 40, 40]",
         "provenance",
@@ -38,7 +38,7 @@ def test_people_get_every_section(leakrt, tiny):
         assert text in out
 
 
-def test_each_gate_is_told_with_what_auto_makes_of_it(leakrt, tmp_path):
+def test_each_acceptance_test_is_listed_with_the_choice_of_auto(leakrt, tmp_path):
     pytest.importorskip("onnx", reason="the graphs are made with onnx")
     from guarded import guarded_bundle
 
@@ -49,13 +49,16 @@ def test_each_gate_is_told_with_what_auto_makes_of_it(leakrt, tmp_path):
         "openvino_bf16": uncertain,
     }
     bundle = guarded_bundle(tmp_path / "b", {}, gates={"fp16": fp16, "int8": {"onnxruntime": {"passed": False}}})
-    figures, passed_over = "-0.0004 100.0% 100.0% 4 of 90", "may be slower, so auto passes over it; name it to use it"
+    figures, passed_over = (
+        "-0.0004 100.0% 100.0% 4 of 90",
+        "may be slower than fp32: auto skips it, --precision selects it",
+    )
     lines = [" ".join(line.split()) for line in leakrt("inspect", bundle).lines]
     for line in (
         f"fp16 on onnxruntime passed 0.64 x (0.64 to 0.64) {figures} {passed_over}",
         f"fp16 on openvino passed 1.02 x (1.02 to 1.02) {figures}",
         f"fp16 on openvino_bf16 passed 1.02 x (0.85 to 1.20) {figures} {passed_over}",
-        f"int8 on onnxruntime not passed 1.70 x (1.60 to 1.80) {figures} refused there",
+        f"int8 on onnxruntime failed 1.70 x (1.60 to 1.80) {figures} not used on this backend",
     ):
         assert line in lines
     gates = json.loads(leakrt("inspect", bundle, "--json").out)["gates"]
@@ -91,9 +94,9 @@ def test_figures_stand_beside_their_gate_and_lists_that_fill_screens_in_json_alo
     assert "int8 on onnxruntime passed 1.83 x (1.82 to 1.84) -0.0007 98.1% 100.0% 4 of 90" in lines
     assert "false_alarm_rate 0.05 0.05 0.05" in lines
     assert "agreement_confident" not in done.out
-    told = json.loads(leakrt("inspect", bundle, "--json").out)
-    assert told["gates"][0]["figures"] == json.loads(json.dumps(found.to_json()))
-    assert told["provenance"]["variants"]["int8"]["gate"]["onnxruntime"] == json.loads(json.dumps(gate))
+    reported = json.loads(leakrt("inspect", bundle, "--json").out)
+    assert reported["gates"][0]["figures"] == json.loads(json.dumps(found.to_json()))
+    assert reported["provenance"]["variants"]["int8"]["gate"]["onnxruntime"] == json.loads(json.dumps(gate))
 
 
 def test_counts_come_from_the_onnx_package(leakrt, tiny):
@@ -105,7 +108,7 @@ def test_counts_come_from_the_onnx_package(leakrt, tiny):
     assert graph["parameters"] == expected
 
 
-def test_without_onnx_the_session_still_tells_names_and_shapes(leakrt, tiny, monkeypatch):
+def test_without_onnx_the_session_still_gives_names_and_shapes(leakrt, tiny, monkeypatch):
     import importlib.util
 
     find = importlib.util.find_spec
@@ -114,7 +117,7 @@ def test_without_onnx_the_session_still_tells_names_and_shapes(leakrt, tiny, mon
     assert graph["inputs"] == ["image [B, 3, 40, 40]"]
     assert graph["outputs"] == ["latent [B, 4, 5, 5]"]
     assert (graph["opset"], graph["nodes"], graph["parameters"]) == (None, None, None)
-    assert "install onnx to count it" in leakrt("inspect", tiny).out
+    assert "not counted; run: pip install onnx" in leakrt("inspect", tiny).out
 
 
 def test_a_folder_that_is_no_bundle_is_one_line(leakrt, tmp_path):
@@ -123,7 +126,7 @@ def test_a_folder_that_is_no_bundle_is_one_line(leakrt, tmp_path):
     assert done.err == f"leakrt: error: {tmp_path} is not a complete bundle: it has no manifest.json; copy it again\n"
 
 
-def test_an_engine_tells_layers_precisions_groups_and_memory(leakrt, tmp_path, monkeypatch):
+def test_an_engine_report_has_layers_precisions_groups_and_memory(leakrt, tmp_path, monkeypatch):
     vae, _ = build_rtx(leakrt, tmp_path, monkeypatch, "int8", "--batch", "1,3")
     out = leakrt("inspect", vae["path"]).out
     for text in (
@@ -131,7 +134,7 @@ def test_an_engine_tells_layers_precisions_groups_and_memory(leakrt, tmp_path, m
         "8.6, 12.0",
         "float16 image [B, 3, 40, 40]",
         "of activations",
-        "layers as compiled for 2 batch sizes, by precision",
+        "layers, compiled for 2 batch sizes, by precision",
         "fused groups",
         "QuantizeLinear",
     ):
@@ -139,7 +142,7 @@ def test_an_engine_tells_layers_precisions_groups_and_memory(leakrt, tmp_path, m
     report = json.loads(leakrt("inspect", vae["path"], "--json").out)
     groups = {(layer["kind"], layer["precision"], *layer["nodes"]) for layer in report["layers"] if layer["nodes"][1:]}
     shown = out.split(f"{len(groups)} fused groups: ")[1].splitlines()[1:]
-    assert len(shown) == len(groups)  # those that both batch sizes have are told once
+    assert len(shown) == len(groups)  # those that both batch sizes have are listed once
     assert all(line.startswith("  2 x  ") for line in shown)
     assert report["record"]["key"] == vae["key"]
     assert report["precisions"]["int8"] > 0

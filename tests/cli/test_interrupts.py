@@ -104,7 +104,7 @@ sys.exit(guarded(lambda: guarded(work)))
 """
 
 
-def test_an_error_that_a_library_made_of_ctrl_c_is_told_as_ctrl_c():
+def test_an_error_that_a_library_made_of_ctrl_c_is_reported_as_ctrl_c():
     def heard() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

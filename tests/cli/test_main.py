@@ -21,9 +21,9 @@ def test_a_full_disk_behind_stdout_is_one_line_that_says_where(start_leakrt, tin
     with open("/dev/full", "w") as full:
         process = start_leakrt(*verb, tiny, stdout=full)
         _, err = process.communicate()
-    told = re.fullmatch("leakrt: error: (.*); free some space and run the command again\n", err)
-    assert told
-    assert told.group(1).removesuffix(" to /dev/full") == "no space left while writing standard output"
+    reported = re.fullmatch("leakrt: error: (.*); free some space and run the command again\n", err)
+    assert reported
+    assert reported.group(1).removesuffix(" to /dev/full") == "no space left while writing standard output"
     assert process.returncode == 1
 
 
@@ -93,7 +93,7 @@ def test_python_m_leakrt_is_the_same_program():
     assert (result.returncode, result.stdout.split()[0]) == (0, "leakrt")
 
 
-def test_ctrl_c_outside_a_verb_is_told_too(monkeypatch, capsys):
+def test_ctrl_c_outside_a_verb_is_reported_too(monkeypatch, capsys):
     import typer
 
     from leakrt.cli import app, main

@@ -27,7 +27,7 @@ def test_programs_get_one_object(tiny, leakrt):
     assert data["stages"]["noising"]["p50"] <= data["end_to_end"]["p99"]
 
 
-def test_what_must_be_known_of_the_figures_is_told_on_stderr(tiny, leakrt):
+def test_notes_on_the_figures_are_printed_to_stderr(tiny, leakrt):
     done = leakrt("profile", tiny, "--json", "--batch", "200", *QUICK)
     assert "leakrt: batch 200: " in done.err
     assert "p99 is the maximum, because" in done.err
@@ -67,15 +67,15 @@ def test_a_picture_without_matplotlib_names_the_command_before_anything_is_measu
         (("--precision", "int8"), 1, "has no int8 variant"),
         (("--precision", "fp8"), 2, "no precision 'fp8'"),
         (("--batch", "0"), 2, "invalid batch size 0: must be 1 to 1024"),
-        (("--batch", "1,x"), 2, "--batch 1,x: whole numbers"),
-        (("--batch", ""), 2, "whole numbers"),
+        (("--batch", "1,x"), 2, "--batch 1,x: not a list of integers"),
+        (("--batch", ""), 2, "not a list of integers"),
         (("--seconds", "0"), 2, "invalid seconds 0: must be more than 0"),
         (("--seconds", "-3"), 2, "invalid seconds -3: must be more than 0"),
         (("--streams", "0"), 2, "number of streams 0"),
         (("--threads", "-1"), 2, "number of threads -1"),
         (("--image", "no.png"), 1, "no.png"),
-        (("--plot", "/no/such/folder/p.png"), 2, "/no/such/folder/p.png is no file in a folder that is there"),
-        (("--plot", "."), 2, "--plot . is no file"),
+        (("--plot", "/no/such/folder/p.png"), 2, "/no/such/folder/p.png: cannot write there"),
+        (("--plot", "."), 2, "--plot .: cannot write there"),
     ],
 )
 def test_bad_input_is_one_line(tiny, leakrt, arguments, code, why):

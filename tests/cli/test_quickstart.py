@@ -39,12 +39,12 @@ def test_the_whole_way_ends_in_a_bundle_and_a_report_that_fetches_nothing(tmp_pa
     assert [path.stat().st_mtime_ns for path in find_images(out / "data")] == pictures
     (out / "data" / "train" / "real" / "0099.jpg").write_bytes(page.encode())  # as if of a larger plan
     before = Bundle(out / "bundle").provenance["data_fingerprint"]
-    assert quickstart(out, seed=4, fast=True) == 0  # another seed: all is made anew, nothing is mixed
+    assert quickstart(out, seed=4, fast=True) == 0  # another seed: everything is made again, nothing is mixed
     assert Bundle(out / "bundle").provenance["data_fingerprint"] != before
     assert len(find_images(out / "data")) == len(pictures)
 
 
-def test_a_restart_trusts_nothing_that_stands_there(tmp_path):
+def test_a_restart_ignores_existing_files(tmp_path):
     plan = SyntheticPlan(size=64, train=3, val=2, test=2, generator_steps=2, seed=7)
     sizes = DemoSizes(plan=plan)
     assert run._make_data(tmp_path, plan, silent)
@@ -66,13 +66,13 @@ def test_a_restart_trusts_nothing_that_stands_there(tmp_path):
     assert asked == [("make pictures", True, True), ("make pictures", False, False)]
 
 
-def test_a_second_one_in_the_folder_is_told_so_at_once_and_touches_nothing(tmp_path):
+def test_a_second_one_in_the_folder_is_refused_at_once_and_touches_nothing(tmp_path):
     from leakrt.core.locks import take
 
     lock = take(tmp_path / ".lock")
     (tmp_path / ".vae.x1.part").mkdir()  # what the first writes
     with pytest.raises(
-        StorageError, match=r"^another quickstart is at work in .*; wait for it, or choose another --out$"
+        StorageError, match=r"^another quickstart is running in .*; wait for it, or choose another --out$"
     ):
         quickstart(tmp_path, seed=7, fast=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".vae.x1.part"]

@@ -52,7 +52,7 @@ MORE += [(INTERRUPT, "run/last.safetensors"), (KILL, "cache/*/index.txt")]
 
 @pytest.mark.parametrize(("by", "seen"), [*STOPS, *(pytest.param(*stop, marks=pytest.mark.slow) for stop in MORE)])
 def test_a_stopped_run_ends_with_the_weights_of_an_undisturbed_one(inputs, tmp_path, leakrt, start_leakrt, by, seen):
-    """What it was doing is told by the file that appears; another moment within it every time."""
+    """The file that appears shows the stage; each call stops at another moment of it."""
     whole, run = undisturbed(inputs, leakrt), tmp_path / "run"
     command = arguments(inputs, run, cache=tmp_path / "cache")
     process = start_leakrt(*command)
@@ -80,7 +80,7 @@ def test_a_second_process_on_one_run_is_refused_in_one_line(inputs, tmp_path, le
     os.kill(process.pid, signal.SIGCONT)
     assert second.code == 1
     assert second.err == (
-        f"leakrt: error: another process trains in {tmp_path / 'run'}; wait for it, or choose another --out\n"
+        f"leakrt: error: another process is training in {tmp_path / 'run'}; wait for it, or choose another --out\n"
     )
     process.communicate()
     assert process.returncode == 0
@@ -88,7 +88,7 @@ def test_a_second_process_on_one_run_is_refused_in_one_line(inputs, tmp_path, le
         assert (tmp_path / "run" / name).read_bytes() == (undisturbed(inputs, leakrt) / name).read_bytes()
 
 
-def test_without_room_for_latents_there_is_one_line_and_the_next_run_goes_on(inputs, tmp_path, leakrt, start_leakrt):
+def test_without_room_for_latents_there_is_one_line_and_the_next_run_resumes(inputs, tmp_path, leakrt, start_leakrt):
     import resource
 
     # items.json, whose size hangs on where the images lie, fits; the latents don't
@@ -120,7 +120,7 @@ def test_bad_images_are_named_or_left_out_with_skip_bad(inputs, tmp_path, leakrt
     assert refused.code == 1
     assert refused.err.startswith("leakrt: error: 3 of 151 images can't be read: ")
     assert all(str(path) in refused.err for path in spoilt)
-    assert refused.err.endswith("leave them out with --skip-bad\n")
+    assert refused.err.endswith("skip them with --skip-bad\n")
     assert refused.err.count("\n") == 1
     done = leakrt(*command, "--skip-bad")
     assert done.code == 0
@@ -172,8 +172,8 @@ def test_a_folder_that_is_no_run_is_left_as_it_is(inputs, tmp_path, leakrt):
         ({"vae": "builtin"}, 1, "no trained weights yet"),
         ({"seed": -1}, 2, "seed -1"),
         ({"learning-rate": 2}, 2, "learning rate 2"),
-        ({"weight-decay": -1}, 2, "weight decay -1.0; between 0 and 10"),
-        ({"step-dropout": 1}, 2, "step dropout 1.0; 0 or more and under 1"),
+        ({"weight-decay": -1}, 2, "weight decay -1.0: must be between 0 and 10"),
+        ({"step-dropout": 1}, 2, "step dropout 1.0: must be in [0, 1)"),
         ({"entropy-weight": "nan"}, 2, "entropy weight nan"),
         ({"label-smoothing": 1}, 2, "label smoothing 1.0"),
         ({"vae": "onnx:none.onnx"}, 1, "onnx:none.onnx can't be read"),
@@ -216,13 +216,16 @@ def change(data: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "line"),
     [
-        ("missing", "no such folder: {data}; it should hold one folder of images for each class"),
-        ("no classes", "{data} holds no folders; put the images of each class into a folder of its own"),
-        ("one class", "{data} holds one class only (real); at least two are needed, each in its own folder"),
+        ("missing", "no such folder: {data}; pass a folder with one subfolder of images per class"),
+        ("no classes", "{data} holds no folders; put the images of each class into a separate folder"),
+        ("one class", "{data} holds only one class (real); at least two are needed, each in its own folder"),
         ("empty class", "class smooth: {data}/train/smooth holds no images"),
-        ("class in test only", "{data}: class smooth is in test only; it needs images in train too"),
-        ("class without val", "{data}: class smooth has no image in val; thresholds and the best epoch rest on them"),
-        ("no val", "{data} has train and test but no val; thresholds and the best epoch rest on val"),
+        ("class in test only", "{data}: class smooth has images in test only; add some to train"),
+        (
+            "class without val",
+            "{data}: class smooth has no image in val; add some: thresholds and the best epoch are chosen on them",
+        ),
+        ("no val", "{data} has train and test but no val; add one: thresholds and the best epoch are chosen on it"),
         ("broken split file", "{data}/Split.json can't be read as JSON"),
     ],
 )
@@ -244,14 +247,14 @@ def test_an_encoder_with_the_wrong_output_shape_is_one_line_and_nothing_is_writt
     done = leakrt(*arguments(inputs, tmp_path / "run", vae=f"onnx:{tmp_path / 'wide.onnx'}", cache=tmp_path / "cache"))
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        f"leakrt: error: onnx:{tmp_path / 'wide.onnx'}, output latent gives a latent of shape [1, 8, 4, 4] for S = 32, "
-        "where [B, 4, S/8, S/8] = [1, 4, 4, 4] is needed: it outputs 8 channels, mean and log-variance of the "
+        f"leakrt: error: onnx:{tmp_path / 'wide.onnx'}, output latent gives a latent of shape [1, 8, 4, 4] for S = 32; "
+        "[B, 4, S/8, S/8] = [1, 4, 4, 4] is needed: it outputs 8 channels, mean and log-variance of the "
         "posterior; export the first four, the mean\n"
     )
     assert not (tmp_path / "run").exists()
 
 
-def test_an_encoder_that_could_not_be_exported_is_told_before_anything_is_trained(inputs, tmp_path, leakrt):
+def test_an_encoder_that_could_not_be_exported_is_reported_before_anything_is_trained(inputs, tmp_path, leakrt):
     import onnx
 
     parsed = onnx.load_model_from_string(vae_encoder(SPEC))
@@ -278,9 +281,9 @@ def test_the_output_that_is_taken_among_several_is_named_and_kept(inputs, tmp_pa
     onnx.save(parsed, tmp_path / "two.onnx")
     options = {"vae": f"onnx:{tmp_path / 'two.onnx'}", "cache": tmp_path / "cache", "epochs": 1}
     plain = leakrt(*arguments(inputs, tmp_path / "a", **options))
-    assert f"note: onnx:{tmp_path / 'two.onnx'} has the outputs latent, twin; latent is taken" in plain.err
+    assert f"note: onnx:{tmp_path / 'two.onnx'} has the outputs latent, twin; latent is used" in plain.err
     named = leakrt(*arguments(inputs, tmp_path / "b", **options), "--vae-output", "twin")
-    assert "twin is taken as the posterior mean" in named.err
+    assert "twin is used as the posterior mean" in named.err
     kept = [json.loads((tmp_path / run / "run.json").read_text())["vae"] for run in "ab"]
     assert [vae["output"] for vae in kept] == ["latent", "twin"]
     assert kept[0]["fingerprint"] != kept[1]["fingerprint"]

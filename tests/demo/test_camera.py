@@ -59,7 +59,7 @@ def test_drawn_settings_lie_in_their_ranges():
 
 
 @pytest.mark.parametrize(("halved", "sampling"), [(True, (2, 2)), (False, (1, 1))])
-def test_a_jpeg_has_the_chroma_it_was_told(halved, sampling):
+def test_a_jpeg_has_the_requested_chroma(halved, sampling):
     picture = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     image = Image.open(io.BytesIO(encode_jpeg(picture, Compression(95, halved))))
     assert image.layer[0][1:3] == sampling

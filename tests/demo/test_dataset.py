@@ -1,4 +1,4 @@
-"""The quickstart's pictures, laid out for training."""
+"""The quickstart's data set, in the layout of training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     return root
 
 
-def test_the_data_set_is_laid_out_as_training_wants_it(folder):
+def test_the_data_set_has_the_layout_of_training(folder):
     found = read_layout(folder / "data").images
     counts = {(a.class_name, a.split) for a in found}
     assert counts == {(name, split) for name in ("real", *SEEN) for split in ("train", "val", "test")}

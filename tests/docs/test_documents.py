@@ -54,7 +54,7 @@ def test_every_command_is_one_that_the_program_takes(document, options):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_command_with_what_it_takes_is_one_that_the_program_reads(document):
-    """As typed: its arguments are not too many or too few, and a number stands where one is needed."""
+    """As typed: its arguments are not too many or too few, and numbers are given where they are needed."""
     verbs = typer.main.get_command(build_app()).commands
     for command in commands(document):
         verb, *given = shlex.split(command)

@@ -1,4 +1,4 @@
-"""From a finished run to a bundle that loads and judges alike."""
+"""Export of a finished run to a bundle that gives the same verdicts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(tmp_path) -> Run:
 
 
 def edit_run(run: Run, old: str, new: str) -> Run:
-    """The run with a word of its run.json replaced."""
+    """The run with `old` replaced in its run.json."""
     text = (run.path / "run.json").read_text()
     assert old in text
     (run.path / "run.json").write_text(text.replace(old, new))
@@ -50,7 +50,7 @@ def test_the_bundle_gives_the_verdicts_of_the_run(run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["bundle", "bundle.zip"])
-def test_what_a_killed_export_left_beside_the_bundle_goes_with_the_next(run, tmp_path, name):
+def test_the_next_export_removes_files_left_by_a_killed_one(run, tmp_path, name):
     rest = tmp_path / f".{name}.x1.part"
     rest.mkdir()
     (rest / "manifest.json").write_text("{")
@@ -71,7 +71,7 @@ def test_the_weights_in_the_bundle_give_its_verdicts_in_torch(run, tmp_path):
         assert a.scores == pytest.approx(b.scores, abs=1e-4)
 
 
-def test_parity_metrics_and_origin_stand_in_the_manifest(run, tmp_path):
+def test_the_manifest_records_parity_metrics_and_origin(run, tmp_path):
     exported = export_run(run, tmp_path / "bundle")
     bundle = Bundle(tmp_path / "bundle")
     parity = bundle.provenance["parity"]["fp32"]
@@ -80,7 +80,7 @@ def test_parity_metrics_and_origin_stand_in_the_manifest(run, tmp_path):
     assert bundle.provenance["data_fingerprint"] == run.info.data_fingerprint
     assert bundle.provenance["metrics"]["macro_auc"] == exported.validation.closed.macro_auc
     assert bundle.decisions["fp32"].tolerance["onnxruntime"] == exported.parity.tolerance
-    assert str(tiny_run()) not in json.dumps(bundle.provenance)  # no path of this machine
+    assert str(tiny_run()) not in json.dumps(bundle.provenance)  # no absolute path
 
 
 def test_bounds_come_from_validation_and_no_validation_image_is_beyond_them(run, tmp_path):
@@ -100,7 +100,7 @@ def test_equal_runs_give_equal_bundles(run, tmp_path):
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
 
 
-def test_the_false_alarm_rate_is_stated(run, tmp_path):
+def test_the_bundle_records_the_false_alarm_rate(run, tmp_path):
     export_run(run, tmp_path / "bundle", rate=0.2)
     assert Bundle(tmp_path / "bundle").decisions["fp32"].false_alarm_rate == 0.2
 
@@ -112,7 +112,7 @@ def test_exemplars_are_training_images_of_the_prototypes_class(run, tmp_path):
     assert all(file.startswith(b"\xff\xd8") for files in exemplars.thumbnails.values() for file in files)
 
 
-def test_without_exemplars_the_bundle_shows_nobody(run, tmp_path):
+def test_without_exemplars_the_bundle_contains_no_image_of_the_data(run, tmp_path):
     export_run(run, tmp_path / "bundle", exemplars=False)
     bundle = Bundle(tmp_path / "bundle")
     assert not bundle.has("exemplars.npz")
@@ -120,7 +120,7 @@ def test_without_exemplars_the_bundle_shows_nobody(run, tmp_path):
     Detector.load(tmp_path / "bundle")  # runs the golden image
 
 
-def test_a_bundle_is_replaced_and_nothing_else_is(run, tmp_path):
+def test_only_a_bundle_is_replaced(run, tmp_path):
     export_run(run, tmp_path / "bundle", rate=0.1)
     export_run(run, tmp_path / "bundle", rate=0.2)
     assert Bundle(tmp_path / "bundle").decisions["fp32"].false_alarm_rate == 0.2
@@ -137,19 +137,19 @@ def test_an_unfinished_run_is_refused(run, tmp_path):
         export_run(edit_run(run, '"finished": true', '"finished": false'), tmp_path / "bundle")
 
 
-def test_a_moved_encoder_is_told(run, tmp_path):
+def test_a_moved_encoder_is_reported(run, tmp_path):
     with pytest.raises(ModelError, match=r"elsewhere\.onnx"):
         export_run(edit_run(run, "vae.onnx", "elsewhere.onnx"), tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
 
-def test_moved_images_are_told(run, tmp_path):
+def test_moved_images_are_reported(run, tmp_path):
     items = (run.path / "items.json").read_text()
     (run.path / "items.json").write_text(items.replace("/val/", "/moved/"))
-    with pytest.raises(DataError, match="validation images are needed for parity"):
+    with pytest.raises(DataError, match="a validation image for the parity check can't be read"):
         export_run(Run.open(run.path), tmp_path / "bundle")
     (run.path / "items.json").write_text(items.replace("/train/", "/moved/"))
-    with pytest.raises(DataError, match="training image is needed as an exemplar"):
+    with pytest.raises(DataError, match="a training image that serves as an exemplar is missing"):
         export_run(Run.open(run.path), tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
     export_run(Run.open(run.path), tmp_path / "bundle", exemplars=False)  # as the message says

@@ -1,4 +1,4 @@
-"""A bundle's graph, parsed: every node can be addressed, and what is float32 is known."""
+"""Parsing of a bundle's graph: unique node names and known float32 tensors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from leakrt.export.graph_io import float_tensors, name_nodes, parse_graph
 PROTOTYPES = np.zeros((3, 2, 12), np.float32)
 
 
-def test_every_node_gets_a_name_of_its_own():
+def test_every_node_gets_a_unique_name():
     parsed = parse_graph(leak_encoder(TINY_SPEC, PROTOTYPES), "leak_encoder")
     names = [node.name for node in parsed.graph.node]
     assert all(names)
     assert len(set(names)) == len(names)
 
 
-def test_names_that_are_there_stay_and_of_two_that_are_equal_the_second_changes():
+def test_names_are_kept_and_the_second_of_two_equal_names_changes():
     g = Graph(np.random.default_rng(0))
     g.op("Relu", g.op("Relu", g.op("Relu", "image")), out="latent")
     model = onnx.load_model_from_string(g.build({"image": ["B", 2]}, {"latent": ["B", 2]}))
@@ -33,14 +33,14 @@ def test_names_that_are_there_stay_and_of_two_that_are_equal_the_second_changes(
     assert [node.name for node in model.graph.node] == ["first", "Relu_1", "Relu_2"]
 
 
-def test_shapes_inside_are_inferred():
+def test_inner_shapes_are_inferred():
     parsed = parse_graph(vae_encoder(TINY_SPEC), "vae_encoder")
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in parsed.graph.value_info}
     assert shapes["t0"] == [6, 20, 20]
     assert shapes["t2"] == [8, 10, 10]
 
 
-def test_float_tensors_are_inputs_outputs_and_what_lies_between_and_no_integers():
+def test_float_tensors_include_inputs_inner_tensors_and_outputs_but_no_integers():
     g = Graph(np.random.default_rng(0))
     shape = g.op("Shape", "image", out="sizes")
     g.op("Reshape", g.op("Relu", "image", out="inner"), shape, out="latent")
@@ -49,7 +49,7 @@ def test_float_tensors_are_inputs_outputs_and_what_lies_between_and_no_integers(
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00\x01", b"{}", b"\xff" * 64], ids=["nothing", "zeros", "JSON", "ones"])
-def test_bytes_that_are_no_graph_are_refused_by_name_in_one_line(data):
+def test_bytes_that_are_not_a_graph_are_refused_by_name(data):
     with pytest.raises(
         ModelError, match=r"^vae_encoder\.fp16\.onnx: not an ONNX graph \(.*\); export the bundle again$"
     ):

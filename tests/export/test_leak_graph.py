@@ -1,4 +1,4 @@
-"""The leak encoder as a graph, against the network it comes from."""
+"""The exported leak encoder against its network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def leak() -> tuple[LeakEncoder, bytes]:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
-def test_leak_encoder_gives_what_torch_gives_at_any_batch(leak, batch):
+def test_the_graph_matches_torch_at_any_batch(leak, batch):
     encoder, model = leak
     noised = np.random.default_rng(batch).standard_normal((batch, 3, 4, 5, 5)).astype(np.float32)
     with torch.inference_mode():
@@ -41,13 +41,13 @@ def test_leak_encoder_gives_what_torch_gives_at_any_batch(leak, batch):
         assert np.abs(a - b).max() <= 1e-5 * max(1.0, np.abs(b).max())
 
 
-def test_leak_encoder_is_clean_and_keeps_to_its_format(leak):
+def test_the_graph_is_clean_and_follows_its_format(leak):
     check_declared(leak[1], leak_encoder_graph(SPEC))
     found = operators(leak[1])
     assert not found.keys() & {"Shape", "Gather", "ReduceSum", "Constant", "Identity", "If", "Loop"}
 
 
-def test_exporting_leaves_the_encoder_as_it_was(leak):
+def test_exporting_does_not_change_the_encoder(leak):
     encoder, model = leak
     assert export_leak_encoder(encoder, SPEC) == model
 

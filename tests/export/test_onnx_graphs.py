@@ -1,4 +1,4 @@
-"""What every exported graph must be."""
+"""Requirements on every exported graph."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def test_a_reduce_with_its_axes_as_an_input_is_refused():
         finish(reduce_with_input(), GRAPH)
 
 
-def test_any_reduce_is_looked_at_and_an_empty_axes_input_passes():
+def test_any_reduce_is_checked_and_an_empty_axes_input_passes():
     with pytest.raises(ModelError, match="ReduceMax"):
         check_reduce_axes(reduce_with_input("ReduceMax"), "toy")
     check_reduce_axes(reduce_with_input(axes_name=""), "toy")
     check_reduce_axes(mean(), "toy")
 
 
-def test_a_finished_graph_is_static_in_all_but_its_batch():
+def test_only_the_batch_of_a_finished_graph_is_dynamic():
     done = onnx.load_model_from_string(finish(mean(), GRAPH))
     assert (done.opset_import[0].version, done.ir_version) == (OPSET, IR_VERSION)
     shapes = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in done.graph.input]
@@ -65,7 +65,7 @@ def test_older_operators_are_converted():
     assert convert_opset(old, "old").opset_import[0].version == OPSET
 
 
-def test_what_can_not_be_converted_is_told():
+def test_operators_that_can_not_be_converted_are_reported():
     split = helper.make_node("Split", ["image"], ["latent", "rest"], axis=1, num_outputs=2)
     newer = model([split], opset=18)
     with pytest.raises(ModelError, match="onnx:f has opset 18 and can't be converted to 17"):
@@ -79,7 +79,7 @@ def test_what_can_not_be_converted_is_told():
 
 
 @pytest.mark.parametrize("opset", [18, 19, 21])
-def test_an_operator_that_the_converter_has_no_way_for_stays_if_opset_17_has_it_so(opset):
+def test_an_operator_without_an_adapter_is_kept_if_it_is_valid_at_opset_17(opset):
     from onnx import TensorProto, helper, numpy_helper
 
     pads = numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "pads")
@@ -93,12 +93,12 @@ def test_an_operator_that_the_converter_has_no_way_for_stays_if_opset_17_has_it_
     assert [node.op_type for node in converted.graph.node if node.op_type == "Pad"] == ["Pad"]
 
 
-def test_an_operator_with_what_opset_17_does_not_know_is_refused():
+def test_an_operator_with_inputs_newer_than_opset_17_is_refused():
     from onnx import TensorProto, helper, numpy_helper
 
     pads = numpy_helper.from_array(np.array([1, 1], np.int64), "pads")
     axes = numpy_helper.from_array(np.array([2], np.int64), "axes")
-    node = helper.make_node("Pad", ["x", "pads", "", "axes"], ["y"])  # axes came with opset 18
+    node = helper.make_node("Pad", ["x", "pads", "", "axes"], ["y"])  # axes were added in opset 18
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 1, "H", "W"]) for name in ("x", "y")]
     graph = helper.make_graph([node], "g", values[:1], values[1:], [pads, axes])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)

@@ -1,4 +1,4 @@
-"""The exported graphs against the networks they came from: near ones pass, moved ones don't."""
+"""The parity check: equal graphs pass, changed graphs fail."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def exported():
 
 @pytest.fixture(scope="module")
 def images():
-    """Seven: more than one batch of four, and the last one not full."""
+    """Seven images: more than one batch of four, the last one incomplete."""
     return [np.random.default_rng(i).uniform(-1, 1, (3, 32, 32)).astype(np.float32) for i in range(7)]
 
 
 class Moved:
-    """A graph whose outputs `change` moves."""
+    """A graph whose outputs pass through `change`."""
 
     def __init__(self, runner, change):
         self._runner, self._change = runner, change
@@ -46,7 +46,7 @@ def with_leak(graphs, change):
     return replace(graphs, leak_encoder=Moved(graphs.leak_encoder, change))
 
 
-def test_graphs_give_what_their_networks_give(exported, images):
+def test_graphs_match_their_networks(exported, images):
     source, graphs, judge = exported
     said = []
     parity = measure(source, graphs, judge, images=images, progress=lambda *what: said.append(what))
@@ -57,7 +57,7 @@ def test_graphs_give_what_their_networks_give(exported, images):
     assert said == [("parity", 4, 7), ("parity", 7, 7)]
 
 
-def test_the_figures_are_those_of_the_outputs_side_by_side(exported, images):
+def test_the_differences_are_those_of_the_outputs(exported, images):
     source, graphs, judge = exported
     parity = measure(source, graphs, judge, images=images)
     latents, wanted = run_source(source, SPEC, np.stack(images))
@@ -69,7 +69,7 @@ def test_the_figures_are_those_of_the_outputs_side_by_side(exported, images):
     assert parity.tolerance == pytest.approx(4e-4 * largest, rel=1e-4)
 
 
-def test_a_difference_is_measured_as_large_as_it_is(exported, images):
+def test_a_difference_is_measured_exactly(exported, images):
     source, graphs, judge = exported
     largest = np.abs(run_source(source, SPEC, np.stack(images))[1].scores).max()
     step = np.float32(0.5 * RELATIVE_TOLERANCE * largest)
@@ -84,27 +84,27 @@ def test_a_difference_is_measured_as_large_as_it_is(exported, images):
      lambda out: [out[0][:, ::-1].copy(), *out[1:]]],
     ids=["scaled", "not a number", "classes swapped"],
 )  # fmt: skip
-def test_scores_that_move_are_refused_with_the_limit(exported, images, change):
+def test_changed_scores_are_refused_with_the_limit(exported, images, change):
     source, graphs, judge = exported
-    with pytest.raises(ParityError, match=r"move scores by .*, beyond .* \(1e-4 of the largest\)"):
+    with pytest.raises(ParityError, match=r"change scores by .*, more than .* \(1e-4 of the largest\)"):
         measure(source, with_leak(graphs, change), judge, images=images)
 
 
-def test_a_verdict_that_changes_is_refused_though_scores_stay(exported, images):
+def test_a_changed_verdict_is_refused_even_with_equal_scores(exported, images):
     source, graphs, judge = exported
     far = with_leak(graphs, lambda out: [out[0], out[1] + np.float32(50), *out[2:]])  # embeddings beyond the support
     with pytest.raises(ParityError, match=r"change \d of 7 verdicts"):
         measure(source, far, judge, images=images)
 
 
-def test_networks_that_are_trained_on_are_told_from_their_graphs(exported, images):
+def test_networks_trained_after_the_export_fail_parity(exported, images):
     source, graphs, judge = exported
     prototypes = source.encoder.prototypes
     with torch.no_grad():
         before = prototypes.clone()
         prototypes.add_(0.05)
     try:
-        with pytest.raises(ParityError, match="move scores by"):
+        with pytest.raises(ParityError, match="change scores by"):
             measure(source, graphs, judge, images=images)
     finally:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The whole way on photographs and the shared encoder, where they are present: train, export, load, judge."""
+"""End to end on photographs and the shared encoder, if available: train, export, load, classify."""
 
 from __future__ import annotations
 

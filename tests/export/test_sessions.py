@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions for measuring: a row's result is its own, and failures are one line."""
+"""ONNX Runtime sessions for measuring: rows are independent, and errors are one line."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_outputs_come_in_the_order_of_the_format(images):
     assert [o.shape[1:] for o in outputs] == [tensor.shape for tensor in graph.outputs]
 
 
-def test_a_graph_is_run_as_it_stands_or_optimised_with_the_same_meaning(images):
+def test_a_graph_gives_the_same_result_with_and_without_optimisation(images):
     plain, optimised = (
         GraphSession(vae_encoder_graph(TINY_SPEC), VAE, 1, optimised=o).run(images)[0] for o in (False, True)
     )
     assert np.abs(plain - optimised).max() <= 1e-5 * np.abs(plain).max()
 
 
-def test_a_variant_takes_an_image_to_its_outputs(images):
+def test_a_variant_maps_an_image_to_its_outputs(images):
     variant = SessionPair(
         GraphSession(vae_encoder_graph(TINY_SPEC), VAE, 1), GraphSession(leak_encoder_graph(TINY_SPEC), LEAK, 1)
     )
@@ -72,7 +72,7 @@ def test_no_profile_is_left_behind(images, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bytes_that_are_no_graph_are_refused_by_name_and_say_nothing_else(capfd):
+def test_bytes_that_are_not_a_graph_are_refused_by_name_and_print_nothing(capfd):
     with pytest.raises(ModelError, match=r"^vae_encoder: ONNX Runtime can't load it \(") as caught:
         open_session("vae_encoder", b"not a graph", 1)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Exemplars: the images nearest to a prototype, in small."""
+"""Exemplars: thumbnails of the images nearest to a prototype."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def made():
     return prototypes, outputs, [i % CLASSES for i in range(N)]
 
 
-def test_the_nearest_are_those_of_the_class_by_gated_distance(made):
+def test_the_nearest_images_are_from_the_class_by_gated_distance(made):
     prototypes, outputs, labels = made
     found = nearest_images(support(prototypes), outputs, labels, count=4)
     assert found.keys() == {(k, m) for k in range(CLASSES) for m in range(PROTOTYPES)}
@@ -49,7 +49,7 @@ def test_the_nearest_are_those_of_the_class_by_gated_distance(made):
         assert positions == sorted(distance, key=distance.get)[:4]
 
 
-def test_a_class_with_fewer_images_gives_those_it_has_and_an_empty_one_none(made):
+def test_a_class_with_few_images_gives_all_of_them(made):
     prototypes, outputs, _ = made
     found = nearest_images(support(prototypes), outputs, [0] * (N - 1) + [1])
     assert {(k, m): len(found[k, m]) for k, m in found} == {
@@ -57,7 +57,7 @@ def test_a_class_with_fewer_images_gives_those_it_has_and_an_empty_one_none(made
     }  # fmt: skip
 
 
-def test_of_images_at_the_same_distance_the_first_comes_first(made):
+def test_ties_in_distance_keep_the_order_of_images(made):
     prototypes, outputs, labels = made
     same = LeakOutputs(
         outputs.scores, outputs.embedding[:1].repeat(N, 0), outputs.gates[:1].repeat(N, 0), outputs.step_weights
@@ -72,10 +72,10 @@ def pixels_of(jpeg):
 
 
 @pytest.mark.parametrize("size", [(131, 97), (97, 131), (40, 40), (33, 200)])
-def test_a_thumbnail_is_the_centre_square_in_the_images_colours(tmp_path, size):
+def test_a_thumbnail_is_the_centre_square_in_the_original_colours(tmp_path, size):
     width, height = size
     pixels = np.zeros((height, width, 3), np.uint8)
-    pixels[..., 2] = 255  # blue around
+    pixels[..., 2] = 255  # blue border
     side = min(size)
     top, left = (height - side) // 2, (width - side) // 2
     pixels[top : top + side, left : left + side] = (230, 120, 20)
@@ -84,18 +84,18 @@ def test_a_thumbnail_is_the_centre_square_in_the_images_colours(tmp_path, size):
     assert np.abs(found - (230, 120, 20)).max() <= 6
 
 
-def test_a_turned_photograph_is_turned_back(tmp_path):
+def test_the_exif_orientation_is_applied(tmp_path):
     pixels = np.zeros((60, 80, 3), np.uint8)
     pixels[:, :40] = 255
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held upright
+    exif[0x0112] = 6  # rotated by 90 degrees
     Image.fromarray(pixels).save(tmp_path / "i.jpg", exif=exif, quality=95)
     found = pixels_of(thumbnail(str(tmp_path / "i.jpg")))
     assert found[: SIDE // 3].mean() > 200
     assert found[-SIDE // 3 :].mean() < 50
 
 
-def test_exemplars_hold_each_prototypes_images_nearest_first(tmp_path):
+def test_exemplars_list_the_images_of_each_prototype_nearest_first(tmp_path):
     paths = []
     for i in range(3):
         paths.append(str(tmp_path / f"{i}.png"))
@@ -106,6 +106,6 @@ def test_exemplars_hold_each_prototypes_images_nearest_first(tmp_path):
     assert exemplars.of(1, 0) == ()
 
 
-def test_an_image_that_is_gone_is_told(tmp_path):
+def test_a_missing_image_is_reported(tmp_path):
     with pytest.raises(ImageError, match=r"gone\.png"):
         make_exemplars({(0, 0): [0]}, [str(tmp_path / "gone.png")])

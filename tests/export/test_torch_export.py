@@ -1,4 +1,4 @@
-"""A module becomes an ONNX file that keeps to its format, and nothing else happens."""
+"""Export of a module to an ONNX file of its format, without side effects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GRAPH = GraphSpec("toy", TensorSpec("image", (3, 7, 9)), (TensorSpec("latent", (
 
 
 class Toy(torch.nn.Module):
-    """Sizes as code has them: asked of the tensor, though all but the batch are known."""
+    """Reads its sizes from the tensor, as most code does, though only the batch is dynamic."""
 
     def __init__(self, channels: int = 2) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ def exported():
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
-def test_it_gives_what_torch_gives_at_any_batch(exported, batch):
+def test_the_file_matches_torch_at_any_batch(exported, batch):
     module, model = exported
     image = np.random.default_rng(batch).standard_normal((batch, 3, 7, 9)).astype(np.float32)
     with torch.inference_mode():
@@ -52,18 +52,18 @@ def test_it_gives_what_torch_gives_at_any_batch(exported, batch):
         assert np.abs(a - b).max() < 1e-5
 
 
-def test_sizes_are_folded_and_what_training_needs_is_gone(exported):
+def test_sizes_are_folded_and_training_nodes_are_removed(exported):
     operators = {node.op_type for node in onnx.load_model_from_string(exported[1]).graph.node}
     assert operators.isdisjoint({"Shape", "Gather", "Concat", "Constant", "Dropout", "Identity"})
 
 
-def test_a_module_in_training_is_exported_as_it_judges(exported):
+def test_a_module_in_training_mode_is_exported_in_evaluation_mode(exported):
     module, model = exported
     module.train()
     assert export_module(module, GRAPH) == model
 
 
-def test_names_shapes_and_opset_are_those_of_the_format(exported):
+def test_names_shapes_and_opset_follow_the_format(exported):
     graph = onnx.load_model_from_string(exported[1])
     values = (*graph.graph.input, *graph.graph.output)
     assert [v.name for v in values] == ["image", "latent", "scores"]
@@ -73,12 +73,12 @@ def test_names_shapes_and_opset_are_those_of_the_format(exported):
     assert (graph.opset_import[0].version, graph.producer_name) == (17, "leakrt")
 
 
-def test_another_shape_than_the_format_states_is_refused():
+def test_a_shape_that_differs_from_the_format_is_refused():
     with pytest.raises(ModelError, match="toy: the graph is not valid ONNX"):
         export_module(Toy(channels=3), GRAPH)
 
 
-def test_the_exporter_says_nothing_and_its_logger_is_left_as_it_was(capfd, recwarn):
+def test_the_exporter_prints_nothing_and_its_logger_is_restored(capfd, recwarn):
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     export_module(Toy(), GRAPH)
@@ -87,7 +87,7 @@ def test_the_exporter_says_nothing_and_its_logger_is_left_as_it_was(capfd, recwa
     assert not list(recwarn)
 
 
-def test_a_runner_takes_it_row_by_row(exported):
+def test_a_session_runs_it_row_by_row(exported):
     image = np.random.default_rng(3).standard_normal((3, 3, 7, 9)).astype(np.float32)
     whole = GraphSession(GRAPH, exported[1], 1).run(image)
     assert np.array_equal(whole[0][1:2], GraphSession(GRAPH, exported[1], 1).run(image[1:2])[0])

@@ -1,4 +1,4 @@
-"""Names within a user's graph: reserved ones and hidden ones are separated, in subgraphs too."""
+"""Names in a user's graph: reserved and shadowing ones are renamed, including subgraphs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def value(name):
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
 
 
-def test_a_reserved_name_moves_and_a_taken_one_is_not_used():
+def test_a_reserved_name_is_renamed_to_a_free_one():
     nodes = [
         helper.make_node("Relu", ["x"], ["latent"]),
         helper.make_node("Neg", ["latent"], ["latent_inner"]),
@@ -30,7 +30,7 @@ def test_a_reserved_name_moves_and_a_taken_one_is_not_used():
     ]
 
 
-def test_a_name_that_hides_an_outer_one_is_a_tensor_of_its_own():
+def test_a_name_that_shadows_an_outer_one_is_renamed():
     inner = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Neg", ["a"], ["z"])]
     branch = helper.make_graph(inner, "branch", [], [value("z")])
     plain = helper.make_graph([helper.make_node("Neg", ["a"], ["z"])], "plain", [], [value("z")])
@@ -48,7 +48,7 @@ def test_a_name_that_hides_an_outer_one_is_a_tensor_of_its_own():
     assert list(graphs["else_branch"].node[0].input) == ["a"]
 
 
-def test_optional_outputs_at_the_end_go_and_those_before_get_a_name():
+def test_omitted_outputs_are_dropped_at_the_end_and_named_elsewhere():
     node = helper.make_node("LSTM", ["x", "w", "r"], ["", "state", ""], hidden_size=1)
     model = helper.make_model(helper.make_graph([node], "g", [value("x")], [value("state")]))
     separate_names(model, {}, ())

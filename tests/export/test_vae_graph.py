@@ -1,4 +1,4 @@
-"""The VAE encoder as a graph, against the network or file it comes from."""
+"""The exported VAE encoder against its network or file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_diffusers_encoder_gives_its_scaled_mean(sd_vae):
 
 
 def test_an_onnx_encoder_is_renamed_scaled_and_made_static(tmp_path):
-    (tmp_path / "e.onnx").write_bytes(vae_encoder(SPEC))  # its tensors have the bundle's names already
+    (tmp_path / "e.onnx").write_bytes(vae_encoder(SPEC))  # its tensors already have the bundle's names
     vae = OnnxVae(str(tmp_path / "e.onnx"), 0.31, SPEC.image_size)
     model = export_vae(vae, SPEC)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 3, 40, 40)).astype(np.float32)
@@ -60,7 +60,7 @@ def test_an_encoder_of_opset_10_with_free_sizes_is_converted(shared):
     assert onnx.load_model_from_string(model).opset_import[0].version == 17
 
 
-def test_an_encoder_of_a_newer_opset_that_can_not_go_back_is_told(tmp_path):
+def test_an_encoder_that_can_not_be_converted_to_an_older_opset_is_reported(tmp_path):
     from onnx import helper
 
     parsed = onnx.load_model_from_string(vae_encoder(SPEC))
@@ -74,7 +74,7 @@ def test_an_encoder_of_a_newer_opset_that_can_not_go_back_is_told(tmp_path):
 
 
 def described(path, edit):
-    """The small encoder, its ONNX changed by `edit`, as a VAE."""
+    """The small encoder as a VAE, with its ONNX model changed by `edit`."""
     parsed = onnx.load_model_from_string(vae_encoder(SPEC))
     edit(parsed)
     onnx.save(parsed, path)
@@ -83,7 +83,7 @@ def described(path, edit):
 
 def test_inner_tensors_that_have_the_formats_names_are_renamed(tmp_path):
     def swap(parsed):
-        """The file's input is called x, and tensors inside are called image and latent."""
+        """The file's input is called x, and inner tensors are called image and latent."""
         names = {"image": "x", "t0": "image", "t1": "latent", "latent": "y"}
         for node in parsed.graph.node:
             node.input[:] = [names.get(n, n) for n in node.input]
@@ -106,7 +106,7 @@ def test_an_encoder_made_for_a_batch_of_one_is_refused(tmp_path):
         parsed.graph.node.append(helper.make_node("Reshape", ["made", "flat"], ["row"]))
         parsed.graph.node.append(helper.make_node("Reshape", ["row", "whole"], ["latent"]))
 
-    with pytest.raises(ModelError, match=r"e\.onnx runs on one image only, its batch is fixed inside \(6 images"):
+    with pytest.raises(ModelError, match=r"e\.onnx runs on one image only: its batch is fixed \(6 images"):
         export_vae(described(tmp_path / "e.onnx", flatten), SPEC)
 
 
@@ -118,19 +118,19 @@ def test_an_encoder_whose_latent_depends_on_its_batch_is_refused(tmp_path):
         parsed.graph.node.append(helper.make_node("ReduceMean", ["made"], ["more"], axes=[0]))
         parsed.graph.node.append(helper.make_node("Add", ["made", "more"], ["latent"]))
 
-    with pytest.raises(ModelError, match="gives an image another latent in a batch than alone"):
+    with pytest.raises(ModelError, match="gives latents that depend on the rest of the batch"):
         export_vae(described(tmp_path / "e.onnx", disturb), SPEC)
 
 
-def test_a_fault_in_the_rewriting_says_that_it_is_ours(tmp_path, monkeypatch):
+def test_a_fault_in_the_conversion_is_reported_as_a_bug_in_leakrt(tmp_path, monkeypatch):
     from leakrt.export import vae_graph
 
     monkeypatch.setattr(vae_graph, "append_scale", lambda m, g, scale: append_scale(m, g, 2 * scale))
-    with pytest.raises(ModelError, match=r"e\.onnx gives other latents as a bundle's graph, a fault of LeakRT"):
+    with pytest.raises(ModelError, match=r"e\.onnx gives different latents after conversion, a bug in LeakRT"):
         export_vae(described(tmp_path / "e.onnx", lambda p: None), SPEC)
 
 
-def test_outputs_that_nobody_reads_are_dropped(tmp_path):
+def test_unused_outputs_are_dropped(tmp_path):
     from onnx import TensorProto, helper
 
     def add(parsed):
@@ -141,7 +141,7 @@ def test_outputs_that_nobody_reads_are_dropped(tmp_path):
     assert [o.name for o in onnx.load_model_from_string(model).graph.output] == ["latent"]
 
 
-def test_a_weight_among_the_inputs_is_no_input(tmp_path):
+def test_a_weight_among_the_inputs_is_not_an_input(tmp_path):
     from onnx import TensorProto, helper
 
     def list_weights(parsed):
@@ -152,7 +152,7 @@ def test_a_weight_among_the_inputs_is_no_input(tmp_path):
     assert [i.name for i in onnx.load_model_from_string(model).graph.input] == ["image"]
 
 
-def test_the_scale_is_one_product_at_the_end(tmp_path):
+def test_the_scale_is_one_multiplication_at_the_end(tmp_path):
     parsed = onnx.load_model_from_string(export_vae(described(tmp_path / "e.onnx", lambda p: None), SPEC))
     last = parsed.graph.node[-1]
     assert (last.op_type, list(last.output)) == ("Mul", ["latent"])

@@ -1,4 +1,4 @@
-"""The fp32 graphs as networks: what ONNX says in several ways is said in one, and nothing is lost."""
+"""Conversion of the fp32 graphs to networks: normalised, without loss."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def constant(name, **attribute):
     return helper.make_node("Constant", [], [name], **attribute)
 
 
-def test_both_graphs_come_back_from_the_file_with_their_weights_and_operators():
+def test_both_graphs_round_trip_with_their_weights_and_operators():
     networks = from_bytes(weights_file(FILES)["weights.safetensors"])
     for stem, network in networks.items():
         graph = onnx.load_model_from_string(FILES[graph_name(stem, "fp32")]).graph
@@ -77,18 +77,18 @@ def test_a_constant_becomes_a_tensor_of_one_of_three_types(attribute, wanted):
     assert np.array_equal(network.tensors["c"], wanted)
 
 
-def test_a_constant_that_is_no_number_is_refused():
-    with pytest.raises(ModelError, match="g: constant c is neither numbers nor a tensor"):
+def test_a_constant_that_is_not_numeric_is_refused():
+    with pytest.raises(ModelError, match="g: constant c is neither a number nor a tensor"):
         network_of(model([constant("c", value_string="text"), helper.make_node("Relu", ["image"], ["latent"])]), "g")
 
 
-def test_weights_of_a_type_that_is_not_kept_are_refused():
+def test_weights_of_an_unsupported_type_are_refused():
     weight = numpy_helper.from_array(np.array([1 + 2j], np.complex64), "w")
     with pytest.raises(ModelError, match="g: w has type complex64; weights are kept as float32, int64, bool"):
         network_of(model([helper.make_node("Mul", ["image", "w"], ["latent"])], [weight]), "g")
 
 
-def test_outputs_that_are_left_out_at_the_end_are_dropped():
+def test_omitted_outputs_at_the_end_are_dropped():
     node = helper.make_node("Dropout", ["image"], ["latent", ""])
     assert network_of(model([node]), "g").nodes[0].outputs == ("latent",)
 
@@ -103,7 +103,7 @@ def test_the_value_of_a_filled_shape_becomes_a_number():
     assert network_of(model(nodes), "g").nodes[1].attributes == {"value": 2.5}
 
 
-def test_a_weight_that_is_listed_among_the_inputs_is_no_input():
+def test_a_weight_listed_among_the_inputs_is_not_an_input():
     weight = numpy_helper.from_array(np.ones((1, 4), np.float32), "w")
     mul = helper.make_node("Mul", ["image", "w"], ["latent"])
     assert network_of(model([mul], [weight], inputs=("w", "image")), "g").input == "image"
@@ -111,10 +111,10 @@ def test_a_weight_that_is_listed_among_the_inputs_is_no_input():
 
 def test_two_inputs_are_refused_by_name():
     add = helper.make_node("Add", ["image", "other"], ["latent"])
-    with pytest.raises(ModelError, match=r"g: the graph has the inputs \['image', 'other'\], where one is needed"):
+    with pytest.raises(ModelError, match=r"g: the graph has the inputs \['image', 'other'\]; exactly one is needed"):
         network_of(model([add], inputs=("image", "other")), "g")
 
 
-def test_bytes_that_are_no_graph_are_told_with_the_graphs_name():
+def test_bytes_that_are_not_a_graph_are_reported_with_the_graphs_name():
     with pytest.raises(ModelError, match=r"^leak_encoder: not an ONNX graph"):
         weights_file({**FILES, graph_name("leak_encoder", "fp32"): b"nothing"})

@@ -1,4 +1,4 @@
-"""What an epoch sees: every image once, by seed, epoch and image alone."""
+"""Batches: each image once per epoch, as a function of seed, epoch and image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def epoch(number, **changes):
     return list(Batches(DATA, SPEC, replace(CONFIG, **changes)).epoch(number))
 
 
-def test_noise_follows_seed_epoch_and_image_alone():
+def test_noise_depends_only_on_seed_epoch_and_image():
     def noised(number, size, seed=0):
         return np.concatenate([batch.noised for batch in epoch(number, batch_size=size, seed=seed)])
 
@@ -35,7 +35,7 @@ def test_noise_follows_seed_epoch_and_image_alone():
     assert not np.array_equal(first, noised(0, 13, seed=1))
 
 
-def test_full_batches_alone_are_given_and_no_image_twice():
+def test_only_full_batches_are_given_and_no_image_twice():
     batches = epoch(0)
     assert [len(batch.targets) for batch in batches] == [8, 8, 8]
     assert len(Batches(DATA, SPEC, CONFIG)) == 3
@@ -52,7 +52,7 @@ def test_targets_are_the_classes_of_the_images():
     for batch in epoch(2):
         assert set(np.unique(batch.targets)) == {0.0, 1.0}
         assert np.array_equal(batch.targets.sum(axis=1), np.ones(8))
-        spread = batch.noised[:, 0].std(axis=(1, 2, 3))  # the first step hardly noises; strength tells the class
+        spread = batch.noised[:, 0].std(axis=(1, 2, 3))  # little noise: the deviation identifies the class
         order = [spread[batch.targets[:, k] == 1].mean() for k in range(3) if (batch.targets[:, k] == 1).any()]
         assert order == sorted(order)
 
@@ -65,7 +65,7 @@ def test_noise_is_never_that_of_inference():
     assert min(np.abs(fixed - one).max(axis=(1, 2, 3, 4)).min() for one in seen) > 0.1
 
 
-def test_mixup_shares_images_and_targets_alike():
+def test_mixup_mixes_images_and_targets_by_the_same_share():
     batches = epoch(1, mixup=0.4)
     shares = np.concatenate([batch.targets for batch in batches])
     assert np.allclose(shares.sum(axis=1), 1.0)
@@ -74,5 +74,5 @@ def test_mixup_shares_images_and_targets_alike():
     assert all(np.array_equal(a.noised, b.noised) for a, b in zip(batches, again, strict=True))
 
 
-def test_views_are_drawn_anew_each_epoch():
+def test_views_are_drawn_again_each_epoch():
     assert not np.array_equal(epoch(0)[0].noised, epoch(1)[0].noised)

@@ -1,4 +1,4 @@
-"""Weights and state come back bit for bit, or the file is named."""
+"""Checkpoints round-trip bit for bit; damaged files are named in the error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def refused(path, why="can't be read"):
     assert str(path) in str(error.value)
 
 
-def test_tensors_and_state_come_back_bit_for_bit(tmp_path):
+def test_tensors_and_state_round_trip_bit_for_bit(tmp_path):
     written = example()
     written.write(tmp_path / "x")
     found = Checkpoint.read(tmp_path / "x")
@@ -37,7 +37,7 @@ def test_tensors_and_state_come_back_bit_for_bit(tmp_path):
     assert found.state == written.state
 
 
-def test_tensors_that_are_parameters_views_or_laid_out_otherwise_are_written_as_their_values(tmp_path):
+def test_parameters_views_and_other_memory_formats_are_written_by_value(tmp_path):
     last = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
     whole = torch.randn(4, 6)
     Checkpoint({"last": last, "part": whole[:, 1:3], "grown": torch.nn.Parameter(whole)}, {}).write(tmp_path / "x")
@@ -47,18 +47,18 @@ def test_tensors_that_are_parameters_views_or_laid_out_otherwise_are_written_as_
     assert torch.equal(found["grown"], whole)
 
 
-def test_a_part_is_what_was_put_under_its_prefix():
+def test_a_part_contains_the_tensors_under_its_prefix():
     assert {k: v.shape for k, v in example().part("model").items()} == {"a": (3, 5), "b": ()}
     assert prefixed("x", example().part("optimizer")).keys() == {"x.a"}
     assert example().part("mod") == {}
 
 
-def test_a_missing_file_says_how_to_get_it(tmp_path):
+def test_a_missing_file_is_reported_with_the_remedy(tmp_path):
     refused(tmp_path / "none", "is missing; run the training again with the same command")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.999])
-def test_a_file_cut_short_is_named(tmp_path, share):
+def test_a_truncated_file_is_named(tmp_path, share):
     example().write(tmp_path / "x")
     data = (tmp_path / "x").read_bytes()
     (tmp_path / "x").write_bytes(data[: int(len(data) * share)])
@@ -70,12 +70,12 @@ def test_a_file_cut_short_is_named(tmp_path, share):
     [
         b"",
         b"\x80\x04N.",  # a pickle
-        (2**62).to_bytes(8, "little") + b"{}",  # a header of four exabytes
+        (2**62).to_bytes(8, "little") + b"{}",  # a header of 4 EB
         len(b'{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4]}}').to_bytes(8, "little")
         + b'{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4]}}0000',
     ],
 )
-def test_a_file_that_lies_about_itself_is_refused(tmp_path, content):
+def test_a_file_with_a_false_header_is_refused(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
     refused(tmp_path / "x")
 
@@ -95,7 +95,7 @@ def test_a_folder_in_its_place_is_refused(tmp_path):
         ({"state": "null"}, "holds no training state"),
     ],
 )
-def test_state_that_is_no_json_object_is_refused(tmp_path, metadata, why):
+def test_state_that_is_not_a_json_object_is_refused(tmp_path, metadata, why):
     save_file({"a": torch.zeros(2)}, tmp_path / "x", metadata=metadata)
     refused(tmp_path / "x", why)
 
@@ -103,7 +103,7 @@ def test_state_that_is_no_json_object_is_refused(tmp_path, metadata, why):
 def test_nothing_is_lost_when_it_can_not_be_written(tmp_path):
     example().write(tmp_path / "x")
     before = (tmp_path / "x").read_bytes()
-    (tmp_path / f".x.{os.getpid()}.part").mkdir()  # in the way of the temporary file
+    (tmp_path / f".x.{os.getpid()}.part").mkdir()  # blocks the temporary file
     with pytest.raises(StorageError, match=r"can't write .*x: "):
         example().write(tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == before

@@ -1,4 +1,4 @@
-"""Precisions side by side, from verdicts."""
+"""Comparison of precisions from verdicts."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ FLIPPED = verdict(0.45, 0.4, 0.15)
 FAILED = Verdict.failed("x", "x: the file is empty", "onnxruntime", precision="fp16", bundle="id")
 
 
-def test_the_same_verdicts_agree_wholly():
+def test_the_same_verdicts_agree_fully():
     found = agreement([SURE, UNSURE, SURE], [SURE, UNSURE, SURE])
     assert (found.images, found.labels, found.verdicts) == (3, 1.0, 1.0)
 
 
-def test_the_confident_half_is_that_of_the_reference():
+def test_the_reference_defines_the_confident_half():
     reference = [SURE, verdict(0.9, 0.08, 0.02), UNSURE, UNSURE]
     found = agreement(reference, [reference[0], reference[1], FLIPPED, UNSURE])
     assert (found.labels, found.confident) == (0.75, 1.0)
@@ -54,7 +54,7 @@ def test_kinds_of_verdicts_are_compared_by_themselves():
     assert agreement([SURE, UNSURE], [SURE, verdict(0.4, 0.45, 0.15, kind="abstain")]).verdicts == 0.5
 
 
-def test_images_that_one_of_them_could_not_judge_do_not_count():
+def test_images_that_failed_at_one_precision_do_not_count():
     broken = verdict(math.nan, 0.5, 0.5)
     assert agreement([SURE, SURE, FAILED], [SURE, broken, SURE]).images == 1
     nothing = agreement([FAILED], [SURE])

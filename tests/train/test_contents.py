@@ -1,4 +1,4 @@
-"""Hashes of what images show, and the file that keeps them."""
+"""Content hashes of images and their cache file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from leakrt.train.contents import NEAR, Content, ContentCache, content_of, neare
 
 
 def scene(seed: int) -> Image.Image:
-    """A picture with large and small shapes, as photographs have."""
+    """A picture with large and small shapes, like a photograph."""
     y, x = np.mgrid[0:200, 0:180] / 200
     waves = sum(np.sin(a * x + b * y + c) for a, b, c in np.random.default_rng(seed).uniform(-30, 30, (40, 3)))
     return Image.fromarray(np.clip(128 + 14 * waves, 0, 255).astype(np.uint8)).convert("RGB")
@@ -31,7 +31,7 @@ def encoded(image: Image.Image, **options) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
-def test_pixels_and_their_shape_decide_whether_two_pictures_are_the_same():
+def test_the_pixel_hash_depends_on_pixels_and_shape():
     pixels = texture("real", 1)
     assert content_of(pixels) == content_of(pixels.copy())
     assert content_of(pixels).pixels != content_of(pixels[::-1]).pixels
@@ -52,7 +52,7 @@ def test_different_pictures_do_not_look_the_same():
     assert nearest(looks[:30], looks[30:]) == [-1] * 30
 
 
-def test_pictures_of_one_colour_look_like_none():
+def test_flat_pictures_match_no_other():
     flat = look(Image.new("RGB", (60, 60), (9, 200, 3)))
     assert flat == ""
     assert nearest([flat, look(scene(1))], [flat, look(scene(1))]) == [-1, 1]
@@ -70,7 +70,7 @@ def test_the_limit_counts_bits():
     assert nearest(["0" * 64], others[1:]) == [-1]
 
 
-def test_what_was_kept_is_read_again_and_a_line_cut_short_is_skipped(tmp_path):
+def test_the_cache_is_read_again_and_a_truncated_line_is_skipped(tmp_path):
     found = {f"{i:064x}": Content(f"{i + 9:064x}", f"{i:064x}" if i else "") for i in range(4)}
     cache = ContentCache(tmp_path / "new" / "folder")
     cache.add(found)
@@ -85,7 +85,7 @@ def test_what_was_kept_is_read_again_and_a_line_cut_short_is_skipped(tmp_path):
         ContentCache(file).add(found)
 
 
-def test_files_that_can_not_be_read_stay_in_their_place(tmp_path):
+def test_unreadable_files_keep_their_position(tmp_path):
     scene(1).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"no image")
     paths = [tmp_path / "b.png", tmp_path / "a.png", tmp_path / "none.png"]

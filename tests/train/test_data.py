@@ -1,4 +1,4 @@
-"""Listing, hashing and proving readable the images of a data folder."""
+"""Listing, hashing and checking the images of a data folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_image_is_hashed_labelled_and_counted(data, load):
     assert found.notes == ()
 
 
-def test_the_fingerprint_moves_with_content_name_and_split_and_with_nothing_else(data, tmp_path, load):
+def test_the_fingerprint_depends_only_on_content_name_and_split(data, tmp_path, load):
     before = load(data).fingerprint
     moved = shutil.copytree(data, tmp_path / "elsewhere")
     assert load(moved).fingerprint == before
@@ -125,19 +125,21 @@ def save_again(source, target, **options):
     Image.open(source).save(target, **options)
 
 
-def test_a_picture_of_train_that_is_in_val_or_test_too_is_left_out_there_whatever_its_format(data, load):
+def test_a_picture_of_train_is_left_out_of_val_and_test_in_any_format(data, load):
     save_again(data / "train/real/000.png", data / "test/real/copy.bmp")
     save_again(data / "train/real/001.png", data / "val/real/copy.tif")
     save_again(data / "val/blocky/000.png", data / "test/blocky/copy.png", compress_level=1)
     found = load(data)
     assert len(found.items) == 18
     assert [(one.path.name, one.reason) for one in found.left_out] == [
-        ("copy.png", "of test, in val too"),
-        ("copy.bmp", "of test, in train too"),
-        ("copy.tif", "of val, in train too"),
+        ("copy.png", "of test, also in val"),
+        ("copy.bmp", "of test, also in train"),
+        ("copy.tif", "of val, also in train"),
     ]
     for split, earlier in (("test", "val"), ("test", "train"), ("val", "train")):
-        assert any(f"left out of {split}: 1 of its images, whose pixels are in {earlier} too" in n for n in found.notes)
+        assert any(
+            f"left out of {split}: 1 of its images, whose pixels are also in {earlier}" in n for n in found.notes
+        )
 
 
 def test_one_picture_under_two_labels_is_refused_with_both_files(data, load):
@@ -151,14 +153,14 @@ def test_a_picture_that_looks_the_same_in_another_split_is_noted_and_kept(data, 
     for start, (split, count) in enumerate(COUNTS.items()):
         write_images(data / split / "smooth", "smooth", count, first_seed=3000 + 100 * start)
     save_again(data / "train/smooth/000.png", data / "test/smooth/again.jpg", quality=90)
-    save_again(data / "train/smooth/000.png", data / "train/smooth/again.jpg", quality=80)  # no harm within a split
+    save_again(data / "train/smooth/000.png", data / "train/smooth/again.jpg", quality=80)  # allowed within a split
     found = load(data)
     (note,) = found.notes
     assert note.startswith("1 images of test look the same as images of train")
     assert len(found.items) == 20 + 9
 
 
-def test_what_is_no_image_is_listed_and_noted(data, load):
+def test_files_that_are_not_images_are_listed_and_noted(data, load):
     (data / "train/real/notes.txt").touch()
     found = load(data)
     assert found.notes == ("left out 1 file: 1 not images (notes.txt)",)
@@ -174,8 +176,8 @@ def test_data_without_val_is_refused(data):
 @pytest.mark.parametrize(
     ("remove", "message"),
     [
-        (("train/blocky", "val/blocky", "test/blocky"), "one class only"),
-        (("train/real", "val/real"), "class real is in test only"),
+        (("train/blocky", "val/blocky", "test/blocky"), "only one class"),
+        (("train/real", "val/real"), "class real has images in test only"),
         (("val/real",), "class real has no image in val"),
     ],
 )
@@ -193,13 +195,13 @@ def test_a_class_may_be_missing_in_test(data, load):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_named_pipe_is_refused_not_waited_on(data, load):
+def test_a_named_pipe_is_refused_without_waiting(data, load):
     os.mkfifo(data / "train/real/pipe.png")
     with pytest.raises(DataError, match="not a regular file"):
         load(data)
 
 
-def test_names_that_are_no_text_are_hashed_all_the_same(data, load):
+def test_names_that_are_not_valid_text_are_hashed(data, load):
     source = data / "train/real/000.png"
     odd = os.fsencode(data / "train/real") + b"/\xff\xfe.png"
     try:
@@ -209,12 +211,12 @@ def test_names_that_are_no_text_are_hashed_all_the_same(data, load):
     assert len(load(data).items) == 19
 
 
-def test_indices_are_numbers_numpy_can_index_with(data, load):
+def test_indices_can_index_numpy_arrays(data, load):
     found = load(data)
     assert np.asarray(found.hashes)[found.indices("test")].shape == (6,)
 
 
-def test_what_the_reader_converted_is_counted_and_remembered(data, load):
+def test_conversions_of_the_reader_are_counted_and_cached(data, load):
     for name in ("000", "001"):
         path = data / "train/real" / f"{name}.png"
         picture = Image.open(path).convert("RGB")

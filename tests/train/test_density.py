@@ -13,14 +13,14 @@ PROTOTYPES = np.zeros((6, 2, 11), np.float32)
 
 
 def clusters(seed: int, count: int) -> np.ndarray:
-    """float32 [count, 11]: six clusters of spread 0.3 at +-4 on three axes, nearly flat in the others."""
+    """Six clusters of deviation 0.3 at +-4 on three axes, nearly flat in the others: float32 [count, 11]."""
     rng = np.random.default_rng(seed)
     centres = np.zeros((6, 11))
     centres[np.arange(6), np.arange(6) // 2] = np.tile([4.0, -4.0], 3)
     return (centres[rng.integers(6, size=count)] + rng.normal(0, 0.3, (count, 11))).astype(np.float32)
 
 
-def test_what_lies_off_the_clusters_is_less_dense_than_unseen_members():
+def test_points_off_the_clusters_are_less_dense_than_unseen_members():
     support = fit_support(clusters(0, 600), clusters(1, 200), PROTOTYPES)
     inside = support_log_density(support, clusters(2, 200))
     outside = support_log_density(support, np.full((1, 11), 2.0, np.float32))
@@ -32,7 +32,7 @@ def test_as_many_directions_as_separate_the_classes_are_kept():
     assert fit_support(clusters(0, 600), clusters(1, 200), PROTOTYPES[:2]).projection.shape == (11, 4)
 
 
-def test_directions_are_orthonormal_and_the_widest():
+def test_directions_are_orthonormal_and_have_the_largest_variance():
     mean, projection = principal_directions(clusters(0, 600), 3)
     assert np.allclose(projection.T @ projection, np.eye(3), atol=1e-5)
     assert np.abs(projection[:3]).sum() > 2.9
@@ -44,15 +44,15 @@ def test_equal_embeddings_give_equal_files():
     assert first == second
 
 
-def test_bandwidth_suits_images_that_the_points_have_not_seen():
+def test_bandwidth_fits_images_that_are_not_among_the_points():
     rng = np.random.default_rng(0)
     points, held_out = (rng.standard_normal((n, 2)).astype(np.float32) for n in (400, 300))
     fitted = fit_bandwidth(points, held_out)
-    assert 0.15 < fitted < 0.8  # Scott's rule says n^(-1/6) = 0.37
-    assert fit_bandwidth(points, points) < fitted / 3  # points judged by themselves ask for next to none
+    assert 0.15 < fitted < 0.8  # Scott's rule: n^(-1/6) = 0.37
+    assert fit_bandwidth(points, points) < fitted / 3  # on the points themselves it would shrink to zero
 
 
-def test_many_training_images_are_thinned():
+def test_many_training_images_are_subsampled():
     assert len(fit_support(clusters(0, 3500), clusters(1, 50), PROTOTYPES).points) == MAX_POINTS
 
 
@@ -65,11 +65,11 @@ def test_flat_directions_are_left_out():
 @pytest.mark.parametrize(
     ("train", "val", "message"),
     [
-        (clusters(0, 5), clusters(1, 5), "can't support a density"),
+        (clusters(0, 5), clusters(1, 5), "are too few"),
         (np.ones((20, 11), np.float32), clusters(1, 5), "same embedding"),
         (np.full((20, 11), np.nan, np.float32), clusters(1, 5), "not finite"),
     ],
 )
-def test_embeddings_that_carry_no_density_are_refused(train, val, message):
+def test_embeddings_without_a_density_are_refused(train, val, message):
     with pytest.raises(DataError, match=message):
         fit_support(train, val, PROTOTYPES)

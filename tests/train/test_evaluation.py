@@ -1,4 +1,4 @@
-"""Metrics from verdicts, against counts done by hand and scikit-learn's own."""
+"""Metrics from verdicts, against manual counts and scikit-learn."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_oscr_is_the_area_under_the_curve_of_its_two_rates():
     assert found_rate == pytest.approx(area)
 
 
-def test_json_has_every_named_figure_with_and_without_an_open_set():
+def test_json_has_every_metric_with_and_without_an_open_set():
     found, labels = closed_set()
     without = evaluate(found, labels, [], spec=SPEC, decision=DECISION).to_json()
     assert without.keys() >= NAMED
@@ -123,7 +123,7 @@ def test_json_has_every_named_figure_with_and_without_an_open_set():
     assert 0 <= data["oscr"] <= data["open_auroc"] <= 1
 
 
-def test_images_that_failed_count_nowhere_but_are_told():
+def test_failed_images_are_counted_but_excluded_from_metrics():
     found, labels = closed_set()
     broken = [*found, verdict((), error="x.png: cut short"), verdict((0.2, 0.5, 0.3), density=math.nan)]
     result = evaluate(
@@ -139,17 +139,17 @@ def test_classes_that_do_not_match_the_model_are_named():
     found, labels = closed_set()
     with pytest.raises(DataError, match="not trained on flow"):
         evaluate([*found, found[0]], [*labels, "flow"], [], spec=SPEC, decision=DECISION)
-    with pytest.raises(DataError, match=r"open set could be judged.*gone"):
+    with pytest.raises(DataError, match=r"open set could be classified.*gone"):
         evaluate(found, labels, [verdict((), error="gone")], spec=SPEC, decision=DECISION)
 
 
-def test_what_a_missing_class_leaves_unmeasured_is_null_with_its_reason():
+def test_metrics_that_need_a_missing_class_are_null_with_a_reason():
     found, labels = closed_set()
     part = evaluate(found[:60], labels[:60], found[:9], spec=SPEC, decision=DECISION)  # gan and real
     data = json.loads(json.dumps(part.to_json(), allow_nan=False))
     nulls = "macro_auc balanced_accuracy open_auroc open_fpr95 oscr open_auroc_density open_fpr95_density"
     assert {name for name, value in data.items() if value is None} == set(nulls.split())
-    assert data["not_measured"] == "no image of vae was judged"
+    assert data["not_measured"] == "no image of vae was classified"
     assert (data["per_class_auc"]["vae"], data["recall"]["vae"]) == (None, None)
     whole = evaluate(found, labels, [], spec=SPEC, decision=DECISION)
     assert data["recall"]["gan"] == whole.closed.recall["gan"]
@@ -158,7 +158,7 @@ def test_what_a_missing_class_leaves_unmeasured_is_null_with_its_reason():
     assert evaluate(failing, labels, [], spec=SPEC, decision=DECISION).missing == ("gan",)
 
 
-def test_real_faces_alone_give_the_false_alarms_and_one_generator_alone_its_recall():
+def test_real_faces_give_the_false_alarms_and_one_generator_gives_its_recall():
     found, labels = closed_set()
     whole = evaluate(found, labels, [], spec=SPEC, decision=DECISION)
     real = evaluate(found[30:60], labels[30:60], [], spec=SPEC, decision=DECISION)
@@ -169,18 +169,18 @@ def test_real_faces_alone_give_the_false_alarms_and_one_generator_alone_its_reca
     gan = evaluate(found[:30], labels[:30], [], spec=SPEC, decision=DECISION)
     assert gan.closed.recall == {"gan": whole.closed.recall["gan"], "real": None, "vae": None}
     assert gan.decision.false_alarm_rate is gan.decision.interval is gan.decision.coverage_real is None
-    with pytest.raises(DataError, match="no image of a known class could be judged; the first: cut short"):
+    with pytest.raises(DataError, match="no image of a known class could be classified; first error: cut short"):
         evaluate([verdict((), error="cut short")], ["gan"], [], spec=SPEC, decision=DECISION)
 
 
 def pairs_won(higher, lower) -> float:
-    """The share of all pairs in which the first is higher; ties count half."""
+    """Share of pairs in which the first is higher; ties count half."""
     return sum((a > b) + 0.5 * (a == b) for a in higher for b in lower) / (len(higher) * len(lower))
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), *[st.integers(1, 9)] * 3), min_size=3, max_size=30))
-def test_attribution_metrics_are_those_of_their_definitions(rows):
+def test_attribution_metrics_match_their_definitions(rows):
     labels = [label for label, *_ in rows]
     assume(set(labels) == {0, 1, 2})
     likely = [[weight / sum(weights) for weight in weights] for _, *weights in rows]

@@ -1,4 +1,4 @@
-"""What is fitted after training."""
+"""Fitting of density and decision after training."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from leakrt.train.run import Run
 
 @pytest.fixture
 def run(tmp_path) -> Run:
-    """A copy of the run alone: data, encoder and latents stay where they are."""
+    """A copy of the run folder, which refers to the original data, encoder and latents."""
     return Run.open(shutil.copytree(tiny_run() / "run", tmp_path / "run"))
 
 
-def test_density_and_decision_are_written_once_and_taken_again(run):
+def test_density_and_decision_are_written_once_and_reused(run):
     first = fit_run(run)
     written = {name: (run.path / name).stat().st_mtime_ns for name in (DECISION, DENSITY)}
     again = open_fitted(run)
@@ -29,14 +29,14 @@ def test_density_and_decision_are_written_once_and_taken_again(run):
     assert {name: (run.path / name).stat().st_mtime_ns for name in written} == written
 
 
-def test_another_rate_moves_the_thresholds_alone_and_leaves_the_run(run):
+def test_another_rate_changes_only_the_thresholds_and_not_the_run(run):
     first, second = fit_run(run, rate=0.05), fit_run(run, rate=0.2)
     assert second.judge.decision.false_alarm_rate == 0.2
     assert second.judge.support.to_bytes() == first.judge.support.to_bytes()
     assert open_fitted(run).judge.decision == first.judge.decision
 
 
-def test_what_was_fitted_to_other_weights_is_not_believed(run):
+def test_a_fit_of_other_weights_is_ignored(run):
     wanted = fit_run(run).judge.decision
     text = (run.path / DECISION).read_text()
     (run.path / DECISION).write_text(text.replace('"weights": "', '"weights": "00').replace("0.05", "0.11"))
@@ -45,14 +45,14 @@ def test_what_was_fitted_to_other_weights_is_not_believed(run):
     assert open_fitted(run).judge.decision == wanted
 
 
-def test_thresholds_rest_on_validation_images_alone(run):
+def test_thresholds_depend_only_on_validation_images(run):
     fitted = fit_run(run)
     assert fitted.judge.decision.validation_real == COUNTS["val"]
     assert len(fitted.judge.support.points) == 3 * COUNTS["train"]
 
 
-def test_a_rate_that_the_validation_faces_can_not_carry_is_refused(run):
-    with pytest.raises(DataError, match=r"can't support a false-alarm rate of 0.01"):
+def test_a_rate_with_too_few_validation_faces_is_refused(run):
+    with pytest.raises(DataError, match=r"are too few for a false-alarm rate of 0.01"):
         fit_run(run, rate=0.01)
     with pytest.raises(UsageError, match="false-alarm rate"):
         fit_run(run, rate=1.5)
@@ -65,8 +65,8 @@ def test_an_unfinished_run_is_refused(run):
         open_fitted(Run.open(run.path))
 
 
-def test_what_a_killed_writer_left_of_them_goes_and_nothing_else(run):
-    (run.path / DECISION).unlink(missing_ok=True)  # of a test before that fitted the run that this is a copy of
+def test_only_files_left_by_a_killed_writer_are_removed(run):
+    (run.path / DECISION).unlink(missing_ok=True)  # an earlier test may have fitted the shared run
     for name in (f".{DECISION}.7.part", f".{DENSITY}.7.part", ".diary.7.part"):
         (run.path / name).write_text("half")
     fit_run(run)

@@ -1,4 +1,4 @@
-"""Verdicts of a run on images, by way of its latent cache."""
+"""Verdicts of a run on images, through its latent cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from leakrt.train.run import Run
 
 @pytest.fixture
 def run(tmp_path) -> Run:
-    """A copy of the run alone: data, encoder and latents stay where they are."""
+    """A copy of the run folder, which refers to the original data, encoder and latents."""
     return Run.open(shutil.copytree(tiny_run() / "run", tmp_path / "run"))
 
 

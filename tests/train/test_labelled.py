@@ -1,4 +1,4 @@
-"""Which images an evaluation takes."""
+"""Selection of evaluation images."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def test_all_takes_a_folder_of_classes(data):
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_of_data_split_by_itself_a_run_of_any_seed_saw_no_test_image(data, tmp_path, seed):
+def test_data_without_splits_has_the_same_test_images_for_every_seed(data, tmp_path, seed):
     run = Run.open(train_run(tmp_path, data / "val", seed=seed, epochs=1))
     for split in ("train", "val", "test"):
         assert {item.path for item in run.of(split)} == {str(p) for p in labelled_images(data / "val", split).paths}
 
 
-def test_what_is_not_there_is_told(data, tmp_path):
+def test_missing_data_is_reported(data, tmp_path):
     with pytest.raises(UsageError, match="no split 'tests'"):
         labelled_images(data, "tests")
     with pytest.raises(DataError, match="no such folder"):
@@ -47,22 +47,22 @@ def test_what_is_not_there_is_told(data, tmp_path):
         labelled_images(data, "test")
 
 
-def test_open_images_may_lie_in_folders_of_their_makers(data):
+def test_open_images_may_be_in_folders_of_their_makers(data):
     assert len(open_images(data / "test").paths) == 3 * COUNTS["test"]
     assert open_images(None).paths == ()
 
 
 def test_open_folders_named_as_a_known_class_or_as_a_label_are_refused(data, tmp_path):
-    with pytest.raises(DataError, match=r"smooth has the name of a class that the model knows"):
+    with pytest.raises(DataError, match=r"smooth has the name of a known class"):
         open_images(data / "test", known=("Smooth", "other"))
-    with pytest.raises(DataError, match=r"smooth has the name of a class that the model knows"):
+    with pytest.raises(DataError, match=r"smooth has the name of a known class"):
         open_images(data / "test" / "smooth", known=("smooth", "other"))
     (data / "test" / "real").rename(data / "test" / "0_real")
-    with pytest.raises(DataError, match=r"0_real is named as a label"):
+    with pytest.raises(DataError, match=r"0_real has the name of a label"):
         open_images(data / "test", known=("sd21",))
 
 
-def test_one_class_or_the_test_split_alone_can_be_listed(data, tmp_path):
+def test_a_single_class_or_only_a_test_split_can_be_listed(data, tmp_path):
     (tmp_path / "alone").mkdir()
     (data / "test").rename(tmp_path / "alone" / "test")
     images = labelled_images(tmp_path / "alone", "test")
@@ -77,5 +77,5 @@ def test_one_class_or_the_test_split_alone_can_be_listed(data, tmp_path):
 
 
 def test_all_of_a_folder_of_splits_is_refused(data):
-    with pytest.raises(DataError, match="holds the splits test, train, val, not classes; name one with --split"):
+    with pytest.raises(DataError, match="holds the splits test, train, val, not classes; choose one with --split"):
         labelled_images(data, "all")

@@ -1,4 +1,4 @@
-"""The latent cache: each view encoded once, whatever happens to the process or the files."""
+"""The latent cache: each view is encoded once, despite killed processes and damaged files."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def folder(tmp_path, vae):
     return tmp_path / "cache" / f"{vae.description.fingerprint[:24]}-reader{READER_VERSION}"
 
 
-def test_what_is_cached_is_not_encoded_again(tmp_path, vae, wanted):
+def test_cached_views_are_not_encoded_again(tmp_path, vae, wanted):
     open_cache(tmp_path, vae).fill(vae, wanted, 2)
     assert vae.count == 14
     again = open_cache(tmp_path, vae)
@@ -69,7 +69,7 @@ def test_what_is_cached_is_not_encoded_again(tmp_path, vae, wanted):
     assert again.has_image(wanted[0].digest)
 
 
-def test_a_cache_that_was_removed_is_filled_anew_and_its_tables_stay(tmp_path, vae, wanted):
+def test_a_removed_cache_is_filled_again_and_its_tables_stay_valid(tmp_path, vae, wanted):
     cache = open_cache(tmp_path, vae)
     cache.fill(vae, wanted, 2)
     table = cache.table([image.digest for image in wanted], [0, 1])
@@ -85,7 +85,7 @@ def test_a_cache_that_was_removed_is_filled_anew_and_its_tables_stay(tmp_path, v
 
 @pytest.mark.parametrize("name", ["latents.bin", "index.txt"])
 @pytest.mark.parametrize("cut", [1, 50, 300])
-def test_a_cut_off_tail_is_made_again(tmp_path, vae, wanted, name, cut):
+def test_a_truncated_tail_is_encoded_again(tmp_path, vae, wanted, name, cut):
     cache = open_cache(tmp_path, vae)
     cache.fill(vae, wanted, 1)
     before, file = read(cache, wanted), folder(tmp_path, vae) / name
@@ -98,7 +98,7 @@ def test_a_cut_off_tail_is_made_again(tmp_path, vae, wanted, name, cut):
 
 
 @pytest.mark.parametrize("name", ["latents.bin", "index.txt"])
-def test_a_damaged_record_is_made_again(tmp_path, vae, wanted, name):
+def test_a_damaged_record_is_encoded_again(tmp_path, vae, wanted, name):
     cache = open_cache(tmp_path, vae)
     cache.fill(vae, wanted, 1)
     before, file = read(cache, wanted), folder(tmp_path, vae) / name
@@ -111,15 +111,15 @@ def test_a_damaged_record_is_made_again(tmp_path, vae, wanted, name):
     assert np.array_equal(read(again, wanted), before)
 
 
-def test_an_image_that_changed_since_it_was_hashed_is_not_filed(tmp_path, vae, wanted):
+def test_an_image_that_changed_after_hashing_is_not_cached(tmp_path, vae, wanted):
     wanted[0].path.write_bytes(wanted[1].path.read_bytes())
     cache = open_cache(tmp_path, vae)
-    with pytest.raises(DataError, match="changed while it was used"):
+    with pytest.raises(DataError, match="changed while in use"):
         cache.fill(vae, wanted[:1], 1)
     assert not open_cache(tmp_path, vae).has_image(wanted[0].digest)
 
 
-def test_an_image_that_is_gone_or_broken_is_named_and_the_others_stay(tmp_path, vae, wanted):
+def test_a_missing_or_damaged_image_is_named_and_the_others_are_cached(tmp_path, vae, wanted):
     cache = open_cache(tmp_path, vae)
     cache.fill(vae, wanted[:3], 1)
     wanted[4].path.write_bytes(b"no image")
@@ -132,7 +132,7 @@ def test_an_image_that_is_gone_or_broken_is_named_and_the_others_stay(tmp_path, 
 
 
 def not_finite(limit: float) -> bytes:
-    """An encoder that gives no number where an image's mean of some 8 x 8 pixels is over `limit`."""
+    """An encoder that gives NaN where the mean of 8 x 8 pixels exceeds `limit`."""
     from onnx import TensorProto, helper, numpy_helper
 
     shape = [1, 3, SPEC.image_size, SPEC.image_size]
@@ -150,7 +150,7 @@ def not_finite(limit: float) -> bytes:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
-def test_latents_that_are_not_finite_name_the_image_and_the_encoder_and_are_not_kept(tmp_path, wanted):
+def test_latents_that_are_not_finite_are_reported_and_not_cached(tmp_path, wanted):
     from PIL import Image
 
     (tmp_path / "nan.onnx").write_bytes(not_finite(0.9))
@@ -199,7 +199,7 @@ print("done")
 
 
 @needs_own_mounts
-def test_on_a_full_disk_there_is_one_line_nothing_is_lost_and_the_next_fill_goes_on(tmp_path, vae):
+def test_a_full_disk_is_one_error_and_the_next_fill_resumes(tmp_path, vae):
     arguments = [
         sys.executable,
         "-c",
@@ -241,7 +241,7 @@ def test_two_processes_that_fill_one_cache_encode_each_view_once(tmp_path, vae, 
     assert vae.count == 0
 
 
-def test_a_cache_whose_filler_was_killed_is_free_again(tmp_path, vae, wanted):
+def test_a_killed_writer_releases_the_lock(tmp_path, vae, wanted):
     pytest.importorskip("torch")
     from processes import forking
 
@@ -256,7 +256,7 @@ def test_a_cache_whose_filler_was_killed_is_free_again(tmp_path, vae, wanted):
     assert cache.missing(wanted) == []
 
 
-def test_the_one_who_waits_is_told_and_finds_the_work_done(tmp_path, vae, wanted):
+def test_a_waiting_process_is_notified_and_finds_the_work_done(tmp_path, vae, wanted):
     from threading import Thread
 
     cache, said = open_cache(tmp_path, vae), []
@@ -273,20 +273,20 @@ def test_the_one_who_waits_is_told_and_finds_the_work_done(tmp_path, vae, wanted
     thread.start()
     cache.fill(vae, wanted, 1, progress=lambda *call: said.append(call))
     thread.join()
-    assert {call[0] for call in said} == {"wait for another process that fills this cache"}
+    assert {call[0] for call in said} == {"wait for another process that writes this cache"}
     assert vae.count == 0
     assert not read(cache, wanted).any()
 
 
-def test_a_cache_cut_short_while_it_is_open_is_one_line(tmp_path, vae, wanted):
+def test_a_cache_truncated_while_in_use_is_one_error(tmp_path, vae, wanted):
     cache = open_cache(tmp_path, vae)
     cache.fill(vae, wanted, 1)
     os.truncate(folder(tmp_path, vae) / "latents.bin", 100)
-    with pytest.raises(StorageError, match=r"latents\.bin was cut short while it was used; run the command again"):
+    with pytest.raises(StorageError, match=r"latents\.bin was truncated while in use; run the command again"):
         read(cache, wanted)
 
 
-def test_a_cache_that_can_not_be_made_is_a_storage_error(tmp_path, vae):
+def test_a_cache_that_can_not_be_created_is_a_storage_error(tmp_path, vae):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(StorageError, match=r"^can't write .*cache/"):
         open_cache(tmp_path, vae)
@@ -300,7 +300,7 @@ def test_the_eight_views_differ_and_the_first_is_the_image():
     assert len({view.tobytes() for view in views}) == 8
 
 
-def test_a_table_takes_views_and_knows_their_spread():
+def test_a_table_returns_views_and_their_deviation():
     latents = np.random.default_rng(0).normal(2, 3, (300, 2, 4, 5, 5)).astype(np.float32)
     table = LatentTable.of(latents)
     rows, views = np.array([7, 0, 299]), np.array([1, 0, 1])

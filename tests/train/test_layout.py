@@ -1,4 +1,4 @@
-"""The three layouts of a data folder, and the split that LeakRT draws itself."""
+"""The layouts of a data folder, and the splits that LeakRT draws."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from leakrt.train.layout import read_layout
 
 
 def put(root: Path, *names: str) -> None:
-    """Empty files: a layout is read without opening an image."""
+    """Write empty files: reading a layout opens no image."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -33,7 +33,7 @@ def split_counts(root: Path) -> Counter:
     return Counter(assigned(root).values())
 
 
-def test_folders_of_splits_are_taken_as_they_are_and_others_beside_them_ignored(tmp_path):
+def test_split_folders_are_used_and_folders_beside_them_ignored(tmp_path):
     put(tmp_path, "train/a/1.jpg", "val/a/2.JPG", "test/b/deep/3.png", "open/c/4.png", "train/a/notes.txt")
     assert assigned(tmp_path) == {
         "train/a/1.jpg": ("a", "train"),
@@ -52,7 +52,7 @@ def left_out(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("names", ["train valid testing", "Training VAL Test", "TRAIN dev test", "train Validation x"])
-def test_folder_names_mean_a_split_as_in_the_split_file_whatever_their_case(tmp_path, names):
+def test_folder_names_mean_a_split_in_any_case_as_in_the_split_file(tmp_path, names):
     train, val, test = names.split()
     put(tmp_path, f"{train}/a/1.jpg", f"{val}/a/2.jpg", f"{test}/a/3.jpg")
     found = {split for _, split in assigned(tmp_path).values()}
@@ -66,13 +66,13 @@ def test_two_folders_that_mean_one_split_are_refused(tmp_path):
         read_layout(tmp_path)
 
 
-def test_a_folder_that_may_mean_two_splits_is_refused(tmp_path):
+def test_a_folder_that_could_mean_two_splits_is_refused(tmp_path):
     put(tmp_path, "train/a/1.jpg", "eval/a/2.jpg", "val/a/3.jpg")
-    with pytest.raises(DataError, match="eval may mean val or test; rename it"):
+    with pytest.raises(DataError, match="eval could mean val or test; rename it"):
         read_layout(tmp_path)
 
 
-def test_splits_below_each_class_are_taken_as_they_are(tmp_path):
+def test_splits_below_each_class_are_used(tmp_path):
     put(tmp_path, *(f"{c}/{s}/{s}{c}.jpg" for c in ("real", "gan") for s in ("train", "Val", "test")))
     assert split_counts(tmp_path) == {(c, s): 1 for c in ("real", "gan") for s in ("train", "val", "test")}
 
@@ -119,7 +119,7 @@ def test_makers_with_labels_are_split_as_classes_are(tmp_path):
         ["train/gan/train/1.png", "train/gan/test/2.png", "val/gan/3.png"],
     ],
 )
-def test_a_class_that_holds_splits_or_labels_in_another_form_is_refused_and_shown(tmp_path, names):
+def test_a_class_with_splits_or_labels_in_another_form_is_refused(tmp_path, names):
     put(tmp_path, *names)
     with pytest.raises(
         DataError, match=r"^class \w+: .* holds \{.*\}( beside images)?, which are not one class; expected .*MAKER"
@@ -140,7 +140,7 @@ def test_ordinary_folders_below_a_class_belong_to_it(tmp_path):
     assert Counter(name for name, _ in assigned(tmp_path).values()) == {"real": 7, "gan": 7}
 
 
-def test_what_lies_beside_the_images_is_listed_with_its_reason(tmp_path):
+def test_other_files_are_listed_with_a_reason(tmp_path):
     put_classes(tmp_path, a=5, b=5)
     put(
         tmp_path, "a/notes.txt", "a/@eaDir/a_001.png/SYNO.jpg", "__MACOSX/a/._1.png", ".git/x", "loose.png", "readme.md"
@@ -162,7 +162,7 @@ def test_each_class_is_split_70_15_15(tmp_path):
     assert [counts["c", s] for s in ("train", "val", "test")] == [5, 1, 1]
 
 
-def test_files_of_one_picture_stay_in_one_split_and_the_shares_hold(tmp_path):
+def test_files_of_one_picture_stay_in_one_split_and_the_shares_are_kept(tmp_path):
     put(tmp_path, *(f"{name}/{i:03d}.{end}" for name, end in (("a", "png"), ("b", "jpg")) for i in range(41)))
     put(tmp_path, *(f"b/own{i}.png" for i in range(19)))
     put(tmp_path, *(f"c/{i:03d}.png" for i in range(0, 41, 2)))
@@ -176,7 +176,7 @@ def test_files_of_one_picture_stay_in_one_split_and_the_shares_hold(tmp_path):
         assert abs(counts[name, "test"] - 0.15 * total) <= 2
 
 
-def test_the_same_files_are_split_alike_wherever_they_lie(tmp_path):
+def test_the_same_files_are_split_identically_in_any_folder(tmp_path):
     put_classes(tmp_path / "here", a=30, b=30)
     put_classes(tmp_path / "there", b=30, a=30)
     assert assigned(tmp_path / "here") == assigned(tmp_path / "there")
@@ -188,7 +188,7 @@ def test_a_class_too_small_to_split_is_named(tmp_path):
         read_layout(tmp_path)
 
 
-def test_hidden_folders_are_no_classes(tmp_path):
+def test_hidden_folders_are_not_classes(tmp_path):
     put_classes(tmp_path, a=5, b=5)
     put(tmp_path, ".thumbnails/1.png")
     assert {name for name, _ in assigned(tmp_path).values()} == {"a", "b"}
@@ -203,7 +203,7 @@ def test_hidden_folders_are_no_classes(tmp_path):
         (lambda root: put(root, "a/1.png", "b/readme.txt"), r"class b: .* holds no images"),
     ],
 )
-def test_what_is_no_data_folder_is_refused_in_one_line(tmp_path, make, message):
+def test_a_folder_that_is_not_a_data_set_is_refused_in_one_line(tmp_path, make, message):
     make(tmp_path / "data")
     with pytest.raises(DataError, match=message) as error:
         read_layout(tmp_path / "data")
@@ -214,7 +214,7 @@ def write_split(root: Path, data: object) -> None:
     (root / "Split.json").write_text(data if isinstance(data, str) else json.dumps(data))
 
 
-def test_a_split_file_decides_and_what_it_does_not_list_is_left_out(tmp_path):
+def test_images_that_a_split_file_does_not_list_are_left_out(tmp_path):
     put(tmp_path, "a/1.png", "a/sub/2.png", "a/3.png", "b/1.png", "c/1.png")
     write_split(tmp_path, {"seed": 7, "train": {"a": ["1.png"], "b": ["1.png"]}, "validation": {"a": ["sub/2.png"]}})
     assert assigned(tmp_path) == {
@@ -225,12 +225,12 @@ def test_a_split_file_decides_and_what_it_does_not_list_is_left_out(tmp_path):
     assert left_out(tmp_path) == {"a/3.png": "not in Split.json", "c/1.png": "not in Split.json"}
 
 
-def test_a_split_file_is_found_whatever_its_case_and_two_are_refused(tmp_path):
+def test_a_split_file_is_found_in_any_case_and_two_are_refused(tmp_path):
     put(tmp_path, "a/1.png", "a/2.png", "b/1.png")
     (tmp_path / "split.JSON").write_text('{"train": {"a": ["2.png"]}, "dev": {"b": ["1.png"]}}')
     assert assigned(tmp_path) == {"a/2.png": ("a", "train"), "b/1.png": ("b", "val")}
     write_split(tmp_path, {"train": {"a": ["1.png"]}})
-    with pytest.raises(DataError, match=r"holds Split.json and split.JSON; keep the one that is meant"):
+    with pytest.raises(DataError, match=r"holds Split.json and split.JSON; keep only one of them"):
         read_layout(tmp_path)
 
 
@@ -253,18 +253,18 @@ def test_a_split_file_may_give_positions_in_each_class(tmp_path):
         ({"trian": {"a": ["1.png"]}}, "no split is named 'trian'"),
         ({"train": {"a": "1.png"}}, "needs a list of file names"),
         ({"train": {"a": [1]}}, "needs a list of file names"),
-        ({"train": {"a": ["gone.png"]}}, "lists a/gone.png, which is not there"),
-        ({"train": {"a": ["../../secret.png"]}}, "does not lie in the folder of its class"),
-        ({"train": {"a": ["/etc/passwd"]}}, "does not lie in the folder of its class"),
-        ({"train": {"../b": ["1.png"]}}, "does not lie in the folder of its class"),
-        ({"train": {"a": ["1.png\0"]}}, "does not lie in the folder of its class"),
+        ({"train": {"a": ["gone.png"]}}, "lists a/gone.png, which does not exist"),
+        ({"train": {"a": ["../../secret.png"]}}, "is not in the folder of its class"),
+        ({"train": {"a": ["/etc/passwd"]}}, "is not in the folder of its class"),
+        ({"train": {"../b": ["1.png"]}}, "is not in the folder of its class"),
+        ({"train": {"a": ["1.png\0"]}}, "is not in the folder of its class"),
         ({"train": {"a": ["1.png"]}, "test": {"a": ["1.png"]}}, "is in train and in test"),
-        ({"train": [0], "val": [5]}, "5 is no position in class a"),
-        ({"train": [True]}, "True is no position"),
+        ({"train": [0], "val": [5]}, "5 is not a position in class a"),
+        ({"train": [True]}, "True is not a position"),
         ({"val": {"a": ["1.png"]}, "dev": {"a": ["2.png"]}}, "'val' and 'dev' both mean val"),
     ],
 )
-def test_a_split_file_that_can_not_be_meant_is_refused_in_one_line(tmp_path, data, message):
+def test_an_invalid_split_file_is_refused_in_one_line(tmp_path, data, message):
     put(tmp_path, "a/1.png", "a/2.png", "b/1.png", "b/2.png")
     write_split(tmp_path, data)
     with pytest.raises(DataError, match=message) as error:
@@ -296,14 +296,14 @@ def test_two_classes_whose_names_look_alike_are_refused(tmp_path, names):
         read_layout(tmp_path)
 
 
-def test_a_split_file_that_names_a_key_twice_is_refused(tmp_path):
+def test_a_split_file_with_a_repeated_key_is_refused(tmp_path):
     put_classes(tmp_path, a=3)
     (tmp_path / "Split.json").write_text('{"train": {"a": ["a_000.png"]}, "val": {}, "train": {"a": ["a_001.png"]}}')
-    with pytest.raises(DataError, match="the key 'train' comes twice"):
+    with pytest.raises(DataError, match="the key 'train' is repeated"):
         read_layout(tmp_path)
 
 
-def test_a_link_to_itself_in_a_class_folder_is_an_image_that_can_not_be_read(tmp_path):
+def test_a_link_to_itself_in_a_class_folder_is_an_unreadable_image(tmp_path):
     put_classes(tmp_path, real=6, gan=6)
     (tmp_path / "real" / "loop.jpg").symlink_to("loop.jpg")
     assert "real/loop.jpg" in assigned(tmp_path)

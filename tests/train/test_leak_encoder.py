@@ -1,4 +1,4 @@
-"""The leak encoder against the formulas that its docstrings give, in NumPy."""
+"""The leak encoder against its formulas in NumPy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def encoder() -> LeakEncoder:
     torch.manual_seed(3)
     made = LeakEncoder(SPEC, CONFIG)
     with torch.no_grad():
-        made(noised(16, 9))  # batch norm learns some statistics
+        made(noised(16, 9))  # updates the statistics of batch norm
     return made.eval()
 
 
@@ -53,7 +53,7 @@ def test_it_gives_scores_embedding_gates_and_step_weights_of_each_image(encoder,
     assert 0 < gates.min() < gates.max() < 1
 
 
-def test_an_image_gets_the_same_answer_in_any_company(encoder):
+def test_the_outputs_of_an_image_do_not_depend_on_its_batch(encoder):
     with torch.no_grad():
         together = encoder(noised(5))
         alone = [encoder(noised(5)[i : i + 1]) for i in range(5)]
@@ -92,7 +92,7 @@ def test_scores_are_the_soft_min_of_gated_distances(log_temperature):
             assert found[n, k] == pytest.approx(-soft, abs=1e-4)
 
 
-def test_one_prototype_makes_the_soft_min_its_distance():
+def test_the_soft_min_of_one_prototype_is_its_distance():
     head = PrototypeHead(2, 1, 4)
     h, w = torch.randn(3, 4), torch.rand(3, 4)
     wanted = -(w[:, None] * (h[:, None] - head.prototypes[:, 0]) ** 2).sum(-1) / 2.0
@@ -100,7 +100,7 @@ def test_one_prototype_makes_the_soft_min_its_distance():
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_each_step_s_input_is_brought_to_unit_variance(normalize):
+def test_the_input_of_each_step_is_normalised_to_unit_variance(normalize):
     spec = replace(SPEC, sigma_normalize=normalize)
     encoder = LeakEncoder(spec, CONFIG)
     encoder.set_latent_statistics(0.7)
@@ -111,11 +111,11 @@ def test_each_step_s_input_is_brought_to_unit_variance(normalize):
         step_coefficients(spec.schedule, spec.timesteps, normalize),
     )
     before = steps.reshape(40, 3, -1).std(axis=(0, 2))
-    assert before.max() > (10 if normalize else 1.05) * before.min()  # what there is to level
+    assert before.max() > (10 if normalize else 1.05) * before.min()  # the steps differ before normalisation
     assert np.allclose(before * numpy_of(encoder.step_scale), 1.0, atol=0.05)
 
 
-def test_attention_gives_no_weight_to_a_dropped_step_and_heeds_its_bias():
+def test_attention_ignores_dropped_steps_and_uses_its_bias():
     torch.manual_seed(0)
     attention, h = StepAttention(6, 3), torch.randn(4, 3, 6)
     kept = torch.tensor([[True, False, True], [True, True, True], [False, False, True], [True, True, False]])
@@ -134,18 +134,18 @@ def test_in_training_steps_are_dropped_at_their_rate_and_one_is_always_kept(drop
     encoder = LeakEncoder(SPEC, replace(CONFIG, step_dropout=dropout))
     kept = encoder._kept_steps(4000, 3)
     assert kept.any(dim=1).all()
-    wanted = (1 - dropout) + dropout / 3  # kept by the draw, or by the one that always stays
+    wanted = (1 - dropout) + dropout / 3  # kept by the draw, or as the guaranteed step
     assert float(kept.float().mean()) == pytest.approx(wanted, abs=0.02)
     encoder.train()
     weights = encoder(noised(64))[3]
     assert ((weights == 0).any() == (dropout > 0)).item()
 
 
-def test_step_attention_is_trained_with_all_the_rest(encoder):
+def test_step_attention_is_trained_with_the_rest(encoder):
     encoder.train()
     scores, _, _, _ = encoder(noised(16))
     torch.nn.functional.cross_entropy(scores, torch.arange(16) % 3).backward()
-    shift = "attention.score.2.bias"  # the softmax over steps ignores it: its gradient is zero but for rounding
+    shift = "attention.score.2.bias"  # softmax is invariant to it: its gradient is zero up to rounding
     learning = [(name, p) for name, p in encoder.named_parameters() if name != shift]
     assert [name for name, p in learning if p.grad is None or not p.grad.abs().sum() > 0] == []
 

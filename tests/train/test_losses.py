@@ -25,10 +25,10 @@ def test_entropy_is_1_for_even_weights_0_for_one_step_and_finite_at_its_edge():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weight", [0.0, 0.3])
-def test_the_loss_is_cross_entropy_less_weighted_entropy(smoothing, weight):
+def test_the_loss_is_cross_entropy_minus_weighted_entropy(smoothing, weight):
     draw = np.random.default_rng(0)
     scores, weights = draw.standard_normal((5, 3)), draw.dirichlet(np.ones(4), 5)
-    targets = draw.dirichlet(np.ones(3), 5)  # as mixup makes them
+    targets = draw.dirichlet(np.ones(3), 5)  # as mixup produces
     log_shares = scores - np.log(np.exp(scores).sum(1, keepdims=True))
     soft = (1 - smoothing) * targets + smoothing / 3
     entropy = -(weights * np.log(weights)).sum(1).mean() / math.log(4)

@@ -1,4 +1,4 @@
-"""Figures from confidences, against counts done by hand and straightforward references on any values."""
+"""Metrics from confidences, against manual counts and direct implementations of their definitions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_calibration_error_is_the_weighted_gap():
     assert (means[5], accuracy[5]) == (pytest.approx(0.55), 0.5)
 
 
-def test_certain_and_hopeless_answers_fall_into_a_bin():
+def test_confidences_of_0_and_1_fall_into_a_bin():
     counts, _, _ = calibration_bins(np.array([1.0, 0.0]), np.array([True, False]))
     assert counts.sum() == 2
 
@@ -42,10 +42,10 @@ def test_open_set_is_ranked_by_confidence_with_closed_images_as_known():
 
 def test_fpr95_is_the_share_of_open_images_above_the_fifth_percentile_of_closed_ones():
     closed, unseen = np.arange(100.0), np.array([3.0, 4.5, 5.5, 200.0])
-    assert separation(closed, unseen)[1] == 0.5  # 95 of 100 closed lie at 5 or above
+    assert separation(closed, unseen)[1] == 0.5  # 95 of 100 closed are at 5 or above
 
 
-# Straightforward references, written as their definitions read, on any values, ties and all.
+# Direct implementations of the definitions, compared on arbitrary values with ties.
 
 shares = st.floats(0, 1) | st.integers(0, 6).map(lambda n: n / 6)
 scores = st.lists(shares, min_size=1, max_size=40)
@@ -53,19 +53,19 @@ settled = settings(deadline=None, max_examples=200)
 
 
 def pairs_won(higher, lower) -> float:
-    """The share of all pairs in which the first is higher; ties count half."""
+    """Share of pairs in which the first is higher; ties count half."""
     return sum((a > b) + 0.5 * (a == b) for a in higher for b in lower) / (len(higher) * len(lower))
 
 
 def accepted_when_95_percent_are(closed, unseen) -> float:
-    """Of all thresholds that accept at least 95 % of the closed images, what the highest accepts of the open ones."""
+    """Share of open images accepted by the highest threshold that accepts at least 95 % of closed ones."""
     good = [t for t in closed if 20 * sum(c >= t for c in closed) >= 19 * len(closed)]
     return sum(u >= max(good) for u in unseen) / len(unseen)
 
 
 @settled
 @given(scores, scores)
-def test_separation_is_that_of_its_definitions(closed, unseen):
+def test_separation_matches_its_definitions(closed, unseen):
     auroc, fpr95 = separation(np.array(closed), np.array(unseen))
     assert auroc == pytest.approx(pairs_won(closed, unseen))
     assert fpr95 == pytest.approx(accepted_when_95_percent_are(closed, unseen))
@@ -73,8 +73,8 @@ def test_separation_is_that_of_its_definitions(closed, unseen):
 
 @settled
 @given(st.lists(st.tuples(shares, st.booleans()), min_size=1, max_size=40), scores)
-def test_oscr_is_the_area_under_its_curve_whatever_the_ties(closed, unseen):
-    """Thresholds fall one distinct confidence at a time; the curve is joined by straight lines from (0, 0)."""
+def test_oscr_is_the_area_under_its_curve_with_any_ties(closed, unseen):
+    """Lower the threshold by one distinct confidence at a time; integrate the piecewise linear curve from (0, 0)."""
     points = [(0.0, 0.0)]
     for t in sorted({c for c, _ in closed} | set(unseen), reverse=True):
         wrongly = sum(u >= t for u in unseen) / len(unseen)
@@ -87,9 +87,9 @@ def test_oscr_is_the_area_under_its_curve_whatever_the_ties(closed, unseen):
 
 @settled
 @given(st.lists(st.tuples(shares, st.booleans()), min_size=1, max_size=60), st.integers(1, 20))
-def test_calibration_error_is_that_of_its_definition(pairs, bins):
+def test_calibration_error_matches_its_definition(pairs, bins):
     edges = [b / bins for b in range(bins + 1)]
-    assume(all(c == edge or abs(c - edge) > 1e-9 for c, _ in pairs for edge in edges))  # on an edge or clear of it
+    assume(all(c == edge or abs(c - edge) > 1e-9 for c, _ in pairs for edge in edges))  # on an edge or well off it
     error = 0.0
     for b in range(bins):
         inside = [(c, r) for c, r in pairs if edges[b] < c <= edges[b + 1] or (b == 0 and c == 0)]

@@ -1,4 +1,4 @@
-"""The nodes of a user's model: their order, which of them an output needs, and which are refused."""
+"""Nodes of a user's model: order, dependencies of an output, and refused operators."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def kinds(model):
     return [n.op_type for n in model.graph.node]
 
 
-def test_nodes_in_order_stay_as_they_are():
+def test_sorted_nodes_do_not_change():
     model = model_of([node("Relu", "x", "a"), node("Neg", "x", "b"), node("Add", "ab", "y")])
     assert not sort_nodes(model.graph, "f")
     assert kinds(model) == ["Relu", "Neg", "Add"]
@@ -37,15 +37,15 @@ def test_nodes_out_of_order_are_sorted():
     assert kinds(model) == ["Relu", "Neg", "Add"]
 
 
-def test_an_if_waits_for_what_its_branches_read():
+def test_an_if_comes_after_the_inputs_of_its_branches():
     branch = helper.make_graph([node("Neg", "a", "z")], "branch", [], [helper.make_empty_tensor_value_info("z")])
     model = model_of([node("If", "k", "y", then_branch=branch, else_branch=branch), node("Relu", "x", "a")])
     assert sort_nodes(model.graph, "f")
     assert kinds(model) == ["Relu", "If"]
 
 
-def test_nodes_that_wait_for_each_other_are_refused():
-    with pytest.raises(ModelError, match=r"f: its nodes wait for each other \(Neg, Relu\)"):
+def test_a_cycle_of_nodes_is_refused():
+    with pytest.raises(ModelError, match=r"f: its nodes form a cycle \(Neg, Relu\)"):
         sort_nodes(model_of([node("Neg", "a", "y"), node("Relu", "y", "a")]).graph, "f")
 
 
@@ -88,5 +88,5 @@ def test_an_if_may_choose_by_shape_but_not_by_pixels():
     branch = helper.make_graph([node("Neg", "x", "z")], "branch", [], [helper.make_empty_tensor_value_info("z")])
     chosen = node("If", "k", "y", then_branch=branch, else_branch=branch)
     check_choices(model_of([node("Shape", "x", "s"), node("Cast", "s", "k", to=9), chosen]), "x", "f")
-    with pytest.raises(ModelError, match=r"f chooses by the values of its images \(If\)"):
+    with pytest.raises(ModelError, match=r"f has control flow that depends on pixel values \(If\)"):
         check_choices(model_of([node("Abs", "x", "s"), node("Cast", "s", "k", to=9), chosen]), "x", "f")

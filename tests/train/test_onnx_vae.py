@@ -1,4 +1,4 @@
-"""An ONNX encoder of several files or outputs: which weights are read, which output is taken, how runs reopen it."""
+"""ONNX encoders with external weights or several outputs, and how runs reopen them."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ def test_the_named_output_is_the_latent(tmp_path):
 
 @pytest.mark.parametrize("name", ["latent", "mean", "latent_sample"])
 @pytest.mark.parametrize("first", [True, False])
-def test_an_output_of_a_known_name_is_taken_among_several_and_said(tmp_path, name, first):
+def test_an_output_with_a_known_name_is_selected_and_reported(tmp_path, name, first):
     names = (name, "other") if first else ("other", name)
     vae = open_vae(two_outputs(tmp_path / "e.onnx", names), 1.0, SIZE)
     assert vae.description.output == name
     assert vae.notes == (
-        f"onnx:{tmp_path / 'e.onnx'} has the outputs {names[0]}, {names[1]}; {name} is taken as the posterior mean",
+        f"onnx:{tmp_path / 'e.onnx'} has the outputs {names[0]}, {names[1]}; {name} is used as the posterior mean",
     )
 
 
-def test_an_only_output_is_taken_without_a_word(tmp_path):
+def test_a_single_output_is_selected_without_a_note(tmp_path):
     (tmp_path / "e.onnx").write_bytes(vae_encoder(SPEC))
     assert open_vae(f"onnx:{tmp_path / 'e.onnx'}", 1.0, SIZE).notes == ()
 
 
-def test_several_outputs_of_no_known_name_or_two_have_to_be_chosen_from(tmp_path):
+def test_ambiguous_outputs_need_a_choice(tmp_path):
     for names in (("first", "second"), ("latent", "mean")):
-        with pytest.raises(UsageError, match=f"outputs {names[0]}, {names[1]}; say with --vae-output"):
+        with pytest.raises(UsageError, match=f"outputs {names[0]}, {names[1]}; choose .* with --vae-output"):
             open_vae(two_outputs(tmp_path / "e.onnx", names), 1.0, SIZE)
 
 
@@ -63,10 +63,10 @@ def test_a_run_of_an_older_version_reopens_the_first_output(tmp_path):
     assert again.description == chosen
 
 
-def test_a_run_reopens_the_output_that_it_was_trained_through(tmp_path):
+def test_a_run_reopens_the_output_that_it_was_trained_with(tmp_path):
     chosen = open_vae(two_outputs(tmp_path / "e.onnx"), 1.0, SIZE, output="second").description
     assert reopen_vae(chosen).description == chosen
-    with pytest.raises(ModelError, match="is not the VAE that the run was trained through"):
+    with pytest.raises(ModelError, match="is not the VAE that the run was trained with"):
         reopen_vae(replace(chosen, output="first"))
 
 
@@ -95,10 +95,10 @@ def test_weights_of_more_than_2_gib_are_refused_before_they_are_read(tmp_path):
         OnnxVae(str(tmp_path / "e.onnx"), 1.0, SIZE)
 
 
-def test_a_folder_or_a_pipe_is_no_onnx_file(tmp_path):
+def test_a_folder_or_a_pipe_is_not_an_onnx_file(tmp_path):
     import os
 
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
-        with pytest.raises(ModelError, match="can't be read: it is no file"):
+        with pytest.raises(ModelError, match="can't be read: not a file"):
             OnnxVae(str(path), 1.0, SIZE)

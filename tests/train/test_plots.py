@@ -1,4 +1,4 @@
-"""Evaluation as pictures."""
+"""Plots of an evaluation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPEN = OpenResults(np.linspace(0.2, 0.6, 21), np.linspace(-3, 0, 21), ("unknown"
 NO_OPEN = OpenResults(np.empty(0), np.empty(0), ())
 
 
-def test_every_picture_is_a_png_that_is_not_blank(tmp_path):
+def test_every_plot_is_a_png_that_is_not_blank(tmp_path):
     files = write_plots(tmp_path / "deep" / "plots", results(3), OPEN)
     assert [file.name for file in files] == ["confusion.png", "roc.png", "reliability.png", "open_set.png"]
     for file in files:
@@ -45,7 +45,7 @@ def test_every_picture_is_a_png_that_is_not_blank(tmp_path):
         assert pixels.std() > 10
 
 
-def test_without_open_images_there_is_no_open_set_picture(tmp_path):
+def test_without_open_images_there_is_no_open_set_plot(tmp_path):
     names = {file.name for file in write_plots(tmp_path, results(2), NO_OPEN)}
     assert "open_set.png" not in names
     assert not matplotlib.rcParams["interactive"]
@@ -80,20 +80,20 @@ def test_legends_state_the_areas():
     assert any("log-density" in t.get_text() for t in axes.get_legend().get_texts())
 
 
-def test_reliability_draws_filled_bins_alone():
+def test_reliability_draws_only_filled_bins():
     axes, closed = Figure().add_subplot(), results(2)
     draw_reliability(axes, closed)
     line = next(line for line in axes.lines if line.get_label() == "accuracy")
-    assert np.all(np.asarray(line.get_xdata()) >= 0.5)  # of two classes the likeliest has at least half
+    assert np.all(np.asarray(line.get_xdata()) >= 0.5)  # the likeliest of two classes has at least 0.5
 
 
-def test_a_folder_that_can_not_be_made_is_told(tmp_path):
+def test_a_folder_that_can_not_be_created_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="file"):
         write_plots(tmp_path / "file" / "plots", results(2), NO_OPEN)
 
 
-def test_what_a_killed_writer_left_of_them_goes_and_nothing_else(tmp_path):
+def test_only_files_left_by_a_killed_writer_are_removed(tmp_path):
     for name in (".roc.png.7.part", ".mine.png.7.part"):
         (tmp_path / name).write_text("half")
     write_plots(tmp_path, results(2), NO_OPEN)

@@ -1,4 +1,4 @@
-"""Outputs of a trained encoder, by the noise and the averages that every backend takes."""
+"""Outputs of a trained encoder, with the noise and averaging of every backend."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from leakrt.train.run import Run
 
 @pytest.fixture
 def run(tmp_path) -> Run:
-    """A copy of the run alone: data, encoder and latents stay where they are."""
+    """A copy of the run folder, which refers to the original data, encoder and latents."""
     return Run.open(shutil.copytree(tiny_run() / "run", tmp_path / "run"))
 
 
-def test_outputs_are_those_of_the_reference_noise_averaged_over_draws(run):
+def test_outputs_use_the_reference_noise_and_are_averaged_over_draws(run):
     spec, encoder, latents = run.spec, run.encoder(), run.latents("test")
     bank = normals(spec.noise_seed, 0, spec.draws, steps=len(spec.timesteps), shape=spec.latent_shape)
     noised = noise_steps(latents, bank, step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize))
@@ -40,4 +40,4 @@ def test_no_latents_give_no_outputs(run):
 
 def test_training_finds_the_textures(run):
     labels, scores = run.labels("test"), open_fitted(run).predict("test").scores
-    assert (scores.argmax(axis=1) == labels).mean() > 0.5  # by chance a third
+    assert (scores.argmax(axis=1) == labels).mean() > 0.5  # chance is a third

@@ -1,4 +1,4 @@
-"""Pictures that a data set holds more than once."""
+"""Duplicate pictures in a data set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_picture_belongs_to_the_earliest_of_its_splits():
     assert again == {0: "train", 1: "train", 4: "val"}
     left_out, notes = repeat_notes(found, again)
     assert [one.path.name for one in left_out] == ["0", "1", "4"]
-    assert notes[-1] == "left out of test: 1 of its images, whose pixels are in val too (4)"
+    assert notes[-1] == "left out of test: 1 of its images, whose pixels are also in val (4)"
 
 
 def test_likeness_is_noted_between_splits_and_not_within_one():
@@ -32,7 +32,7 @@ def test_likeness_is_noted_between_splits_and_not_within_one():
     within = [picture("a", "train", 1, look), picture("b", "train", 2, look), picture("c", "test", 3, 2**255 - 1)]
     assert likeness_notes(within) == []
     (note,) = likeness_notes([*within, picture("d", "val", 4, look ^ 0b1011)])
-    assert note == "1 images of val look the same as images of train (d as a); figures on val will be optimistic"
+    assert note == "1 images of val look the same as images of train (d as a); the results on val will be optimistic"
 
 
 def test_two_labels_of_one_picture_are_refused_with_the_number_of_others():

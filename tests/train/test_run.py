@@ -1,4 +1,4 @@
-"""A RUN folder from outside: whole, or refused in one line that names the file."""
+"""A RUN folder opens, or is refused in one line that names the file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from leakrt.train.run import Run, RunInfo, training_views
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A copy of the run alone: data, encoder and latents stay where they are."""
+    """A copy of the run folder, which refers to the original data, encoder and latents."""
     return shutil.copytree(tiny_run() / "run", tmp_path / "run")
 
 
@@ -51,7 +51,7 @@ def refused(folder: Path, why: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_run_states_what_it_was_trained_on(folder):
+def test_a_run_records_its_training_data(folder):
     run = Run.open(folder)
     run.require_finished()
     assert run.spec.class_names == CLASSES
@@ -67,27 +67,27 @@ def history(folder: Path) -> str:
     return json.dumps(Checkpoint.read(folder / "last.safetensors").state["history"])
 
 
-def test_what_is_written_is_read_again(folder, tmp_path):
+def test_a_run_round_trips(folder, tmp_path):
     info = Run.open(folder).info
     replace(info, finished=False).write(tmp_path)
     assert RunInfo.read(tmp_path / "run.json") == replace(info, finished=False)
 
 
-def test_a_folder_without_a_run_is_no_run(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     refused(tmp_path, r"is not a training run: it has no run\.json; make one with: leakrt train")
     refused(tmp_path / "none", "is not a training run")
 
 
 @pytest.mark.parametrize("name", ["run.json", "items.json"])
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"nonsense", b"[" * 100_000, b"9" * 5000])
-def test_a_file_that_is_no_json_is_named(folder, name, content):
+def test_a_file_that_is_not_json_is_named(folder, name, content):
     (folder / name).write_bytes(content)
     refused(folder, rf"{name} is (not JSON|broken|not a training run).*--restart")
 
 
 @pytest.mark.parametrize("name", ["run.json", "items.json"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_a_file_cut_short_is_named(folder, name, share):
+def test_a_truncated_file_is_named(folder, name, share):
     data = (folder / name).read_bytes()
     (folder / name).write_bytes(data[: int(len(data) * share)])
     refused(folder, rf"{name} is not JSON .*; train again with --restart")
@@ -99,7 +99,7 @@ def test_missing_items_are_named(folder):
 
 
 @pytest.mark.parametrize("version", [None, "1", 0, -1, 1.0, True, [1]])
-def test_a_run_without_a_format_version_is_none(folder, version):
+def test_a_run_without_a_format_version_is_refused(folder, version):
     change_info(folder, format_version=version)
     refused(folder, r"run\.json is not a training run: it states no format version")
 
@@ -115,9 +115,9 @@ def test_a_newer_run_says_to_upgrade(folder):
         ({"extra": 1}, "lacks fields or has unknown ones"),
         ({"finished": "false"}, "finished is not of type bool"),
         ({"cache": 5}, "cache is not of type str"),
-        ({"cache": "a\0b"}, "names a file that can't be"),
-        ({"cache": ""}, "names a file that can't be"),
-        ({"vae__source": "\ud800"}, "names a file that can't be"),
+        ({"cache": "a\0b"}, "contains an invalid file name"),
+        ({"cache": ""}, "contains an invalid file name"),
+        ({"vae__source": "\ud800"}, "contains an invalid file name"),
         ({"counts": {"train": 3}}, "counts is not of type"),
         ({"versions": []}, "versions is not of type"),
         ({"spec": None}, "the model spec is not a JSON object"),
@@ -128,13 +128,13 @@ def test_a_newer_run_says_to_upgrade(folder):
         ({"config__widths": 8}, "training configuration: widths is not of type"),
         ({"config__widths": [8] * 100_000}, "training configuration: widths .* 1 to 9 stages"),
         ({"config__learning_rate": float("nan")}, "training configuration: learning rate nan"),
-        ({"config__head": "x"}, "training configuration: no head 'x'"),
+        ({"config__head": "x"}, "training configuration: head 'x' does not exist"),
         ({"vae": 3}, "description of the VAE lacks fields"),
         ({"vae__scale": "1"}, "description of the VAE: scale is not of type float"),
         ({"vae__image_size": True}, "description of the VAE: image_size is not of type int"),
     ],
 )
-def test_a_field_that_can_not_be_is_named_with_the_file(folder, changes, why):
+def test_an_invalid_field_is_named_with_the_file(folder, changes, why):
     change_info(folder, **changes)
     refused(folder, rf"run\.json.*{why}")
 
@@ -158,20 +158,20 @@ def test_a_field_that_can_not_be_is_named_with_the_file(folder, changes, why):
         {"extra": 1},
     ],
 )
-def test_an_item_that_can_not_be_is_told(folder, change):
+def test_an_invalid_item_is_reported(folder, change):
     change_items(folder, **change)
-    refused(folder, r"items\.json is broken: it must list images with path, label, split and digest")
+    refused(folder, r"items\.json is damaged: it must list images with path, label, split and digest")
 
 
 @pytest.mark.parametrize("data", [{}, None, 3, "x", [1], [[]], [{}], {"path": "x"}])
-def test_items_that_are_no_list_of_images_are_told(folder, data):
+def test_items_that_are_not_a_list_of_images_are_reported(folder, data):
     (folder / "items.json").write_text(json.dumps(data))
-    refused(folder, r"items\.json is broken")
+    refused(folder, r"items\.json is damaged")
 
 
 def test_a_run_json_of_hostile_size_is_not_read(folder):
     with open(folder / "run.json", "r+b") as handle:
-        handle.truncate((4 << 20) + 1)  # sparse: takes no disk
+        handle.truncate((4 << 20) + 1)  # sparse: takes no space
     refused(folder, r"run\.json can't be read \(it has more than 4 MiB\)")
 
 
@@ -188,18 +188,18 @@ except CheckpointError as error:
 """
 
 
-def test_a_network_of_hostile_size_is_refused_before_it_takes_memory(folder):
+def test_a_network_of_hostile_size_is_refused_before_allocation(folder):
     change_info(folder, spec__embedding_dim=4096, spec__prototypes_per_class=256, config__widths=[4096] * 9)
-    names = [f"c{k}" for k in range(999)] + ["real"]  # prototypes alone: 4 GB, convolutions 5 GB
+    names = [f"c{k}" for k in range(999)] + ["real"]  # prototypes take 4 GB, convolutions 5 GB
     change_info(folder, spec__class_names=names)
     command = [sys.executable, "-c", _OPEN_AND_BUILD, folder]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stderr == ""
-    assert "best.safetensors does not fit the run (" in done.stdout
+    assert "best.safetensors does not match the run (" in done.stdout
     assert done.stdout.count("\n") == 1
 
 
-def test_an_unfinished_run_is_told_how_to_go_on(folder):
+def test_the_error_of_an_unfinished_run_says_how_to_resume(folder):
     change_info(folder, finished=False)
     with pytest.raises(CheckpointError, match="is not finished; run the same leakrt train command again"):
         Run.open(folder).require_finished()
@@ -215,7 +215,7 @@ def test_weights_of_another_network_are_refused(folder):
         {name: tensor for name, tensor in tensors.items() if name != "head.prototypes"},
     ):
         Checkpoint(broken, kept.state).write(folder / "best.safetensors")
-        with pytest.raises(CheckpointError, match=r"best\.safetensors does not fit the run \(1 tensors are"):
+        with pytest.raises(CheckpointError, match=r"best\.safetensors does not match the run \(1 tensors are"):
             run.encoder()
 
 
@@ -223,32 +223,32 @@ def test_best_metrics_of_another_form_are_refused(folder):
     kept = Checkpoint.read(folder / "best.safetensors")
     for state in ({}, {**kept.state, "epoch": "1"}, {**kept.state, "extra": 1}):
         Checkpoint(kept.tensors, state).write(folder / "best.safetensors")
-        with pytest.raises(CheckpointError, match="states no metrics; train again with --restart"):
+        with pytest.raises(CheckpointError, match="has no metrics; train again with --restart"):
             Run.open(folder).best()
 
 
-def test_latents_lost_from_the_cache_are_encoded_again(folder, tmp_path):
+def test_latents_missing_from_the_cache_are_encoded_again(folder, tmp_path):
     run = Run.open(folder)
     wanted = run.latents("test")
     change_info(folder, cache=str(tmp_path / "empty"))
     assert np.array_equal(Run.open(folder).latents("test"), wanted)
 
 
-def test_images_that_are_needed_again_and_are_gone_or_other_are_told(folder, tmp_path):
+def test_images_to_encode_again_that_are_missing_or_changed_are_reported(folder, tmp_path):
     image = tmp_path / "image.png"
     shutil.copy(Run.open(folder).items[5].path, image)
     change_info(folder, cache=str(tmp_path / "empty"))
     change_items(folder, path=str(image))
     split = Run.open(folder).items[5].split
     image.write_bytes(b"another")
-    with pytest.raises(DataError, match=r"image\.png is not the file that the run was trained on; put the data back"):
+    with pytest.raises(DataError, match=r"image\.png is not the file that the run was trained on; restore the data"):
         Run.open(folder).latents(split)
     image.unlink()
-    with pytest.raises(DataError, match=r"gone from its place: .*image\.png: can't be read"):
+    with pytest.raises(DataError, match=r"an image of the run is missing: .*image\.png: can't be read"):
         Run.open(folder).latents(split)
 
 
-def test_a_moved_encoder_is_told_only_where_it_is_needed(folder, tmp_path):
+def test_a_moved_encoder_is_reported_only_if_it_is_needed(folder, tmp_path):
     change_info(folder, vae__source=str(tmp_path / "gone.onnx"))
     assert len(Run.open(folder).latents("val")) == 3 * COUNTS["val"]
     with pytest.raises(ModelError, match=r"gone\.onnx can't be read"):
@@ -256,5 +256,5 @@ def test_a_moved_encoder_is_told_only_where_it_is_needed(folder, tmp_path):
 
 
 @pytest.mark.parametrize(("views", "count"), [("plain", 1), ("flip", 2), ("dihedral", 8)])
-def test_a_recipe_asks_for_its_views(views, count):
+def test_a_configuration_selects_its_views(views, count):
     assert training_views(TrainConfig(views=views)) == tuple(range(count))

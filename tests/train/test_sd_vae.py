@@ -1,4 +1,4 @@
-"""`sd:` encoders: what they give, and the reason and remedy where a folder is refused."""
+"""`sd:` encoders: their latents, and the error and remedy for a refused folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TestAutoencoderKL:
         whole, alone = (open_vae(f"sd:{p}", None, 40).description.fingerprint for p in (tmp_path, saved[0]))
         assert whole == alone
 
-    def test_encoding_leaves_the_caller_s_threads_alone(self, saved):
+    def test_encoding_restores_the_callers_threads(self, saved):
         import torch
 
         before = torch.get_num_threads()
@@ -71,10 +71,10 @@ class TestAutoencoderKL:
     @pytest.mark.parametrize(
         ("channels", "blocks", "message"),
         [
-            (3, 4, "has 3 latent channels, where 4 are needed; use the VAE of Stable Diffusion 1, 2 or XL"),
-            (16, 4, "has 16 latent channels, as those of SD3 and FLUX have, where 4 are needed"),
-            (4, 5, "downsamples by 16, where 8 is needed"),
-            (4, 3, "downsamples by 4, where 8 is needed"),
+            (3, 4, "has 3 latent channels; 4 are needed: use the VAE of Stable Diffusion 1, 2 or XL"),
+            (16, 4, "has 16 latent channels, as those of SD3 and FLUX; 4 are needed"),
+            (4, 5, "downsamples by 16; 8 is needed"),
+            (4, 3, "downsamples by 4; 8 is needed"),
         ],
     )
     def test_other_latents_are_refused_with_the_reason_and_the_remedy(self, tmp_path, channels, blocks, message):
@@ -111,7 +111,7 @@ class TestAutoencoderKL:
         with pytest.raises(ModelError, match=r"gives NaN in .* of a probe image's latent"):
             open_vae(f"sd:{tmp_path}", None, 40)
 
-    def test_float16_weights_alone_say_so(self, saved, tmp_path):
+    def test_a_folder_with_only_float16_weights_is_refused(self, saved, tmp_path):
         saved[1].save_pretrained(tmp_path)
         (file,) = tmp_path.glob("*.safetensors")
         file.rename(tmp_path / "diffusion_pytorch_model.fp16.safetensors")
@@ -121,9 +121,9 @@ class TestAutoencoderKL:
     @pytest.mark.parametrize(
         ("config", "message"),
         [
-            ('{"_class_name": "AutoencoderTiny"}', "holds a AutoencoderTiny, where an AutoencoderKL is needed"),
+            ('{"_class_name": "AutoencoderTiny"}', "is a AutoencoderTiny; an AutoencoderKL is needed"),
             ("{", "config.json can't be read"),
-            ("[]", "config.json holds no JSON object"),
+            ("[]", "config.json is not a JSON object"),
         ],
     )
     def test_another_configuration_is_refused(self, saved, tmp_path, config, message):
@@ -144,7 +144,7 @@ class TestAutoencoderKL:
             ("owner/name", "without a network download its folder elsewhere"),
         ],
     )
-    def test_what_is_not_here_is_told_in_one_line(self, source, message, monkeypatch):
+    def test_a_missing_source_is_reported_in_one_line(self, source, message, monkeypatch):
         hub = pytest.importorskip("huggingface_hub")
         monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
         monkeypatch.setattr(hub.constants, "ENDPOINT", "http://127.0.0.1:9")
@@ -152,6 +152,6 @@ class TestAutoencoderKL:
             open_vae(f"sd:{source}", None, 40)
         assert "\n" not in str(error.value)
 
-    def test_a_folder_without_a_vae_is_told(self, tmp_path):
+    def test_a_folder_without_a_vae_is_reported(self, tmp_path):
         with pytest.raises(ModelError, match=r"holds neither config.json nor vae/config.json"):
             open_vae(f"sd:{tmp_path}", None, 40)

@@ -1,4 +1,4 @@
-"""A training session: killed at any moment it goes on to the same weights, and a run has one trainer at a time."""
+"""A training session resumes to the same weights after a kill at any moment, and excludes other sessions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from leakrt.train.session import LOCK_FILE
 
 LASTING = ("best.safetensors", "last.safetensors", "metrics.csv", "run.json", "items.json")
 RECIPE: dict[str, object] = {"epochs": 3, "batch_size": 4, "widths": (4, 6)}
-MOMENTS = 24  # that often an undisturbed session asks the disk to keep something
+MOMENTS = 24  # number of syncs to disk of an undisturbed session
 
 
 def write_two(root: Path) -> Path:
@@ -44,7 +44,7 @@ def undisturbed(data, tmp_path_factory):
 
 
 def lasting(run: Path) -> dict[str, bytes]:
-    """The files of a run, without the place where it stands."""
+    """The files of a run, without its absolute path."""
     return {name: (run / name).read_bytes().replace(str(run.parent).encode(), b"ROOT") for name in LASTING}
 
 
@@ -57,49 +57,52 @@ def check_killed(moment: int, root: Path, data: Path, undisturbed: dict[str, byt
 
 
 @pytest.mark.parametrize("moment", [0, 3, 5, 9, 12, 15, 23])
-def test_a_session_killed_at_a_moment_ends_as_an_undisturbed_one(tmp_path, data, undisturbed, moment):
+def test_a_killed_session_resumes_to_the_same_result(tmp_path, data, undisturbed, moment):
     check_killed(moment, tmp_path, data, undisturbed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", sorted({*range(MOMENTS)} - {0, 3, 5, 9, 12, 15, 23}))
-def test_and_so_at_every_other_moment(tmp_path, data, undisturbed, moment):
+def test_a_killed_session_resumes_to_the_same_result_at_every_other_moment(tmp_path, data, undisturbed, moment):
     check_killed(moment, tmp_path, data, undisturbed)
 
 
-def test_there_are_no_more_moments_than_those(tmp_path, data, undisturbed):
+def test_the_tests_cover_every_moment(tmp_path, data, undisturbed):
     assert run_in_child(train_killed, MOMENTS, tmp_path, data, RECIPE) == 0
     assert lasting(tmp_path / "run") == undisturbed
 
 
-def test_a_session_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path, data, undisturbed):
+def test_a_session_killed_repeatedly_resumes_to_the_same_result(tmp_path, data, undisturbed):
     for moment in (4, 8, 8, 8):
         assert run_in_child(train_killed, moment, tmp_path, data, RECIPE) == -signal.SIGKILL
     assert lasting(train_run(tmp_path, data, **RECIPE)) == undisturbed
 
 
-def test_a_run_that_another_process_trains_is_refused_in_one_line_and_left_as_it_is(tmp_path, data):
+def test_a_run_that_another_process_trains_is_refused_and_not_changed(tmp_path, data):
     run = train_run(tmp_path, data, **RECIPE)
     before = lasting(run)
-    with held(run / LOCK_FILE, silent, ""), pytest.raises(CheckpointError, match="another process trains in") as error:
+    with (
+        held(run / LOCK_FILE, silent, ""),
+        pytest.raises(CheckpointError, match="another process is training in") as error,
+    ):
         train_run(tmp_path, data, **RECIPE)
     assert "\n" not in str(error.value)
     assert lasting(run) == before
-    train_run(tmp_path, data, **RECIPE)  # free again
+    train_run(tmp_path, data, **RECIPE)  # the lock is released
 
 
-def test_a_second_one_is_told_so_before_it_looks_at_an_image(tmp_path, data, monkeypatch):
+def test_a_second_session_is_refused_before_it_reads_an_image(tmp_path, data, monkeypatch):
     (tmp_path / "run").mkdir()
     monkeypatch.setattr(session, "load_data", lambda *_: pytest.fail("it read the images"))
     with (
         held(tmp_path / "run" / LOCK_FILE, silent, ""),
-        pytest.raises(CheckpointError, match="another process trains in"),
+        pytest.raises(CheckpointError, match="another process is training in"),
     ):
         train_run(tmp_path, data, **RECIPE)
 
 
 @pytest.mark.parametrize("made", [True, False])
-def test_data_that_can_not_be_trained_on_leave_no_folder_behind(tmp_path, data, made):
+def test_invalid_data_leaves_no_folder_behind(tmp_path, data, made):
     own = shutil.copytree(data, tmp_path / "data")
     next((own / "train" / "real").iterdir()).write_bytes(b"no picture")
     if not made:
@@ -109,12 +112,12 @@ def test_data_that_can_not_be_trained_on_leave_no_folder_behind(tmp_path, data, 
     assert (tmp_path / "run").exists() is not made
 
 
-def test_what_a_killed_session_left_goes_and_the_files_of_another_writer_stay(tmp_path, data):
+def test_only_files_left_by_a_killed_session_are_removed(tmp_path, data):
     run = train_run(tmp_path, data, **RECIPE)
     for name in ("run.json", "items.json", "best.safetensors", "last.safetensors", "metrics.csv", "decision.json"):
         (run / f".{name}.7.part").write_text("half")
     train_run(tmp_path, data, **RECIPE)
-    assert [path.name for path in run.glob(".*")] == [".decision.json.7.part"]  # an evaluation may be writing it
+    assert [path.name for path in run.glob(".*")] == [".decision.json.7.part"]  # an evaluation could be writing it
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, data):
@@ -125,7 +128,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, data):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format_version": 1}'])
-def test_a_broken_run_is_named_and_begun_anew_when_asked_to(tmp_path, data, text):
+def test_a_damaged_run_is_named_and_can_be_restarted(tmp_path, data, text):
     run = train_run(tmp_path, data, **RECIPE)
     before = lasting(run)
     (run / "run.json").write_text(text)
@@ -137,7 +140,7 @@ def test_a_broken_run_is_named_and_begun_anew_when_asked_to(tmp_path, data, text
     assert lasting(run) == before
 
 
-def test_a_run_of_a_newer_version_is_left_as_it_is(tmp_path, data):
+def test_a_run_of_a_newer_version_is_not_changed(tmp_path, data):
     run = train_run(tmp_path, data, **RECIPE)
     text = (run / "run.json").read_text().replace('"format_version": 1', '"format_version": 2')
     (run / "run.json").write_text(text)
@@ -156,13 +159,13 @@ def test_a_restart_removes_the_run_and_nothing_else(tmp_path, data):
     assert not any(path.exists() for path in events)
 
 
-def test_other_images_and_another_encoder_are_told_before_anything_is_written(tmp_path, data):
+def test_different_images_or_encoders_are_reported_before_anything_is_written(tmp_path, data):
     own = write_two(tmp_path / "data")
     run = train_run(tmp_path, own, **RECIPE)
     before = lasting(run)
     write_images(own / "val" / "more", "blocky", 2)
     (own / "val" / "more").rename(own / "train" / "real" / "more")
-    with pytest.raises(CheckpointError, match="holds a run with another the images; choose another --out"):
+    with pytest.raises(CheckpointError, match="holds a run with a different data set; choose another --out"):
         train_run(tmp_path, own, **RECIPE)
     with pytest.raises(CheckpointError, match=r"learning_rate \(was 0\.005, now 0\.1\)"):
         train_run(tmp_path, data, **RECIPE | {"learning_rate": 0.1})
@@ -179,17 +182,17 @@ def test_the_latents_of_many_runs_are_encoded_once(tmp_path, data):
     assert size == 18 * 4 * 4 * 4 * 4
 
 
-def test_a_class_that_no_camera_made_must_be_named(tmp_path, data):
+def test_the_real_class_must_exist(tmp_path, data):
     (tmp_path / "data").mkdir()
     for split in ("train", "val"):
         (tmp_path / "data" / split).mkdir()
         (tmp_path / "data" / split / "smooth").symlink_to(data / split / "smooth")
         (tmp_path / "data" / split / "photo").symlink_to(data / split / "real")
-    with pytest.raises(UsageError, match="no class is named 'real'; say with --real-class which of photo, smooth"):
+    with pytest.raises(UsageError, match="no class is named 'real'; choose one of photo, smooth"):
         train_run(tmp_path, tmp_path / "data", **RECIPE)
 
 
-def test_a_folder_that_can_not_be_made_is_a_storage_error(tmp_path, data):
+def test_a_folder_that_can_not_be_created_is_a_storage_error(tmp_path, data):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(StorageError, match=r"^can't write .*run: "):
         train_run(tmp_path, data, **RECIPE)
@@ -198,7 +201,7 @@ def test_a_folder_that_can_not_be_made_is_a_storage_error(tmp_path, data):
 
 def test_tensorboard_of_a_resumed_run_shows_each_epoch_once(tmp_path, data):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    moment = 16  # the second epoch's row is written, its weights are not
+    moment = 16  # the second epoch's row is written but not its weights
     assert run_in_child(train_killed, moment, tmp_path, data, RECIPE) == -signal.SIGKILL
     run = train_run(tmp_path, data, **RECIPE)
     shown = accumulator.EventAccumulator(str(run / "tensorboard")).Reload()
@@ -210,7 +213,7 @@ def test_tensorboard_of_a_resumed_run_shows_each_epoch_once(tmp_path, data):
     assert [row[0] for row in rows] == ["1", "2", "3"]
 
 
-def test_notes_of_the_data_reach_the_caller_and_bad_images_are_left_out_when_asked_to(tmp_path, data):
+def test_notes_reach_the_caller_and_bad_images_are_skipped_on_request(tmp_path, data):
     own = write_two(tmp_path / "data")
     (own / "train" / "real" / "bad.png").write_bytes(b"\x89PNG no more")
     with pytest.raises(DataError, match=r"1 of 19 images can't be read: .*bad\.png"):

@@ -28,7 +28,7 @@ SPEC = ModelSpec(class_names=("gan", "real", "vae"), real_class="real")
 
 
 def draw(seed: int, each: int = 90, separation: float = 1.5) -> ValidationOutputs:
-    """Scores of three classes that overlap, with a density that knows nothing."""
+    """Scores of three overlapping classes, with an uninformative density."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(3), each)
     scores = rng.standard_normal((3 * each, 3)).astype(np.float32)
@@ -44,7 +44,7 @@ def kinds(outputs: ValidationOutputs, decision) -> np.ndarray:
 
 @pytest.mark.parametrize("rate", [0.02, 0.05, 0.1])
 @pytest.mark.parametrize("seed", range(3))
-def test_at_most_the_allowed_real_faces_alarm(seed, rate):
+def test_at_most_the_allowed_number_of_real_faces_alarm(seed, rate):
     outputs = draw(seed)
     decision = fit_decision(outputs, SPEC, rate=rate)
     found = kinds(outputs, decision)[outputs.labels == SPEC.real_index]
@@ -60,12 +60,12 @@ def test_new_real_faces_alarm_no_more_often_than_stated():
         fresh = draw(1_000 + seed, each=200)
         found = kinds(fresh, decision)[fresh.labels == SPEC.real_index]
         alarms, faces = alarms + int(np.isin(found, ("generator", "unknown")).sum()), faces + len(found)
-    share, spread = alarms / faces, math.sqrt(rate * (1 - rate) / (40 * 90))  # the validation sets' own noise
+    share, spread = alarms / faces, math.sqrt(rate * (1 - rate) / (40 * 90))  # sampling noise of the validation sets
     assert rate - 4 * spread - 0.01 < share < rate + 3 * spread
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_coverage_of_real_faces_and_of_all_is_kept(seed):
+def test_the_coverage_of_real_faces_and_of_all_is_met(seed):
     outputs = draw(seed)
     found = kinds(outputs, fit_decision(outputs, SPEC))
     real = outputs.labels == SPEC.real_index
@@ -74,7 +74,7 @@ def test_coverage_of_real_faces_and_of_all_is_kept(seed):
     assert (found == "abstain").any()
 
 
-def test_abstaining_calls_fewer_generated_faces_real():
+def test_abstaining_classifies_fewer_generated_faces_as_real():
     outputs = draw(5)
     decision = fit_decision(outputs, SPEC)
     generated = 1.0 - probabilities(outputs.scores, decision.temperature)[:, SPEC.real_index]
@@ -83,24 +83,24 @@ def test_abstaining_calls_fewer_generated_faces_real():
     assert called_real < (generated < decision.alarm_threshold)[fake].sum()
 
 
-def test_classes_far_apart_leave_nothing_to_abstain_on_and_no_alarm():
+def test_well_separated_classes_cause_no_abstention_and_no_alarm():
     outputs = draw(0, separation=40.0)
     decision = fit_decision(outputs, SPEC)
     found = kinds(outputs, decision)
-    assert decision.alarm_threshold == 0.5  # what is more likely real is never called generated
+    assert decision.alarm_threshold == 0.5  # a face that is more likely real never raises an alarm
     assert (found == "abstain").sum() == 0
 
 
-def test_density_may_take_half_of_the_alarms_at_most():
+def test_density_may_use_at_most_half_of_the_alarms():
     outputs = draw(1)
     density = outputs.log_density.copy()
-    density[outputs.labels == SPEC.real_index] -= 100.0  # every real face looks unlike training
+    density[outputs.labels == SPEC.real_index] -= 100.0  # every real face is far from the training images
     decision = fit_decision(ValidationOutputs(outputs.scores, density, outputs.labels), SPEC)
     unknown = (density < decision.density_threshold) & (outputs.labels == SPEC.real_index)
     assert unknown.sum() <= math.floor(0.05 * 91) // 2
 
 
-def test_faces_with_the_same_score_never_exceed_the_allowance():
+def test_tied_scores_never_exceed_the_allowance():
     outputs = draw(2)
     scores = np.round(outputs.scores)  # many ties
     tied = ValidationOutputs(scores, outputs.log_density, outputs.labels)
@@ -118,7 +118,7 @@ def test_temperature_recovers_the_scale_of_calibrated_scores():
 
 
 @pytest.mark.parametrize(("rate", "faces", "allowed"), [(0.05, 19, 1), (0.05, 90, 4), (0.05, 99, 5), (0.29, 99, 29)])
-def test_allowance_is_the_conformal_one(rate, faces, allowed):
+def test_the_allowance_is_conformal(rate, faces, allowed):
     assert allowed_alarms(rate, faces) == allowed
 
 
@@ -130,7 +130,7 @@ def test_too_few_real_faces_are_refused_with_the_number_needed():
 
 
 @pytest.mark.parametrize("faces", [2, 3, 6, 18, 500])
-def test_the_rate_that_is_advised_for_few_faces_is_one_that_they_support(faces):
+def test_the_suggested_rate_is_valid_for_that_number_of_faces(faces):
     with pytest.raises(DataError) as error:
         allowed_alarms(0.001, faces)
     advised = str(error.value).split("--false-alarm-rate ")[1].split()[0]
@@ -138,13 +138,13 @@ def test_the_rate_that_is_advised_for_few_faces_is_one_that_they_support(faces):
 
 
 @pytest.mark.parametrize("faces", [0, 1])
-def test_no_rate_is_advised_where_none_would_do(faces):
-    with pytest.raises(DataError, match=r"give more of them$"):
+def test_no_rate_is_suggested_if_none_is_valid(faces):
+    with pytest.raises(DataError, match=r"add more$"):
         allowed_alarms(0.05, faces)
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 0.5, 1.0, math.nan])
-def test_impossible_rates_are_refused(rate):
+def test_invalid_rates_are_refused(rate):
     with pytest.raises(UsageError, match="false-alarm rate"):
         allowed_alarms(rate, 90)
 
@@ -159,7 +159,7 @@ def test_interval_holds_the_stated_share_of_simulated_counts():
     assert 0.95 - 0.005 <= inside <= 0.99
 
 
-def test_interval_refuses_what_can_not_be():
+def test_the_interval_refuses_invalid_arguments():
     for arguments in ((0, 90, 160), (91, 90, 160), (4, 90, -1)):
         with pytest.raises(UsageError, match="interval"):
             alarm_interval(*arguments)
@@ -173,7 +173,7 @@ def test_values_that_are_not_finite_are_refused():
         ValidationOutputs(outputs.scores[:0], outputs.log_density[:0], outputs.labels[:0])
 
 
-# Straightforward references, on any values, ties and neighbouring floats and all.
+# Direct implementations, compared on arbitrary values with ties and adjacent floats.
 
 settled = settings(deadline=None, max_examples=200)
 neighbours = st.integers(-3, 3).map(lambda n: 0.7 + n * np.spacing(0.7))
@@ -193,12 +193,12 @@ def test_a_threshold_is_reached_by_as_many_as_ties_allow_and_by_no_more(drawn, c
 
 @settled
 @given(st.lists(st.integers(0, 9999), min_size=4, max_size=40, unique=True), st.integers(1, 45))
-def test_left_out_one_by_one_no_more_faces_alarm_than_the_rate_allows(places, percent):
-    """The conformal promise: each of n + 1 exchangeable faces is the new one once, judged by the other n."""
+def test_leave_one_out_alarms_stay_within_the_rate(places, percent):
+    """The conformal guarantee: each of n + 1 exchangeable faces is tested once against the other n."""
     rate, faces = percent / 100, len(places) - 1
     assume(Fraction(percent, 100) * (faces + 1) >= 1)
     allowed = allowed_alarms(rate, faces)
-    generated = np.array(places) * 1e-3  # further apart than the margin of a threshold
+    generated = np.array(places) * 1e-3  # wider than the margin of a threshold
     alarms = sum(generated[i] >= _threshold_above(np.delete(generated, i), allowed) for i in range(faces + 1))
     assert alarms <= Fraction(percent, 100) * (faces + 1)
     assert alarms == allowed
@@ -219,7 +219,7 @@ def test_the_allowance_is_the_floor_of_rate_times_faces_and_one(thousandths, fac
 
 
 def chances(alarms: int, validation: int, faces: int) -> list[Fraction]:
-    """P(X = x) for x = 0 ... m, counted: in how many orders of n + m faces do x new ones lie over the k-th old one."""
+    """P(X = x) for x = 0 ... m, by counting the orders of n + m faces with x new ones above the k-th old one."""
     k, n, m = alarms, validation, faces
     ways = [math.comb(x + k - 1, x) * math.comb(m - x + n - k, m - x) for x in range(m + 1)]
     assert sum(ways) == math.comb(n + m, m)
@@ -228,7 +228,7 @@ def chances(alarms: int, validation: int, faces: int) -> list[Fraction]:
 
 @settled
 @given(st.data())
-def test_the_interval_is_that_of_the_counted_chances(data):
+def test_the_interval_matches_counted_probabilities(data):
     validation, faces = data.draw(st.integers(1, 60)), data.draw(st.integers(0, 60))
     alarms = data.draw(st.integers(1, validation))
     level = data.draw(st.sampled_from([0.5, 0.8, 0.9, 0.95, 0.99]))
@@ -243,9 +243,9 @@ def test_the_interval_is_that_of_the_counted_chances(data):
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
-def test_whatever_the_scores_no_more_validation_faces_alarm_than_allowed_and_the_rest_is_covered(data):
+def test_alarms_stay_within_the_allowance_and_coverage_is_met_for_any_scores(data):
     rate, each = data.draw(st.sampled_from([0.05, 0.1, 0.2])), data.draw(st.integers(20, 60))
-    steps = data.draw(st.sampled_from([1, 8, 10**6]))  # few of them make many ties
+    steps = data.draw(st.sampled_from([1, 8, 10**6]))  # few steps make many ties
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     labels = np.repeat(np.arange(3), each)
     scores = (np.round(rng.standard_normal((3 * each, 3)) * steps) / steps).astype(np.float32)

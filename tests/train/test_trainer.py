@@ -1,4 +1,4 @@
-"""The training loop: seeded, resumable, and honest when it fails."""
+"""The training loop: reproducible, resumable, with clear errors."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_two_runs_give_the_same_bits_and_another_seed_others(tmp_path):
 
 
 @pytest.mark.parametrize("epoch", [1, 3, 4])
-def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, epoch):
+def test_an_interrupted_run_resumes_to_the_same_result(tmp_path, epoch):
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "stopped", report=stop_after(epoch))
     assert train(tmp_path / "stopped") == train(tmp_path / "whole")
 
 
-def test_an_interrupted_linear_ablation_goes_on_too(tmp_path):
+def test_an_interrupted_linear_ablation_resumes(tmp_path):
     linear = replace(CONFIG, head="linear")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "stopped", linear, report=stop_after(2))
@@ -73,7 +73,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
         train(tmp_path / "run", report=stop_after(1))
     kept = (tmp_path / "run" / LAST).read_bytes()
     broken = LatentTable.of(np.full((26, 2, *SPEC.latent_shape), np.nan, np.float32))
-    with pytest.raises(ModelError, match="not finite in epoch 2; what was trained before it is kept"):
+    with pytest.raises(ModelError, match="not finite in epoch 2; earlier epochs are kept"):
         train(tmp_path / "run", data=TrainingData(LatentSet(broken, DATA.train.labels), DATA.val))
     assert (tmp_path / "run" / LAST).read_bytes() == kept
 
@@ -87,7 +87,7 @@ def test_a_truncated_checkpoint_is_one_clear_error(tmp_path):
 
 
 def rewrite(folder, change) -> None:
-    """Writes the last checkpoint again after `change(tensors, history)`."""
+    """Rewrite the last checkpoint after `change(tensors, history)`."""
     kept = Checkpoint.read(folder / LAST)
     tensors, history = dict(kept.tensors), [dict(row) for row in kept.state["history"]]
     change(tensors, history)
@@ -112,15 +112,15 @@ def rewrite(folder, change) -> None:
         lambda tensors, history: history[0].pop("epoch"),
     ],
 )
-def test_a_checkpoint_of_another_run_or_form_is_one_clear_error(tmp_path, change):
+def test_a_checkpoint_of_another_run_is_one_clear_error(tmp_path, change):
     train(tmp_path / "run")
     rewrite(tmp_path / "run", change)
-    with pytest.raises(CheckpointError, match=r"last\.safetensors does not fit this run .*--restart") as error:
+    with pytest.raises(CheckpointError, match=r"last\.safetensors does not match this run .*--restart") as error:
         train(tmp_path / "run")
     assert "\n" not in str(error.value)
 
 
-def test_the_caller_s_torch_is_left_as_it_was(tmp_path):
+def test_the_callers_torch_settings_are_restored(tmp_path):
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     train(tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), state)

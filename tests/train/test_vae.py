@@ -1,4 +1,4 @@
-"""The VAE encoders: what they give, what they refuse, and how they are told apart."""
+"""The VAE encoders: latents, refused files and fingerprints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def onnx_file(tmp_path) -> Path:
 
 
 def graph(build, shape=("B", 3, SIZE, SIZE), name="pixels", opset=17, element=1, gives=None) -> bytes:
-    """An encoder whose nodes `build(Graph, input name)` draws; its last node's output is the latent."""
+    """An encoder with the nodes of `build(Graph, input name)`; the last node's output is the latent."""
     from onnx import helper
 
     g = Graph(np.random.default_rng(0))
@@ -77,7 +77,7 @@ def test_latents_are_the_same_bits_in_every_batch(onnx_file):
 
 
 @pytest.mark.parametrize("opset", [11, 13, 17, 19])
-def test_any_input_name_opset_and_dynamic_size_will_do(tmp_path, opset):
+def test_any_input_name_opset_and_dynamic_size_is_accepted(tmp_path, opset):
     path = tmp_path / "any.onnx"
     path.write_bytes(graph(eighth(), ("b", 3, "height", "width"), "x:0", opset))
     assert open_vae(f"onnx:{path}", 1.0, 48).encode(images(2, 48)).shape == (2, 4, 6, 6)
@@ -89,19 +89,19 @@ def test_any_input_name_opset_and_dynamic_size_will_do(tmp_path, opset):
         (lambda: vae_encoder(SPEC, channels_out=8), r"shape \[1, 8, 4, 4\] .* \[1, 4, 4, 4\] is needed: .* the mean"),
         (lambda: graph(lambda g, x: g.conv(x, 3, 4, kernel=4, stride=4)), r"shape \[1, 4, 8, 8\]"),
         (lambda: graph(lambda g, x: g.op("Flatten", x)), r"shape \[1, 3072\]"),
-        (lambda: graph(eighth(), ("B", 3, 64, 64)), "takes images of 64 x 64 only, where --image-size is 32"),
+        (lambda: graph(eighth(), ("B", 3, 64, 64)), "takes images of 64 x 64 only, but --image-size is 32"),
         (lambda: graph(lambda g, x: g.op("Relu", x), ("B", 3)), r"takes pixels tensor\(float\)"),
         (lambda: graph(lambda g, x: g.op("Relu", x), element=10), r"tensor\(float16\)"),
         (
             lambda: graph(lambda g, x: g.op("Cast", eighth()(g, x), to=11), gives=11),
-            r"gives tensor\(double\) as t1, where a float32 latent is needed",
+            r"gives tensor\(double\) as t1; a float32 latent is needed",
         ),
         (lambda: b"no model", "can't be loaded"),
         (lambda: b"", "can't be loaded"),
         (lambda: vae_encoder(SPEC)[:500], "can't be loaded"),
     ],
 )
-def test_an_onnx_file_that_is_no_encoder_is_refused_in_one_line(tmp_path, model, message):
+def test_an_onnx_file_that_is_not_an_encoder_is_refused_in_one_line(tmp_path, model, message):
     path = tmp_path / "bad.onnx"
     path.write_bytes(model())
     with pytest.raises(ModelError, match=message) as error:
@@ -122,12 +122,12 @@ def test_an_onnx_file_that_is_no_encoder_is_refused_in_one_line(tmp_path, model,
         ("builtin", float("nan"), UsageError, "VAE scale nan"),
     ],
 )
-def test_an_option_that_names_no_encoder_is_refused(option, scale, error, message):
+def test_an_invalid_option_is_refused(option, scale, error, message):
     with pytest.raises(error, match=message):
         open_vae(option, scale, SIZE)
 
 
-def test_the_fingerprint_moves_with_weights_scale_and_size_but_not_with_the_place(tmp_path, onnx_file):
+def test_the_fingerprint_depends_on_weights_scale_and_size_but_not_on_the_path(tmp_path, onnx_file):
     def fingerprint(path=onnx_file, scale=0.5, size=SIZE):
         return open_vae(f"onnx:{path}", scale, size).description.fingerprint
 
@@ -142,7 +142,7 @@ def test_the_fingerprint_moves_with_weights_scale_and_size_but_not_with_the_plac
     assert fingerprint(dynamic) != fingerprint(dynamic, size=64)
 
 
-def test_a_run_reopens_the_very_encoder_and_no_other(tmp_path, onnx_file, monkeypatch):
+def test_a_run_reopens_only_its_own_encoder(tmp_path, onnx_file, monkeypatch):
     monkeypatch.chdir(onnx_file.parent)
     described = open_vae(f"onnx:{onnx_file.name}", 0.5, SIZE).description
     monkeypatch.chdir("/")
@@ -152,11 +152,11 @@ def test_a_run_reopens_the_very_encoder_and_no_other(tmp_path, onnx_file, monkey
         reopen_vae(described)
     assert reopen_vae(described, source=str(moved)).description.fingerprint == described.fingerprint
     moved.write_bytes(vae_encoder(SPEC, seed=9))
-    with pytest.raises(ModelError, match="is not the VAE that the run was trained through"):
+    with pytest.raises(ModelError, match="is not the VAE that the run was trained with"):
         reopen_vae(described, source=str(moved))
 
 
-def test_a_description_survives_json_and_a_broken_one_is_refused(onnx_file):
+def test_a_description_round_trips_and_a_damaged_one_is_refused(onnx_file):
     described = open_vae(f"onnx:{onnx_file}", 0.5, SIZE).description
     assert VaeDescription.from_json(described.to_json()) == described
     for change in ({"scale": "1"}, {"extra": 1}, {"kind": 3}, {"image_size": 1.5}):
@@ -164,7 +164,7 @@ def test_a_description_survives_json_and_a_broken_one_is_refused(onnx_file):
             VaeDescription.from_json({**described.to_json(), **change})
 
 
-def test_a_description_without_an_output_is_that_of_an_older_version(onnx_file):
+def test_a_description_without_an_output_means_the_first_one(onnx_file):
     described = open_vae(f"onnx:{onnx_file}", 0.5, SIZE).description
     older = described.to_json()
     assert older.pop("output") == "latent"
@@ -172,7 +172,7 @@ def test_a_description_without_an_output_is_that_of_an_older_version(onnx_file):
     assert reopen_vae(VaeDescription.from_json(older)).description.fingerprint == described.fingerprint
 
 
-def test_the_fingerprint_of_a_file_with_one_output_is_that_of_older_versions(onnx_file):
+def test_the_fingerprint_of_a_file_with_one_output_is_stable_across_versions(onnx_file):
     text = f"{sha256_bytes(onnx_file.read_bytes())} 0.5 {SIZE} {PREPROCESS_VERSION}"
     assert open_vae(f"onnx:{onnx_file}", 0.5, SIZE).description.fingerprint == sha256_bytes(text.encode())
 

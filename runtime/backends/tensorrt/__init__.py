@@ -1,16 +1,16 @@
-"""The `tensorrt` backend: one stream, one thread and one CUDA graph for a frame. Start reading at runner.py.
+"""The `tensorrt` backend: the whole chain on one GPU, as one CUDA graph per batch size. Start reading at runner.py.
 
-kind.py             the backend's name, its probe and its loading; imports neither TensorRT nor PyCUDA
-backend.py          a runner as a backend of the Detector
+kind.py             the backend's name, probe and loader; imports neither TensorRT nor PyCUDA
+backend.py          adapts a runner to the Detector's backend interface
 runner.py           the thread that owns the GPU
-ring.py             which slot is next, and which result
-slots.py            how many slots, and of which batch sizes, fit into memory
+ring.py             assigns jobs to slots, returns results in order
+slots.py            fits the number of slots and their batch sizes to GPU memory
 slot.py             the chain: copy, preprocess, VAE encoder, noising, leak encoder, copy
 buffers.py          the memory of one slot
 engine.py           the interface of a compiled graph; tensorrt_engine.py implements it
-cuda_device.py      the interface of ../device_memory.py, implemented with PyCUDA
+cuda_device.py      implements the interface of ../device_memory.py with PyCUDA
 
-The chain ran on an H100 with TensorRT 8.5.3; see docs/support.md.
+docs/support.md lists what was verified on a GPU.
 """
 
 from __future__ import annotations

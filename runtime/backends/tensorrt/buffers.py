@@ -1,4 +1,4 @@
-"""The memory of one slot: what lies where, for batches up to the largest."""
+"""Memory of one slot and its layout, for batches up to the largest."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..device_memory import Device, DeviceMemory, Frame, FrameAt, PinnedMemory, 
 from ..staging import frames_size, lay_frames, place_frames
 
 Piece = tuple[int, npt.NDArray[np.uint8]]  # an address of the device, and the page-locked bytes to copy there
-_FIRST_FRAMES = 1 << 20  # bytes; the room for frames grows with what comes
+_FIRST_FRAMES = 1 << 20  # bytes; the staging buffer grows on demand
 
 
 @dataclass(frozen=True)
 class Part:
-    """An array in the block of results that is copied out at once."""
+    """One array in the block of results, which is copied to the host as a whole."""
 
     offset: int  # bytes
     shape: tuple[int, ...]
@@ -33,12 +33,12 @@ class Part:
         return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
     def of(self, block: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """The array, in that block."""
+        """Return the array as a view of `block`."""
         return block[self.offset : self.offset + self.size].view(self.dtype).reshape(self.shape)
 
 
 def result_parts(spec: ModelSpec, batch: int, types: Mapping[str, str]) -> dict[str, Part]:
-    """latent [B, ...], then the leak encoder's outputs [B x draws, ...], each at a multiple of ALIGNMENT."""
+    """Return the parts: latent [B, ...], then the leak encoder's outputs [B x draws, ...], aligned to ALIGNMENT."""
     parts: dict[str, Part] = {}
     offset = 0
     graphs = ((vae_encoder_graph(spec), batch), (leak_encoder_graph(spec), batch * spec.draws))
@@ -50,12 +50,12 @@ def result_parts(spec: ModelSpec, batch: int, types: Mapping[str, str]) -> dict[
 
 
 def block_size(parts: Mapping[str, Part]) -> int:
-    """Bytes of a block with these parts."""
+    """Return the bytes of a block with these parts."""
     return max(aligned(part.offset + part.size) for part in parts.values())
 
 
 def tensor_size(tensor: TensorSpec, rows: int, dtype: str) -> int:
-    """Bytes of `rows` rows of a tensor."""
+    """Return the bytes of `rows` rows of a tensor."""
     return rows * int(np.prod(tensor.shape)) * np.dtype(dtype).itemsize
 
 
@@ -68,12 +68,12 @@ class Buffers:
     def __init__(
         self, device: Device, spec: ModelSpec, batch: int, *, types: Mapping[str, str], workspace: int
     ) -> None:
-        """Raises OutOfMemoryError; nothing is held then."""
+        """Raises OutOfMemoryError after freeing what was allocated."""
         self._device, self._side = device, spec.image_size
         self._all: list[DeviceMemory | PinnedMemory] = []
         self._frames_host: PinnedMemory | None = None
         self._frames: DeviceMemory | None = None
-        self._room = 0
+        self._capacity = 0
         image, noised = vae_encoder_graph(spec).input, leak_encoder_graph(spec).input
         rows, size = batch * spec.draws, block_size(result_parts(spec, batch, types))
         label = f"of a batch of {batch}"
@@ -84,21 +84,21 @@ class Buffers:
             self.workspace = self._device_memory(max(workspace, 1), f"the engines' work on a batch of {batch}")
             self.results_host = device.allocate_host(size, f"the results {label}")
             self._all.append(self.results_host)
-            self._make_room(_FIRST_FRAMES, label)
+            self._reserve(_FIRST_FRAMES, label)
         except BaseException:
             self.close()
             raise
 
     def stage(self, frames: Sequence[Frame]) -> tuple[Iterator[Piece], list[FrameAt]]:
-        """Begin to lay frames uint8 [H, W, 3] in page-locked memory; see `lay_frames`.
+        """Start copying frames uint8 [H, W, 3] to page-locked memory; see `lay_frames`.
 
-        Returns what to copy to the device, piece by piece as it is asked for (none where the device sees the host's
-        memory: all is laid then), and where the kernel finds each frame. Raises OutOfMemoryError; the slot stays
-        usable then.
+        Returns the pieces to copy to the device, each staged when it is requested, and where the kernel finds each
+        frame. On a device that maps host memory there is nothing to copy: all frames are staged on return. Raises
+        OutOfMemoryError; the slot stays usable.
         """
         size = frames_size(frames, self._side)
-        if size > self._room:
-            self._make_room(size, f"of frames of {', '.join(f'{f.shape[1]} x {f.shape[0]}' for f in frames)}")
+        if size > self._capacity:
+            self._reserve(size, f"of frames of {', '.join(f'{f.shape[1]} x {f.shape[0]}' for f in frames)}")
         assert self._frames_host is not None
         host, base = self._frames_host.array, self._base()
         pieces = lay_frames(frames, self._side, host)
@@ -109,14 +109,14 @@ class Buffers:
         return ((base + piece.start, host[piece]) for piece in pieces), where
 
     def staging(self, size: int) -> npt.NDArray[np.uint8]:
-        """Page-locked memory of that size for other input. Raises OutOfMemoryError."""
-        if size > self._room:
-            self._make_room(size, "of input")
+        """Return `size` bytes of page-locked memory for other input. Raises OutOfMemoryError."""
+        if size > self._capacity:
+            self._reserve(size, "of input")
         assert self._frames_host is not None
         return self._frames_host.array[:size]
 
     def close(self) -> None:
-        """Free all of it; a second time is nothing."""
+        """Free all memory. Idempotent."""
         for memory in (*self._all, self._frames_host, self._frames):
             if memory is not None:
                 memory.free()
@@ -133,18 +133,18 @@ class Buffers:
         assert self._frames_host is not None
         return self._frames_host.address
 
-    def _make_room(self, size: int, label: str) -> None:
-        """Room for at least `size` bytes of input. The old room goes only when the new one is there."""
-        size = max(size, min(2 * self._room, size + size // 2))
-        host = self._device.allocate_host(size, f"the room {label}")
+    def _reserve(self, size: int, label: str) -> None:
+        """Grow the staging buffer to at least `size` bytes. Frees the old one only after the new one is allocated."""
+        size = max(size, min(2 * self._capacity, size + size // 2))
+        host = self._device.allocate_host(size, f"the staging buffer {label}")
         frames = None
         if not self._device.mapped:
             try:
-                frames = self._device.allocate(size, f"the room {label}")
+                frames = self._device.allocate(size, f"the staging buffer {label}")
             except BaseException:
                 host.free()
                 raise
         for old in (self._frames_host, self._frames):
             if old is not None:
                 old.free()
-        self._frames_host, self._frames, self._room = host, frames, size
+        self._frames_host, self._frames, self._capacity = host, frames, size

@@ -1,7 +1,7 @@
-"""An NVIDIA GPU as the chain's `Device`: PyCUDA holds context, streams and memory, `leakrt._cuda` the rest.
+"""`Device` for an NVIDIA GPU: context, streams and memory by PyCUDA; events, graphs and kernels by `leakrt._cuda`.
 
-The context is the primary one, which TensorRT, torch and LeakRT's kernels share. Neither PyCUDA nor the kernels are
-imported before a device is opened.
+Uses the primary context, which TensorRT, torch and LeakRT's kernels share. PyCUDA and the kernels are imported only
+when a device is opened.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ....core.errors import BackendError, one_line, require
 from ....engines.library.device import current_context, find_device, pop_context
 from ..device_memory import CapturedGraph, DeviceMemory, Event, Kernels, OutOfMemoryError, PinnedMemory, Stream
 
-_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no order with the default stream, which a capture could not stand
-REBUILD = "install LeakRT where a CUDA toolkit's nvcc is on PATH: pip install --no-binary leakrt leakrt"
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: synchronizing with the default stream would invalidate a capture
+REBUILD = "put a CUDA toolkit's nvcc on PATH and run `pip install --no-binary leakrt leakrt`"
 
 
 def load_kernels() -> ModuleType:
-    """`leakrt._cuda`. Raises BackendError where LeakRT was built without it."""
+    """Return `leakrt._cuda`. Raises BackendError if LeakRT was built without it."""
     try:
         from .... import _cuda
     except ImportError as error:
@@ -32,15 +32,15 @@ def load_kernels() -> ModuleType:
 
 
 class CudaDevice:
-    """A `Device`: GPU number `index`, current in the thread that made this until `close`."""
+    """A `Device`: GPU number `index`. Its context is current in the creating thread until `close`."""
 
     def __init__(self, index: int = 0) -> None:
         """Raises BackendError (no driver, no such GPU, no kernels), MissingExtraError (PyCUDA)."""
-        # The driver's own words, before PyCUDA fails for want of it.
+        # First, for the driver's error message: PyCUDA's import fails without a driver.
         found = find_device(index)
         self._cuda = load_kernels()
         self._driver = require("pycuda.driver", "tensorrt")
-        self.name, self._held = found.name, 0
+        self.name, self._allocated = found.name, 0
         self._before = current_context()
         self.kernels: Kernels = self._cuda
         with _translated(self._driver, f"opening GPU {index}"):
@@ -50,23 +50,23 @@ class CudaDevice:
             self._context = device.retain_primary_context()
             self._context.push()
             try:
-                # Streams here do not wait for the default one, so what clears memory is waited for on its own.
+                # Streams here do not synchronize with the default one, so zeroing memory needs a stream to wait for.
                 self._clearing = self._driver.Stream(_NON_BLOCKING)
             except BaseException:
                 self._leave()
                 raise
 
     def stream(self) -> Stream:
-        """A new stream that does not wait for the default one."""
-        with _translated(self._driver, "making a stream"):
+        """Return a new stream that does not synchronize with the default one."""
+        with _translated(self._driver, "creating a stream"):
             return CudaStream(self._driver, self._driver.Stream(_NON_BLOCKING))
 
     def event(self) -> Event:
-        """A new event that keeps a time."""
+        """Return a new event with timing enabled."""
         return CudaEvent(self._cuda)
 
     def allocate(self, size: int, what: str) -> DeviceMemory:
-        """Device memory, cleared. Raises OutOfMemoryError."""
+        """Allocate zeroed device memory. Raises OutOfMemoryError."""
         try:
             memory = CudaMemory(self._driver, self._driver.mem_alloc(size), size, account=self._account)
         except self._driver.MemoryError as error:
@@ -81,7 +81,7 @@ class CudaDevice:
         return memory
 
     def allocate_host(self, size: int, what: str) -> PinnedMemory:
-        """Page-locked memory, mapped where the GPU shares the host's. Raises OutOfMemoryError."""
+        """Allocate page-locked memory, mapped if the GPU shares the host's memory. Raises OutOfMemoryError."""
         flags = self._driver.host_alloc_flags.DEVICEMAP if self.mapped else 0
         try:
             array = self._driver.pagelocked_empty(size, np.uint8, mem_flags=flags)
@@ -90,17 +90,17 @@ class CudaDevice:
         return PageLocked(self._driver, array, int(array.base.get_device_pointer()) if self.mapped else 0)
 
     def copy_in(self, to: int, source: npt.NDArray[Any], stream: Stream) -> None:
-        """Asynchronous: the array is page-locked, and left alone until the stream has passed."""
+        """Copy asynchronously. Do not change the page-locked array before the stream has passed the copy."""
         with _translated(self._driver, "copying to the GPU"):
             self._driver.memcpy_htod_async(to, source, _raw(stream))
 
     def copy_out(self, to: npt.NDArray[Any], source: int, stream: Stream) -> None:
-        """Asynchronous, as above."""
+        """Copy asynchronously. Do not read the page-locked array before the stream has passed the copy."""
         with _translated(self._driver, "copying from the GPU"):
             self._driver.memcpy_dtoh_async(to, source, _raw(stream))
 
     def capture(self, stream: Stream, work: Callable[[], None]) -> CapturedGraph:
-        """Capture by the runtime's functions: PyCUDA has none. Raises BackendError."""
+        """Capture with the CUDA runtime, because PyCUDA has no graphs. Raises BackendError."""
         self._cuda.begin_capture(stream.handle)
         try:
             work()
@@ -110,11 +110,11 @@ class CudaDevice:
             raise
 
     def held(self) -> int:
-        """Bytes allocated here; TensorRT's weights and the context itself are not among them."""
-        return self._held
+        """Return the bytes allocated here, without TensorRT's weights and the context."""
+        return self._allocated
 
     def close(self) -> None:
-        """Leave the primary context; it ends with its last user."""
+        """Release the primary context; the driver destroys it with its last user."""
         self._clearing = None
         self._leave()
 
@@ -122,12 +122,12 @@ class CudaDevice:
         with suppress(self._driver.Error):
             self._context.pop()
         with suppress(self._driver.Error):
-            self._context.detach()  # PyCUDA 2026.1 makes a primary context current for this, and leaves it so
+            self._context.detach()  # PyCUDA 2026.1 makes a primary context current here and leaves it current
         if current_context() != self._before:
             pop_context()
 
     def _account(self, size: int) -> None:
-        self._held += size
+        self._allocated += size
 
     def _free(self) -> int | None:
         with suppress(self._driver.Error):
@@ -136,7 +136,7 @@ class CudaDevice:
 
 
 class CudaMemory:
-    """A `Memory`."""
+    """A `DeviceMemory`."""
 
     def __init__(self, driver: ModuleType, allocation: Any, size: int, *, account: Callable[[int], None]) -> None:
         self._driver, self._allocation, self._account = driver, allocation, account
@@ -144,23 +144,23 @@ class CudaMemory:
         account(size)
 
     def free(self) -> None:
-        """Give it back; a second time is nothing."""
+        """Free it. Idempotent."""
         if self._allocation is not None:
             allocation, self._allocation = self._allocation, None
             self._account(-self.size)
-            with suppress(self._driver.Error):  # a device that failed: what else it holds is freed all the same
+            with suppress(self._driver.Error):  # after a device error, still free the rest
                 allocation.free()
 
 
 class PageLocked:
-    """A `HostMemory`."""
+    """A `PinnedMemory`."""
 
     def __init__(self, driver: ModuleType, array: npt.NDArray[np.uint8], address: int) -> None:
         self._driver, self.array, self.address = driver, array, address
         self._allocation: Any = array.base
 
     def free(self) -> None:
-        """Give it back; a second time is nothing."""
+        """Free it. Idempotent."""
         if self._allocation is not None:
             allocation, self._allocation = self._allocation, None
             self.array = np.empty(0, np.uint8)
@@ -176,36 +176,36 @@ class CudaStream:
         self.handle = int(raw.handle)
 
     def synchronize(self) -> None:
-        """Wait for all of it."""
+        """Wait until the stream is idle. Raises BackendError."""
         with _translated(self._driver, "waiting for the GPU"):
             self.raw.synchronize()
 
     def free(self) -> None:
-        """PyCUDA destroys it with its last reference."""
+        """Drop the reference; PyCUDA destroys the stream with the last one. Idempotent."""
         self.raw = None
 
 
 class CudaEvent:
-    """An `Event`, of the runtime: PyCUDA does not give the handles of its own, which a graph needs."""
+    """An `Event` of the CUDA runtime. PyCUDA does not expose event handles, which a graph needs."""
 
     def __init__(self, cuda: ModuleType) -> None:
         self._cuda, self._handle = cuda, int(cuda.create_event())
 
     def record(self, stream: Stream) -> None:
-        """Also inside a capture, where it keeps its time at every launch."""
+        """Record the event on the stream. In a capture, it takes a new time at every launch."""
         self._cuda.record_event(self._handle, stream.handle)
 
     def synchronize(self) -> None:
-        """Wait without the GIL."""
+        """Wait for the event with the GIL released. Raises BackendError."""
         self._cuda.synchronize_event(self._handle)
 
     def milliseconds_since(self, other: Event) -> float:
-        """The time between two moments that have passed."""
+        """Return the time between two completed events."""
         assert isinstance(other, CudaEvent)
         return float(self._cuda.event_milliseconds(other._handle, self._handle))
 
     def free(self) -> None:
-        """Give it back; a second time is nothing."""
+        """Free it. Idempotent."""
         if self._handle:
             handle, self._handle = self._handle, 0
             with suppress(BackendError):  # as above
@@ -213,18 +213,18 @@ class CudaEvent:
 
 
 class CudaGraph:
-    """A `Graph`."""
+    """A `CapturedGraph`."""
 
     def __init__(self, cuda: ModuleType, handle: int) -> None:
         self._cuda, self._handle = cuda, handle
         self.nodes = int(cuda.graph_nodes(handle))
 
     def launch(self, stream: Stream) -> None:
-        """Put it on a stream."""
+        """Launch the graph on a stream."""
         self._cuda.launch_graph(self._handle, stream.handle)
 
     def free(self) -> None:
-        """Give it back; a second time is nothing."""
+        """Free it. Idempotent."""
         if self._handle:
             handle, self._handle = self._handle, 0
             with suppress(BackendError):  # as above
@@ -238,8 +238,8 @@ def _raw(stream: Stream) -> Any:
 
 @contextmanager
 def _translated(driver: ModuleType, doing: str) -> Iterator[None]:
-    """PyCUDA's errors as BackendError, in one line."""
+    """Raise PyCUDA's errors as BackendError, in one line."""
     try:
         yield
     except driver.Error as error:
-        raise BackendError(f"{doing} failed ({one_line(error)}); `nvidia-smi` shows the state of the GPU") from error
+        raise BackendError(f"{doing} failed ({one_line(error)}); check the GPU with `nvidia-smi`") from error

@@ -1,4 +1,4 @@
-"""What the chain needs of a compiled graph."""
+"""Interface of a compiled graph, as used by the chain."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from ..device_memory import Stream
 
 
 class Binding(Protocol):
-    """An engine set up for one batch size on fixed addresses."""
+    """An engine bound to one batch size and fixed tensor addresses."""
 
     def enqueue(self, stream: Stream) -> None:
-        """Run it once on a stream. Raises ModelError."""
+        """Launch one run on a stream. Raises ModelError."""
 
     def free(self) -> None:
-        """Give it back; a second time is nothing."""
+        """Free it. Idempotent."""
 
 
 class Engine(Protocol):
-    """One graph, compiled for some batch sizes. Batches here count samples: images x draws for the leak encoder."""
+    """One graph compiled for some batch sizes. Batch sizes count rows: images x draws for the leak encoder."""
 
     types: Mapping[str, str]  # tensor name to "float32" or "float16"
     batches: tuple[int, ...]
 
     def workspace(self, batch: int) -> int:
-        """Bytes of device memory that running it needs beside its tensors; 0 where it looks after itself."""
+        """Return the scratch bytes on the device that a run needs; 0 if the engine allocates its own."""
 
     def bind(self, batch: int, addresses: Mapping[str, int], workspace: int, *, stream: Stream) -> Binding:
-        """Set it up. `workspace` is the address of that much memory; nothing else may use it at the same time.
+        """Bind it to a batch size. `workspace`: address of `self.workspace(batch)` bytes that no concurrent run uses.
 
         Raises ModelError, BackendError.
         """
 
     def free(self) -> None:
-        """Give it back, after its bindings; a second time is nothing."""
+        """Free the engine. Free its bindings first. Idempotent."""

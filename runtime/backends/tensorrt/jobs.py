@@ -1,4 +1,4 @@
-"""Jobs on their way to the thread that does them: in order, and with room for a few, so that who is too fast waits."""
+"""A bounded job queue for one consumer thread."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ J = TypeVar("J")
 
 
 class Jobs(Generic[J]):
-    """A bounded queue for any number of threads that put and one that takes.
+    """A bounded first-in, first-out queue for any number of producers and one consumer.
 
-    Two `SimpleQueue`s, one of jobs and one of the room that is left: each hand-over wakes a thread once. `queue.Queue`
-    wakes the taker while it still holds the lock that the taker needs next.
+    Uses two `SimpleQueue`s, one of jobs and one of free places, so that each transfer wakes a thread once.
+    `queue.Queue` wakes the consumer while it still holds the lock that the consumer needs next.
     """
 
-    def __init__(self, room: int) -> None:
-        """`room`: how many jobs may wait."""
+    def __init__(self, capacity: int) -> None:
+        """`capacity`: how many jobs may wait."""
         self._jobs: queue.SimpleQueue[J | None] = queue.SimpleQueue()
-        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(room):
-            self._room.put(None)
+        self._places: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(capacity):
+            self._places.put(None)
 
     def put(self, job: J) -> None:
-        """Add a job; waits while there is no room."""
-        self._room.get()
+        """Add a job; blocks while the queue is full."""
+        self._places.get()
         self._jobs.put(job)
 
     def end(self) -> None:
-        """Add the end, which needs no room: never waits."""
+        """Add the end marker; never blocks."""
         self._jobs.put(None)
 
     def take(self, wait: bool) -> J | None:
-        """The oldest job, None for an end. Raises `queue.Empty` when there is none and it is not waited for."""
+        """Remove and return the oldest job, or None for an end marker. Raises `queue.Empty` if not `wait` and empty."""
         job = self._jobs.get(block=wait)
         if job is not None:
-            self._room.put(None)
+            self._places.put(None)
         return job

@@ -1,6 +1,6 @@
-"""tensorrt: engines that `leakrt build` made, on one stream of an NVIDIA GPU from the frame to the outputs.
+"""Probe and loader of the `tensorrt` backend, which runs engines that `leakrt build` compiled.
 
-This module imports neither TensorRT nor PyCUDA: `auto` and the doctor may ask about a backend that is not installed.
+Imports neither TensorRT nor PyCUDA, because `auto` and the doctor probe backends that are not installed.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from .slot import Engines
 
 NAME = "tensorrt"
-_DOCTOR = "`leakrt doctor` names what to do"
+_DOCTOR = "run `leakrt doctor` for instructions"
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
 def load(variant: Variant, threads: int, *, device: int = 0) -> Backend:
     """Load the variant's engines from the cache on GPU number `device`.
 
-    Raises EngineError with the command that builds them, MissingExtraError, BackendError, ModelError.
+    Raises EngineError with the command that builds a missing engine, MissingExtraError, BackendError, ModelError.
     """
     return load_engines(NAME, "tensorrt", variant, threads=threads, number=device)
 
 
 def probe() -> Availability:
-    """Whether TensorRT, PyCUDA, LeakRT's kernels and a driver are there; see `probe_flavour`."""
+    """Return whether TensorRT, PyCUDA, LeakRT's kernels and a driver are available; see `probe_flavour`."""
     return probe_flavour(NAME, "tensorrt")
 
 
 def load_engines(name: str, flavour_name: str, variant: Variant, *, threads: int, number: int) -> Backend:
-    """`load`, for either library."""
+    """Load the variant's engines with TensorRT or TensorRT-RTX; see `load`."""
     from ....core.errors import EngineError
     from ....core.files import sha256_bytes
     from ....engines.cache.cache import default_cache
@@ -74,9 +74,9 @@ def load_engines(name: str, flavour_name: str, variant: Variant, *, threads: int
 
 
 def deserialize(variant: Variant, flavour: Flavour, stored: StoredEngines) -> Engines:
-    """Both engines, in the thread of their device.
+    """Deserialize both engines. Call it in the thread that owns the device.
 
-    Raises EngineError, ModelError, OutOfMemoryError; nothing is held then.
+    Raises EngineError, ModelError, OutOfMemoryError.
     """
     from ....core.graphs import leak_encoder_graph, vae_encoder_graph
     from .slot import Engines
@@ -91,14 +91,14 @@ def deserialize(variant: Variant, flavour: Flavour, stored: StoredEngines) -> En
 
 
 def probe_flavour(name: str, flavour: str) -> Availability:
-    """What is missing, the cheapest to see first; the driver is started only when everything else is there."""
+    """Return what is missing, cheapest checks first; the driver is initialized only if everything else is available."""
     from ....engines.library.installed import load_flavour
 
     module = _MODULES[flavour]
     if importlib.util.find_spec(module) is None:
         return Availability(backend=name, runs=False, version="", reason=f"{module} is not installed", install=_DOCTOR)
     version, reason = "", _missing()
-    if not reason:  # only now is the library imported, which takes a while and may find its own libraries missing
+    if not reason:  # import the library last: it is slow, and its own libraries may be missing
         try:
             version = load_flavour(flavour).version
         except LeakRTError as error:
@@ -113,7 +113,7 @@ def probe_flavour(name: str, flavour: str) -> Availability:
 
 
 def _missing() -> str:
-    """Why no GPU can be used from here; empty when one can."""
+    """Return why no GPU can be used, or an empty string."""
     from ....engines.library.device import find_driver
     from ...doctor.toolkit import driver_too_old, find_kernels
 
@@ -126,7 +126,7 @@ def _missing() -> str:
     if driver.library is None:
         return driver.problem
     if driver_too_old(driver.cuda, kernels.toolkit):
-        return f"the driver supports CUDA up to {driver.cuda}, and LeakRT's kernels were built with {kernels.toolkit}"
+        return f"the driver supports CUDA up to {driver.cuda}, but LeakRT's kernels were built with {kernels.toolkit}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The thread that owns a device, and how its end is waited for."""
+"""The thread that owns a device."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ...forked import Home
 
 
 class OwnerThread:
-    """Started when it is made. A daemon: where nobody waits for it the process can end all the same.
+    """A daemon thread that starts when it is created; it does not keep the process alive.
 
-    It is waited for by an event. Up to Python 3.12 a join that Ctrl-C interrupts takes a running thread for an ended
-    one (bpo-45274), and Python's own end would then take the interpreter from under the libraries that it runs.
+    `wait` waits for an event. Up to Python 3.12, a join that Ctrl-C interrupts marks a running thread as ended
+    (bpo-45274), and the interpreter would then shut down while the thread still runs native libraries.
     """
 
     def __init__(self, work: Callable[[], None]) -> None:
@@ -23,16 +23,19 @@ class OwnerThread:
 
     @property
     def ended(self) -> bool:
-        """Whether its work is over."""
+        """Whether its work has ended."""
         return self._done.is_set()
 
     def wait(self) -> bool:
-        """Until its work is over. False, and no waiting, in the thread itself, where garbage may be collected that
-        wants its end, and in a forked child, which has no such thread."""
+        """Wait until the work has ended and return True.
+
+        Returns False without waiting in the thread itself, where the garbage collector may run finalizers, and in a
+        forked child, which does not have the thread.
+        """
         if threading.current_thread() is self._thread or not self._home.is_here:
             return False
         self._done.wait()
-        self._thread.join()  # a moment
+        self._thread.join()  # returns at once: `_run` ends after it sets the event
         return True
 
     def _run(self) -> None:

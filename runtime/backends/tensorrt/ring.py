@@ -1,4 +1,4 @@
-"""Which slot is next, and which result: slots are taken in turn and give their results in the order of the jobs."""
+"""Assignment of jobs to slots, with results in the order of the jobs."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ J = TypeVar("J")
 
 
 class Ring(Generic[S, J]):
-    """Slots, of which some are busy with a job. No lock: one thread looks after it."""
+    """Slots, some of them busy with a job. Not thread-safe: for one thread."""
 
     def __init__(self, slots: Sequence[S]) -> None:
-        """Raises ValueError for no slot at all."""
+        """Raises ValueError without slots."""
         if not slots:
-            raise ValueError("a ring needs a slot")
+            raise ValueError("a ring needs at least one slot")
         self._free: deque[S] = deque(slots)
         self._busy: deque[tuple[S, J]] = deque()
 
     @property
     def has_free(self) -> bool:
-        """Whether a job can begin."""
+        """Whether a slot is free."""
         return bool(self._free)
 
     @property
     def busy(self) -> int:
-        """Jobs that have begun and have not been taken out."""
+        """Number of busy slots."""
         return len(self._busy)
 
     def begin(self, job: J) -> S:
-        """Give the slot that has been free for longest a job. Raises IndexError when none is free."""
+        """Assign the job to the slot that has been free longest and return it. Raises IndexError if none is free."""
         slot = self._free.popleft()
         self._busy.append((slot, job))
         return slot
 
     def drop_newest(self) -> None:
-        """The job that began last did not begin after all: its slot is free."""
+        """Undo the last `begin`, for a job that failed to start."""
         slot, _ = self._busy.pop()
         self._free.append(slot)
 
     def oldest(self) -> tuple[S, J]:
-        """The job that began first, and its slot. Raises IndexError when nothing is busy."""
+        """Return the slot and job that began first. Raises IndexError if no slot is busy."""
         return self._busy[0]
 
     def end_oldest(self) -> None:
-        """The oldest job's result was taken out: its slot is free."""
+        """Free the slot of the oldest job."""
         slot, _ = self._busy.popleft()
         self._free.append(slot)

@@ -1,4 +1,4 @@
-"""The thread that owns a GPU: takes batches from any thread, gives results in order, and holds back who is too fast."""
+"""The thread that owns a GPU: accepts batches from any thread, returns results in order, and blocks fast callers."""
 
 from __future__ import annotations
 
@@ -34,38 +34,38 @@ _CLOSED = "the GPU runner is closed; load the detector again"
 
 @dataclass(frozen=True, kw_only=True)
 class RunnerOptions:
-    """How to use the device."""
+    """Options of a GpuRunner."""
 
-    batches: tuple[int, ...] = (1,)  # images at once; the engines must have a profile for each
-    slots: int = 2  # one copies while another computes
-    waiting: int = 2  # batches that wait for a slot before `submit` holds its caller back
+    batches: tuple[int, ...] = (1,)  # batch sizes in images; the engines need a profile for each
+    slots: int = 2  # one copies while the other computes
+    waiting: int = 2  # batches that may wait for a slot before `submit` blocks
     graphs: bool = True  # capture CUDA graphs
 
 
 @dataclass(kw_only=True)
 class Ready:
-    """What the thread has made of its options."""
+    """What the runner set up from its options."""
 
     device: str = ""
     batches: tuple[int, ...] = ()
     slots: int = 0
     notes: tuple[str, ...] = ()
     held: int = 0  # bytes of device memory, without the engines' weights
-    nodes: dict[int, int] = field(default_factory=dict)  # batch size to nodes of its CUDA graph
+    nodes: dict[int, int] = field(default_factory=dict)  # batch size to number of nodes of its CUDA graph
 
 
 @dataclass(frozen=True)
 class _Job(Generic[T]):
-    """`launch` puts work on a slot's stream and gives the call that waits for its result."""
+    """`launch` enqueues work on a slot's stream and returns a function that waits for the result."""
 
     launch: Callable[[Slot], Callable[[], T]]
     future: Future[T]
 
 
 class GpuRunner:
-    """Loaded engines on a device, for any number of threads. A context manager; `close` ends it.
+    """Runs loaded engines on a device. Thread-safe. A context manager that closes itself.
 
-    `ready` says what fitted into memory.
+    `ready`: the batch sizes and slots that fit into memory, with notes on what did not.
     """
 
     def __init__(
@@ -76,50 +76,51 @@ class GpuRunner:
         *,
         options: RunnerOptions,
     ) -> None:
-        """Start the thread, which opens the device, loads the engines and makes the slots.
+        """Start the thread, which opens the device, loads the engines and creates the slots.
 
-        Raises what those raise: BackendError, OutOfMemoryError, EngineError, ModelError, MissingExtraError.
+        Raises their errors: BackendError, OutOfMemoryError, EngineError, ModelError, MissingExtraError.
         """
         self._jobs: Jobs[_Job[Any]] = Jobs(options.waiting)
         started: Future[Ready] = Future()
         worker = _Worker(spec, open_device, load_engines, options=options, jobs=self._jobs)
-        self._gate, self._thread = threading.Lock(), OwnerThread(partial(worker.run, started))
+        self._lock, self._thread = threading.Lock(), OwnerThread(partial(worker.run, started))
         try:
             self.ready = started.result()
-        except BaseException:  # it failed, or Ctrl-C came while it loads: then it ends as soon as it has
+        except BaseException:  # loading failed, or Ctrl-C interrupted the wait: the thread ends after loading
             _stop(self._jobs, self._thread)
             raise
-        # Also at the interpreter's end: the thread must not be stopped while it holds the GPU.
+        # Also runs at interpreter exit: the thread must not be stopped while it uses the GPU.
         self._finalize = weakref.finalize(self, _stop, self._jobs, self._thread)
 
     def submit(self, frames: Sequence[Frame]) -> Future[ChainResult]:
-        """Put up to the largest batch of frames uint8 [H, W, 3] BGR on the way. Waits while too many are.
+        """Submit frames uint8 [H, W, 3] BGR, at most the largest batch size. Blocks while too many batches wait.
 
-        The frames may be changed once the result is there. Raises BackendError for too many or when closed.
+        Do not change the frames before the result is available. Raises BackendError for too many frames or after
+        `close`.
         """
         batches = self.ready.batches
         if not 1 <= len(frames) <= max(batches):
-            raise BackendError(f"a batch of {len(frames)} frames; between 1 and {max(batches)} go at once")
+            raise BackendError(f"batch of {len(frames)} frames: submit between 1 and {max(batches)} frames")
         kept, batch = list(frames), batch_for(len(frames), batches)
         return self._put(lambda slot: slot.launch(kept, batch))
 
     def run(self, frames: Sequence[Frame]) -> list[ChainResult]:
-        """Any number of frames, in as many batches as they take, overlapping; results in order."""
+        """Run any number of frames in overlapping batches. Returns the results in order."""
         step = max(self.ready.batches)
         futures = [self.submit(frames[i : i + step]) for i in range(0, len(frames), step)]
         return [future.result() for future in futures]
 
     def encode(self, images: Array) -> Array:
-        """The VAE encoder alone; see `Slot.encode`."""
+        """Run only the VAE encoder; see `Slot.encode`."""
         return self._put(lambda slot: _now(slot.encode(images))).result()
 
     def judge(self, noised: Array) -> LeakOutputs:
-        """The leak encoder alone; see `Slot.judge`."""
+        """Run only the leak encoder; see `Slot.judge`."""
         return self._put(lambda slot: _now(slot.judge(noised))).result()
 
     def close(self) -> None:
-        """End what is on its way, then free everything; from any thread, also a second time."""
-        with self._gate:
+        """Finish the submitted batches, then free all resources. Thread-safe and idempotent."""
+        with self._lock:
             self._finalize()
 
     def __enter__(self) -> GpuRunner:
@@ -133,7 +134,7 @@ class GpuRunner:
         if not self._open:
             raise BackendError(_CLOSED)
         self._jobs.put(_Job(launch, future))
-        if not self._open:  # closed while this waited for room: nobody may be left to take it
+        if not self._open:  # closed while `put` blocked: no consumer may be left
             self._thread.wait()
             _refuse_waiting(self._jobs)
         return future
@@ -144,7 +145,7 @@ class GpuRunner:
 
 
 class _Worker:
-    """What the thread does. It holds no reference to the runner, so that a forgotten runner is closed."""
+    """The thread's work. Holds no reference to the runner, so that an unreferenced runner is closed."""
 
     def __init__(
         self,
@@ -182,7 +183,7 @@ class _Worker:
         options, spec = self._options, self._spec
         device = self._device = self._open_device()
         engines = self._engines = self._load_engines(device)
-        del self._load_engines  # it may hold the engines' bytes
+        del self._load_engines  # it may reference the engines' bytes
         noise = self._make_noise(device)
 
         def make(batches: tuple[int, ...]) -> Slot:
@@ -215,7 +216,7 @@ class _Worker:
         return Noise(bank, step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize))
 
     def _work(self, ring: Ring[Slot, _Collect]) -> None:
-        """Begin jobs while there is a free slot, else take out the oldest result; end at None."""
+        """Begin jobs while a slot is free, else collect the oldest result. Ends after the end marker."""
         ended = False
         while not (ended and not ring.busy):
             job = None
@@ -244,7 +245,7 @@ class _Worker:
             job.future.set_exception(error)
 
     def _close(self) -> None:
-        """Slots, noise, engines, device: nobody is freed before who uses it."""
+        """Free slots, noise, engines and device in this order, users first."""
         for slot in self._slots:
             slot.close()
         self._slots = []
@@ -258,7 +259,7 @@ class _Worker:
 
 
 class _Collect:
-    """A job that has begun: waits for its result and hands it over."""
+    """A running job: waits for its result and sets it on the future."""
 
     def __init__(self, future: Future[Any]) -> None:
         self._future = future

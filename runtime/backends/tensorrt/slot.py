@@ -1,8 +1,9 @@
-"""One slot: a stream with everything that one batch needs on its way, and one CUDA graph a batch size.
+"""One slot: a stream with the buffers of one batch, and one CUDA graph per batch size.
 
     copy -> preprocess -> [ VAE encoder -> noising -> leak encoder -> copy ]
 
-What stands in brackets is the graph. What comes before is launched as it comes, for frames have any size.
+The graph contains the part in brackets. The stages before it depend on the sizes of the frames and are launched
+one by one.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from .buffers import Buffers, Part, Piece, result_parts
 from .engine import Binding, Engine
 
 Array = npt.NDArray[np.float32]
-# The moments of the chain, in order; a stage is named by the one that ends it.
 _OUTPUTS = tuple(LeakOutputs.__dataclass_fields__)
+# In order. An event ends each stage.
 STAGES = ("copy_in", "preprocess", "vae", "noising", "leak", "copy_out")
 
 
@@ -38,16 +39,16 @@ class Engines:
 
     @property
     def types(self) -> dict[str, str]:
-        """Tensor name to element type. Raises BackendError when the two do not fit together."""
+        """Tensor name to element type. Raises BackendError if the scores are not float32."""
         types = {**self.vae.types, **self.leak.types}
         if types["scores"] != "float32":
             raise BackendError(
-                f"the leak encoder's engine gives {types['scores']}, where float32 is needed; build it again"
+                f"the leak encoder's engine returns {types['scores']} scores, expected float32; rebuild the engine"
             )
         return types
 
     def workspace(self, spec: ModelSpec, batch: int) -> int:
-        """Bytes for either: they run one after the other, so they share it."""
+        """Return the scratch bytes for both, which run in turn and share the memory."""
         return max(self.vae.workspace(batch), self.leak.workspace(batch * spec.draws))
 
     def close(self) -> None:
@@ -58,7 +59,7 @@ class Engines:
 
 @dataclass(frozen=True)
 class Noise:
-    """What noising needs, the same in every slot."""
+    """Inputs of noising that all slots share."""
 
     bank: int  # address of float32 [draws, T, 4, S/8, S/8]
     coefficients: Array  # [T, 2]
@@ -72,17 +73,17 @@ class _Plan:
     parts: Mapping[str, Part]
     vae: Binding
     leak: Binding
-    results: Mapping[str, npt.NDArray[Any]]  # each part where it lies in the host's block, made once
+    results: Mapping[str, npt.NDArray[Any]]  # views of the host's block
     graph: CapturedGraph | None = None
 
     @property
     def size(self) -> int:
-        """Bytes of the block of results that this batch fills."""
+        """Bytes of the results of this batch size."""
         return max(part.offset + part.size for part in self.parts.values())
 
 
 class Slot:
-    """Made, used and closed in the thread of its device. `notes` says what people should know."""
+    """Create, use and close it in the thread of its device. `notes`: messages for the user."""
 
     def __init__(
         self,
@@ -94,8 +95,10 @@ class Slot:
         batches: Sequence[int],
         graphs: bool = True,
     ) -> None:
-        """Allocate, bind, run once plainly and capture, for each batch size. Raises OutOfMemoryError, ModelError,
-        BackendError; nothing is held then. Without `graphs` nothing is captured."""
+        """Allocate memory; for each batch size bind the engines, run them once and, with `graphs`, capture a graph.
+
+        Raises OutOfMemoryError, ModelError, BackendError after freeing what was allocated.
+        """
         self._device, self._spec, self._noise = device, spec, noise
         self._types = engines.types
         self.notes: list[str] = []
@@ -115,22 +118,22 @@ class Slot:
             raise
 
     def launch(self, frames: Sequence[Frame], batch: int) -> Callable[[], ChainResult]:
-        """Put up to `batch` frames on their way; the call that is returned waits for them.
+        """Launch the chain for up to `batch` frames; the returned function waits for the result.
 
-        Raises OutOfMemoryError for frames that don't fit, BackendError; the slot stays usable.
+        Raises OutOfMemoryError for frames that do not fit, BackendError; the slot stays usable.
         """
         plan = self._plans[batch]
         pieces, where = self._memory.stage(frames)
         try:
             self._put(plan, pieces, where)
         except BaseException:
-            with suppress(BackendError):  # what was begun reads memory that the next frames are laid into
+            with suppress(BackendError):  # pending copies still read the staging buffer
                 self._stream.synchronize()
             raise
         return lambda: self._collect(plan, len(frames))
 
     def _put(self, plan: _Plan, pieces: Iterable[Piece], where: list[FrameAt]) -> None:
-        """The whole chain on the stream."""
+        """Enqueue the whole chain on the stream."""
         stream, device, memory = self._stream, self._device, self._memory
         self._events[0].record(stream)
         for address, piece in pieces:
@@ -143,18 +146,23 @@ class Slot:
             plan.graph.launch(stream)
         else:
             self._run(plan)
-        self._events[-1].record(stream)  # outside the graph: what a host may wait for
+        self._events[-1].record(stream)  # outside the graph: the host can wait for it
 
     def encode(self, images: Array) -> Array:
-        """The VAE encoder alone: image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8]; B at most the batch."""
+        """Run only the VAE encoder: image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8].
+
+        Raises BackendError if B exceeds the largest batch size.
+        """
         plan = self._plan_for(len(images))
         self._feed(images, self._memory.image.address, "image")
         plan.vae.enqueue(self._stream)
         return self._read(plan, "latent")[: len(images)]
 
     def judge(self, noised: Array) -> LeakOutputs:
-        """The leak encoder alone: noised float32 [B, T, 4, S/8, S/8] to its outputs, a row each; B at most the batch
-        times draws."""
+        """Run only the leak encoder: noised float32 [B, T, 4, S/8, S/8] to its outputs, one row each.
+
+        Raises BackendError if B exceeds the largest batch size times draws.
+        """
         rows = len(noised)
         plan = self._plan_for(-(-rows // self._spec.draws))
         self._feed(noised, self._memory.noised.address, "noised")
@@ -162,13 +170,13 @@ class Slot:
         return LeakOutputs(*(self._read(plan, name)[:rows] for name in _OUTPUTS))
 
     def close(self) -> None:
-        """Wait, then free everything in the order in which nothing is freed under a user; a second time is nothing."""
+        """Wait for the stream, then free everything, users first. Idempotent."""
         if self._closed:
             return
         self._closed = True
         try:
             self._stream.synchronize()
-        except BackendError as error:  # a device that failed: what it holds is freed all the same
+        except BackendError as error:  # after a device error, still free the rest
             self.notes.append(str(error))
         for plan in self._plans.values():
             if plan.graph is not None:
@@ -184,7 +192,7 @@ class Slot:
 
     @property
     def nodes(self) -> Mapping[int, int]:
-        """Batch size to nodes of its graph; 0 where it runs without one."""
+        """Batch size to number of nodes of its CUDA graph; 0 without a graph."""
         return {batch: plan.graph.nodes if plan.graph else 0 for batch, plan in self._plans.items()}
 
     @property
@@ -206,7 +214,7 @@ class Slot:
             raise
         results = {name: part.of(memory.results_host.array) for name, part in parts.items()}
         plan = self._plans[batch] = _Plan(batch=batch, parts=parts, vae=vae, leak=leak, results=results)
-        self._run(plan)  # TensorRT sets itself up at the first run, which can't be captured
+        self._run(plan)  # TensorRT initializes in the first run, which can't be captured
         self._stream.synchronize()
         if graphs:
             self._capture(plan)
@@ -219,7 +227,7 @@ class Slot:
             self.notes.append(f"batch {plan.batch} runs without a CUDA graph, which is slower ({error})")
 
     def _run(self, plan: _Plan) -> None:
-        """What the graph holds."""
+        """Enqueue the stages that the graph contains."""
         spec, memory, stream = self._spec, self._memory, self._stream
         plan.vae.enqueue(stream)
         self._mark("vae")
@@ -251,7 +259,7 @@ class Slot:
     def _plan_for(self, images: int) -> _Plan:
         fitting = [plan for batch, plan in self._plans.items() if batch >= images]
         if not fitting:
-            raise BackendError(f"a batch of {images}; the engines take at most {max(self._plans)}")
+            raise BackendError(f"batch of {images}: the engines accept at most {max(self._plans)}")
         return fitting[0]
 
     def _feed(self, values: Array, address: int, name: str) -> None:
@@ -273,5 +281,5 @@ class Slot:
 
 
 def _copy(values: npt.NDArray[Any], rows: int) -> Array:
-    """The first rows, float32, of what the next batch overwrites."""
+    """Copy the first rows to float32: the next batch overwrites `values`."""
     return np.array(values[:rows], np.float32)

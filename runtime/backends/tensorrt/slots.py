@@ -1,4 +1,4 @@
-"""How much fits into memory: fewer batch sizes, then fewer slots, before giving up."""
+"""Fitting slots into GPU memory: drops the largest batch sizes, then slots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..device_memory import OutOfMemoryError
 
 
 class Closable(Protocol):
-    """Something that holds memory until it is closed."""
+    """An object that owns memory until it is closed."""
 
     def close(self) -> None: ...
 
@@ -20,11 +20,11 @@ S = TypeVar("S", bound=Closable)
 def fill_slots(
     make: Callable[[tuple[int, ...]], S], batches: Sequence[int], slots: int
 ) -> tuple[list[S], tuple[int, ...], list[str]]:
-    """Make up to `slots` slots for `batches`: what was made, for which batch sizes, and notes on what was not.
+    """Create up to `slots` slots. Returns the slots, their batch sizes, and notes on what did not fit.
 
-    Where memory runs out, the first slot gives up its largest batch sizes one by one; later slots, which must be like
-    the first, are done without. Raises OutOfMemoryError when not even the smallest batch fits, and what `make` raises;
-    nothing is held then.
+    When memory runs out, the first slot drops its largest batch sizes one by one. Further slots have the same batch
+    sizes as the first, and those that do not fit are omitted. Raises OutOfMemoryError if not even the smallest batch
+    fits, and the errors of `make`, after closing the slots.
     """
     made: list[S] = []
     notes: list[str] = []
@@ -35,11 +35,11 @@ def fill_slots(
                 made.append(make(left))
             except OutOfMemoryError as error:
                 if made:
-                    notes.append(f"{len(made)} of {slots} slots fit, so copies overlap less: {error}")
+                    notes.append(f"{len(made)} of {slots} slots fit into memory, so copies overlap less: {error}")
                     break
                 if len(left) == 1:
                     raise
-                notes.append(f"batch {left[-1]} does not fit, so the largest is {left[-2]}: {error}")
+                notes.append(f"batch {left[-1]} does not fit into memory, so the largest is {left[-2]}: {error}")
                 left = left[:-1]
     except BaseException:
         for slot in made:
@@ -49,5 +49,5 @@ def fill_slots(
 
 
 def batch_for(count: int, batches: Sequence[int]) -> int:
-    """The batch size to take `count` images in: the smallest that holds them, else the largest."""
+    """Return the smallest batch size of at least `count` images, else the largest."""
     return min((batch for batch in batches if batch >= count), default=max(batches))

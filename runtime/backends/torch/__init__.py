@@ -1,4 +1,4 @@
-"""The `torch` backend: a bundle's networks run by torch. Only kind.py may be imported without torch."""
+"""The `torch` backend: runs a bundle's networks with torch. Only kind.py can be imported without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The torch backend, loaded: a chain with what runs it, on the CPU or on a GPU."""
+"""The loaded torch backend: a chain and its runner, on the CPU or on a GPU."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from .noising import find_kernels
 from .runner import ChainRunner, DeviceResult, PlainRunner, exact, joined
 
 NAME = "torch"
-_SIZES = (1, 2, 4, 8, 16)  # batch sizes that graphs are made for
+_SIZES = (1, 2, 4, 8, 16)  # batch sizes of the CUDA graphs
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _WANTED = re.compile(r"Tried to allocate ([\d.]+ \w+)")
 
-Images = TypeVar("Images", Array, Sequence[Frame])  # as the networks take them, or as they come
+Images = TypeVar("Images", Array, Sequence[Frame])  # preprocessed images, or frames
 
 _log = logging.getLogger(__name__)
 _first = FirstUse(NAME)
 
 
 class TorchBackend:
-    """Both networks and the noising between them in one go; see `load_torch`."""
+    """Runs VAE encoder, noising and leak encoder without leaving the device; see `load_torch`."""
 
     name = NAME
     forkable = False
@@ -46,27 +46,27 @@ class TorchBackend:
     def __init__(
         self, variant: Variant, runner: ChainRunner, device: torch.device, *, batch: int, threads: int
     ) -> None:
-        """`batch`: images at once; it shrinks where the device's memory does not hold them."""
+        """`batch`: images per batch; it shrinks when the device runs out of memory."""
         self.precision, self.batch = variant.precision, batch
         self._spec = variant.spec
         self._held: ChainRunner | None = runner
         self._device, self._threads = device, threads
 
     def chain(self, images: Array) -> ChainResult:
-        """See ChainBackend. Raises ModelError, BackendError when the device's memory holds not even one image."""
+        """Run the chain; see ChainBackend. Raises ModelError, and BackendError if one image exceeds the memory."""
         self._set_threads()
         return self._result(self._in_batches(self._runner.run, np.ascontiguousarray(images, np.float32)), len(images))
 
     def vae_encoder(self, image: Array) -> Array:
-        """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""
+        """Encode image float32 [B, 3, S, S] to the scaled latent float32 [B, 4, S/8, S/8]. Raises ModelError."""
         return self._alone(vae_encoder_graph(self._spec), image)[0]
 
     def leak_encoder(self, noised: Array) -> LeakOutputs:
-        """noised float32 [B, T, 4, S/8, S/8] to the four outputs, one row each. Raises ModelError."""
+        """Return the four outputs, one row each, of noised float32 [B, T, 4, S/8, S/8]. Raises ModelError."""
         return LeakOutputs(*self._alone(leak_encoder_graph(self._spec), noised))
 
     def describe(self) -> Description:
-        """What runs, and where."""
+        """Return the backend's version, device and precision."""
         if self._device.type != "cuda":
             return Description(
                 backend=NAME,
@@ -92,7 +92,7 @@ class TorchBackend:
         return self._held
 
     def _alone(self, graph: GraphSpec, value: Array) -> list[Array]:
-        """One of the networks, operator by operator."""
+        """Run one of the networks, operator by operator."""
         self._set_threads()
         with torch.inference_mode(), exact():
             tensor = torch.from_numpy(np.ascontiguousarray(value, np.float32)).to(self._device)
@@ -101,14 +101,14 @@ class TorchBackend:
         return arrays
 
     def _result(self, found: DeviceResult, images: int) -> ChainResult:
-        """Checked by shape. Raises ModelError."""
+        """Check the shapes and wrap the arrays. Raises ModelError."""
         latent, *outputs = found.arrays
         self._check(vae_encoder_graph(self._spec), [latent], images)
         self._check(leak_encoder_graph(self._spec), outputs, images * self._spec.draws)
         return ChainResult(latent, LeakOutputs(*outputs), found.latency_ms)
 
     def _in_batches(self, run: Callable[[Images], DeviceResult], images: Images) -> DeviceResult:
-        """Batches of `batch`, which may shrink on the way."""
+        """Run the images in batches of `batch`, which may shrink meanwhile."""
         found, done = [], 0
         while done < len(images):
             part = images[done : done + self.batch]
@@ -117,7 +117,7 @@ class TorchBackend:
         return joined(found)
 
     def _run(self, run: Callable[[Images], DeviceResult], images: Images) -> DeviceResult:
-        """What the runner gives; where memory runs out, the same in halves, and smaller batches from then on."""
+        """Run a batch; if memory runs out, run its halves and use smaller batches from then on."""
         try:
             return run(images)
         except torch.cuda.OutOfMemoryError as error:
@@ -139,18 +139,18 @@ class TorchBackend:
             graph.check_shape(tensor, array.shape, batch)
 
     def _set_threads(self) -> None:
-        torch.set_num_threads(self._threads)  # of the whole process: another detector may have set its own
+        torch.set_num_threads(self._threads)  # a setting of the whole process: another detector may have changed it
 
 
 class TorchFrameBackend(TorchBackend):
-    """A `FrameBackend`: a GPU that LeakRT's kernels were built for. One batch at a time; `submit` waits for it."""
+    """A `FrameBackend` for GPUs that LeakRT's kernels are built for. Runs one batch at a time, inside `submit`."""
 
     ahead = 1
 
     def __init__(
         self, variant: Variant, runner: CudaGraphRunner, device: torch.device, *, batch: int, threads: int
     ) -> None:
-        """`runner` has a feed for frames."""
+        """`runner` needs a `FrameFeed`."""
         super().__init__(variant, runner, device, batch=batch, threads=threads)
         self._lock = threading.Lock()
 
@@ -163,12 +163,12 @@ class TorchFrameBackend(TorchBackend):
         return lambda: found
 
     def chain(self, images: Array) -> ChainResult:
-        """As TorchBackend's, from any thread."""
+        """Run the chain; see TorchBackend. Thread-safe."""
         with self._lock:
             return super().chain(images)
 
     def close(self) -> None:
-        """Drop graphs and weights, after what is running; a second time is nothing."""
+        """Wait for the running batch, then free graphs and weights. Idempotent."""
         with self._lock:
             if self._held is not None:
                 self._held.forget(0)
@@ -180,20 +180,21 @@ class TorchFrameBackend(TorchBackend):
 
 
 def load_torch(variant: Variant, networks: Mapping[str, Network], threads: int, *, number: int = 0) -> TorchBackend:
-    """The variant on that GPU of those torch sees, or where it sees none on the CPU.
+    """Load the variant on GPU `number`, or on the CPU if torch sees no GPU.
 
-    On a GPU fp16 runs in float16 with float32 islands, as CUDA graphs, in the memory format that is faster there;
-    fp32 in float32 without TF32. On the CPU it is float32, one image at a time, so that no score depends on its batch.
+    On a GPU the chain runs as CUDA graphs, in the faster of the two memory formats: fp16 in float16 with float32
+    islands, fp32 in float32 without TF32. On the CPU it runs in float32, one image at a time, so that no score depends
+    on its batch.
 
-    Raises ModelError naming an operator that is not known, BackendError for fp16 without a GPU and in a forked child
-    whose parent loaded this backend, UsageError for a GPU that is not there.
+    Raises ModelError for an unsupported operator, BackendError for fp16 without a GPU and in a forked child whose
+    parent loaded this backend, UsageError for a GPU that does not exist.
     """
     _refuse_fork(threads)
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if number and number >= seen:
         raise UsageError(f"--device {number}: torch sees {_gpus(seen)} here")
     if seen:
-        with torch.cuda.device(number):  # Triton launches on the current one
+        with torch.cuda.device(number):  # Triton launches on the current device
             return _on_gpu(variant, networks, threads)
     if variant.precision != "fp32":
         raise BackendError(f"torch runs {variant.precision} on a GPU only, and sees none here; take fp32")
@@ -203,7 +204,7 @@ def load_torch(variant: Variant, networks: Mapping[str, Network], threads: int, 
 
 
 def _refuse_fork(threads: int) -> None:
-    """torch's OpenMP threads belong to the process that first used them: with more than one, a child waits for ever."""
+    """Raise BackendError in a forked child that would hang: torch's OpenMP threads do not survive a fork."""
     if not _first.claim() and (threads > 1 or torch.cuda.is_available()):
         _first.require()
 
@@ -228,6 +229,6 @@ def _on_gpu(variant: Variant, networks: Mapping[str, Network], threads: int) -> 
     formats = (torch.channels_last, torch.contiguous_format)
     blank = np.zeros((1, 3, spec.image_size, spec.image_size), np.float32)
     runner = quickest([partial(make, f) for f in formats], blank)
-    torch.cuda.empty_cache()  # what the other one held
+    torch.cuda.empty_cache()  # the memory of the slower runner
     made = TorchBackend if kernels is None else TorchFrameBackend
     return made(variant, runner, device, batch=_SIZES[-1], threads=threads)

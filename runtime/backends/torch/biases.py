@@ -1,11 +1,11 @@
-"""Biases taken out of convolutions and given to what comes after them: a norm, a sum, or a sum that is then normed.
+"""Moves biases from convolutions into the following norm or sum, and sums into the following norm.
 
-A bias that a library adds by a pass of its own over the image costs as much as a third of the convolution. In a norm it
-costs nothing, for the norm reads the image anyway; so does a sum whose result is normed.
+A library may add a bias in a separate pass over the image, which is slow. In a norm the bias is free, because the norm
+reads the image anyway; so is a sum before a norm.
 
-leakrt.Sum (x, other or "", bias [C] or ""; below, right): x + other + bias, with rows of zeros below and to the right.
-leakrt.GroupNorm takes two inputs more, other and shift: see `fusion` and `group_norm`. With a second output it gives
-the sum that it norms, too.
+leakrt.Sum (x, other or "", bias [C] or ""; below, right): x + other + bias, padded with `below` rows and `right`
+columns of zeros. leakrt.GroupNorm gets two more inputs, other and shift; see `fusion` and `group_norm`. Its optional
+second output is the sum before the norm.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .fusion import GROUP_NORM, SUM, Links, replaced, without_unused
 
 Tensors = dict[str, npt.NDArray[Any]]
 _NO_PADS = {"below": 0, "right": 0}
-_X = 0  # place of the image among a norm's inputs
+_X = 0  # index of the image in a norm's inputs
 
 
 def fuse_biases(network: Network) -> Network:
-    """The same network with biases where they are cheaper; `network` has been through `fusion.fuse`."""
+    """Return the network with moved biases. `network` is a result of `fusion.fuse`."""
     for rewrite in (_into_norms, _into_sums, _before_norms, _sums_into_norms, _pads_into_sums):
         network = rewrite(network)
     return without_unused(network)
 
 
 def _bias(network: Network, node: Node | None) -> str:
-    """The name of the bias that a convolution adds; "" for none."""
+    """Return the name of a convolution's bias, or "" without one."""
     if node is None or node.operator != "Conv" or len(node.inputs) != 3:
         return ""
     tensor = network.tensors.get(node.inputs[2])
@@ -41,7 +41,7 @@ def _bias(network: Network, node: Node | None) -> str:
 
 
 def _bare(node: Node, *, output: str = "") -> Node:
-    """The convolution without its bias."""
+    """Return the convolution without its bias."""
     return replace(node, inputs=node.inputs[:2], outputs=(output,) if output else node.outputs)
 
 
@@ -55,7 +55,7 @@ def _is_bare_norm(node: Node | None, x: str) -> bool:
 
 
 def _into_norms(network: Network) -> Network:
-    """Of a convolution that only a norm reads."""
+    """Move the bias of a convolution that only a norm reads into the norm."""
     links, chains = Links(network), []
     for node in network.nodes:
         norm, bias = links.next(node, GROUP_NORM), _bias(network, node)
@@ -66,7 +66,7 @@ def _into_norms(network: Network) -> Network:
 
 
 def _into_sums(network: Network) -> Network:
-    """Of one or both convolutions that only an Add reads."""
+    """Move the biases of one or two convolutions that only an Add reads into a leakrt.Sum."""
     links, chains, tensors = Links(network), [], dict(network.tensors)
     writers = {node.outputs[0]: node for node in network.nodes}
     for node in network.nodes:
@@ -85,7 +85,7 @@ def _into_sums(network: Network) -> Network:
 
 
 def _merged(tensors: Tensors, names: list[str]) -> str:
-    """The name of the sum of biases, which is put among the tensors."""
+    """Return the name of the sum of the biases, which is added to `tensors` if needed."""
     if len(names) == 1:
         return names[0]
     name = " + ".join(names)
@@ -94,7 +94,7 @@ def _merged(tensors: Tensors, names: list[str]) -> str:
 
 
 def _before_norms(network: Network) -> Network:
-    """Of a convolution that a norm reads and others too: a sum with nothing else, which the norm takes in."""
+    """Split off the bias of a convolution that a norm and other nodes read, as a leakrt.Sum for the norm to absorb."""
     norms = {node.inputs[_X] for node in network.nodes if _is_bare_norm(node, node.inputs[_X])}
 
     def nodes() -> Iterator[Node]:
@@ -112,15 +112,18 @@ def _before_norms(network: Network) -> Network:
 
 @dataclass(frozen=True)
 class _Normed:
-    """A sum, and the norm that takes it in."""
+    """A sum, and the norm that absorbs it."""
 
     sum: Node
     norm: Node
 
 
 def _sums_into_norms(network: Network) -> Network:
-    """A sum that one norm reads: the norm makes it, and gives it to others who read it. It stands where the sum did,
-    for they may come before the norm; a norm's other inputs are constants."""
+    """Absorb a sum that one norm reads into the norm, which returns the sum for other readers.
+
+    The norm moves to the position of the sum, because other readers may precede the norm. Its other inputs are
+    constants.
+    """
     links, found = Links(network), []
     for node in (node for node in network.nodes if node.operator == SUM):
         readers = [n for n in network.nodes if node.outputs[0] in n.inputs]
@@ -140,7 +143,7 @@ def _taken_in(found: _Normed, links: Links) -> Node:
 
 
 def _pads_into_sums(network: Network) -> Network:
-    """Zeros below and to the right that a convolution wants of a sum which only it reads: the sum writes them."""
+    """Move a convolution's padding below and right into a sum that only this convolution reads."""
     links, chains = Links(network), []
     for node in network.nodes:
         reader = links.next(node, "Conv") if node.operator == SUM else None
@@ -153,7 +156,7 @@ def _pads_into_sums(network: Network) -> Network:
 
 
 def _uneven(attributes: Mapping[str, Any]) -> dict[str, int] | None:
-    """What to write below and to the right, for pads on those sides alone."""
+    """Return the padding below and right, or None if there is none or other sides are padded."""
     pads = tuple(attributes.get("pads", ()))
     if attributes.get("auto_pad", "NOTSET") != "NOTSET" or len(pads) != 4 or pads[:2] != (0, 0) or not any(pads):
         return None

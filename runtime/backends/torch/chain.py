@@ -1,4 +1,4 @@
-"""From preprocessed images to a leak encoder's outputs without leaving the device: VAE, noising, leak encoder."""
+"""The chain from preprocessed images to the leak encoder's outputs, without leaving the device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ Mark = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where and in what a chain runs. In float16 the leak encoder keeps all but its convolutions in float32."""
+    """Device, dtype and memory format of a chain. In float16, only the leak encoder's convolutions are float16.
+
+    The rest of the leak encoder stays float32.
+    """
 
     device: torch.device
     dtype: torch.dtype
@@ -33,7 +36,7 @@ class TorchChain:
     """Both networks of a bundle and the noising between them."""
 
     def __init__(self, spec: ModelSpec, networks: Mapping[str, Network], placement: Placement, *, threads: int) -> None:
-        """Raises ModelError naming an operator that is not known, or a network with other names than the format's."""
+        """Raises ModelError for an unsupported operator, or if a network's input or outputs have other names."""
         self._placement = placement
         graphs = vae_encoder_graph(spec), leak_encoder_graph(spec)
         self._latent, self._outputs = (output_order(graph, networks[graph.stem]) for graph in graphs)
@@ -42,10 +45,10 @@ class TorchChain:
         self._noise = DeviceNoising(spec, placement.dtype, placement.device, threads=threads)
 
     def __call__(self, image: Tensor, mark: Mark = lambda place: None) -> tuple[Tensor, ...]:
-        """image float32 [B, 3, S, S] to latent [B, 4, S/8, S/8], scores, embedding, gates, step weights, float32.
+        """Run image float32 [B, 3, S, S]; returns latent [B, 4, S/8, S/8], scores, embedding, gates, step weights.
 
-        The four have B x draws rows. `mark` is called with 0 before the first stage and with n after the n-th.
-        Raises ModelError.
+        All are float32; the last four have B x draws rows. `mark` is called with 0 before the first stage and with n
+        after the n-th. Raises ModelError.
         """
         place = self._placement
         mark(0)
@@ -58,7 +61,7 @@ class TorchChain:
         return (latent, *(outputs[i] for i in self._outputs))
 
     def alone(self, stem: str, value: Tensor) -> tuple[Tensor, ...]:
-        """One of the networks, by its graph's stem, outputs in the format's order. Raises ModelError."""
+        """Run only the network with this graph stem; outputs in the order of its GraphSpec. Raises ModelError."""
         place = self._placement
         if stem == "vae_encoder":
             return tuple(
@@ -81,7 +84,7 @@ class TorchChain:
 
 
 def output_order(graph: GraphSpec, network: Network) -> list[int]:
-    """Where each output of the spec stands among the network's. Raises ModelError for other names."""
+    """Return the index of each output of the spec in the network's outputs. Raises ModelError for other names."""
     ranks = {tensor.name: len(tensor.shape) + 1 for tensor in graph.outputs}
     declared = [(name, [None] * ranks.get(name, 0)) for name in network.outputs]
     graph.check_declared([(network.input, [None, *graph.input.shape])], declared)

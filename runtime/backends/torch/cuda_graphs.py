@@ -1,4 +1,4 @@
-"""A chain on a GPU as one CUDA graph for each batch size: captured at first use, after a plain run, then replayed."""
+"""Runs a chain on a GPU as one CUDA graph per batch size, captured at first use."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .chain import STAGES, TorchChain
 from .frames import FrameFeed
 from .runner import Array, ChainRunner, DeviceResult, PlainRunner, exact, pack, unpack
 
-_WARM_RUNS = 3  # before a capture: libraries choose their algorithms, Triton compiles
-_LEAD = 0.97  # of the first one's time that another memory format must stay under to be taken
+_WARM_RUNS = 3  # before a capture: libraries select their algorithms, Triton compiles
+_LEAD = 0.97  # another memory format replaces the first only if it takes less than this share of its time
 
 R = TypeVar("R", bound=ChainRunner)
 Fill = Callable[[], Iterator[tuple[str, torch.cuda.Event]]]
@@ -28,17 +28,16 @@ _log = logging.getLogger(__name__)
 
 
 class CudaGraphRunner:
-    """Runs images float32 [B, 3, S, S] of the host, or frames, through a chain on a stream of its own. For one thread
-    at a time.
+    """Runs images float32 [B, 3, S, S] of the host, or frames, through a chain on a separate stream. Not thread-safe.
 
-    Batches are padded to the next of `sizes`, so that there are few graphs. These share memory: one runs at a time.
-    A chain that can't be captured is run operator by operator, and it is said once.
+    Batches are padded to the next of `sizes`, so that there are few graphs. The graphs share memory and run one at a
+    time. A chain that can't be captured runs operator by operator, after one warning.
     """
 
     def __init__(
         self, chain: TorchChain, side: int, device: torch.device, *, sizes: Sequence[int], feed: FrameFeed | None = None
     ) -> None:
-        """Nothing is captured yet. `sizes` ascend; `feed` is what `run_frames` needs."""
+        """Captures nothing yet. `sizes` are ascending; `run_frames` needs `feed`."""
         self.chain, self._side, self._device, self._sizes = chain, side, device, tuple(sizes)
         self._feed = feed
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -47,7 +46,7 @@ class CudaGraphRunner:
         self._plain: PlainRunner | None = None
 
     def run(self, images: Array) -> DeviceResult:
-        """At most the largest of `sizes` images. Raises ModelError, torch.cuda.OutOfMemoryError."""
+        """Run at most the largest of `sizes` images. Raises ModelError, torch.cuda.OutOfMemoryError."""
         captured = self._find(len(images))
         if captured is None:
             with self._place():
@@ -62,8 +61,10 @@ class CudaGraphRunner:
             return captured.replay(len(images), self._stream, fill)
 
     def run_frames(self, frames: Sequence[Frame]) -> DeviceResult:
-        """At most the largest of `sizes` frames uint8 [H, W, 3] BGR. Raises ModelError, BackendError,
-        torch.cuda.OutOfMemoryError."""
+        """Run at most the largest of `sizes` frames uint8 [H, W, 3] BGR.
+
+        Raises ModelError, BackendError, torch.cuda.OutOfMemoryError.
+        """
         feed = self._feed
         assert feed is not None
         captured = self._find(len(frames))
@@ -87,10 +88,10 @@ class CudaGraphRunner:
             return captured.replay(len(frames), self._stream, fill)
 
     def forget(self, size: int) -> None:
-        """Drop the graphs of this batch size and larger ones, and the memory that only they held."""
+        """Free the graphs of this batch size and larger ones, with their memory."""
         for held in [held for held in self._captured if held >= size]:
             del self._captured[held]
-        if not self._captured:  # torch does not take back a pool that no graph uses any more
+        if not self._captured:  # torch does not accept a pool that no graph uses
             self._pool = torch.cuda.graph_pool_handle()
         torch.cuda.empty_cache()
 
@@ -105,7 +106,7 @@ class CudaGraphRunner:
         return self._plain
 
     def _find(self, count: int) -> _Captured | None:
-        """The graph for so many images, captured if it is not there; None where there are no graphs."""
+        """Return the graph for `count` images, captured if needed; None if graphs do not work."""
         size = next(size for size in self._sizes if size >= count)
         captured = self._captured.get(size)
         if captured is not None or self._plain is not None:
@@ -121,7 +122,7 @@ class CudaGraphRunner:
         self._stream.synchronize()
         try:
             self._captured[size] = self._capture(image)
-        except Exception as error:  # torch, the driver and libraries raise what they like in a capture
+        except Exception as error:  # torch, the driver and libraries raise various types in a capture
             full = out_of_memory(error)
             if full is not None:
                 raise torch.cuda.OutOfMemoryError(str(full)) from error
@@ -132,7 +133,7 @@ class CudaGraphRunner:
     def _capture(self, image: Tensor) -> _Captured:
         marks = tuple(_event(self._stream, inside=True) for _ in range(len(STAGES) + 1))
         graph = torch.cuda.CUDAGraph()
-        # thread_local: what other threads ask of CUDA meanwhile, such as another detector, does not spoil it
+        # thread_local: CUDA calls of other threads, such as another detector's, do not invalidate the capture
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             outputs = self.chain(image, lambda place: marks[place].record(self._stream))
             packed = pack(outputs, len(image))
@@ -144,7 +145,10 @@ class CudaGraphRunner:
 
 
 def out_of_memory(error: BaseException | None) -> BaseException | None:
-    """The error among this one and those behind it that says so: ending a capture that failed raises one of its own."""
+    """Return the out-of-memory error in a chain of causes, or None.
+
+    Ending a failed capture raises an error that hides it.
+    """
     while error is not None:
         if isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error):
             return error
@@ -153,31 +157,33 @@ def out_of_memory(error: BaseException | None) -> BaseException | None:
 
 
 def _event(stream: torch.cuda.Stream, inside: bool) -> torch.cuda.Event:
-    """`inside`: one that a graph records at every launch (cudaEventRecordExternal); a plain one keeps no time there."""
+    """Return a timing event. `inside`: for use in a capture (cudaEventRecordExternal); others keep no time there."""
     event = torch.cuda.Event(enable_timing=True, external=inside)  # type: ignore[no-untyped-call]
-    event.record(stream)  # makes it; in a capture that would be too late
+    event.record(stream)  # creates the event, which is not possible in a capture
     return event
 
 
 @dataclass(frozen=True)
 class _Captured:
-    """A graph with what it reads and writes, and copies of that in page-locked memory of the host."""
+    """A graph with its input and output tensors and their page-locked host buffers."""
 
     graph: torch.cuda.CUDAGraph
     image: Tensor
-    pinned: Tensor  # rows beyond a batch's images keep older ones: their outputs are left
+    pinned: Tensor  # rows beyond the batch keep old images; their outputs are ignored
     packed: Tensor
     host: Tensor
-    rows: Array  # `host` as NumPy sees it
+    rows: Array  # NumPy view of `host`
     shapes: tuple[tuple[int, ...], ...]  # of the outputs
-    marks: tuple[torch.cuda.Event, ...]  # inside the graph: before its first stage and after each
+    marks: tuple[torch.cuda.Event, ...]  # inside the graph: before the first stage and after each stage
     begin: torch.cuda.Event
     copied: torch.cuda.Event
     end: torch.cuda.Event
 
     def replay(self, count: int, stream: torch.cuda.Stream, fill: Fill) -> DeviceResult:
-        """`fill` puts `count` images on the way into `image`, and gives each stage of that with the event that ends
-        it."""
+        """Fill `image`, launch the graph and return the results of the first `count` rows.
+
+        `fill` enqueues the copies into `image` and yields each stage with the event that ends it.
+        """
         self.begin.record(stream)
         first = list(fill())
         self.graph.replay()
@@ -191,9 +197,10 @@ class _Captured:
 
 
 def quickest(makers: Sequence[Callable[[], R]], image: Array, *, rounds: int = 20) -> R:
-    """The runner that takes `image` through fastest, by the median of its rounds.
+    """Return the runner with the lowest median time for `image`.
 
-    It is the first, unless another takes under 0.97 of its time, so that chance does not change which it is.
+    A later runner replaces an earlier one only if it takes less than 0.97 of its time, so that noise does not change
+    the choice.
     """
     best, least = None, 0.0
     for make in makers:

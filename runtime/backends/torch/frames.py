@@ -1,4 +1,4 @@
-"""Frames of any sizes to a batch of images on a device: one copy, and one launch of LeakRT's preprocess kernel."""
+"""Preprocesses frames of any sizes to a batch of images on a device, in one launch of LeakRT's kernel."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from ..base import Frame
 from ..device_memory import FrameAt, Kernels
 from ..staging import frames_size, lay_frames, place_frames
 
-_FIRST = 1 << 20  # bytes; the room for frames grows with what comes
+_FIRST = 1 << 20  # bytes; the staging buffers grow on demand
 
 
 class FrameFeed:
-    """Room for frames on both sides. For one thread at a time, which waits for the stream before it comes again."""
+    """Staging buffers on host and device. Not thread-safe: synchronize the stream before the next `stage`."""
 
     def __init__(self, kernels: Kernels, side: int, device: torch.device) -> None:
-        """`side`: S, pixels of an image. Nothing is allocated before the first frames come."""
+        """`side`: S, the image side in pixels. Nothing is allocated before the first `stage`."""
         self._kernels, self._side, self._device = kernels, side, device
         self._host = self._there = torch.empty(0, dtype=torch.uint8)
 
     def stage(self, frames: Sequence[Frame]) -> Staged:
-        """Begin to lay frames uint8 [H, W, 3] BGR in page-locked memory; see `lay_frames`. Raises
-        torch.cuda.OutOfMemoryError."""
+        """Start copying frames uint8 [H, W, 3] BGR to page-locked memory; see `lay_frames`.
+
+        Raises torch.cuda.OutOfMemoryError.
+        """
         size = frames_size(frames, self._side)
         if size > len(self._host):
             self._grow(size)
@@ -38,7 +40,7 @@ class FrameFeed:
         )
 
     def preprocess(self, staged: Staged, image: Tensor) -> None:
-        """Put what was staged and copied on the current stream, into the first rows of `image` float32 [B, 3, S, S].
+        """Preprocess copied frames into the first rows of `image` float32 [B, 3, S, S], on the current stream.
 
         Raises BackendError.
         """
@@ -50,14 +52,14 @@ class FrameFeed:
 
     def _grow(self, size: int) -> None:
         room = max(_FIRST, size + size // 2)
-        there = torch.empty(room, dtype=torch.uint8, device=self._device)  # may fail: the old room is kept then
+        there = torch.empty(room, dtype=torch.uint8, device=self._device)  # may fail, then the old buffers are kept
         self._host = torch.empty(room, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
         self._there = there
 
 
 @dataclass(frozen=True, kw_only=True)
 class Staged:
-    """Frames that are being laid on the host, and where they go."""
+    """Frames that are being staged on the host, and their destination."""
 
     host: Tensor
     there: Tensor
@@ -65,6 +67,6 @@ class Staged:
     where: list[FrameAt]
 
     def copy(self) -> None:
-        """Put the copies on the current stream; once."""
+        """Enqueue the copies to the device on the current stream. Call it once."""
         for piece in self.pieces:
             self.there[piece].copy_(self.host[piece], non_blocking=True)

@@ -1,4 +1,4 @@
-"""Runs of operators that are one operation: group norm, which ONNX writes as five, and SiLU, which it writes as two."""
+"""Fuses operator sequences: group norm, which is five operators in ONNX, and SiLU, which is two."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _GROUPED_RANK = 3  # of [B, groups, rest]
 
 
 def fuse(network: Network) -> Network:
-    """The same network with fused operators; weights that only they read are gone.
+    """Return the network with fused operators, without the weights that are no longer used.
 
-    leakrt.GroupNorm (x, shape, weight [C] or "", bias [C] or ""; groups, epsilon, silu): normalised and reshaped.
+    leakrt.GroupNorm (x, shape, weight [C] or "", bias [C] or ""; groups, epsilon, silu): x normalized and reshaped.
     leakrt.Silu (x): x times its sigmoid.
     """
     for rewrite in (_silus, _group_norms, _norms_with_silu):
@@ -31,14 +31,14 @@ def fuse(network: Network) -> Network:
 
 
 def without_unused(network: Network) -> Network:
-    """The same network without the tensors that no node reads."""
+    """Return the network without the tensors that no node reads."""
     used = {name for node in network.nodes for name in node.inputs}
     return replace(network, tensors={name: t for name, t in network.tensors.items() if name in used})
 
 
 @dataclass
 class Links:
-    """Who writes and who alone reads each tensor."""
+    """The readers of each tensor."""
 
     network: Network
 
@@ -48,7 +48,7 @@ class Links:
         self._readers = {name: node for node in self.network.nodes for name in node.inputs}
 
     def next(self, node: Node, operator: str) -> Node | None:
-        """The only reader of what `node` writes, if it is such an operator."""
+        """Return the only reader of the output of `node` if it is of this operator type, else None."""
         reader = self._readers.get(node.outputs[0])
         alone = self._count[node.outputs[0]] == 1 and len(node.outputs) == 1
         return reader if alone and reader is not None and reader.operator == operator else None
@@ -58,7 +58,7 @@ class Links:
 
 
 def _silus(network: Network) -> Network:
-    """Mul(x, Sigmoid(x)) where nothing else reads the sigmoid."""
+    """Fuse Mul(x, Sigmoid(x)) if nothing else reads the sigmoid."""
     links, chains = Links(network), []
     for node in network.nodes:
         product = links.next(node, "Mul") if node.operator == "Sigmoid" else None
@@ -70,7 +70,7 @@ def _silus(network: Network) -> Network:
 
 
 def _group_norms(network: Network) -> Network:
-    """Reshape to [B, groups, rest], InstanceNormalization without scale, Reshape back, and the affine part if any."""
+    """Fuse Reshape to [B, groups, rest], unscaled InstanceNormalization, Reshape back and the affine part, if any."""
     links, chains = Links(network), []
     for node in network.nodes:
         chain = _group_norm(network, links, node) if node.operator == "Reshape" else None
@@ -107,7 +107,7 @@ def _group_norm(network: Network, links: Links, split: Node) -> tuple[tuple[Node
 
 
 def _groups(tensors: Mapping[str, npt.NDArray[Any]], split: Node) -> int:
-    """How many groups a Reshape to [0, groups, -1] makes; 0 for another one."""
+    """Return the groups of a Reshape to [0, groups, -1]; 0 for any other Reshape."""
     shape = tensors.get(split.inputs[1])
     if shape is None or shape.shape != (_GROUPED_RANK,) or shape[0] != 0 or shape[2] != -1 or shape[1] < 1:
         return 0
@@ -122,7 +122,7 @@ def _is_bare(tensors: Mapping[str, npt.NDArray[Any]], norm: Node) -> bool:
 def _channel_weight(
     tensors: Mapping[str, npt.NDArray[Any]], node: Node, value: str, *, target: npt.NDArray[np.int64]
 ) -> str:
-    """The name of the constant that `node` applies to each channel of `value`, or "" if it does something else."""
+    """Return the name of the constant per channel that `node` applies to `value`, else ""."""
     others = [name for name in node.inputs if name != value]
     weight = tensors.get(others[0]) if len(others) == 1 else None
     if weight is None or len(target) <= 2 or target[1] < 1:
@@ -142,7 +142,7 @@ def _norms_with_silu(network: Network) -> Network:
 
 
 def replaced(network: Network, chains: Sequence[tuple[tuple[Node, ...], Node]]) -> Network:
-    """Each chain of nodes replaced by one node, where the last of them stood."""
+    """Replace each chain of nodes by one node, at the position of its last node."""
     fused = {id(nodes[-1]): node for nodes, node in chains}
     dropped = {id(node) for nodes, _ in chains for node in nodes}
 
@@ -158,7 +158,7 @@ def replaced(network: Network, chains: Sequence[tuple[tuple[Node, ...], Node]]) 
 
 @dataclass(frozen=True)
 class PreNormSum:
-    """What is added to the image x before a norm: x + other + shift. `keep`: another operation reads the sum."""
+    """Addends of the image x before a norm: x + other + shift. `keep`: another operation reads the sum."""
 
     other: Tensor | None = None  # like x
     shift: Tensor | None = None  # float32 [C]

@@ -1,4 +1,4 @@
-"""Group norm, SiLU and what is added before them as one operation. See `fusion` for where they come from."""
+"""Fused addition, group norm and SiLU; see `fusion` for the operators they replace."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from torch import Tensor
 from .fusion import GROUP_NORM, NOTHING, SILU, SUM, PreNormSum
 
 Run = Callable[..., Any]
-# x [B, C, ...], groups, epsilon, whether SiLU follows, weight and bias float32 [C] or None, what is added to x before;
-# gives the normed image and the sum, which is meaningless where `PreNormSum` does not say that it is kept
+# x [B, C, ...], groups, epsilon, whether SiLU follows, weight and bias float32 [C] or None, addends of x. Returns the
+# normed image and the sum; the sum is undefined unless `PreNormSum.keep` is set.
 Norm = Callable[[Tensor, int, float, bool, Tensor | None, Tensor | None, PreNormSum], tuple[Tensor, Tensor]]
-# x [B, C, H, W], another one like it or None, shift float32 [C] or None, rows of zeros below and right of the sum
+# x [B, C, H, W], `other` of the same shape or None, shift float32 [C] or None, zero padding (below, right) of the sum
 Add = Callable[[Tensor, Tensor | None, Tensor | None, tuple[int, int]], Tensor]
 _ROW_RANK = 3
-_PROBE, _PROBE_GROUPS, _PROBE_ERROR = (2, 64, 37, 29), 32, 8e-3  # float16 rounds values up to 8 by half so much
+# The error is twice the rounding error of float16 for values up to 8.
+_PROBE, _PROBE_GROUPS, _PROBE_ERROR = (2, 64, 37, 29), 32, 8e-3
 
 
 def torch_add(x: Tensor, other: Tensor | None, shift: Tensor | None, pads: tuple[int, int] = (0, 0)) -> Tensor:
-    """x + other + shift, summed in float32 and rounded once to x's dtype, with zeros below and to the right of it."""
+    """Return x + other + shift, summed in float32, rounded once to x's dtype, zero-padded by `pads` (below, right)."""
     found = x.float() if other is None else x.float() + other.float()
     if shift is not None:
         found = found + shift.reshape(-1, *(1,) * (x.dim() - 2))
@@ -35,10 +36,9 @@ def torch_norm(
     x: Tensor, groups: int, epsilon: float, silu: bool, weight: Tensor | None, bias: Tensor | None,
     added: PreNormSum = NOTHING,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The sum normalised over each of `groups`, then scaled and shifted by channel, then SiLU if asked for; and the
-    sum.
+    """Return the normed sum, with weight, bias and, if `silu`, SiLU applied, and the sum x + other + shift.
 
-    Statistics are float32 whatever x is; the results have x's dtype and memory format.
+    Statistics are float32 for every dtype of x; the results have x's dtype and memory format.
     """
     if added.other is not None or added.shift is not None:
         x = torch_add(x, added.other, added.shift)
@@ -48,8 +48,11 @@ def torch_norm(
 
 @dataclass(frozen=True)
 class NormKernels:
-    """What runs norms and sums. `biases`: whether convolutions leave their biases to them, which pays where a bias
-    would be a pass over the image of its own, as in torch on a GPU."""
+    """Implementations of norms and sums.
+
+    `biases`: move convolution biases into them, which is faster where a bias is a separate pass over the image, as in
+    torch on a GPU.
+    """
 
     norm: Norm = torch_norm
     add: Add = torch_add
@@ -60,9 +63,9 @@ TORCH = NormKernels()
 
 
 def find_norm_kernels(device: torch.device) -> NormKernels:
-    """What to use on a device: Triton's kernels on a GPU where they give what torch gives, else torch's own.
+    """Return Triton's kernels on a GPU where their results agree with torch's, else torch's implementations.
 
-    Triton compiles for the GPU that is there, with a compiler of its own: that may be missing or fail.
+    Triton compiles for the current GPU; its compiler may be missing or fail.
     """
     if device.type != "cuda":
         return TORCH
@@ -75,9 +78,9 @@ def find_norm_kernels(device: torch.device) -> NormKernels:
 
 
 def with_kernels(takes: Callable[..., bool], norm_kernel: Norm, add_kernel: Add) -> NormKernels:
-    """Those that run kernels on what these take, which are images, and torch's own on the rest.
+    """Return implementations that use the kernels for inputs that `takes` accepts, else torch.
 
-    An attention norms the pixels of an image in a row, [B, C, H x W]: they are an image of width 1.
+    An attention norms pixels as [B, C, H x W]; these run as images of width 1.
     """
 
     def norm(
@@ -97,7 +100,7 @@ def with_kernels(takes: Callable[..., bool], norm_kernel: Norm, add_kernel: Add)
 
 
 def _agrees(kernels: NormKernels, device: torch.device) -> bool:
-    """Whether they give on float16 what torch gives in float64, with something added and without."""
+    """Return whether the kernels in float16 agree with torch in float64, with and without addends."""
     generator = torch.Generator().manual_seed(0)
     channels = _PROBE[1]
     x, other, weight, bias, shift = (
@@ -115,13 +118,13 @@ def _agrees(kernels: NormKernels, device: torch.device) -> bool:
         for case in (NOTHING, PreNormSum(shift=moved), PreNormSum(added, moved, keep=True)):
             y, summed = kernels.norm(half, _PROBE_GROUPS, 1e-6, True, *affine, case)
             exact = _sum_in_double(half, case)
-            # The norm is held against its own rounded sum, for it magnifies what the rounding did.
+            # Compare the norm with that of the rounded sum, because a norm amplifies rounding errors.
             if wrong(y, _norm_in_double(summed.double() if case.keep else exact, affine)):
                 return False
             if case.keep and wrong(summed, exact):
                 return False
         return not wrong(kernels.add(half, added, moved, (1, 2)), F.pad(exact, (0, 2, 0, 1)))
-    except Exception:  # a compiler, a driver and a cache folder are at work: whatever it is, torch's own norm is left
+    except Exception:  # compiler, driver and cache folder can all fail: use torch then
         return False
 
 
@@ -136,7 +139,7 @@ def _norm_in_double(x: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def fused(kernels: NormKernels) -> dict[str, Callable[[Mapping[str, Any]], Run]]:
-    """The fused operators by name, as in `operators.OPERATORS`."""
+    """Return the fused operators by name, as in `operators.OPERATORS`."""
     return {
         GROUP_NORM: lambda attributes: _group_norm(attributes, kernels.norm),
         SUM: lambda attributes: _sum(attributes, kernels.add),
@@ -174,8 +177,10 @@ def _group_norm(attributes: Mapping[str, Any], norm: Norm) -> Run:
 
 
 def _shaped(x: Tensor, sizes: Sequence[int]) -> Tensor:
-    """x in that shape. Not by a reshape where it has it: that gives a batch of one another first stride, from which
-    cuDNN then takes a channels-last image for a contiguous one."""
+    """Reshape x only if needed: a no-op reshape of a batch of one changes its first stride.
+
+    cuDNN then treats a channels-last image as contiguous.
+    """
     return x if tuple(x.shape) == tuple(sizes) else x.reshape(tuple(sizes))
 
 
@@ -192,7 +197,7 @@ def _as_written(
     weight: Tensor | None,
     bias: Tensor | None,
 ) -> Tensor:
-    """The five operators as they stood, for groups that cut through channels, or half of an affine part."""
+    """Run the unfused operators, for groups that do not divide the channels or an incomplete affine part."""
     split = x.reshape(x.shape[0], groups, -1).float()
     variance, mean = torch.var_mean(split, -1, correction=0, keepdim=True)
     found = ((split - mean) * torch.rsqrt(variance + epsilon)).reshape(sizes)

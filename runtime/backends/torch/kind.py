@@ -1,6 +1,7 @@
-"""torch: the reference, and for GPUs without TensorRT. It runs the bundle's `weights.safetensors`, not its graphs.
+"""Probe and loader of the `torch` backend: the reference implementation, also for GPUs without TensorRT.
 
-This module imports no torch: `auto` and the doctor may ask about a backend that is not installed.
+It runs the bundle's `weights.safetensors`, not its graphs. This module does not import torch, because `auto` and the
+doctor probe backends that are not installed.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ _PRECISIONS = ("fp32", "fp16")
 
 
 def load(variant: Variant, threads: int, *, device: int = 0) -> Backend:
-    """Load the variant, on GPU number `device` where torch sees GPUs. Raises UsageError for a GPU that is not there,
-    MissingExtraError, BackendError without weights or for int8, BundleError, ModelError."""
+    """Load the variant on GPU number `device`, or on the CPU if torch sees no GPU.
+
+    Raises UsageError for a GPU that does not exist, MissingExtraError, BackendError for a bundle without weights and
+    for int8, BundleError, ModelError.
+    """
     require("torch", "train")
     if variant.precision not in _PRECISIONS:
         raise BackendError(f"torch runs {' and '.join(_PRECISIONS)}, not {variant.precision}; name another backend")
@@ -34,7 +38,7 @@ def load(variant: Variant, threads: int, *, device: int = 0) -> Backend:
 
 
 def probe() -> Availability:
-    """Whether torch is installed, found without importing it, which takes seconds."""
+    """Return whether torch is installed. Does not import it: that takes seconds."""
     if importlib.util.find_spec("torch") is None:
         return Availability(backend=NAME, runs=False, version="", reason="torch is not installed", install=_INSTALL)
     return Availability(backend=NAME, runs=True, version=_version(), reason="", install="")

@@ -1,4 +1,4 @@
-"""A network of `core.weights` run by torch: its nodes one after another, each value freed after its last use."""
+"""Runs a network of `core.weights` with torch, node by node; frees each value after its last use."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .fusion import GROUP_NORM, SUM, fuse
 from .group_norm import TORCH, NormKernels, fused
 from .operators import OPERATORS, READ_AS_NUMBERS
 
-WORKHORSES = frozenset({"Conv", "Gemm", "MatMul"})  # what carries nearly all of the work
-# What a half network keeps in float32: sums over many values, and what magnifies a rounding.
+WORKHORSES = frozenset({"Conv", "Gemm", "MatMul"})  # nearly all of the arithmetic
+# Stay float32 in a float16 network: sums over many values, and operators that amplify rounding errors.
 _FLOAT = frozenset(
     {
         "ReduceMean",
@@ -37,10 +37,10 @@ _FLOAT = frozenset(
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What a network computes in.
+    """Dtypes in which a network computes.
 
-    With float16 the operators in `half` take float16 whatever they are given, sums, powers and norms take float32, and
-    the others what comes to them.
+    With float16, the operators in `half` cast their inputs to float16, sums, powers and norms cast theirs to float32,
+    and the others keep the dtype of their inputs.
     """
 
     dtype: torch.dtype = torch.float32
@@ -52,14 +52,14 @@ class _Step:
     run: Callable[..., Any]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    over: tuple[str, ...]  # values that nothing reads after this step
-    takes: torch.dtype | None  # of the float inputs; None: as they come
-    numbers: bool  # inputs but the first are read as numbers
+    over: tuple[str, ...]  # values whose last use is this step
+    takes: torch.dtype | None  # dtype of the float inputs; None: not cast
+    numbers: bool  # all inputs but the first are read on the CPU as numbers
     name: str
 
 
 class TorchNetwork:
-    """Called with the network's input, gives its outputs in order, float32."""
+    """Maps the network's input to its outputs in order, float32."""
 
     def __init__(
         self,
@@ -71,9 +71,9 @@ class TorchNetwork:
         memory_format: torch.memory_format = torch.contiguous_format,
         kernels: NormKernels = TORCH,
     ) -> None:
-        """Weights go to `device`, 4-dimensional ones in the memory format; `kernels` run group norms and sums.
+        """Copy the weights to `device`, 4-dimensional ones in the memory format. `kernels` run group norms and sums.
 
-        Raises ModelError naming the first operator that is not known.
+        Raises ModelError that names the first unsupported operator.
         """
         self._stem, self._arithmetic, self._known = stem, arithmetic, {**OPERATORS, **fused(kernels)}
         network = fuse_biases(fuse(network)) if kernels.biases else fuse(network)
@@ -86,13 +86,13 @@ class TorchNetwork:
         }
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Raises ModelError naming the step that fails."""
+        """Run the network. Raises ModelError that names the failed step."""
         values: dict[str, Any] = {**self._weights, self._input: x}
         for step in self._steps:
             try:
                 result = step.run(*self._arguments(step, values))
             except torch.cuda.OutOfMemoryError:
-                raise  # the backend says how much was wanted
+                raise  # the backend reports the requested amount
             except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
                 raise ModelError(f"{self._stem}: torch can't run it, at {step.name} ({one_line(error)})") from error
             values.update(zip(step.outputs, result if isinstance(result, tuple) else (result,), strict=False))
@@ -145,7 +145,7 @@ class TorchNetwork:
         return torch.float32 if operator in _FLOAT else None
 
     def _dtypes(self, network: Network) -> dict[str, torch.dtype]:
-        """Of each weight that goes to the device: what its readers take, so that nothing is cast at each run."""
+        """Return the dtype of each weight on the device: that of its readers, so that no run has to cast it."""
         readers: dict[str, set[str]] = {}
         for node in network.nodes:
             for place, name in enumerate(node.inputs):
@@ -155,15 +155,21 @@ class TorchNetwork:
         return {name: self._dtype(readers[name]) for name in floats}
 
     def _dtype(self, operators: set[str]) -> torch.dtype:
-        """Half where all the workhorses are, for what comes to operators without a wish; float32 where they differ."""
+        """Return the dtype that all readers need, or float32 if they differ.
+
+        Operators without a fixed dtype count as float16 if all workhorses run in float16.
+        """
         common = self._arithmetic.dtype if self._arithmetic.half == WORKHORSES else torch.float32
         wishes = {torch.float32 if o in (GROUP_NORM, SUM) else self._takes(o) or common for o in operators}
         return wishes.pop() if len(wishes) == 1 else torch.float32
 
 
 def _placed(tensor: Tensor, dtype: torch.dtype, device: torch.device, *, memory_format: torch.memory_format) -> Tensor:
-    """On the device. Channels last by its strides even where they mean nothing, as those of a 1 x 1 convolution do:
-    cuDNN reads the layout of what it gives off them, too."""
+    """Move a weight to the device.
+
+    Forces channels-last strides even where they are ambiguous, as for 1 x 1 convolutions: cuDNN derives the layout of
+    its output from them.
+    """
     moved = tensor.to(device, dtype)
     if moved.dim() != 4:
         return moved

@@ -1,4 +1,4 @@
-"""All noised steps of a latent on a device, from a bank that is made once on the host: see `core.noise`."""
+"""Noising of latents on a device, with a noise bank that is drawn once on the host; see `core.noise`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _TYPES = {torch.float32: "float32", torch.float16: "float16"}
 
 
 class DeviceNoising:
-    """Called with latents float32 [B, 4, S/8, S/8] gives [B x draws, T, 4, S/8, S/8] of `dtype`, sample-major.
+    """Maps latents float32 [B, 4, S/8, S/8] to [B x draws, T, 4, S/8, S/8] of `dtype`, sample-major.
 
-    u_t = c[t, 0] z0 + c[t, 1] eps_t in float32, each product and the sum rounded, then once to `dtype`: the numbers of
-    `core.noise.noise_steps` with the bank that `leakrt._core` draws. On a GPU `leakrt._cuda` writes them in one launch
-    where it is built in; else torch does, in two.
+    u_t = c[t, 0] z0 + c[t, 1] eps_t in float32, each product and the sum rounded, then rounded once to `dtype`. Bit for
+    bit equal to `core.noise.noise_steps` with the bank that `leakrt._core` draws. On a GPU, `leakrt._cuda` computes it
+    in one launch if it is built, else torch in two.
     """
 
     def __init__(self, spec: ModelSpec, dtype: torch.dtype, device: torch.device, *, threads: int) -> None:
@@ -36,7 +36,7 @@ class DeviceNoising:
             self._noise = torch.from_numpy(bank).to(device)
 
     def __call__(self, latent: Tensor) -> Tensor:
-        """See the class."""
+        """Return the noised latents; see the class."""
         draws, steps = self._shape[:2]
         if self._kernels is None:
             return (self._factor * latent[:, None, None] + self._noise).to(self._dtype).flatten(0, 1)
@@ -51,7 +51,7 @@ class DeviceNoising:
 
 
 def find_kernels() -> ModuleType | None:
-    """`leakrt._cuda`; None where LeakRT was built without it."""
+    """Return `leakrt._cuda`, or None if LeakRT was built without it."""
     try:
         from .... import _cuda
     except ImportError:  # built without a CUDA toolkit

@@ -1,18 +1,18 @@
-"""Sums and group norms with SiLU of channels-last images, in Triton.
+"""Triton kernels for sums and group norms with SiLU of channels-last images.
 
-A group norm is three launches, two reads and one write of the image:
+A group norm is three launches, with two reads and one write of the image:
 
-    1. statistics  each of at most 256 programs takes every so many-th tile of rows (pixels) with all channels, and
-                   writes for each group the mean and the sum of squared deviations of what it saw, float32
-    2. affine      one program an image merges them (Chan, Golub and LeVeque 1979) and writes for each channel the
-                   factor and the summand that normalise it
+    1. statistics  each of at most 256 programs reads every n-th tile of rows (pixels) with all channels and writes, per
+                   group, the mean and the sum of squared deviations of its tiles, float32
+    2. affine      one program per image merges them (Chan, Golub and LeVeque 1979) and writes, per channel, the factor
+                   and the summand of the normalization
     3. apply       y = silu(factor x + summand), tile by tile
 
-What is added to x before, another image and a shift of each channel, is added on the way: the sum is written by the
-first launch where it is wanted, and a shift alone costs nothing.
+Addends of x (another image, a shift per channel) are added in the same launches. The first launch writes the sum if it
+is needed; a shift alone is free.
 
-Nothing is added atomically, so that equal images give equal bits. torch's own group norm copies a channels-last image
-to another layout first; see `group_norm`, which checks these kernels against it before it uses them.
+There are no atomic additions, so equal images give equal bits. torch's own group norm first copies a channels-last
+image to another layout. `group_norm` compares these kernels with torch before it uses them.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _affine(
         w = tl.load(weight + channels)
         summand = summand * w + tl.load(bias + channels)
         factor = factor * w
-    if SHIFT:  # which the image itself does not hold
+    if SHIFT:  # not included in the stored image
         summand += factor * tl.load(shift + channels)
     tl.store(factors + image * C + channels, factor)
     tl.store(summands + image * C + channels, summand)
@@ -136,11 +136,13 @@ def _add(
 
 
 def takes(x: Tensor, groups: int, other: Tensor | None = None) -> bool:
-    """Whether the kernels can run on x: a channels-last image [B, C, H, W], C and groups powers of two; and `other` a
-    like one."""
+    """Return whether the kernels support x and `other`.
+
+    x must be a channels-last image [B, C, H, W] with C and groups powers of two; `other` must match x.
+    """
     if x.dim() != 4 or not x.is_contiguous(memory_format=torch.channels_last):
         return False
-    # Not by strides: those of a batch of one may be anything.
+    # Do not compare strides: for a batch of one they are arbitrary.
     if other is not None and not (
         (other.shape, other.dtype) == (x.shape, x.dtype) and other.is_contiguous(memory_format=torch.channels_last)
     ):
@@ -153,7 +155,7 @@ def group_norm_silu(
     x: Tensor, groups: int, epsilon: float, silu: bool, weight: Tensor | None, bias: Tensor | None,
     added: PreNormSum = NOTHING,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """What `group_norm.torch_norm` gives, for an x that `takes` accepts. weight and bias: float32 [C], both or none."""
+    """Compute `group_norm.torch_norm` for an x that `takes` accepts. weight, bias: float32 [C], both or neither."""
     batch, channels, height, width = x.shape
     pixels = height * width
     rows = max(1, _TILE // channels)
@@ -177,7 +179,7 @@ def group_norm_silu(
 
 
 def add(x: Tensor, other: Tensor | None, shift: Tensor | None, pads: tuple[int, int] = (0, 0)) -> Tensor:
-    """What `group_norm.torch_add` gives, for an x that `takes` accepts; one launch."""
+    """Compute `group_norm.torch_add` in one launch, for an x that `takes` accepts."""
     batch, channels, height, width = x.shape
     down, right = height + pads[0], width + pads[1]
     out = x.new_empty((batch, down, right, channels)).permute(0, 3, 1, 2)  # channels last

@@ -1,7 +1,7 @@
-"""What torch does for each ONNX operator (opset 17) that a network may hold.
+"""torch implementations of the supported ONNX operators (opset 17).
 
-An operator is a function from its attributes to the function that is run: tensors in, a tensor out; an input that is
-left out is None. Integer tensors (shapes, axes) stay on the CPU, so that reading one never waits for a device.
+Each maps the node's attributes to a function from tensors to a tensor; an omitted input is None. Integer tensors
+(shapes, axes) stay on the CPU, so that reading one never synchronizes with a device.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Run = Callable[..., Any]
 
 
 def _plain(function: Run) -> Callable[[Attributes], Run]:
-    """An operator without attributes."""
+    """Wrap the function of an operator without attributes."""
     return lambda attributes: function
 
 
@@ -86,7 +86,7 @@ def _layer_norm(attributes: Attributes) -> Run:
 
 
 def _reduce(function: Callable[[Tensor, list[int], bool], Tensor]) -> Callable[[Attributes], Run]:
-    """A reduction; its axes are an attribute, or a second input, or all there are."""
+    """Wrap a reduction. Its axes are the second input, else the attribute, else all axes."""
 
     def make(attributes: Attributes) -> Run:
         keep = bool(attributes.get("keepdims", 1))
@@ -107,7 +107,7 @@ def _cast(attributes: Attributes) -> Run:
     to = kinds.get(attributes["to"])
     if to is None:
         raise ModelError(f"Cast to ONNX type {attributes['to']} is not known to the torch backend")
-    # a network's own float type is the backend's business: a cast between float types does nothing
+    # The backend chooses the float dtype, so a cast between float types has no effect.
     return lambda x: x if to is torch.float32 and x.is_floating_point() else x.to(to)
 
 
@@ -169,7 +169,10 @@ def _slice(attributes: Attributes) -> Run:
 
 
 def _split(attributes: Attributes) -> Run:
-    axis, outputs = attributes.get("axis", 0), attributes["outputs"]  # the second is the network's, not ONNX's
+    axis, outputs = (
+        attributes.get("axis", 0),
+        attributes["outputs"],
+    )  # added by TorchNetwork, not an ONNX attribute
 
     def run(x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
         if sizes is not None:
@@ -215,7 +218,7 @@ def _log_sum_exp(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     return torch.logsumexp(x, axes, keep)
 
 
-# Operators whose inputs but the first are read as numbers: constants among them stay on the CPU.
+# Operators that read all inputs but the first as numbers. Constants among these inputs stay on the CPU.
 READ_AS_NUMBERS = frozenset({"Clip", "Pad", "Resize"})
 
 OPERATORS: dict[str, Callable[[Attributes], Run]] = {

@@ -1,4 +1,4 @@
-"""Runs a chain on images of the host and times its stages, as it stands: on the CPU, and on a GPU without graphs."""
+"""Runs a chain operator by operator and times its stages: on the CPU, and on a GPU without CUDA graphs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class DeviceResult:
-    """What a batch gave, on the host, and the milliseconds of each stage on the device."""
+    """Outputs of a batch, on the host, and the milliseconds of each stage on the device."""
 
     arrays: tuple[Array, ...]  # latent, scores, embedding, gates, step weights
     latency_ms: dict[str, float]
 
 
 def joined(parts: Sequence[DeviceResult]) -> DeviceResult:
-    """The results of some of a batch's images after one another."""
+    """Concatenate the results of consecutive parts of a batch; stage times are summed."""
     if len(parts) == 1:
         return parts[0]
     arrays = tuple(np.concatenate(column) for column in zip(*(part.arrays for part in parts), strict=True))
@@ -39,36 +39,36 @@ def joined(parts: Sequence[DeviceResult]) -> DeviceResult:
 
 @contextlib.contextmanager
 def exact() -> Iterator[None]:
-    """Convolutions in the precision they are given (no TF32) and by algorithms that give equal bits every time."""
+    """Run convolutions without TF32 and with deterministic algorithms."""
     flags = torch.backends.cudnn.flags
     with flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield
 
 
 class ChainRunner(Protocol):
-    """For one thread at a time."""
+    """Runs a chain on batches. Not thread-safe."""
 
     chain: TorchChain
 
     def run(self, images: Array) -> DeviceResult:
-        """images float32 [B, 3, S, S]. Raises ModelError, torch.cuda.OutOfMemoryError."""
+        """Run images float32 [B, 3, S, S]. Raises ModelError, torch.cuda.OutOfMemoryError."""
 
     def forget(self, size: int) -> None:
-        """Drop what is kept for batches of this size and larger ones."""
+        """Free what is kept for batches of this size and larger ones."""
 
 
 class PlainRunner:
-    """Operator by operator."""
+    """Runs a chain operator by operator."""
 
     def __init__(self, chain: TorchChain, device: torch.device) -> None:
         self.chain, self._device = chain, device
 
     def run(self, images: Array) -> DeviceResult:
-        """See Runner. Stages are timed by the host's clock, waiting for the device after each."""
+        """Run the images; see ChainRunner. Stages are timed by the host's clock, with a device sync after each."""
         return self.take(torch.from_numpy(images).to(self._device))
 
     def take(self, images: Tensor) -> DeviceResult:
-        """`run`, of images that lie on the device."""
+        """`run`, for images that are on the device."""
         marks: list[float] = []
         with torch.inference_mode(), exact():
             outputs = self.chain(images, lambda place: marks.append(self._now()))
@@ -77,7 +77,7 @@ class PlainRunner:
         return DeviceResult(arrays, dict(zip(STAGES, times, strict=True)))
 
     def forget(self, size: int) -> None:
-        """Nothing is kept but what torch's allocator does."""
+        """Return the cached memory of torch's allocator; nothing else is kept."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -88,12 +88,18 @@ class PlainRunner:
 
 
 def pack(outputs: Sequence[Tensor], images: int) -> Tensor:
-    """Outputs of so many images, each of one or several rows an image, as one row an image: one copy to the host."""
+    """Concatenate outputs to one row per image, for a single copy to the host.
+
+    Each output has one or more rows per image.
+    """
     return torch.cat([tensor.reshape(images, -1) for tensor in outputs], 1)
 
 
 def unpack(packed: Array, shapes: Sequence[Sequence[int]], images: int) -> tuple[Array, ...]:
-    """The outputs of the first rows, from a copy of `packed`; `shapes` are those of outputs of so many `images`."""
+    """Split a copy of the rows of `packed` into outputs.
+
+    `shapes` are the outputs' shapes for a batch of `images` images; `packed` may have fewer rows.
+    """
     kept, begin, found = packed.copy(), 0, []
     for shape in shapes:
         end = begin + prod(shape) // images

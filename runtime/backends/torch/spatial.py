@@ -1,4 +1,4 @@
-"""What torch does for ONNX's operators on images: convolutions, pools, norms, padding, resizing. See `operators`."""
+"""torch implementations of ONNX's image operators: convolutions, pools, norms, padding, resizing. See `operators`."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _pair(attributes: Attributes, name: str) -> tuple[int, int]:
 
 
 def _pads(attributes: Attributes, strides: tuple[int, int]) -> Callable[..., tuple[int, int, int, int]]:
-    """A function from input, kernel and dilations to top, left, bottom, right: by attribute, or SAME of an image."""
+    """Return a function from input, kernel and dilations to the padding (top, left, bottom, right)."""
     mode = attributes.get("auto_pad", "NOTSET")
     if mode in ("NOTSET", "VALID"):
         stated = tuple(attributes.get("pads", (0, 0, 0, 0))) if mode == "NOTSET" else (0, 0, 0, 0)
@@ -118,7 +118,7 @@ def _pad(attributes: Attributes) -> Run:
         sizes = pads.tolist()
         by_axis = dict(zip(places, zip(sizes[: len(places)], sizes[len(places) :], strict=True), strict=True))
         while by_axis and not any(by_axis[min(by_axis)]):
-            del by_axis[min(by_axis)]  # torch counts from the last axis, and reflects images only
+            del by_axis[min(by_axis)]  # torch pads from the last axis and reflects only the image axes
         if not by_axis:
             return x
         first = min(by_axis) if mode == "constant" else min(*by_axis, x.dim() - 2)
@@ -147,7 +147,7 @@ def _resize(attributes: Attributes) -> Run:
             assert scales is not None
             factors = scales.tolist()
             target = [int(n * s) for n, s in zip(x.shape, factors, strict=True)]
-            scale = factors[2:]  # coordinates follow it also where the size it gives had to be rounded down
+            scale = factors[2:]  # coordinates use the scale even if the size was rounded down
         if target[:2] != list(x.shape[:2]) or len(target) != 4:
             raise ModelError("a Resize of other axes than height and width is not known to the torch backend")
         if nearest:

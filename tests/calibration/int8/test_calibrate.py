@@ -128,7 +128,7 @@ def test_training_images_of_another_kind_than_the_validation_images_are_refused(
     for path in (data / "train").rglob("*.png"):
         Image.fromarray(np.asarray(Image.open(path)) // 8).save(path)
     before = files_of(bundle)
-    with pytest.raises(DataError, match="look at the data's train and val folders"):
+    with pytest.raises(DataError, match="check that the train and val folders"):
         run(bundle, data, tmp_path / "cache")
     assert files_of(bundle) == before
 

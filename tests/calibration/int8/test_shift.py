@@ -61,7 +61,7 @@ def test_too_far_is_one_line_with_cause_and_advice_and_so_is_what_is_no_number()
     for share, limit in ((0.301, MAX_SHIFT), (0.301, float("nan"))):
         with pytest.raises(DataError) as error:
             Shift(share, "image", 64).require(limit, "take faces")
-        assert "30% of the values in image lie elsewhere than on validation images" in str(error.value)
+        assert "30% of the values in image differ from those of validation images" in str(error.value)
         assert str(error.value).endswith("take faces")
         assert "\n" not in str(error.value)
 

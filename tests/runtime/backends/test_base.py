@@ -1,4 +1,4 @@
-"""What every backend keeps to, whichever library is behind it: tried on each that runs here."""
+"""The Backend interface, tested on each backend that runs here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOISED = np.random.default_rng(9).standard_normal((3, 3, 4, 5, 5)).astype(np.flo
 
 @pytest.fixture(scope="module")
 def bundle(tiny, tmp_path_factory) -> Bundle:
-    """The tiny bundle, with its weights where onnx, which writes them, is installed."""
+    """The tiny bundle, with weights if onnx is installed, which writes them."""
     if importlib.util.find_spec("onnx") is None:
         return Bundle(tiny)
     from leakrt.core.bundle import write_bundle
@@ -42,7 +42,7 @@ def variant(bundle) -> Variant:
 
 @pytest.fixture(scope="module", params=registry.AUTO_ORDER)
 def backend(request, variant) -> Backend:
-    """Each backend that can run the bundle on this machine, on one thread."""
+    """Each backend that can run the bundle on this machine, with one thread."""
     kind = registry.kind(request.param)
     if not kind.probe().runs:
         pytest.skip(f"{kind.name} can't run here: {kind.probe().reason}")
@@ -53,7 +53,7 @@ def backend(request, variant) -> Backend:
 
 
 @pytest.mark.parametrize("name", registry.AUTO_ORDER)
-def test_a_kind_tells_whether_it_runs_and_if_not_what_brings_it(name):
+def test_a_probe_returns_whether_it_runs_or_how_to_install_it(name):
     kind = registry.kind(name)
     found = kind.probe()
     assert isinstance(kind, BackendKind)
@@ -76,7 +76,7 @@ def test_naming_a_kind_imports_no_library(name):
     assert run.stdout.strip() == "[]"
 
 
-def test_a_loaded_backend_says_what_it_is(backend, variant):
+def test_a_loaded_backend_describes_itself(backend, variant):
     found = backend.describe()
     assert isinstance(found, Description)
     assert (found.backend, found.precision) == (backend.name, backend.precision) == (backend.name, variant.precision)
@@ -98,7 +98,7 @@ def test_shapes_and_types_are_those_of_the_format_for_one_image_and_for_several(
         assert [(a.shape, a.dtype) for a in arrays] == [((count, width), np.float32) for width in widths]
 
 
-def test_every_backend_gives_what_the_reference_gives(backend, variant):
+def test_every_backend_matches_the_reference(backend, variant):
     reference = registry.kind(registry.REFERENCE).load(variant, 1)
     wanted, found = reference.vae_encoder(IMAGES), backend.vae_encoder(IMAGES)
     assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
@@ -114,14 +114,14 @@ def test_a_result_is_the_callers_own(backend):
     assert np.array_equal(first, kept)
 
 
-def test_a_backend_that_keeps_data_on_a_device_has_a_chain_and_no_other_has(backend):
+def test_only_backends_that_keep_data_on_a_device_have_a_chain(backend):
     assert isinstance(backend, ChainBackend) == hasattr(backend, "chain")
     if backend.name in ("onnxruntime", "openvino"):
         assert not isinstance(backend, ChainBackend)
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
-def test_a_gpu_s_number_is_refused_where_a_backend_runs_on_the_cpu(name, variant):
+def test_cpu_backends_refuse_a_gpu_number(name, variant):
     kind = registry.kind(name)
     if not kind.probe().runs:
         pytest.skip(f"{name} can't run here: {kind.probe().reason}")

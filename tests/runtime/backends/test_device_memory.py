@@ -1,4 +1,4 @@
-"""What every device shares: how memory is aligned, and what is said when it runs out."""
+"""Alignment of device memory, and the message when it runs out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_sizes_are_rounded_up_to_the_alignment(size, rounded):
         (0, None, " while allocating for the images;"),
     ],
 )
-def test_memory_that_ran_out_is_told_with_what_was_wanted_and_what_is_free(wanted, free, said):
+def test_out_of_memory_names_the_request_and_the_free_memory(wanted, free, said):
     error = OutOfMemoryError(wanted, "the images", free=free)
     assert str(error) == f"out of GPU memory{said} use a smaller batch, or end other processes on the GPU"
     assert (error.wanted, error.what) == (wanted, "the images")

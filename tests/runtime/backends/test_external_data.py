@@ -1,4 +1,4 @@
-"""Weights in other files are found wherever ONNX can hold a tensor."""
+"""External weights are detected wherever ONNX can contain a tensor."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def places():
 
 
 @pytest.mark.parametrize("place", list(places()))
-def test_they_are_refused_in_every_place(place):
-    with pytest.raises(ModelError, match=r"^vae_encoder: the graph keeps weights in other files"):
+def test_external_weights_are_refused_everywhere(place):
+    with pytest.raises(ModelError, match=r"^vae_encoder: the graph has external weights"):
         refuse_external_data(places()[place].SerializeToString(), "vae_encoder")
 
 
-def test_a_graph_with_its_own_weights_passes(tiny):
+def test_a_graph_with_internal_weights_passes(tiny):
     for stem in ("vae_encoder", "leak_encoder"):
         data = Bundle(tiny).graph(stem, "fp32")
         assert sum(len(tensor.raw_data) for tensor in onnx.load_model_from_string(data).graph.initializer) > 1000
@@ -67,9 +67,9 @@ def test_every_truncation_of_a_graph_passes_or_is_refused_in_one_line(tiny):
     assert not any("\n" in message for message in refused)
 
 
-def test_graphs_nested_without_end_are_refused():
+def test_too_deeply_nested_graphs_are_refused():
     node = onnx.helper.make_node("Identity", ["a"], ["b"])
     for _ in range(25):
         node = onnx.helper.make_node("If", ["c"], ["y"], then_branch=onnx.helper.make_graph([node], "g", [], []))
-    with pytest.raises(ModelError, match="without end"):
+    with pytest.raises(ModelError, match="subgraphs nested too deeply"):
         refuse_external_data(model_of(node).SerializeToString(), "vae_encoder")

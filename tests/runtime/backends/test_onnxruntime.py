@@ -1,4 +1,4 @@
-"""The ONNX Runtime backend keeps to the graphs' names and shapes."""
+"""The ONNX Runtime backend checks the graphs' names, shapes and types."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def variant(tiny):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_both_graphs_give_what_the_format_says(variant, batch):
+def test_both_graphs_return_the_shapes_and_types_of_the_format(variant, batch):
     backend = OnnxRuntimeBackend(variant, 1)
     rng = np.random.default_rng(0)
     latent = backend.vae_encoder(rng.standard_normal((batch, 3, 40, 40), dtype=np.float32))
@@ -36,7 +36,7 @@ def test_both_graphs_give_what_the_format_says(variant, batch):
     np.testing.assert_allclose(outputs.step_weights.sum(axis=1), 1.0, atol=1e-6)
 
 
-def test_it_says_what_it_is(variant):
+def test_it_describes_itself(variant):
     described = OnnxRuntimeBackend(variant, 2).describe()
     assert (described.backend, described.precision, described.threads) == ("onnxruntime", "fp32", 2)
     assert described.version[0].isdigit()
@@ -44,7 +44,7 @@ def test_it_says_what_it_is(variant):
 
 @pytest.mark.parametrize("graph", ["vae_encoder", "leak_encoder"])
 @pytest.mark.parametrize("data", [b"", b"not a graph", b"\x08\x08"])
-def test_bytes_that_are_no_graph_are_one_line_that_names_the_graph(variant, graph, data, capfd):
+def test_bytes_that_are_not_a_graph_raise_one_line_with_the_graphs_name(variant, graph, data, capfd):
     with pytest.raises(ModelError, match=f"^{graph}: ONNX Runtime can't load it") as error:
         OnnxRuntimeBackend(replace(variant, **{graph: data}), 1)
     assert "\n" not in str(error.value)
@@ -59,10 +59,10 @@ def test_an_encoder_with_the_wrong_output_shape_is_named_with_both_shapes(varian
         OnnxRuntimeBackend(replace(variant, vae_encoder=wrong), 1)
 
 
-def test_a_shape_that_shows_only_when_run_is_named(variant):
+def test_a_wrong_shape_at_run_time_is_named(variant):
     onnx = pytest.importorskip("onnx")
     model = onnx.load_model_from_string(variant.vae_encoder)
-    # The sizes come out of a NonZero, so that no reader of the graph can know them before it runs.
+    # NonZero returns the sizes, so they are unknown before a run.
     model.graph.node[-1].output[0] = "whole"
     helper, int64 = onnx.helper, onnx.TensorProto.INT64
     kept = helper.make_tensor("kept", int64, [4], [1, 1, 1, 1])
@@ -94,7 +94,7 @@ def test_swapped_graphs_are_found_at_load(variant):
 
 def test_another_type_is_refused(variant):
     pytest.importorskip("onnx")
-    with pytest.raises(ModelError, match=r"^vae_encoder: latent has type tensor\(float16\), where float32 is needed"):
+    with pytest.raises(ModelError, match=r"^vae_encoder: latent has type tensor\(float16\), expected float32"):
         OnnxRuntimeBackend(replace(variant, vae_encoder=half_output(variant.vae_encoder, "latent")), 1)
 
 
@@ -111,7 +111,7 @@ def test_weights_outside_the_verified_bytes_are_not_loaded(variant, tmp_path, mo
         OnnxRuntimeBackend(replace(variant, vae_encoder=model.SerializeToString()), 1)
 
 
-def test_a_missing_library_is_told_with_its_install_command(monkeypatch):
+def test_a_missing_library_is_reported_with_its_install_command(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -121,8 +121,8 @@ def test_a_missing_library_is_told_with_its_install_command(monkeypatch):
     assert found.install == "pip install onnxruntime"
 
 
-def test_no_telemetry_begins_with_the_import(tmp_path):
-    """ONNX Runtime 1.32 on Linux would write the number of this machine there."""
+def test_importing_it_starts_no_telemetry(tmp_path):
+    """ONNX Runtime 1.32 on Linux writes an identifier of the machine there."""
     environment = {k: v for k, v in os.environ.items() if "TELEMETRY" not in k} | {
         name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
     }

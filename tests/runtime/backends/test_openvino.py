@@ -1,4 +1,4 @@
-"""The OpenVINO backend agrees with ONNX Runtime and keeps to the graphs' names, shapes and bytes."""
+"""The OpenVINO backend matches ONNX Runtime and checks the graphs' names, shapes, types and bytes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def images(count, seed=0):
 
 @NEEDED
 @pytest.mark.parametrize("batch", [1, 3])
-def test_both_graphs_give_what_onnxruntime_gives(variant, batch):
+def test_both_graphs_match_onnxruntime(variant, batch):
     ours, reference = OpenVinoBackend(variant, 1), OnnxRuntimeBackend(variant, 1)
     latent = ours.vae_encoder(images(batch))
     assert (latent.shape, latent.dtype) == ((batch, 4, 5, 5), np.float32)
@@ -55,7 +55,7 @@ def test_an_image_gives_the_same_latent_in_every_batch_and_with_every_number_of_
 
 
 @NEEDED
-def test_a_result_is_not_written_over_by_the_next_run(variant):
+def test_a_result_is_not_overwritten_by_the_next_run(variant):
     backend = OpenVinoBackend(variant, 1)
     first = backend.vae_encoder(images(1, 1))
     kept = first.copy()
@@ -75,13 +75,13 @@ def test_an_embedding_far_from_every_prototype_keeps_finite_scores(variant):
 
 
 @NEEDED
-def test_it_runs_in_float32_where_the_machine_would_rather_take_bfloat16(variant):
+def test_it_runs_in_float32_on_cpus_with_bfloat16(variant):
     compiled = OpenVinoBackend(variant, 1)._vae._compiled
     assert compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
 
 
 @NEEDED
-def test_it_says_what_it_is(variant):
+def test_it_describes_itself(variant):
     described = OpenVinoBackend(variant, 2).describe()
     assert (described.backend, described.precision, described.threads) == ("openvino", "fp32", 2)
     assert described.version[0].isdigit()
@@ -91,7 +91,7 @@ def test_it_says_what_it_is(variant):
 @NEEDED
 @pytest.mark.parametrize("graph", ["vae_encoder", "leak_encoder"])
 @pytest.mark.parametrize("data", [b"", b"not a graph", b"\x08\x08", b"<?xml version='1.0'?><net version='11'/>"])
-def test_bytes_that_are_no_graph_are_one_line_that_names_the_graph(variant, graph, data, capfd):
+def test_bytes_that_are_not_a_graph_raise_one_line_with_the_graphs_name(variant, graph, data, capfd):
     with pytest.raises(ModelError, match=f"^{graph}: ") as error:
         OpenVinoBackend(replace(variant, **{graph: data}), 1)
     assert "\n" not in str(error.value)
@@ -116,7 +116,7 @@ def test_an_encoder_with_the_wrong_output_shape_is_named_with_both_shapes(varian
 @NEEDED
 def test_another_type_is_refused(variant):
     pytest.importorskip("onnx")
-    with pytest.raises(ModelError, match=r"^vae_encoder: latent has type f16, where float32 is needed"):
+    with pytest.raises(ModelError, match=r"^vae_encoder: latent has type f16, expected float32"):
         OpenVinoBackend(replace(variant, vae_encoder=half_output(variant.vae_encoder, "latent")), 1)
 
 
@@ -129,11 +129,11 @@ def test_weights_outside_the_verified_bytes_are_not_loaded(variant, tmp_path, mo
         (tmp_path / f"{tensor.name}.bin").write_bytes(tensor.raw_data)
         tensor.ClearField("raw_data")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"^vae_encoder: the graph keeps weights in other files"):
+    with pytest.raises(ModelError, match=r"^vae_encoder: the graph has external weights"):
         OpenVinoBackend(replace(variant, vae_encoder=model.SerializeToString()), 1)
 
 
-def test_a_missing_library_is_told_with_its_install_command(variant, monkeypatch):
+def test_a_missing_library_is_reported_with_its_install_command(variant, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "openvino", None)
@@ -147,10 +147,10 @@ def test_a_missing_library_is_told_with_its_install_command(variant, monkeypatch
 
 
 @NEEDED
-def test_an_output_that_openvino_gives_two_names_is_found_by_its_own(variant):
+def test_an_output_with_two_names_is_found_by_the_graphs_name(variant):
     onnx = pytest.importorskip("onnx", reason="the graph is drawn with onnx")
     model = onnx.load_model_from_string(variant.leak_encoder)
-    inner = "/head/ReduceLogSumExp_output_0"  # which of two names comes first is a matter of their hashes
+    inner = "/head/ReduceLogSumExp_output_0"  # which of two names comes first depends on their hashes
     constants = {"mean": np.float32(1.79), "scale": np.float32(0.8)}
     model.graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in constants.items())
     for node in model.graph.node:

@@ -1,4 +1,4 @@
-"""bfloat16 on OpenVINO: in the VAE encoder of a variant with a gate, and nowhere else."""
+"""The openvino_bf16 backend uses bfloat16 only in the VAE encoder, and not for fp32."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ON_HARDWARE = pytest.mark.skipif(not openvino_bf16.probe().runs, reason="no Open
 def variant(tiny):
     bundle = Bundle(tiny)
     graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
-    return Variant(bundle.spec, "int8", *graphs)  # whatever the graphs hold: the type of float layers is what counts
+    return Variant(bundle.spec, "int8", *graphs)  # the graphs do not matter, only the type of their float layers
 
 
 def image():
@@ -46,7 +46,7 @@ def test_float_layers_of_the_vae_encoder_are_bfloat16_and_those_of_the_leak_enco
 
 
 @NEEDED
-def test_fp32_stays_float32_so_that_the_finite_check_has_something_to_fall_back_to(variant):
+def test_fp32_stays_float32_as_a_fallback_for_the_finite_check(variant):
     single = replace(variant, precision="fp32")
     backend = OpenVinoBf16Backend(single, 1)
     assert float_types(backend) == ["f32", "f32"]
@@ -54,13 +54,13 @@ def test_fp32_stays_float32_so_that_the_finite_check_has_something_to_fall_back_
 
 
 @NEEDED
-def test_it_says_what_it_is(variant):
+def test_it_describes_itself(variant):
     assert OpenVinoBf16Backend(variant, 1).describe().backend == "openvino_bf16"
     assert OpenVinoBackend(variant, 1).describe().backend == "openvino"
 
 
 @NEEDED
-def test_a_cpu_without_bfloat16_is_told_and_refused(monkeypatch):
+def test_a_cpu_without_bfloat16_is_reported_and_refused(monkeypatch):
     class Older:
         def get_property(self, device, name):
             assert (device, name) == ("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -69,11 +69,11 @@ def test_a_cpu_without_bfloat16_is_told_and_refused(monkeypatch):
     monkeypatch.setattr(openvino_bf16, "open_core", Older)
     found = openvino_bf16.probe()
     assert (found.backend, found.runs) == ("openvino_bf16", False)
-    with pytest.raises(BackendError, match="this CPU does not compute bfloat16; take --backend openvino instead"):
+    with pytest.raises(BackendError, match="this CPU has no bfloat16 instructions; use --backend openvino instead"):
         registry.choose("openvino_bf16")
 
 
-def test_a_missing_library_is_told_with_its_install_command(monkeypatch):
+def test_a_missing_library_is_reported_with_its_install_command(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "openvino", None)

@@ -1,4 +1,4 @@
-"""Graphs mean in OpenVINO what they mean in ONNX Runtime."""
+"""Graphs give the same results in OpenVINO and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def scaled_then_int8(steps: int) -> bytes:
 
 @pytest.mark.parametrize("steps", [1, 3, CHANNELS, 5])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_factors_of_steps_stay_with_their_steps_before_an_int8_convolution(steps, batch):
+def test_step_factors_are_kept_before_an_int8_convolution(steps, batch):
     model = scaled_then_int8(steps)
     noised = np.random.default_rng(batch).standard_normal((batch, steps, CHANNELS, 7, 5), np.float32)
     wanted = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"noised": noised})[0]
@@ -54,4 +54,4 @@ def test_factors_of_steps_stay_with_their_steps_before_an_int8_convolution(steps
     hide_scales(read)
     found = core.compile_model(read, "CPU", openvino.settings(1))(noised)[0]
     assert found.shape == wanted.shape
-    assert np.abs(found - wanted).max() <= 0.01 * np.abs(wanted).max()  # a value beside a step may round the other way
+    assert np.abs(found - wanted).max() <= 0.01 * np.abs(wanted).max()  # quantized values may round differently

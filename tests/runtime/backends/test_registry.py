@@ -1,4 +1,4 @@
-"""Which backend is taken, what is said of one that can't run, and who wins a race."""
+"""Selection of a backend, errors of backends that can't run, and the race of `fastest`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leakrt.runtime.backends.base import Availability, BackendKind
 
 @pytest.fixture
 def kinds(monkeypatch):
-    """Three backends of which the first can't run."""
+    """Register three backends of which the first can't run."""
 
     def load(variant, threads):
         raise AssertionError("nothing is loaded here")
@@ -32,19 +32,19 @@ def kinds(monkeypatch):
     return found
 
 
-def test_auto_takes_the_first_that_can_run(kinds):
+def test_auto_selects_the_first_that_can_run(kinds):
     assert registry.choose("auto", measured=kinds) is kinds["middling"]
 
 
-def test_auto_passes_over_a_backend_that_the_bundle_was_never_measured_on(kinds):
+def test_auto_skips_a_backend_that_the_bundle_was_not_measured_on(kinds):
     assert registry.choose("auto", measured=("slow", "fast")) is kinds["slow"]
 
 
-def test_the_order_is_fixed_whatever_the_order_of_what_was_measured(kinds):
+def test_the_order_does_not_depend_on_that_of_the_measurements(kinds):
     assert registry.candidates("fastest", measured=("slow", "middling")) == [kinds["middling"], kinds["slow"]]
 
 
-def test_a_named_backend_is_taken_even_where_the_bundle_was_not_measured(kinds):
+def test_a_named_backend_is_used_even_if_the_bundle_was_not_measured_on_it(kinds):
     assert registry.choose("middling", measured=("slow",)) is kinds["middling"]
 
 
@@ -53,37 +53,37 @@ def test_a_named_backend_that_can_not_run_is_an_error_and_never_replaced(kinds):
         registry.choose("fast")
 
 
-def test_with_none_that_runs_every_reason_is_told(kinds, monkeypatch):
+def test_if_none_can_run_the_error_lists_every_reason(kinds, monkeypatch):
     monkeypatch.setattr(registry, "AUTO_ORDER", ("fast", "fast"))
     with pytest.raises(BackendError, match="fast can't run: no GPU; buy one; fast can't run"):
         registry.choose("auto", measured=kinds)
 
 
-def test_a_backend_that_must_be_named_is_never_meant_by_another_name():
+def test_a_backend_that_must_be_named_is_never_selected_otherwise():
     measured = ("onnxruntime", *NAMED_ONLY)
     for name in ("auto", "fastest"):
         assert [kind.name for kind in registry.candidates(name, measured=measured)] == ["onnxruntime"]
     assert [registry.kind(name).name for name in NAMED_ONLY] == list(NAMED_ONLY)
 
 
-def test_an_unknown_name_lists_those_there_are():
+def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(UsageError, match=r"no backend named 'x'; choose one of: auto, fastest, .*onnxruntime"):
         registry.choose("x")
 
 
-def test_every_listed_backend_says_whether_it_runs():
+def test_every_backend_has_a_probe():
     found = registry.probe_all()
     assert [a.backend for a in found] == [*registry.AUTO_ORDER, *NAMED_ONLY]
     for availability in found:
         assert availability.runs or (availability.reason and availability.install)
 
 
-def test_the_embedded_default_runs_everywhere_and_is_what_auto_takes_of_a_bundle_measured_nowhere_else():
+def test_auto_selects_onnxruntime_for_a_bundle_measured_nowhere_else():
     assert registry.kind("onnxruntime").probe().runs
     assert registry.choose("auto").name == "onnxruntime"
 
 
-def test_a_race_is_won_by_the_quickest_and_gives_each_the_same_number_of_laps():
+def test_the_fastest_wins_and_all_run_the_same_number_of_laps():
     laps = {"hare": 0, "tortoise": 0}
 
     def run(name, seconds):
@@ -97,7 +97,7 @@ def test_a_race_is_won_by_the_quickest_and_gives_each_the_same_number_of_laps():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """What a race reads the time from: `clock.now` seconds, moved by the entrants alone."""
+    """The clock of a race: only the entrants advance `clock.now` (seconds)."""
 
     class Clock:
         now = 0.0
@@ -106,7 +106,7 @@ def clock(monkeypatch):
     return Clock
 
 
-def test_a_lucky_run_wins_no_race(clock):
+def test_one_fast_run_does_not_win(clock):
     runs = {"steady": 0, "lucky": 0}
 
     def run(name):
@@ -116,8 +116,8 @@ def test_a_lucky_run_wins_no_race(clock):
     assert registry.race({name: lambda name=name: run(name) for name in runs}) == "steady"
 
 
-def test_who_comes_first_pays_for_no_other(clock):
-    """A run costs more when another entrant's was before it, and every run costs more than the one before."""
+def test_the_order_of_entrants_does_not_matter(clock):
+    """A run takes longer after another entrant's run, and every run takes longer than the one before."""
     order = []
 
     def run(name, seconds):
@@ -129,7 +129,7 @@ def test_who_comes_first_pays_for_no_other(clock):
     assert order[:4] == ["tortoise", "tortoise", "hare", "hare"]
 
 
-def test_slow_entrants_run_three_laps_and_no_more(clock):
+def test_slow_entrants_run_only_three_laps(clock):
     runs = {"slow": 0, "slower": 0}
 
     def run(name, seconds):

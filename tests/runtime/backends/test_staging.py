@@ -1,4 +1,4 @@
-"""What is laid of frames, where the kernel finds it, and in which pieces."""
+"""Staging: which part of a frame is copied, where the kernel finds it, and in which pieces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def frame(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def aligned_room(size: int) -> np.ndarray:
-    """Rubbish, at a multiple of ALIGNMENT, with a byte behind its end."""
+    """Return an aligned buffer of garbage, with one byte behind its end."""
     memory = np.full(size + 1 + ALIGNMENT, 0xEE, np.uint8)
     begin = -memory.ctypes.data % ALIGNMENT
     return memory[begin : begin + size + 1]
@@ -28,8 +28,8 @@ ODD = [frame(21, 12), frame(1, 1, 1), frame(90, 70, 3)[5:60:2, ::-1], frame(33, 
 
 
 @pytest.mark.parametrize("size", [1, 16, 40])
-def test_the_kernel_makes_of_what_is_laid_what_the_whole_frames_give(size):
-    """It runs with every access checked: a read outside of what was laid would end it."""
+def test_the_kernel_gives_the_same_result_for_staged_and_whole_frames(size):
+    """Every access is checked: a read outside the staged bytes raises."""
     room = aligned_room(frames_size(ODD, size))
     pieces = list(lay_frames(ODD, size, room))
     found = np.empty((len(ODD), 3, size, size), np.float32)
@@ -40,14 +40,14 @@ def test_the_kernel_makes_of_what_is_laid_what_the_whole_frames_give(size):
     assert [(piece.start, piece.stop <= len(room) - 1) for piece in pieces] == [(0, True)]
 
 
-def test_a_wide_frame_is_laid_without_its_ends_and_a_tall_one_without_top_and_bottom():
+def test_only_the_cropped_part_of_a_frame_is_staged():
     wide, tall = frames_size([frame(108, 192)], 24), frames_size([frame(192, 108)], 24)
     assert wide < 0.6 * 108 * 192 * 3
     assert tall < 0.6 * 108 * 192 * 3
     assert frames_size([frame(108, 108)], 24) == -(-(108**2) * 3 // ALIGNMENT) * ALIGNMENT
 
 
-def test_frames_lie_side_by_side_and_aligned():
+def test_frames_are_adjacent_and_aligned():
     base = 1000 * ALIGNMENT
     end = base
     for given, (address, height, width, stride) in zip(ODD, place_frames(ODD, 16, base), strict=True):
@@ -60,7 +60,7 @@ def test_frames_lie_side_by_side_and_aligned():
     assert end <= base + frames_size(ODD, 16)
 
 
-def test_a_large_frame_comes_in_pieces_of_which_only_the_first_is_laid_at_once():
+def test_a_large_frame_is_staged_in_pieces_of_which_only_the_first_is_copied_at_once():
     given, size = [frame(700, 1100, 7), frame(30, 40, 8), frame(900, 901, 9)], 32
     room = np.full(frames_size(given, size), 0xEE, np.uint8)
     pieces = lay_frames(given, size, room)
@@ -71,14 +71,14 @@ def test_a_large_frame_comes_in_pieces_of_which_only_the_first_is_laid_at_once()
         assert piece.start == ends[-1]
         assert (room[piece] != 0xEE).any()
         ends.append(piece.stop)
-    assert len(ends) == 5  # three pieces that are full, and the rest
+    assert len(ends) == 5  # three full pieces and the rest
     assert min(np.diff(ends)[:-1]) >= PIECE
     rows, columns = seen(900, 901, size)
     last = given[2][rows, columns]
     np.testing.assert_array_equal(room[ends[-1] - last.size : ends[-1]], last.ravel())
 
 
-def test_the_last_piece_is_what_is_left():
+def test_the_last_piece_is_the_rest():
     given, size = [frame(1024, 1024)], 1024
     room = np.empty(frames_size(given, size), np.uint8)
     rows = -(-PIECE // 3072)
@@ -86,7 +86,7 @@ def test_the_last_piece_is_what_is_left():
     assert ends == [(0, rows), (rows, 2 * rows), (2 * rows, 1024)]
 
 
-def test_no_frames_take_nothing():
+def test_no_frames_need_no_memory():
     assert frames_size([], 9) == 0
     assert place_frames([], 9, 5) == []
     assert list(lay_frames([], 9, np.empty(0, np.uint8))) == []

@@ -1,4 +1,4 @@
-"""Engines of TensorRT-RTX, which were built for a list of GPUs and maybe elsewhere, on GPUs of host memory."""
+"""The tensorrt_rtx backend, with engines for several GPUs, on fake GPUs in host memory."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_an_engine_for_this_capability_among_others_gives_the_verdicts_of_the_cp
     assert (described.backend, described.version) == ("tensorrt_rtx", VERSION)
 
 
-def test_buffers_that_are_filled_again_do_not_mix_frames(gpus, tiny):
+def test_reused_buffers_do_not_mix_frames(gpus, tiny):
     gpus.build(tiny, "fp32", (1, 4), device=NO_DEVICE, targets=("default",))
     detector = Detector.load(tiny, backend="tensorrt_rtx", threads=1)
     given = distinct_frames(24)
@@ -59,14 +59,14 @@ def test_buffers_that_are_filled_again_do_not_mix_frames(gpus, tiny):
     detector.close()
 
 
-def test_a_gpu_that_the_library_refuses_is_told_before_an_engine_is_looked_for(gpus, tiny):
+def test_an_unsupported_gpu_is_reported_before_the_engine_lookup(gpus, tiny):
     gpus.build(tiny, "fp32", device=NO_DEVICE, targets=("default",))
     gpus.found[0] = replace(GPU, name="H100", capability="9.0")
     with pytest.raises(EngineError, match=r"does not run on compute capability 9\.0; for 9\.0 \(H100 and H200\)"):
         Detector.load(tiny, backend="tensorrt_rtx", threads=1)
 
 
-def test_which_driver_and_which_gpu_of_that_capability_built_it_does_not_matter(gpus, tiny, image_folder):
+def test_an_engine_may_come_from_another_driver_and_gpu_of_its_capability(gpus, tiny, image_folder):
     gpus.build(tiny, "fp32", device=NO_DEVICE, targets=("8.9",))
     gpus.found[0] = replace(GPU, name="another 8.9", multiprocessors=9, driver="999.1")
     detector = Detector.load(tiny, backend="tensorrt_rtx", threads=1)
@@ -82,18 +82,18 @@ def test_which_driver_and_which_gpu_of_that_capability_built_it_does_not_matter(
         ({"targets": ("8.9",), "flavour": "tensorrt"}, "it was built with tensorrt "),
     ],
 )
-def test_other_engines_are_told_with_the_command_that_builds_these(gpus, tiny, changed, why):
+def test_unsuitable_engines_raise_an_error_with_the_build_command(gpus, tiny, changed, why):
     gpus.build(tiny, "fp32", **{"device": NO_DEVICE, **changed})
     with pytest.raises(EngineError, match=rf"{why}.*leakrt build .* --precision fp32 --flavour tensorrt-rtx"):
         Detector.load(tiny, backend="tensorrt_rtx")
     assert gpus.trt.deserialized == 0
 
 
-def test_the_command_line_judges_with_it(gpus, tiny, image_folder, leakrt):
+def test_it_runs_from_the_command_line(gpus, tiny, image_folder, leakrt):
     gpus.build(tiny, "fp32", device=NO_DEVICE, targets=("8.9",))
     done = leakrt("check", tiny, image_folder(2), "--backend", "tensorrt_rtx", "--json")
     assert (done.code, [json.loads(line)["backend"] for line in done.lines]) == (0, ["tensorrt_rtx"] * 2)
 
 
-def test_its_probe_is_its_own():
+def test_its_probe_checks_its_library():
     assert tensorrt_rtx.KIND.name == tensorrt_rtx.probe().backend == "tensorrt_rtx"

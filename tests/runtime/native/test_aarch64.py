@@ -1,4 +1,4 @@
-"""The inner loops on an emulated 64-bit Arm processor: the same bits as here."""
+"""The inner loops on an emulated 64-bit Arm processor give the same bits as on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def poisoned(*shape, dtype=np.float32):
 
 
 @pytest.mark.parametrize("count", [1, 3, 16, 17, 63, 64, 1027])
-def test_normals_have_the_same_bits(arm, count):
+def test_normals_are_bit_identical(arm, count):
     here, there = poisoned(2, 3, count), poisoned(count)
     _core.fill_normals(SEED, 7, here, threads=1)
     arm.call("normals", SEED, 2, 1, 7, 0, count, there)
@@ -34,7 +34,7 @@ def test_normals_have_the_same_bits(arm, count):
 
 
 @pytest.mark.parametrize("count", [1, 15, 515, 1024])
-def test_noising_has_the_same_bits(arm, count):
+def test_noising_is_bit_identical(arm, count):
     latent = np.random.default_rng(count).normal(size=(1, 1, 1, count)).astype(np.float32)
     bank, pair = noise.normals(3, 0, 1, steps=1, shape=(1, 1, count)), np.array([[34.1, 0.7]], np.float32)
     there = poisoned(count)

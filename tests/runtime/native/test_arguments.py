@@ -1,4 +1,4 @@
-"""What the native core refuses, and how it says so."""
+"""Argument checks of the native core and their messages."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_wrong_value_is_named(call, message):
         call()
 
 
-def test_results_may_not_overlap_what_they_are_made_from():
+def test_outputs_may_not_overlap_inputs():
     memory = np.zeros(6 * 140 + 280, np.float32)
     latents, out = memory[:280].reshape(2, 4, 5, 7), memory[140:980].reshape(2, 3, 4, 5, 7)
     with pytest.raises(ValueError, match="out overlaps latents"):
@@ -78,7 +78,7 @@ def test_results_may_not_overlap_what_they_are_made_from():
         _core.philox_words(words, 0, out=words)
 
 
-def test_integers_of_numpy_are_integers():
+def test_numpy_integers_are_accepted():
     a, b = np.zeros_like(BANK), np.zeros_like(BANK)
     _core.fill_normals(np.uint64(2**63 + 1), np.int32(3), a)
     _core.fill_normals(2**63 + 1, 3, b)

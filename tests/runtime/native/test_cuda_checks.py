@@ -1,4 +1,4 @@
-"""What the host twin of the kernels finds in a kernel that is wrong."""
+"""The host version of the kernels detects wrong kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def run(fault: str) -> np.ndarray:
     return twin.both_orders(lambda order: _grid.faulty(fault, out.address, 21, order), out)
 
 
-def test_a_kernel_without_a_mistake_passes():
+def test_a_correct_kernel_passes():
     np.testing.assert_array_equal(run(""), np.arange(21, dtype=np.float32))
 
 
@@ -28,17 +28,17 @@ def test_a_kernel_without_a_mistake_passes():
         ("unaligned", "reads unaligned memory"),
     ],
 )
-def test_a_wrong_access_is_found(fault, message):
+def test_a_wrong_access_is_detected(fault, message):
     with pytest.raises(RuntimeError, match=message):
         run(fault)
 
 
-def test_a_race_shows_between_the_two_orders_of_threads():
+def test_a_race_is_visible_between_two_thread_orders():
     with pytest.raises(AssertionError, match="depends on the order of threads"):
         run("race")
 
 
-def test_a_result_that_overlaps_an_input_is_found():
+def test_an_output_that_overlaps_an_input_is_detected():
     memory, c = np.zeros(64, np.float32), np.zeros((1, 2), np.float32)
     address = memory.ctypes.data
     with pytest.raises(RuntimeError, match="a thread writes to an input"):

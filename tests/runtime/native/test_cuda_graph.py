@@ -28,7 +28,7 @@ def stream():
 
 
 class Noising:
-    """Two latents with a bank on the device, and what their noised steps have to be."""
+    """Two latents and a bank on the device, and the expected noised steps."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
@@ -41,7 +41,7 @@ class Noising:
         _cuda.noise_steps(*addresses, 2, 1, ELEMENTS, handle)
 
     def feed(self, seed: int) -> np.ndarray:
-        """New latents; what `launch` has to make of them."""
+        """Set new latents, run `launch` and compare with the expected steps."""
         latents = np.random.default_rng(seed).standard_normal((2, ELEMENTS), np.float32)
         self.z.copy_(torch.from_numpy(latents))
         shaped = latents.reshape(2, 1, 1, ELEMENTS), self.bank.reshape(1, 2, 1, 1, ELEMENTS)
@@ -61,7 +61,7 @@ def captured(stream, work) -> int:
     return _cuda.end_capture(stream.cuda_stream)
 
 
-def test_a_graph_computes_anew_at_every_launch(stream, noising):
+def test_a_graph_computes_again_at_every_launch(stream, noising):
     noising.launch(stream.cuda_stream)
     graph = captured(stream, lambda: noising.launch(stream.cuda_stream))
     assert _cuda.graph_nodes(graph) == 1
@@ -97,7 +97,7 @@ def test_events_inside_a_graph_keep_the_time_of_each_launch(stream, noising):
         _cuda.destroy_event(event)
 
 
-def test_a_capture_that_is_abandoned_leaves_the_stream_usable(stream, noising):
+def test_an_abandoned_capture_leaves_the_stream_usable(stream, noising):
     _cuda.begin_capture(stream.cuda_stream)
     noising.launch(stream.cuda_stream)
     _cuda.abandon_capture(stream.cuda_stream)
@@ -125,8 +125,8 @@ def test_the_kernels_are_those_of_this_gpu_and_spill_nothing():
         assert (local, threads) == (0, 128), name
 
 
-def test_an_address_that_is_not_the_gpus_is_an_error_that_stays_one_line(tmp_path):
-    """In a process of its own: a device that has failed stays so."""
+def test_an_invalid_address_raises_a_one_line_error(tmp_path):
+    """In a subprocess, because a failed device stays unusable."""
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""leakrt._cuda on a machine without a driver, and what its host twin finds in a kernel that is wrong."""
+"""leakrt._cuda on a machine without a driver."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_importing_it_loads_no_driver_and_no_cuda_library():
         lambda: _cuda.noise_kernel_info(),
     ],
 )
-def test_without_a_driver_every_call_gives_one_line(call):
+def test_without_a_driver_every_call_raises_a_one_line_error(call):
     with pytest.raises(BackendError, match="no NVIDIA driver here; install the driver") as error:
         call()
     assert "\n" not in str(error.value)
@@ -52,22 +52,22 @@ def test_without_a_driver_every_call_gives_one_line(call):
 
 @no_driver
 def test_without_a_driver_a_capture_can_still_be_abandoned():
-    for stream in (0, 64):  # in cleaning up after an error, which must not be hidden by another
+    for stream in (0, 64):  # used in error handling, where a second error must not hide the first
         assert _cuda.abandon_capture(stream) is None
     with pytest.raises(BackendError, match="no NVIDIA driver here"):
         _cuda.begin_capture(0)
 
 
-def test_it_says_what_it_was_built_for():
+def test_it_reports_its_architectures_and_toolkit():
     assert "-" in _cuda.architectures() or _cuda.architectures() == "native"
     assert _cuda.toolkit_version() >= 11000
 
 
-def test_it_has_the_functions_of_its_host_twin():
+def test_it_has_the_functions_of_its_host_version():
     twin = {name for name in dir(_grid) if name[0] != "_"} - {"faulty", "to_half", "from_half"}
     assert twin <= set(dir(_cuda))
 
 
-def test_sizes_are_checked_before_the_driver_is_asked():
+def test_sizes_are_checked_before_driver_calls():
     with pytest.raises(ValueError, match="out_type is bfloat16"):
         _cuda.preprocess([(256, 9, 8, 24)], 8, 256, "bfloat16")

@@ -1,4 +1,4 @@
-"""The noising kernels' own code, thread after thread on the host, against core.noise and leakrt._core."""
+"""The noising kernels, run on the host, compared with core.noise and leakrt._core."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def arguments(batch, draws, steps, elements, latents_type="float32", key=0):
 
 
 def reference(latents, bank, c):
-    """By core.noise, float32 [B x draws, T, E]."""
+    """Return the result of core.noise, float32 [B x draws, T, E]."""
     shaped = latents.astype(np.float32)[:, None, None], bank[:, :, None, None]
     return noise.noise_steps(*shaped, c).reshape(-1, *bank.shape[1:])
 
@@ -64,7 +64,7 @@ def test_the_bank_is_the_cores_bit_for_bit(draws, steps, elements, seed, sample,
 
 @pytest.mark.parametrize("latents_type", ["float32", "float16"])
 @pytest.mark.parametrize("out_type", ["float32", "float16"])
-def test_a_batch_large_enough_to_hold_four_latents_a_thread(latents_type, out_type):
+def test_a_batch_large_enough_for_four_latents_per_thread(latents_type, out_type):
     # 1 x 1 x 8 elements and 64 planes: kEnoughThreads of 2^17 is reached with few bytes.
     latents, bank, c = arguments(8195, 1, 64, 8, latents_type)
     found = twin.noise_steps(latents, bank, c, out_type)
@@ -115,7 +115,7 @@ def test_float32_is_rounded_to_float16_as_numpy_rounds_it():
         ({"batch": 2**33}, "the batch is 8589934592"),
     ],
 )
-def test_what_can_not_be_meant_is_refused(changes, message):
+def test_invalid_arguments_are_refused(changes, message):
     call = {
         "latents": 64, "latents_type": "float32", "bank": 64, "coefficients": np.zeros((3, 2), np.float32), "out": 64,
         "out_type": "float32", "batch": 1, "draws": 1, "elements": 8,

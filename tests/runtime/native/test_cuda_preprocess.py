@@ -1,4 +1,4 @@
-"""The preprocessing kernel's own code, thread after thread on the host, against core.preprocess and torchvision."""
+"""The preprocessing kernel, run on the host, compared with core.preprocess and torchvision."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_it_agrees_with_torchvision(height, width, size):
     assert np.abs(image - expected).max() <= 0.1 / 127.5
 
 
-def test_frames_of_different_sizes_go_in_one_batch():
-    frames = [frame(20 + 7 * i % 61, 20 + 11 * i % 53, i) for i in range(37)]  # more than one launch takes
+def test_frames_of_different_sizes_share_a_batch():
+    frames = [frame(20 + 7 * i % 61, 20 + 11 * i % 53, i) for i in range(37)]  # more than one launch accepts
     found = twin.preprocess(frames, 24)
     for image, each in zip(found, frames, strict=True):
         assert np.abs(image - preprocess_reference(each, 24)).max() <= TOLERANCE
@@ -59,16 +59,16 @@ def test_extreme_shapes_agree_with_the_reference(shape):
     assert np.abs(twin.preprocess([image], 32)[0] - preprocess_reference(image, 32)).max() <= 4e-6
 
 
-def test_a_block_makes_fewer_columns_where_shared_memory_would_not_hold_them():
-    image = frame(1300, 1400)  # 65 times as large: 64 columns would see all of it, in 50 KiB
+def test_a_block_computes_fewer_columns_if_shared_memory_is_too_small():
+    image = frame(1300, 1400)  # 65 times as large: 64 columns would need 50 KiB of shared memory
     assert np.abs(twin.preprocess([image], 20)[0] - preprocess_reference(image, 20)).max() <= TOLERANCE
     image = np.broadcast_to(np.arange(4000)[:, None, None] % 251, (4000, 4000, 3)).astype(np.uint8)
-    # 2000 taps of float32 each way: a fiftieth of the tolerance still.
+    # 2000 float32 taps per axis: the error is still a fiftieth of the tolerance.
     assert np.abs(twin.preprocess([image], 4)[0] - preprocess_reference(image, 4)).max() <= 2e-5
 
 
 @pytest.mark.parametrize("size", [16, 24, 40])
-def test_rows_may_lie_apart_or_run_backwards(size):
+def test_row_strides_may_be_padded_or_negative(size):
     image = MAKER["frame"](60, 80)
     for view in (image[10:50, 20:44], image[::-1], image[::3], image[5:6, :], np.broadcast_to(image[:1], (9, 80, 3))):
         np.testing.assert_array_equal(
@@ -86,6 +86,6 @@ def test_rows_may_lie_apart_or_run_backwards(size):
         ([(64, 2**20, 2**20, 3 * 2**20)], 32, "too large to be resized to 32"),
     ],
 )
-def test_what_can_not_be_meant_is_refused(frames, size, message):
+def test_invalid_arguments_are_refused(frames, size, message):
     with pytest.raises(ValueError, match=message):
         _grid.preprocess(frames, size, 64, "float32")

@@ -1,4 +1,4 @@
-"""Native log-density against core.density."""
+"""Native log-density compared with core.density."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_it_agrees_with_the_reference(batch, count, dimension, bandwidth, scale)
     np.testing.assert_allclose(_core.kde_log_density(x, support, bandwidth), expected, rtol=1e-11, atol=1e-9)
 
 
-def test_neither_batch_nor_threads_change_a_bit():
+def test_results_do_not_depend_on_batch_or_threads():
     x, support = points(33, 1025, 128)
     together = _core.kde_log_density(x, support, 0.7, threads=1)
     np.testing.assert_array_equal(together, _core.kde_log_density(x, support, 0.7, threads=4))
@@ -35,11 +35,11 @@ def test_neither_batch_nor_threads_change_a_bit():
     np.testing.assert_array_equal(together, alone)
 
 
-def test_far_from_the_support_it_stays_finite_and_right():
+def test_far_from_the_support_it_is_finite_and_correct():
     assert_far_is_finite_and_right(_core.kde_log_density)
 
 
-def test_what_is_not_finite_shows_in_the_density():
+def test_non_finite_values_propagate():
     assert_what_is_not_finite_shows(_core.kde_log_density)
 
 
@@ -56,7 +56,7 @@ def test_an_empty_batch_gives_an_empty_result():
 
 
 @pytest.mark.parametrize("bandwidth", [0.0, -1.0, float("nan"), float("inf"), 1e-200])
-def test_a_bandwidth_that_is_no_width_is_refused(bandwidth):
+def test_an_invalid_bandwidth_is_refused(bandwidth):
     with pytest.raises(ValueError, match="bandwidth"):
         _core.kde_log_density(*points(2, 3, 4), bandwidth)
 

@@ -1,4 +1,4 @@
-"""Every instruction set this machine can run gives the same bits, and they are the reference's."""
+"""All instruction sets of this machine give identical bits that agree with the reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leakrt.core import noise
 from leakrt.core.density import log_density_reference
 from leakrt.core.preprocess import preprocess_reference
 
-SHAPE = (4, 21, 12)  # an odd number of vectors, with a rest
+SHAPE = (4, 21, 12)  # an odd number of vectors plus a remainder
 SCRIPT = """
 import sys
 import numpy as np
@@ -69,7 +69,7 @@ def results(given_arrays, tmp_path_factory):
     return found
 
 
-def test_the_baseline_can_always_be_run():
+def test_the_baseline_is_always_available():
     assert _core.simd_levels()[-1] == "baseline"
     assert _core.simd() in _core.simd_levels()
 

@@ -1,4 +1,4 @@
-"""Native noise against core.noise: words and noising bit for bit, normals within 2e-6."""
+"""Native noise compared with core.noise: words and noising bit for bit, normals within 2e-6."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def test_half_a_million_normals_are_within_tolerance():
 
 @pytest.mark.parametrize("shape", [(4, 21, 12), (4, 55, 33), (1, 1, 1), (4, 32, 32), (3,), ()])
 @pytest.mark.parametrize("threads", [0, 1, 2, 3, 16])
-def test_threads_change_no_bit(shape, threads):
+def test_results_do_not_depend_on_threads(shape, threads):
     one, many = fresh(9, 7, 3, 8, shape), fresh(9, 7, 3, 8, shape, threads)
     assert np.isfinite(one).all()
     np.testing.assert_array_equal(one, many)
 
 
-def test_enough_work_for_several_threads_changes_no_bit():
+def test_results_do_not_depend_on_threads_for_large_work():
     shape = (4, 101, 103)
     np.testing.assert_array_equal(fresh(1, 2, 2, 3, shape), fresh(1, 2, 2, 3, shape, threads=4))
 
@@ -61,7 +61,7 @@ def arguments(batch, draws, steps, shape):
 
 @settings(deadline=None, max_examples=50)
 @given(batch=st.integers(0, 4), draws=st.integers(1, 3), steps=st.integers(1, 5), shape=SHAPES)
-def test_noising_from_kept_noise_is_the_reference_bit_for_bit(batch, draws, steps, shape):
+def test_noising_from_a_bank_is_the_reference_bit_for_bit(batch, draws, steps, shape):
     latents, bank, c = arguments(batch, draws, steps, shape)
     np.testing.assert_array_equal(_core.noise_steps(latents, bank, c), noise.noise_steps(latents, bank, c))
 
@@ -76,7 +76,7 @@ def test_noising_writes_into_out_on_any_number_of_threads(threads):
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
 @pytest.mark.parametrize("shape", [(4, 32, 32), (4, 21, 12), (1, 1, 3)])
-def test_fresh_noise_is_each_samples_own(shape, threads):
+def test_fresh_noise_depends_on_the_sample(shape, threads):
     latents, _, c = arguments(3, 2, 5, shape)
     samples = np.array([5, 0, 5], dtype=np.uint32)
     out = np.full((6, 5, *shape), np.nan, dtype=np.float32)

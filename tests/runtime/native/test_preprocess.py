@@ -1,4 +1,4 @@
-"""Native preprocessing against torchvision's golden tensors and core.preprocess."""
+"""Native preprocessing compared with torchvision's golden tensors and core.preprocess."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_it_agrees_with_the_reference_on_any_size(height, width, size, key):
 
 
 @pytest.mark.parametrize("width", [16, 300])
-def test_a_frame_that_fits_is_divided_to_the_bit(width):
+def test_a_frame_of_the_output_size_is_converted_exactly(width):
     frame = np.arange(width * width * 3, dtype=np.uint32).astype(np.uint8).reshape(width, width, 3)
     expected = frame[:, :, ::-1].transpose(2, 0, 1).astype(np.float32) / np.float32(127.5) - np.float32(1)
     np.testing.assert_array_equal(preprocess(frame, width), expected)
@@ -49,13 +49,13 @@ def test_a_frame_that_fits_is_divided_to_the_bit(width):
 
 @pytest.mark.parametrize("shape", [(21, 12), (55, 33), (301, 457), (1080, 1920), (64, 99)])
 @pytest.mark.parametrize("threads", [0, 2, 3, 16])
-def test_threads_change_no_bit(shape, threads):
+def test_results_do_not_depend_on_threads(shape, threads):
     frame = MAKER["frame"](*shape)
     np.testing.assert_array_equal(preprocess(frame, 64, threads), preprocess(frame, 64, 1))
 
 
 @pytest.mark.parametrize("size", [16, 24, 40])
-def test_rows_may_lie_apart_or_run_backwards(size):
+def test_row_strides_may_be_padded_or_negative(size):
     image = MAKER["frame"](60, 80)
     for view in (image[10:50, 20:44], image[::-1], image[::3], image[5:6, :], np.broadcast_to(image[:1], (9, 80, 3))):
         np.testing.assert_array_equal(preprocess(view, size), preprocess(np.ascontiguousarray(view), size))
@@ -74,5 +74,5 @@ def test_extreme_shapes_agree_with_the_reference(shape):
 
 
 def test_a_sliver_resized_to_millions_of_columns_takes_little_memory():
-    # 1 x 20,000 resized to 256 x 5,120,000, of which only the crop is ever computed.
+    # 1 x 20,000 resized to 256 x 5,120,000, of which only the crop is computed.
     assert np.isfinite(preprocess(np.full((1, 20_000, 3), 200, np.uint8), 256)).all()

@@ -1,4 +1,4 @@
-"""The GPU's chain on host memory: the tiny bundle on ONNX Runtime, LeakRT's kernels as they are."""
+"""Fixtures that run the GPU chain on host memory, with ONNX Runtime as the engine and LeakRT's own kernels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HALF = frozenset({"image", "latent", "noised"})
 
 
 class Chain:
-    """A bundle with what a test opens of it."""
+    """The tiny bundle with helpers that open devices, engines and runners."""
 
     def __init__(self, path) -> None:
         self.bundle = Bundle(path)
@@ -27,7 +27,7 @@ class Chain:
         self.devices: list[HostDevice] = []
 
     def engines(self, batches=(1,), half: bool = False) -> Engines:
-        """Both graphs on ONNX Runtime; `half` as `leakrt build` makes fp16 engines."""
+        """Return both graphs as ONNX Runtime engines; `half`: with the types of fp16 engines of `leakrt build`."""
         spec, names = self.spec, HALF if half else frozenset()
         vae, leak = (self.bundle.graph(stem, "fp32") for stem in ("vae_encoder", "leak_encoder"))
         rows = tuple(batch * spec.draws for batch in batches)
@@ -41,7 +41,7 @@ class Chain:
         return self.devices[-1]
 
     def runner(self, half: bool = False, device: dict | None = None, **options) -> GpuRunner:
-        """A running GpuRunner; close it."""
+        """Return a running GpuRunner; the caller closes it."""
         chosen = RunnerOptions(**options)
         return GpuRunner(
             self.spec,
@@ -51,7 +51,7 @@ class Chain:
         )
 
     def reference(self, frames):
-        """What the CPU's pipeline makes of the frames."""
+        """Return the outputs of the CPU's pipeline for the frames."""
         graphs = [self.bundle.graph(stem, "fp32") for stem in ("vae_encoder", "leak_encoder")]
         backend = OnnxRuntimeBackend(Variant(self.spec, "fp32", *graphs), 1)
         pipeline = Pipeline(self.spec, self.bundle.support("fp32"), backend, threads=1)
@@ -63,16 +63,16 @@ class Chain:
 
 @pytest.fixture
 def chain(tiny):
-    """Its devices are closed with the test, which must have freed what it allocated."""
+    """Closes its devices after the test, which must have freed its allocations."""
     made = Chain(tiny)
     yield made
     for device in made.devices:
-        device.close()  # raises when memory is held; ends the streams' threads
+        device.close()  # raises if memory is still allocated; ends the streams' threads
 
 
 @pytest.fixture
 def frames():
-    """Makes `count` noise frames of different odd sizes, uint8 [H, W, 3]."""
+    """Return a function that makes `count` noise frames of different odd sizes, uint8 [H, W, 3]."""
 
     def make(count: int, first: int = 0) -> list[np.ndarray]:
         return [

@@ -1,4 +1,4 @@
-"""A runner as a backend: frames in parts, batches in halves where memory ends, one result in order."""
+"""GpuBackend: splitting of frames and batches, halving when memory runs out, order of results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = tuple(LeakOutputs.__dataclass_fields__)
 
 @pytest.fixture
 def backend(chain):
-    """Makes a backend on a host device; closed with the test, which must leave nothing on it."""
+    """Return a function that makes a backend on a host device, which must be empty after the test."""
     made: list[GpuBackend] = []
 
     def make(**options) -> GpuBackend:
@@ -40,13 +40,13 @@ def backend(chain):
 
 
 def sizes_of(monkeypatch, made: GpuBackend) -> list[int]:
-    """The numbers of frames of every batch that goes to its runner."""
+    """Record the number of frames of each batch that the runner gets."""
     sizes, submit = [], made._runner.submit
     monkeypatch.setattr(made._runner, "submit", lambda frames: (sizes.append(len(frames)), submit(frames))[1])
     return sizes
 
 
-def test_it_is_a_frame_backend_that_says_what_it_is(backend, chain):
+def test_it_is_a_frame_backend_with_a_description(backend, chain):
     made = backend(batches=(1, 3), slots=2)
     assert isinstance(made, FrameBackend)
     assert (made.name, made.precision, made.batch, made.ahead) == ("tensorrt", "fp32", 3, 3)
@@ -57,24 +57,24 @@ def test_it_is_a_frame_backend_that_says_what_it_is(backend, chain):
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_a_batch_gives_what_the_cpu_gives_with_a_time_for_each_stage(backend, chain, frames, count):
+def test_a_batch_matches_the_cpu_and_has_a_time_for_each_stage(backend, chain, frames, count):
     result = backend(batches=(1, 5)).submit(frames(count))()
     assert np.abs(averaged(result).scores - chain.reference(frames(count)).scores).max() <= 1e-5
     assert result.latent.shape == (count, *chain.spec.latent_shape)
     assert tuple(result.latency_ms) == STAGES
 
 
-def test_batches_under_way_each_give_their_own_whatever_the_order_they_are_asked_in(backend, chain, frames):
+def test_pending_batches_return_their_own_results_in_any_order(backend, chain, frames):
     made = backend(batches=(2,), slots=2)
     waits = [made.submit(frames(2, first)) for first in (10, 20, 30)]
     for first, wait in reversed(list(zip((10, 20, 30), waits, strict=True))):
         assert np.abs(averaged(wait()).scores - chain.reference(frames(2, first)).scores).max() <= 1e-5
 
 
-def test_frames_of_many_bytes_go_in_parts_that_come_back_as_one(backend, chain, frames, monkeypatch):
+def test_large_frames_are_split_into_parts_and_joined(backend, chain, frames, monkeypatch):
     monkeypatch.setattr(backend_module, "_FRAME_BYTES", 29_000)
     given = frames(5)
-    large = np.random.default_rng(9).integers(0, 256, (100, 99, 3), dtype=np.uint8)  # alone more than that
+    large = np.random.default_rng(9).integers(0, 256, (100, 99, 3), dtype=np.uint8)  # exceeds the limit by itself
     given[2] = large
     made = backend(batches=(1, 5))
     sizes = sizes_of(monkeypatch, made)
@@ -98,21 +98,21 @@ def test_the_times_of_parts_add_up(backend, frames, monkeypatch):
 
 
 def test_no_frames_are_refused(backend):
-    with pytest.raises(BackendError, match="a batch of 0 frames"):
+    with pytest.raises(BackendError, match="batch of 0 frames"):
         backend().submit([])
 
 
 def test_more_frames_than_the_batch_are_refused(backend, frames):
-    with pytest.raises(BackendError, match="a batch of 4 frames; between 1 and 3"):
+    with pytest.raises(BackendError, match="batch of 4 frames: submit between 1 and 3 frames"):
         backend(batches=(3,)).submit(frames(4))
 
 
-def test_where_memory_ends_a_batch_goes_in_halves_which_is_said_once(backend, chain, frames, monkeypatch, caplog):
+def test_out_of_memory_halves_the_batch_and_warns_once(backend, chain, frames, monkeypatch, caplog):
     made = backend(batches=(1, 7))
     sizes, submit = [], made._runner.submit
 
     def full(given):
-        """As a device on which two frames at once find no room."""
+        """Act like a device that can't hold two frames at once."""
         sizes.append(len(given))
         future = submit(given)
         if len(given) > 1:
@@ -129,10 +129,10 @@ def test_where_memory_ends_a_batch_goes_in_halves_which_is_said_once(backend, ch
     assert sizes == [7, 3, 1, 2, 1, 1, 4, 2, 1, 1, 2, 1, 1] * 2
     said = [record.message for record in caplog.records if "smaller batches" in record.message]
     assert len(said) == 1
-    assert "tensorrt: going on in smaller batches: out of GPU memory while allocating 5.0 MiB" in said[0]
+    assert "tensorrt: continuing with smaller batches: out of GPU memory while allocating 5.0 MiB" in said[0]
 
 
-def test_one_frame_that_fits_nowhere_is_an_error_and_the_rest_goes_on(backend, chain, frames):
+def test_a_frame_that_does_not_fit_is_an_error_and_others_still_run(backend, chain, frames):
     made = backend(batches=(1, 2), slots=1, device={"limit": 6 << 20})
     wait = made.submit([np.zeros((1500, 1500, 3), np.uint8), frames(1)[0]])
     with pytest.raises(OutOfMemoryError, match="1500 x 1500"):
@@ -140,20 +140,20 @@ def test_one_frame_that_fits_nowhere_is_an_error_and_the_rest_goes_on(backend, c
     assert np.abs(averaged(made.submit(frames(1))()).scores - chain.reference(frames(1)).scores).max() <= 1e-5
 
 
-def test_what_memory_does_not_hold_is_in_the_log_with_the_backends_name(backend, caplog):
+def test_batches_that_do_not_fit_are_logged_with_the_backends_name(backend, caplog):
     with caplog.at_level(logging.WARNING):
         made = backend(batches=(1, 256), device={"limit": 5 << 20})
     assert made.batch == 1
     assert any(r.message.startswith("tensorrt: ") and "batch 256 does not fit" in r.message for r in caplog.records)
 
 
-def test_the_encoders_take_any_number_of_rows_in_full_batches(backend, chain, frames, monkeypatch):
+def test_the_encoders_accept_any_number_of_rows(backend, chain, frames, monkeypatch):
     spec, made = chain.spec, backend(batches=(2,))
     images = np.stack([preprocess_reference(frame, spec.image_size) for frame in frames(5)])
     latent = made.vae_encoder(images)
     assert latent.shape == (5, *spec.latent_shape)
     bank = normals(spec.noise_seed, 0, spec.draws, steps=len(spec.timesteps), shape=spec.latent_shape)
-    rows = np.concatenate([bank, 2 * bank, -bank, 0.5 * bank])[:7]  # more than batch x draws, and no multiple of it
+    rows = np.concatenate([bank, 2 * bank, -bank, 0.5 * bank])[:7]  # more than batch x draws, and not a multiple of it
     counts, judge = [], made._runner.judge
     monkeypatch.setattr(made._runner, "judge", lambda rows: counts.append(len(rows)) or judge(rows))
     judged = made.leak_encoder(rows)
@@ -165,7 +165,7 @@ def test_the_encoders_take_any_number_of_rows_in_full_batches(backend, chain, fr
         np.testing.assert_allclose(made.vae_encoder(images[i : i + 1])[0], latent[i], rtol=1e-5, atol=1e-5)
 
 
-def test_a_closed_backend_ends_what_is_under_way_and_refuses_the_rest(backend, frames):
+def test_a_closed_backend_finishes_pending_batches_and_refuses_others(backend, frames):
     made = backend(batches=(1,), slots=2)
     waits = [made.submit(frames(1)) for _ in range(3)]
     made.close()

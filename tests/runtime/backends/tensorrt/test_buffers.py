@@ -1,4 +1,4 @@
-"""The memory of a slot: where parts and frames lie, how the room for frames grows, and that nothing is left."""
+"""Memory of a slot: layout of parts and frames, growth of the staging buffer, and that everything is freed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from leakrt.runtime.backends.tensorrt.buffers import (
     tensor_size,
 )
 
-FIRST_ROOM = 1 << 20  # bytes for frames before any has come
+FIRST_ROOM = 1 << 20  # bytes of the staging buffer before the first frame
 NAMES = ("image", "latent", "noised", "scores", "embedding", "gates", "step_weights")
 FLOATS = dict.fromkeys(NAMES, "float32")
 HALVES = {**FLOATS, "image": "float16", "latent": "float16", "noised": "float16"}
@@ -36,7 +36,7 @@ def frame(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def noted(monkeypatch, device) -> list[tuple[str, int, str]]:
-    """What is asked of a device: side, bytes and what for."""
+    """Record the allocations: side, bytes and label."""
     asked = []
     for side in ("allocate", "allocate_host"):
 
@@ -50,7 +50,7 @@ def noted(monkeypatch, device) -> list[tuple[str, int, str]]:
 
 @pytest.mark.parametrize("types", [FLOATS, HALVES], ids=["float32", "float16"])
 @pytest.mark.parametrize("batch", [1, 5])
-def test_results_lie_side_by_side_with_a_row_a_draw_and_none_in_another(spec, batch, types):
+def test_results_have_a_row_per_draw_and_do_not_overlap(spec, batch, types):
     parts = result_parts(spec, batch, types)
     steps, classes, width = len(spec.timesteps), len(spec.class_names), spec.embedding_dim
     rows = batch * spec.draws
@@ -81,7 +81,7 @@ def test_a_tensor_takes_rows_times_its_shape(spec):
     assert tensor_size(leak_encoder_graph(spec).input, 0, "float32") == 0
 
 
-def test_each_buffer_is_named_with_its_size_and_all_is_given_back(spec, monkeypatch):
+def test_each_allocation_has_a_label_and_size_and_is_freed(spec, monkeypatch):
     device = HostDevice()
     asked = noted(monkeypatch, device)
     buffers = Buffers(device, spec, 5, types=HALVES, workspace=777)
@@ -93,16 +93,16 @@ def test_each_buffer_is_named_with_its_size_and_all_is_given_back(spec, monkeypa
         ("allocate", size, "the results of a batch of 5"),
         ("allocate", 777, "the engines' work on a batch of 5"),
         ("allocate_host", size, "the results of a batch of 5"),
-        ("allocate_host", FIRST_ROOM, "the room of a batch of 5"),
-        ("allocate", FIRST_ROOM, "the room of a batch of 5"),
+        ("allocate_host", FIRST_ROOM, "the staging buffer of a batch of 5"),
+        ("allocate", FIRST_ROOM, "the staging buffer of a batch of 5"),
     ]
     assert device.held() == sum(size for _, size, _ in asked)
     buffers.close()
     buffers.close()
-    device.close()  # raises when anything is left
+    device.close()  # raises if memory is still allocated
 
 
-def test_no_buffer_is_of_no_bytes_since_a_gpu_gives_none_of_those(spec, monkeypatch):
+def test_no_buffer_has_zero_bytes_which_a_gpu_does_not_allocate(spec, monkeypatch):
     device = HostDevice()
     asked = noted(monkeypatch, device)
     buffers = Buffers(device, spec, 1, types=FLOATS, workspace=0)
@@ -112,7 +112,7 @@ def test_no_buffer_is_of_no_bytes_since_a_gpu_gives_none_of_those(spec, monkeypa
 
 
 @pytest.mark.parametrize("room", range(7))
-def test_memory_that_ends_at_any_buffer_leaves_nothing_held(spec, monkeypatch, room):
+def test_out_of_memory_at_any_buffer_frees_the_others(spec, monkeypatch, room):
     """`room`: how many of the seven buffers fit."""
     plenty = HostDevice()
     asked = noted(monkeypatch, plenty)
@@ -126,7 +126,7 @@ def test_memory_that_ends_at_any_buffer_leaves_nothing_held(spec, monkeypatch, r
 
 
 @pytest.mark.parametrize("mapped", [True, False])
-def test_staged_frames_are_where_the_kernel_is_told_to_look(spec, mapped):
+def test_staged_frames_are_at_the_addresses_passed_to_the_kernel(spec, mapped):
     device = HostDevice(mapped=mapped)
     buffers = Buffers(device, spec, 2, types=FLOATS, workspace=1)
     stream, size = device.stream(), spec.image_size
@@ -136,9 +136,9 @@ def test_staged_frames_are_where_the_kernel_is_told_to_look(spec, mapped):
     for address, piece in pieces:
         device.copy_in(address, piece, stream)
         stream.synchronize()
-        piece[:] = 0  # the kernel looks on the device, not here
+        piece[:] = 0  # the kernel must read the device, not this buffer
         count += 1
-    assert (count > 1) is not mapped  # a GPU in the host's memory is handed no copy
+    assert (count > 1) is not mapped  # a GPU that maps host memory gets no copies
     for given, (address, height, width, stride) in zip(frames, where, strict=True):
         rows, columns = seen(height, width, size)
         found = view(address + rows.start * stride + 3 * columns.start, (rows.stop - rows.start, stride), "uint8")
@@ -148,15 +148,15 @@ def test_staged_frames_are_where_the_kernel_is_told_to_look(spec, mapped):
     device.close()
 
 
-def test_the_room_grows_with_what_comes_is_kept_and_moves_at_most_once_for_each_half_more(spec, monkeypatch):
+def test_the_staging_buffer_grows_by_half_and_never_shrinks(spec, monkeypatch):
     device = HostDevice()
     buffers = Buffers(device, spec, 1, types=FLOATS, workspace=1)
     asked = noted(monkeypatch, device)
     first = frame(900, 900)  # 2.4 MB
     buffers.stage([first])
     (host, size, what), (side, same, _) = asked
-    assert (host, side, what) == ("allocate_host", "allocate", "the room of frames of 900 x 900")
-    assert same == size == frames_size([first], spec.image_size)  # more than twice what there was
+    assert (host, side, what) == ("allocate_host", "allocate", "the staging buffer of frames of 900 x 900")
+    assert same == size == frames_size([first], spec.image_size)  # more than twice the previous size
     held = device.held()
     buffers.stage([frame(900, 850)])
     buffers.stage([frame(3, 3)])
@@ -164,20 +164,20 @@ def test_the_room_grows_with_what_comes_is_kept_and_moves_at_most_once_for_each_
     assert device.held() == held
     grown = frame(905, 905)
     buffers.stage([grown])
-    buffers.stage([frame(1050, 1050)])  # within half as much again: no third time
+    buffers.stage([frame(1050, 1050)])  # within the 50 % of slack: no third allocation
     assert [size for _, size, _ in asked[2:]] == [frames_size([grown], spec.image_size) * 3 // 2] * 2
     buffers.close()
     device.close()
 
 
-def test_frames_that_do_not_fit_leave_the_old_room_as_it_was(spec):
+def test_frames_that_do_not_fit_keep_the_old_staging_buffer(spec):
     device = HostDevice(limit=5 << 20)
     buffers = Buffers(device, spec, 1, types=FLOATS, workspace=1)
     held = device.held()
     given = frame(41, 53)
     _, before = buffers.stage([given])
-    for side in (900, 1200):  # there is room on one side alone, and on neither
-        with pytest.raises(OutOfMemoryError, match=f"the room of frames of {side} x {side}"):
+    for side in (900, 1200):  # memory is left on the host only, and on neither side
+        with pytest.raises(OutOfMemoryError, match=f"the staging buffer of frames of {side} x {side}"):
             buffers.stage([frame(side, side)])
         assert device.held() == held
     _, after = buffers.stage([given])
@@ -187,7 +187,7 @@ def test_frames_that_do_not_fit_leave_the_old_room_as_it_was(spec):
 
 
 @pytest.mark.parametrize("mapped", [True, False])
-def test_other_input_shares_the_room(spec, mapped):
+def test_other_input_shares_the_staging_buffer(spec, mapped):
     device = HostDevice(mapped=mapped)
     buffers = Buffers(device, spec, 1, types=FLOATS, workspace=1)
     before = device.held()

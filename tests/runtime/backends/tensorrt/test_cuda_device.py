@@ -1,4 +1,4 @@
-"""PyCUDA's side of the device, with PyCUDA itself on a driver that is host memory."""
+"""CudaDevice with the real PyCUDA on a fake driver in host memory."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ print(np.abs(found - expected).max() < 1e-5, left())
 
 
 @pytest.mark.parametrize("integrated", [False, True], ids=["card", "shared memory"])
-def test_the_chain_runs_and_gives_everything_back(tmp_path, tiny, integrated):
+def test_the_chain_runs_and_frees_everything(tmp_path, tiny, integrated):
     done = run_on_host_driver(tmp_path, _OPEN + _CHAIN, tiny, integrated=integrated)
     assert (done.returncode, done.stderr) == (0, "")
     first, second = done.stdout.strip().splitlines()
@@ -54,7 +54,7 @@ def test_the_chain_runs_and_gives_everything_back(tmp_path, tiny, integrated):
     assert second == "True [0, 0, 0, 0]"
 
 
-def test_memory_is_cleared_counted_and_its_end_is_told_with_what_was_wanted(tmp_path):
+def test_memory_is_zeroed_and_counted_and_running_out_names_the_request(tmp_path):
     code = """
 device = cuda_device.CudaDevice(0)
 memory = device.allocate(1000, "tests")

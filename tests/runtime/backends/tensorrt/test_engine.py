@@ -1,4 +1,4 @@
-"""What the chain relies on, of both kinds of engine: ONNX Runtime on the host, and TensorRT's names over it."""
+"""The Engine interface, for ONNX Runtime on the host and for TensorRTEngine on a fake library."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tensorrt_engine(graph, model: bytes, device: HostDevice):
 
 
 class Memory:
-    """The tensors of a batch on a device, and an engine's workspace."""
+    """Allocate the tensors of a batch and an engine's workspace."""
 
     def __init__(self, device: HostDevice, engine, graph, batch: int) -> None:
         self.blocks = [device.allocate(engine.workspace(batch), "work")]
@@ -50,7 +50,7 @@ class Memory:
 
 @pytest.fixture(params=[host_engine, tensorrt_engine])
 def opened(request, chain):
-    """Device, graph and engine; the device must be empty at the end."""
+    """Yield device, graph and engine; the device must be empty at the end."""
     device, graph = chain.device(), vae_encoder_graph(chain.spec)
     engine = request.param(graph, chain.bundle.graph("vae_encoder", "fp32"), device)
     yield device, graph, engine
@@ -58,14 +58,14 @@ def opened(request, chain):
     device.close()
 
 
-def test_it_says_element_types_and_batch_sizes(opened):
+def test_it_has_element_types_and_batch_sizes(opened):
     _, _, engine = opened
     assert dict(engine.types) == {"image": "float16", "latent": "float32"}
     assert tuple(engine.batches) == BATCHES
     assert 0 < engine.workspace(1) <= engine.workspace(3)
 
 
-def test_bindings_of_two_batch_sizes_share_a_workspace_and_keep_to_their_own_tensors(opened):
+def test_bindings_share_a_workspace_and_use_their_own_tensors(opened):
     device, graph, engine = opened
     stream, memory = device.stream(), {batch: Memory(device, engine, graph, batch) for batch in BATCHES}
     bindings = {b: engine.bind(b, memory[b].at, memory[3].work, stream=stream) for b in BATCHES}
@@ -97,7 +97,7 @@ def test_an_enqueued_run_waits_for_its_stream(opened):
     memory.free()
 
 
-def test_bindings_and_engines_are_freed_twice_without_harm(opened):
+def test_freeing_bindings_and_engines_is_idempotent(opened):
     device, graph, engine = opened
     memory = Memory(device, engine, graph, 1)
     binding = engine.bind(1, memory.at, memory.work, stream=device.stream())

@@ -1,4 +1,4 @@
-"""The device on host memory behaves as a GPU does where the chain could go wrong."""
+"""The fake device on host memory behaves like a GPU where the chain relies on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def device():
     opened.close()
 
 
-def test_work_waits_for_what_was_put_before(device):
+def test_work_runs_after_earlier_work(device):
     stream, gate, order = device.stream(), threading.Event(), []
     stream.put(gate.wait)
     stream.put(lambda: order.append("second"))
@@ -29,7 +29,7 @@ def test_work_waits_for_what_was_put_before(device):
     assert order == ["first", "second"]
 
 
-def test_memory_is_clear_aligned_and_rubbish_once_freed(device):
+def test_memory_is_zeroed_and_aligned_and_garbage_once_freed(device):
     memory = device.allocate(1000, "a test")
     kept = memory.array
     assert memory.address % ALIGNMENT == 0
@@ -56,12 +56,12 @@ def test_closing_with_memory_left_is_an_error():
         device.close()
 
 
-def test_copies_happen_when_the_stream_gets_there(device):
+def test_copies_happen_in_stream_order(device):
     stream, gate = device.stream(), threading.Event()
     memory, source = device.allocate(8, "a test"), np.arange(8, dtype=np.uint8)
     stream.put(gate.wait)
     device.copy_in(memory.address, source, stream)
-    source[:] = 7  # changed before it was copied: what a pinned buffer used too early looks like
+    source[:] = 7  # changed before the copy, like a pinned buffer that is reused too early
     gate.set()
     stream.synchronize()
     np.testing.assert_array_equal(view(memory.address, (8,), "uint8"), 7)
@@ -94,7 +94,7 @@ def test_waiting_inside_a_capture_is_an_error_and_leaves_the_stream_usable(devic
     stream.synchronize()
 
 
-def test_an_event_has_not_come_before_its_stream_is_there(device):
+def test_an_event_completes_only_when_its_stream_reaches_it(device):
     stream, gate, event = device.stream(), threading.Event(), device.event()
     stream.put(gate.wait)
     event.record(stream)
@@ -106,7 +106,7 @@ def test_an_event_has_not_come_before_its_stream_is_there(device):
     assert not waited.is_alive()
 
 
-def test_what_goes_wrong_on_a_stream_is_raised_where_it_is_waited_for(device):
+def test_errors_of_a_stream_are_raised_by_synchronize(device):
     stream = device.stream()
     stream.put(lambda: 1 / 0)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""ONNX Runtime in TensorRT's place: types at the boundary, addresses, and when it runs."""
+"""The fake engine on ONNX Runtime: tensor types, addresses and stream order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from leakrt.runtime.backends.onnxruntime import session
 
 
 class Bound:
-    """The VAE encoder bound for a batch on memory of a host device."""
+    """Bind the VAE encoder for a batch on memory of a host device."""
 
     def __init__(self, chain, batch: int, half: frozenset[str]) -> None:
         self.graph, model = vae_encoder_graph(chain.spec), chain.bundle.graph("vae_encoder", "fp32")
@@ -54,7 +54,7 @@ def bound(chain):
 
 
 @pytest.mark.parametrize("half", [frozenset(), frozenset({"image"}), frozenset({"image", "latent"})])
-def test_it_gives_what_onnx_runtime_gives_in_the_types_that_were_asked_for(bound, chain, half):
+def test_it_matches_onnx_runtime_in_the_requested_types(bound, chain, half):
     one = bound(3, half)
     assert one.engine.types == {name: "float16" if name in half else "float32" for name in ("image", "latent")}
     size = chain.spec.image_size
@@ -67,7 +67,7 @@ def test_it_gives_what_onnx_runtime_gives_in_the_types_that_were_asked_for(bound
     np.testing.assert_array_equal(one.arrays["latent"], wanted.astype(one.arrays["latent"].dtype))
 
 
-def test_it_runs_when_the_stream_gets_there_and_reads_what_lies_there_then(bound):
+def test_it_runs_in_stream_order_and_reads_the_memory_at_that_time(bound):
     one, gate = bound(1), threading.Event()
     one.stream.put(gate.wait)
     one.binding.enqueue(one.stream)
@@ -83,7 +83,7 @@ def test_it_runs_when_the_stream_gets_there_and_reads_what_lies_there_then(bound
     assert (one.arrays["latent"] != first).any()
 
 
-def test_every_run_fills_its_workspace_with_rubbish(bound):
+def test_every_run_fills_its_workspace_with_garbage(bound):
     one = bound(2)
     work = one.memory["work"]
     assert work.size == one.engine.workspace(2) > one.engine.workspace(1) > 0
@@ -92,7 +92,7 @@ def test_every_run_fills_its_workspace_with_rubbish(bound):
     assert (work.array == 0xA5).all()
 
 
-def test_batch_sizes_are_those_it_was_made_for_and_its_tensors_the_graphs(chain):
+def test_it_accepts_only_its_batch_sizes_and_the_graphs_tensors(chain):
     model = chain.bundle.graph("leak_encoder", "fp32")
     engine = HostEngine(leak_encoder_graph(chain.spec), model, (2, 10), half=frozenset({"noised"}))
     assert engine.batches == (2, 10)
@@ -102,7 +102,7 @@ def test_batch_sizes_are_those_it_was_made_for_and_its_tensors_the_graphs(chain)
     engine.free()
 
 
-def test_a_graph_that_can_not_be_loaded_is_one_line(chain):
+def test_loading_a_broken_graph_raises_a_one_line_error(chain):
     with pytest.raises(ModelError, match="vae_encoder") as error:
         HostEngine(vae_encoder_graph(chain.spec), b"no graph", (1,), half=frozenset())
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""The hand-over of jobs to the thread that does them: order, room, and an end that needs none."""
+"""Jobs: order, capacity and the end marker."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pytest
 from leakrt.runtime.backends.tensorrt.jobs import Jobs
 
 
-def test_jobs_come_out_in_order_and_then_the_end():
+def test_jobs_are_taken_in_order_and_then_the_end():
     jobs = Jobs(3)
     for job in "abc":
         jobs.put(job)
-    jobs.end()  # though there is no room for a fourth job
+    jobs.end()  # although the queue is full
     assert [jobs.take(wait=True) for _ in range(4)] == ["a", "b", "c", None]
 
 
-def test_with_no_job_who_does_not_wait_is_told_so():
+def test_taking_without_waiting_from_an_empty_queue_raises():
     jobs = Jobs(1)
     with pytest.raises(queue.Empty):
         jobs.take(wait=False)
 
 
-def test_who_puts_too_much_waits_until_a_job_is_taken_and_not_a_moment_longer():
+def test_put_blocks_until_a_job_is_taken():
     jobs, put = Jobs(2), threading.Semaphore(0)
 
     def work():
@@ -45,13 +45,13 @@ def test_who_puts_too_much_waits_until_a_job_is_taken_and_not_a_moment_longer():
     assert [jobs.take(wait=False) for _ in range(2)] == [4, 5]
 
 
-def test_the_end_gives_nobody_room():
+def test_taking_the_end_frees_no_place():
     jobs = Jobs(1)
     jobs.put("a")
     jobs.end()
     assert jobs.take(wait=True) == "a"
     assert jobs.take(wait=True) is None
-    jobs.put("b")  # the room that "a" gave back
+    jobs.put("b")  # uses the place that "a" freed
     late = threading.Thread(target=jobs.put, args=("c",), daemon=True)
     late.start()
     late.join(0.2)

@@ -1,4 +1,4 @@
-"""The Detector on the tensorrt backend, on host memory: frames go as they are from a file to a verdict."""
+"""The Detector on the tensorrt backend, with a fake GPU in host memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GATED = {"fp16": {"onnxruntime": {"passed": True}}, "int8": {"onnxruntime": {"pa
 
 @pytest.fixture
 def detector(gpus, tiny):
-    """The tiny bundle on the first of them, two batch sizes."""
+    """The tiny bundle on the first GPU, with two batch sizes."""
     gpus.build(tiny, "fp32", (1, 4))
     with_gpu = Detector.load(tiny, backend="tensorrt", threads=1)
     yield with_gpu
@@ -55,7 +55,7 @@ def scores(verdicts) -> np.ndarray:
 
 
 def same(found, expected) -> None:
-    """The same verdicts but for the last digits, and in the same order."""
+    """Assert equal verdicts up to rounding, in the same order."""
     assert [(v.path, v.verdict, v.label, v.face, v.reasons, v.error) for v in found] == [
         (v.path, v.verdict, v.label, v.face, v.reasons, v.error) for v in expected
     ]
@@ -64,7 +64,7 @@ def same(found, expected) -> None:
     assert all(f.log_density == pytest.approx(e.log_density, abs=1e-3) for f, e in judged)
 
 
-def test_every_way_gives_the_verdicts_of_the_cpu(detector, reference, image_folder):
+def test_every_api_gives_the_verdicts_of_the_cpu(detector, reference, image_folder):
     paths = find_images(image_folder(11))
     expected = reference.check_batch(paths)
     ways = [[detector.check(path) for path in paths], detector.check_batch(paths)]
@@ -96,13 +96,13 @@ def test_frames_are_not_preprocessed_on_the_cpu(detector, monkeypatch, image_fol
     assert len(list(detector.check_stream(paths))) == 3
 
 
-def test_an_unreadable_image_has_its_place_in_the_stream(detector, reference, image_folder):
+def test_an_unreadable_image_keeps_its_position_in_the_stream(detector, reference, image_folder):
     paths = [*find_images(image_folder(5)), "/nowhere.png"]
     order = [paths[i] for i in (0, 5, 1, 2, 5, 3, 4)]
     same(list(detector.check_stream(order, batch=2)), list(reference.check_stream(order, batch=2)))
 
 
-def test_every_face_is_judged_and_none_is_no_error(detector, reference, image_folder):
+def test_every_face_is_classified_and_no_face_is_not_an_error(detector, reference, image_folder):
     path = find_images(image_folder(1))[0]
     frame = np.random.default_rng(0).integers(0, 256, (150, 211, 3), dtype=np.uint8)
     places = (9, 7, 111, 81), (3, 60, 47, 90)
@@ -114,7 +114,7 @@ def test_every_face_is_judged_and_none_is_no_error(detector, reference, image_fo
         same(list(detector.check_stream([path, frame])), list(reference.check_stream([path, frame])))
 
 
-def test_an_analysis_keeps_the_pixels_that_were_judged(detector, image_folder):
+def test_an_analysis_keeps_the_pixels_that_were_classified(detector, image_folder):
     (path,) = find_images(image_folder(1))
     (analysis,) = detector.analyse(path)
     np.testing.assert_array_equal(analysis.evidence.pixels, np.asarray(Image.open(path).convert("RGB"))[:, :, ::-1])
@@ -122,14 +122,14 @@ def test_an_analysis_keeps_the_pixels_that_were_judged(detector, image_folder):
 
 
 @pytest.mark.parametrize("ring", [1, 2, 5, 20])
-def test_buffers_that_are_filled_again_do_not_mix_frames(detector, ring):
+def test_reused_buffers_do_not_mix_frames(detector, ring):
     given = distinct_frames(24)
     assert [wrong_scores(detector, given, ring, batch=batch, tolerance=1e-5) for batch in (1, 3, 8, 16)] == [0] * 4
     expected = detector.check_batch(given)
     same(detector.check_batch(refilled(given, ring)), expected)
 
 
-def test_a_source_that_fails_is_raised_after_the_verdicts_of_what_it_gave(detector, reference):
+def test_an_error_of_the_source_is_raised_after_the_verdicts_of_earlier_images(detector, reference):
     given = distinct_frames(9)
 
     def source():
@@ -142,7 +142,7 @@ def test_a_source_that_fails_is_raised_after_the_verdicts_of_what_it_gave(detect
     same(found, reference.check_batch(given))
 
 
-def test_calls_from_many_threads_get_each_their_own_verdicts(detector, reference, image_folder):
+def test_calls_from_many_threads_get_their_own_verdicts(detector, reference, image_folder):
     paths = find_images(image_folder(6))
     expected = reference.check_batch(paths)
 
@@ -157,18 +157,18 @@ def test_calls_from_many_threads_get_each_their_own_verdicts(detector, reference
     assert detector.counters == Counters(images=72)
 
 
-def test_the_next_batch_is_begun_before_the_verdicts_of_one_are_given(detector, image_folder):
+def test_the_next_batch_begins_before_the_verdicts_of_the_last_are_returned(detector, image_folder):
     paths = find_images(image_folder(8))
     stream = detector.check_stream(paths, batch=1)
     begun = []
     submit = detector._guarded.variant.backend.submit
     detector._guarded.variant.backend.submit = lambda given: begun.append(len(given)) or submit(given)
     next(stream)
-    assert len(begun) == detector._ahead > 1  # and no more: who reads slowly holds the stream back
+    assert len(begun) == detector._ahead > 1  # and no more: a slow reader holds the stream back
     stream.close()
 
 
-def test_a_stream_that_is_left_in_the_middle_leaves_the_detector_usable(detector, image_folder):
+def test_abandoning_a_stream_leaves_the_detector_usable(detector, image_folder):
     paths = find_images(image_folder(9))
     for _ in range(3):
         next(detector.check_stream(paths, batch=2))
@@ -192,8 +192,8 @@ def test_closing_in_any_order_frees_the_device(gpus, tiny, image_folder):
             ended() or pytest.fail("it was not refused")
 
 
-def test_a_detector_that_is_forgotten_leaves_the_gpu_at_once(gpus, tiny, image_folder):
-    """Without the garbage collector, which would come late: nothing of it may refer to itself."""
+def test_an_unreferenced_detector_frees_the_gpu_at_once(gpus, tiny, image_folder):
+    """It has no reference cycle, so it is freed without the garbage collector."""
     gpus.build(tiny, "fp32")
     paths = find_images(image_folder(3))
     gc.disable()
@@ -209,34 +209,34 @@ def test_a_detector_that_is_forgotten_leaves_the_gpu_at_once(gpus, tiny, image_f
         gc.enable()
 
 
-def test_what_memory_does_not_hold_is_said_and_the_smaller_batch_goes_on(gpus, tiny, reference, image_folder, caplog):
+def test_a_batch_that_does_not_fit_is_logged_and_smaller_ones_run(gpus, tiny, reference, image_folder, caplog):
     gpus.build(tiny, "fp32", (1, 256))
     gpus.options = {"limit": 5 << 20}
     paths = find_images(image_folder(5))
     with caplog.at_level(logging.WARNING):
         detector = Detector.load(tiny, backend="tensorrt", threads=1)
-    assert "batch 256 does not fit, so the largest is 1" in caplog.text
+    assert "batch 256 does not fit into memory, so the largest is 1" in caplog.text
     assert "out of GPU memory while allocating" in caplog.text
     same(detector.check_batch(paths), reference.check_batch(paths))
     detector.close()
 
 
-def test_frames_too_large_for_one_batch_go_in_halves_and_one_too_large_is_refused(gpus, tiny, reference, caplog):
+def test_a_batch_of_large_frames_is_halved_and_a_too_large_frame_is_an_error(gpus, tiny, reference, caplog):
     gpus.build(tiny, "fp32", (4,))
     plain = Detector.load(tiny, backend="tensorrt")
-    gpus.options = {"limit": gpus.held + (15 << 20)}  # four frames want 20, two 10
+    gpus.options = {"limit": gpus.held + (15 << 20)}  # four frames need 20, two need 10
     plain.close()
     detector = Detector.load(tiny, backend="tensorrt", threads=1)
     large = [np.random.default_rng(i).integers(0, 256, (900, 901, 3), dtype=np.uint8) for i in range(4)]
     same(detector.check_batch(large), reference.check_batch(large))
-    assert caplog.text.count("going on in smaller batches: out of GPU memory while ") == 1
-    with pytest.raises(BackendError, match=r"MiB for the room of frames of 3000 x 2000"):
+    assert caplog.text.count("continuing with smaller batches: out of GPU memory while ") == 1
+    with pytest.raises(BackendError, match=r"MiB for the staging buffer of frames of 3000 x 2000"):
         detector.check(np.zeros((2000, 3000, 3), np.uint8))
     same(detector.check_batch(large[:1]), reference.check_batch(large[:1]))
     detector.close()
 
 
-def test_a_fault_is_judged_again_on_the_safer_engines_alone(gpus, tmp_path):
+def test_a_non_finite_output_is_recomputed_on_the_safer_engines(gpus, tmp_path):
     path = guarded_bundle(tmp_path / "b", {"fp16": NAN}, gates=GATED)
     for precision in ("fp16", "fp32"):
         gpus.build(path, precision)
@@ -254,7 +254,7 @@ def test_a_fault_is_judged_again_on_the_safer_engines_alone(gpus, tmp_path):
     detector.close()
 
 
-def test_without_safer_engines_it_abstains_and_names_what_builds_them(gpus, tmp_path):
+def test_without_safer_engines_it_abstains_and_names_the_build_command(gpus, tmp_path):
     path = guarded_bundle(tmp_path / "b", {"fp16": NAN}, gates=GATED)
     gpus.build(path, "fp16")
     detector = Detector.load(path, backend="tensorrt", precision="fp16", threads=1)
@@ -264,7 +264,7 @@ def test_without_safer_engines_it_abstains_and_names_what_builds_them(gpus, tmp_
     detector.close()
 
 
-def test_a_variant_may_be_named_where_its_graphs_passed_and_auto_takes_what_passed_on_this_backend(gpus, tmp_path):
+def test_a_variant_may_be_named_if_its_graphs_passed_and_auto_needs_a_pass_on_this_backend(gpus, tmp_path):
     path = guarded_bundle(tmp_path / "b", {}, gates=GATED)
     for precision in ("int8", "fp16", "fp32"):
         gpus.build(path, precision)
@@ -286,7 +286,7 @@ def test_a_variant_may_be_named_where_its_graphs_passed_and_auto_takes_what_pass
     assert taken("auto", "auto") == ("tensorrt", "fp16")
 
 
-def test_engines_that_move_the_golden_image_are_refused_and_nothing_stays_on_the_device(gpus, tmp_path):
+def test_engines_that_fail_the_golden_image_are_refused_and_freed(gpus, tmp_path):
     path = guarded_bundle(tmp_path / "b", {}, gates=GATED)
     shape = (len(SPEC.class_names), SPEC.prototypes_per_class, SPEC.embedding_dim)
     other = leak_encoder(SPEC, np.zeros(shape, np.float32), seed=99)
@@ -315,7 +315,7 @@ def test_without_engines_the_error_names_the_command_and_builds_nothing(gpus, ti
         ({"device": replace(GPU, name="GPU Z")}, r"it was built on GPU Z .*, and this is GPU A"),
     ],
 )
-def test_engines_that_do_not_fit_are_told_with_the_command(gpus, tiny, changed, why):
+def test_unsuitable_engines_raise_an_error_with_the_build_command(gpus, tiny, changed, why):
     gpus.build(tiny, "fp32", **changed)
     with pytest.raises(EngineError, match=rf"{why}.*; build them with: leakrt build .* --precision fp32$"):
         Detector.load(tiny, backend="tensorrt")
@@ -323,7 +323,7 @@ def test_engines_that_do_not_fit_are_told_with_the_command(gpus, tiny, changed, 
 
 
 @pytest.mark.parametrize(("keep", "why"), [(0.5, "it is truncated"), (1.0, r"changed \(SHA-256 differs\)")])
-def test_a_damaged_engine_is_never_deserialised(gpus, tiny, keep, why):
+def test_a_damaged_engine_is_never_deserialized(gpus, tiny, keep, why):
     gpus.build(tiny, "fp32")
     path = default_cache().engines()[0].path
     data = bytearray(path.read_bytes())
@@ -334,7 +334,7 @@ def test_a_damaged_engine_is_never_deserialised(gpus, tiny, keep, why):
     assert gpus.trt.deserialized == 0
 
 
-def test_the_second_gpu_is_taken_by_its_number(gpus, tiny, image_folder):
+def test_the_second_gpu_is_selected_by_its_number(gpus, tiny, image_folder):
     gpus.build(tiny, "fp32", device=gpus.found[1])
     detector = Detector.load(tiny, backend="tensorrt", device=1)
     detector.check_batch(find_images(image_folder(2)))
@@ -345,12 +345,12 @@ def test_the_second_gpu_is_taken_by_its_number(gpus, tiny, image_folder):
 
 
 @pytest.mark.parametrize("number", [2, -1])
-def test_a_number_that_no_gpu_has_is_refused_with_those_there_are(gpus, tiny, number):
+def test_an_unknown_gpu_number_is_refused_with_the_valid_ones(gpus, tiny, number):
     with pytest.raises(BackendError, match=rf"--device {number}: no such GPU; this machine has 0: GPU A, 1: GPU B"):
         Detector.load(tiny, backend="tensorrt", device=number)
 
 
-def test_the_command_line_names_a_gpu_by_its_number(gpus, tiny, image_folder, leakrt):
+def test_the_command_line_selects_a_gpu_by_its_number(gpus, tiny, image_folder, leakrt):
     gpus.build(tiny, "fp32", device=gpus.found[1])
     where = ("--backend", "tensorrt", "--precision", "fp32", "--device")
     done = leakrt("check", tiny, image_folder(2), *where, 1, "--json")
@@ -364,7 +364,7 @@ def test_the_command_line_names_a_gpu_by_its_number(gpus, tiny, image_folder, le
         assert "--device 5: no such GPU; this machine has 0: GPU A, 1: GPU B" in wrong.err
 
 
-def test_a_backend_of_the_cpu_takes_no_number(tiny):
+def test_a_cpu_backend_refuses_a_gpu_number(tiny):
     with pytest.raises(UsageError, match="--device 1: onnxruntime runs on the CPU; omit it"):
         Detector.load(tiny, backend="onnxruntime", device=1)
 
@@ -376,7 +376,7 @@ def test_a_backend_of_the_cpu_takes_no_number(tiny):
         ("pycuda", "PyCUDA is not installed"),
         ("kernels", "LeakRT was built without its CUDA kernels"),
         ("driver", "no NVIDIA driver here"),
-        ("old", "the driver supports CUDA up to 11.4, and LeakRT's kernels were built with 13.0"),
+        ("old", "the driver supports CUDA up to 11.4, but LeakRT's kernels were built with 13.0"),
         ("version", "TensorRT 9.1 is not supported; install 8.5"),
         ("", ""),
     ],
@@ -411,11 +411,11 @@ def test_a_probe_names_the_first_thing_that_is_missing(monkeypatch, missing, sai
     assert found.version == ("" if missing == "tensorrt" else "10.3.0" if not missing else "another build")
     assert (found.backend, found.runs, found.reason) == ("tensorrt", not said, said)
     assert bool(found.install) == bool(said)
-    assert bool(started) == (missing in ("driver", "old", "version", ""))  # CUDA is not started for nothing
+    assert bool(started) == (missing in ("driver", "old", "version", ""))  # CUDA is not initialized needlessly
 
 
 @pytest.mark.parametrize("backend", [tensorrt, tensorrt_rtx])
-def test_on_this_machine_a_probe_says_what_it_finds(backend):
+def test_the_probe_works_on_this_machine(backend):
     found = backend.probe()
     assert found.backend == backend.NAME
     assert found.runs or (found.reason and "\n" not in found.reason)

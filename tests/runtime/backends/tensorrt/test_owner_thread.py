@@ -1,4 +1,4 @@
-"""The thread that owns a device: its end, whoever waits for it and however often they are interrupted."""
+"""OwnerThread: waiting for its end, also after interrupts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(thread.wait(), thread.ended)
 """
 
 
-def test_its_end_is_waited_for_and_told():
+def test_wait_returns_true_after_the_end():
     gate = threading.Event()
     thread = OwnerThread(gate.wait)
     assert not thread.ended
@@ -36,7 +36,7 @@ def test_its_end_is_waited_for_and_told():
     assert thread.wait()
 
 
-def test_in_the_thread_itself_nobody_waits():
+def test_wait_returns_at_once_in_the_thread_itself():
     told, ready = [], threading.Event()
 
     def work() -> None:
@@ -50,7 +50,7 @@ def test_in_the_thread_itself_nobody_waits():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-def test_who_is_interrupted_as_they_wait_still_knows_that_it_runs():
+def test_after_an_interrupted_wait_it_is_still_reported_as_running():
     ran = subprocess.run([sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True, timeout=60,
                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -58,7 +58,7 @@ def test_who_is_interrupted_as_they_wait_still_knows_that_it_runs():
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_work_that_fails_ends_it_too():
+def test_it_ends_when_its_work_fails():
     thread = OwnerThread(lambda: 1 // 0)
     assert thread.wait()
     assert thread.ended

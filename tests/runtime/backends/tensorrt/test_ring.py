@@ -1,4 +1,4 @@
-"""Slots in turn, results in order."""
+"""Ring: slots in turn, results in order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_results_come_in_the_order_of_the_jobs():
     assert given == list(range(7))
 
 
-def test_a_slot_is_not_given_twice():
+def test_a_busy_slot_is_not_assigned():
     ring: Ring[str, int] = Ring("ab")
     ring.begin(0)
     ring.begin(1)
@@ -37,7 +37,7 @@ def test_a_slot_is_not_given_twice():
     assert ring.begin(2) == "a"
 
 
-def test_a_job_that_did_not_begin_leaves_its_slot_free():
+def test_a_job_that_failed_to_begin_frees_its_slot():
     ring: Ring[str, int] = Ring("ab")
     ring.begin(0)
     assert ring.begin(1) == "b"
@@ -46,6 +46,6 @@ def test_a_job_that_did_not_begin_leaves_its_slot_free():
     assert ring.begin(2) == "b"
 
 
-def test_no_slot_is_refused():
-    with pytest.raises(ValueError, match="a ring needs a slot"):
+def test_a_ring_without_slots_is_refused():
+    with pytest.raises(ValueError, match="a ring needs at least one slot"):
         Ring([])

@@ -1,4 +1,4 @@
-"""The thread that owns the device: order, threads, back-pressure, memory, errors and every way to an end."""
+"""GpuRunner: order, threads, back-pressure, memory, errors and shutdown."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def scores(results) -> np.ndarray:
 
 
 def gpu_threads() -> list[str]:
-    """The threads of runners and streams that are alive."""
+    """Return the live threads of runners and streams."""
     return [t.name for t in threading.enumerate() if t.name.startswith(("leakrt-gpu", "host stream"))]
 
 
-def test_results_come_in_order_whatever_the_slots_and_batches(chain, frames):
+def test_results_are_in_order_for_any_slots_and_batches(chain, frames):
     given = frames(11)
     expected = chain.reference(given).scores
     for slots, batches in ((1, (1,)), (3, (2,)), (2, (1, 4))):
@@ -42,7 +42,7 @@ def test_results_come_in_order_whatever_the_slots_and_batches(chain, frames):
     assert gpu_threads() == []
 
 
-def test_what_loads_the_engines_is_let_go_with_the_bytes_that_it_holds(chain, frames):
+def test_the_loader_and_its_bytes_are_released(chain, frames):
     class Bytes:
         pass
 
@@ -59,7 +59,7 @@ def test_what_loads_the_engines_is_let_go_with_the_bytes_that_it_holds(chain, fr
         assert len(runner.run(frames(1))) == 1
 
 
-def test_many_threads_get_each_their_own_results(chain, frames):
+def test_many_threads_get_their_own_results(chain, frames):
     given = frames(6)
     expected = chain.reference(given).scores
 
@@ -72,8 +72,8 @@ def test_many_threads_get_each_their_own_results(chain, frames):
         assert all(pool.map(judge, range(24)))
 
 
-def test_who_is_too_fast_is_held_back(chain, frames):
-    """With one slot and one place to wait, the fourth batch is not taken before the first is done."""
+def test_submit_blocks_a_fast_caller(chain, frames):
+    """With one slot and one waiting place, the fourth batch is not accepted before the first has ended."""
     gate = threading.Event()
     with chain.runner(slots=1, waiting=1) as runner:
         device = chain.devices[-1]
@@ -89,7 +89,7 @@ def test_who_is_too_fast_is_held_back(chain, frames):
         submitter.start()
         assert taken.acquire(timeout=10)
         assert taken.acquire(timeout=10)
-        # One is on the slot, one waits; a third may have been taken only if the first had begun before it came.
+        # One batch is on the slot, one waits. A third may be accepted only if the first had already begun.
         time.sleep(0.2)
         assert submitter.is_alive()
         gate.set()
@@ -98,7 +98,7 @@ def test_who_is_too_fast_is_held_back(chain, frames):
         assert len([future.result(30) for future in futures]) == 4
 
 
-def test_the_smaller_batch_is_kept_when_memory_runs_out_and_it_is_said(chain, frames):
+def test_out_of_memory_keeps_the_smaller_batch_and_notes_it(chain, frames):
     with chain.runner(batches=(1, 256), slots=2, device={"limit": 5 << 20}) as runner:
         assert runner.ready.batches == (1,)
         assert any(
@@ -109,14 +109,14 @@ def test_the_smaller_batch_is_kept_when_memory_runs_out_and_it_is_said(chain, fr
     assert chain.devices[-1].held() == 0
 
 
-def test_without_room_for_one_image_the_error_names_what_was_wanted(chain):
+def test_if_one_image_does_not_fit_the_error_names_the_request(chain):
     with pytest.raises(OutOfMemoryError, match=r"MiB for .* of a batch of 1"):
         chain.runner(device={"limit": 30_000})
     assert chain.devices[-1].held() == 0
     assert gpu_threads() == []
 
 
-def test_one_bad_batch_fails_alone(chain, frames):
+def test_only_the_bad_batch_fails(chain, frames):
     with chain.runner(slots=2, device={"limit": 8 << 20}) as runner:
         good = runner.submit(frames(1))
         bad = runner.submit([np.zeros((1500, 1500, 3), np.uint8)])
@@ -139,7 +139,7 @@ def test_a_device_that_fails_fails_every_batch_and_still_closes(chain, frames):
 
 
 @pytest.mark.parametrize("failing", ["device", "engines"])
-def test_a_start_that_fails_raises_in_the_caller_and_leaves_nothing(chain, failing):
+def test_a_failed_start_raises_in_the_caller_and_frees_everything(chain, failing):
     def fail(*_):
         raise ModelError("no such thing")
 
@@ -149,7 +149,7 @@ def test_a_start_that_fails_raises_in_the_caller_and_leaves_nothing(chain, faili
     assert gpu_threads() == []
 
 
-def test_closing_ends_what_is_on_its_way(chain, frames):
+def test_closing_finishes_pending_batches(chain, frames):
     runner = chain.runner(slots=2, waiting=8)
     futures = [runner.submit(frames(1)) for _ in range(8)]
     runner.close()
@@ -158,7 +158,7 @@ def test_closing_ends_what_is_on_its_way(chain, frames):
     assert all(np.abs(averaged(future.result()).scores - expected).max() <= 1e-5 for future in futures)
 
 
-def test_closing_twice_from_many_threads_is_one_close(chain):
+def test_close_is_idempotent_and_thread_safe(chain):
     runner = chain.runner()
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: runner.close(), range(8)))
@@ -166,7 +166,7 @@ def test_closing_twice_from_many_threads_is_one_close(chain):
     assert gpu_threads() == []
 
 
-def test_submitting_while_another_thread_closes_ends_in_a_result_or_an_error(chain, frames):
+def test_submitting_during_close_returns_a_result_or_raises(chain, frames):
     for _ in range(5):
         runner, ended = chain.runner(slots=1, waiting=1), []
 
@@ -188,14 +188,14 @@ def test_submitting_while_another_thread_closes_ends_in_a_result_or_an_error(cha
         assert set(ended) <= {"result", "error"}
 
 
-def test_a_closed_runner_says_so(chain, frames):
+def test_a_closed_runner_raises(chain, frames):
     runner = chain.runner()
     runner.close()
     with pytest.raises(BackendError, match="the GPU runner is closed"):
         runner.submit(frames(1))
 
 
-def test_a_runner_that_is_forgotten_closes(chain, frames):
+def test_an_unreferenced_runner_closes(chain, frames):
     runner = chain.runner()
     runner.run(frames(2))
     gone = weakref.ref(runner)
@@ -206,10 +206,10 @@ def test_a_runner_that_is_forgotten_closes(chain, frames):
     assert chain.devices[-1].held() == 0
 
 
-def test_a_runner_that_is_collected_in_its_own_thread_ends_it(chain, frames):
+def test_a_runner_collected_in_its_own_thread_ends_the_thread(chain, frames):
     runner = chain.runner()
     gone, gate = weakref.ref(runner), threading.Event()
-    runner.itself = runner  # so that only the collector frees it
+    runner.itself = runner  # only the garbage collector frees it
 
     def collect(_):
         gate.wait(30)
@@ -235,8 +235,8 @@ def test_a_runner_that_is_collected_in_its_own_thread_ends_it(chain, frames):
 
 
 @pytest.mark.parametrize("interrupted", [KeyboardInterrupt, SystemExit])
-def test_who_is_interrupted_while_the_engines_load_leaves_no_thread_behind(chain, monkeypatch, interrupted):
-    """The thread once went on to wait for jobs, and who was interrupted for it, for ever."""
+def test_an_interrupt_while_engines_load_leaves_no_thread(chain, monkeypatch, interrupted):
+    """Regression: the thread waited for jobs, and the interrupted caller waited for the thread."""
     loading, gate = threading.Event(), threading.Event()
 
     def load(_):
@@ -269,12 +269,13 @@ def test_a_cancelled_batch_is_not_run(chain, frames):
 
 
 @pytest.mark.parametrize("count", [0, 3])
-def test_a_batch_that_no_engine_takes_is_refused(chain, frames, count):
-    with chain.runner(batches=(1, 2)) as runner, pytest.raises(BackendError, match=f"a batch of {count} frames; .* 2"):
+def test_a_batch_of_an_unsupported_size_is_refused(chain, frames, count):
+    expected = f"batch of {count} frames: submit between 1 and 2"
+    with chain.runner(batches=(1, 2)) as runner, pytest.raises(BackendError, match=expected):
         runner.submit(frames(count))
 
 
-def test_many_batches_leave_no_more_memory_held_than_few(chain, frames):
+def test_memory_does_not_grow_with_the_number_of_batches(chain, frames):
     with chain.runner(slots=2) as runner:
         runner.run(frames(4))
         before = chain.devices[-1].held()
@@ -283,7 +284,7 @@ def test_many_batches_leave_no_more_memory_held_than_few(chain, frames):
         assert chain.devices[-1].held() == before == runner.ready.held
 
 
-def test_the_interpreter_ends_though_a_runner_is_left_open(tiny):
+def test_the_interpreter_exits_with_an_open_runner(tiny):
     script = (
         "import sys; sys.path[:0] = sys.argv[2:]\n"
         "from conftest import Chain\n"

@@ -1,4 +1,4 @@
-"""The chain of one slot against the CPU's pipeline."""
+"""The chain of one slot compared with the CPU's pipeline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = tuple(LeakOutputs.__dataclass_fields__)
 
 
 class OneSlot:
-    """A slot on its device, with the noise it needs."""
+    """A slot with its device and noise."""
 
     def __init__(self, chain, batches=(1,), half=False, graphs=True, **options) -> None:
         spec = chain.spec
@@ -45,7 +45,7 @@ class OneSlot:
         self.slot.close()
         self.slot.close()
         self._bank.free()
-        self.device.close()  # raises when anything is left
+        self.device.close()  # raises if memory is still allocated
 
 
 def assert_close(found: LeakOutputs, expected: LeakOutputs, tolerance: float) -> None:
@@ -57,14 +57,14 @@ def assert_close(found: LeakOutputs, expected: LeakOutputs, tolerance: float) ->
 
 @pytest.mark.parametrize("graphs", [True, False])
 @pytest.mark.parametrize("mapped", [True, False])
-def test_it_gives_what_the_cpu_gives(chain, frames, graphs, mapped):
+def test_it_matches_the_cpu(chain, frames, graphs, mapped):
     given = frames(3)
     with OneSlot(chain, (3,), graphs=graphs, mapped=mapped) as slot:
         result = slot.launch(given, 3)()
     assert_close(averaged(result), chain.reference(given), 1e-5)
 
 
-def test_float16_between_the_engines_stays_near(chain, frames):
+def test_float16_tensors_give_nearly_the_same_results(chain, frames):
     given = frames(2)
     with OneSlot(chain, (2,), half=True) as slot:
         result = slot.launch(given, 2)()
@@ -72,7 +72,7 @@ def test_float16_between_the_engines_stays_near(chain, frames):
     assert result.latent.dtype == np.float32
 
 
-def test_fewer_frames_than_the_batch_are_judged_as_in_a_full_one(chain, frames):
+def test_a_partial_batch_gives_the_results_of_a_full_one(chain, frames):
     given = frames(4)
     with OneSlot(chain, (4,)) as slot:
         full = slot.launch(given, 4)()
@@ -85,9 +85,9 @@ def test_fewer_frames_than_the_batch_are_judged_as_in_a_full_one(chain, frames):
         np.testing.assert_array_equal(getattr(again.outputs, name), getattr(full.outputs, name))
 
 
-def test_frames_of_any_size_and_layout_go_through_one_graph(chain, frames):
+def test_frames_of_any_size_and_layout_use_one_graph(chain, frames):
     large = np.random.default_rng(5).integers(0, 256, (700, 900, 3), dtype=np.uint8)
-    views = [frames(1)[0], large, large[100:400:3, 50:500], large[::-1]]  # the room for frames has to grow
+    views = [frames(1)[0], large, large[100:400:3, 50:500], large[::-1]]  # the staging buffer has to grow
     with OneSlot(chain) as slot:
         results = [slot.launch([view], 1)() for view in views]
     for view, result in zip(views, results, strict=True):
@@ -104,7 +104,7 @@ def test_each_batch_size_has_its_graph(chain, frames):
         assert_close(averaged(result), chain.reference(given[:batch]), 1e-5)
 
 
-def test_every_stage_has_a_time_each_time(chain, frames):
+def test_every_launch_has_a_time_for_each_stage(chain, frames):
     with OneSlot(chain) as slot:
         first = slot.launch(frames(1), 1)()
         second = slot.launch(frames(1), 1)()
@@ -114,7 +114,7 @@ def test_every_stage_has_a_time_each_time(chain, frames):
     assert first.latency_ms != second.latency_ms
 
 
-def test_the_encoders_run_alone_too(chain, frames):
+def test_the_encoders_also_run_separately(chain, frames):
     spec = chain.spec
     images = np.stack([preprocess_reference(frame, spec.image_size) for frame in frames(2)])
     with OneSlot(chain, (2,)) as slot:
@@ -127,16 +127,16 @@ def test_the_encoders_run_alone_too(chain, frames):
     assert np.isfinite(judged.embedding).all()
 
 
-def test_a_frame_that_does_not_fit_is_refused_and_the_slot_goes_on(chain, frames):
+def test_a_frame_that_does_not_fit_is_refused_and_the_slot_stays_usable(chain, frames):
     large = np.zeros((1500, 1500, 3), np.uint8)
     with OneSlot(chain, limit=6 << 20) as slot:
-        with pytest.raises(OutOfMemoryError, match="the room of frames of 1500 x 1500"):
+        with pytest.raises(OutOfMemoryError, match="the staging buffer of frames of 1500 x 1500"):
             slot.launch([large], 1)
         result = slot.launch(frames(1), 1)()
     assert_close(averaged(result), chain.reference(frames(1)), 1e-5)
 
 
-def test_a_launch_that_fails_leaves_nothing_on_the_stream_to_read_the_next_frames(chain, frames, monkeypatch):
+def test_a_failed_launch_leaves_no_pending_copies(chain, frames, monkeypatch):
     def fail(*_):
         raise BackendError("no such kernel")
 
@@ -153,7 +153,7 @@ def test_a_launch_that_fails_leaves_nothing_on_the_stream_to_read_the_next_frame
 
 
 @pytest.mark.parametrize("limit", [10_000, 60_000, 2_000_000, 2_200_000])
-def test_a_slot_that_does_not_fit_holds_nothing(chain, limit):
+def test_a_slot_that_does_not_fit_frees_everything(chain, limit):
     with pytest.raises(OutOfMemoryError):
         OneSlot(chain, (64,), limit=limit)
     assert chain.devices[-1].held() == 0

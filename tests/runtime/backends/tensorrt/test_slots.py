@@ -1,4 +1,4 @@
-"""What is given up when memory runs out, and in which order."""
+"""What `fill_slots` drops when memory runs out, and in which order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from leakrt.runtime.backends.tensorrt.slots import batch_for, fill_slots
 
 
 class Card:
-    """Has room for so many images over all slots."""
+    """Memory for a number of images over all slots."""
 
     def __init__(self, room: int) -> None:
         self.room, self.open = room, 0
@@ -38,28 +38,28 @@ def test_everything_fits():
     assert (len(made), batches, notes) == (3, (1, 4, 16), [])
 
 
-def test_the_first_slot_gives_up_its_largest_batches():
+def test_the_first_slot_drops_its_largest_batches():
     card = Card(9)
     made, batches, notes = fill_slots(card.slot, (16, 1, 4), 2)
     assert (len(made), batches) == (2, (1, 4))
     assert notes == [
-        "batch 16 does not fit, so the largest is 4: out of GPU memory while allocating 16.0 MiB for a batch of 16 "
-        "(9.0 MiB are free); use a smaller batch, or end other processes on the GPU"
+        "batch 16 does not fit into memory, so the largest is 4: out of GPU memory while allocating 16.0 MiB for a "
+        "batch of 16 (9.0 MiB are free); use a smaller batch, or end other processes on the GPU"
     ]
 
 
-def test_later_slots_are_done_without():
+def test_later_slots_that_do_not_fit_are_omitted():
     made, batches, notes = fill_slots(Card(9).slot, (4,), 3)
     assert (len(made), batches) == (2, (4,))
-    assert notes[0].startswith("2 of 3 slots fit")
+    assert notes[0].startswith("2 of 3 slots fit into memory")
 
 
-def test_not_even_the_smallest_batch_is_an_error_that_says_how_much_was_wanted():
+def test_if_the_smallest_batch_does_not_fit_the_error_names_the_request():
     with pytest.raises(BackendError, match=r"allocating 4\.0 MiB for a batch of 4 \(3\.0 MiB are free\)"):
         fill_slots(Card(3).slot, (4, 8), 2)
 
 
-def test_another_error_leaves_nothing_open():
+def test_another_error_closes_the_slots():
     card = Card(100)
 
     def make(batches):

@@ -1,4 +1,4 @@
-"""TensorRT's side of the chain, with each version's names; what the library itself does needs a GPU."""
+"""TensorRTEngine on fakes of each TensorRT version; the real library needs a GPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NEW = "10.13.3.9"
 
 
 class Library:
-    """A stand-in for one version on a host device."""
+    """A fake of one TensorRT version on a host device."""
 
     def __init__(self, chain, version: str) -> None:
         self.chain, self.device = chain, chain.device()
@@ -38,7 +38,7 @@ class Library:
         self.blocks: list = []
 
     def stream_and_memory(self):
-        """A stream, and the address of memory that is freed with `close`."""
+        """Return a stream and the address of memory that `close` frees."""
         self.blocks.append(self.device.allocate(1 << 20, "tests"))
         return self.device.stream(), self.blocks[-1].address
 
@@ -71,7 +71,7 @@ def library(chain):
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("half", [frozenset(), frozenset({"image", "latent", "noised"})], ids=["float32", "float16"])
-def test_the_chain_gives_what_the_cpu_gives_with_every_version(library, chain, frames, version, half):
+def test_the_chain_matches_the_cpu_with_every_version(library, chain, frames, version, half):
     its = library(version)
     options = RunnerOptions(batches=(1, 3), slots=2)
     with GpuRunner(chain.spec, lambda: its.device, lambda _: its.engines((1, 3), half), options=options) as runner:
@@ -81,19 +81,19 @@ def test_the_chain_gives_what_the_cpu_gives_with_every_version(library, chain, f
     assert its.device.held() == 0
 
 
-def test_an_engine_says_types_and_batch_sizes(library):
+def test_an_engine_has_types_and_batch_sizes(library):
     engine = library().engine(0, (1, 4), {"image"})
     assert engine.types == {"image": "float16", "latent": "float32"}
     assert engine.batches == (1, 4)
     assert engine.workspace(4) == 4 * MEMORY
 
 
-def test_tensorrt_8_reserves_memory_for_the_largest_profile_since_it_tells_no_other(library):
+def test_tensorrt_8_reserves_memory_for_the_largest_profile(library):
     assert library("8.5.3.1").engine().workspace(1) == 4 * MEMORY
 
 
 @pytest.mark.parametrize(("version", "engines"), [("8.5.3.1", 2), (NEW, 1)])
-def test_two_contexts_of_one_profile_take_two_engines_only_where_they_must(library, version, engines):
+def test_two_contexts_of_one_profile_need_two_engines_only_on_tensorrt_8(library, version, engines):
     its = library(version)
     engine, (stream, memory) = its.engine(), its.stream_and_memory()
     addresses = dict.fromkeys(engine.types, memory)
@@ -102,12 +102,12 @@ def test_two_contexts_of_one_profile_take_two_engines_only_where_they_must(libra
     for binding in bindings:
         binding.free()
     gc.collect()
-    engine.bind(4, addresses, memory, stream=stream).free()  # a freed context's profile is taken again
+    engine.bind(4, addresses, memory, stream=stream).free()  # a freed context's profile is reused
     assert its.trt.deserialized == engines
 
 
-def test_a_batch_without_a_profile_is_refused_with_those_there_are(library):
-    with pytest.raises(BackendError, match=r"vae_encoder: no optimisation profile for a batch of 3; it has 1, 4"):
+def test_a_batch_without_a_profile_is_refused_with_the_available_ones(library):
+    with pytest.raises(BackendError, match=r"vae_encoder: no optimization profile for a batch of 3; available: 1, 4"):
         library().engine().workspace(3)
 
 
@@ -124,14 +124,18 @@ def test_the_engine_of_another_graph_is_refused(library, chain):
         (
             "deserialize_cuda_engine",
             EngineError,
-            r"vae_encoder: TensorRT 10.13.3.9 refuses the engine: no luck; build it again",
+            r"vae_encoder: TensorRT 10.13.3.9 rejects the engine: no luck; rebuild the engine",
         ),
-        ("create_execution_context", ModelError, r"vae_encoder: making a context for a batch of 1 failed .*: no luck"),
-        ("set_input_shape", ModelError, r"a batch of 1 was refused .*: no luck"),
-        ("execute_async_v3", ModelError, r"a run was refused by TensorRT 10.13.3.9: no luck"),
+        (
+            "create_execution_context",
+            ModelError,
+            r"vae_encoder: creating a context for a batch of 1 failed .*: no luck",
+        ),
+        ("set_input_shape", ModelError, r"a batch of 1 was rejected .*: no luck"),
+        ("execute_async_v3", ModelError, r"a run was rejected by TensorRT 10.13.3.9: no luck"),
     ],
 )
-def test_what_the_library_refuses_is_one_line_with_its_reason(library, call, kind, said):
+def test_errors_of_the_library_are_one_line_with_the_reason(library, call, kind, said):
     its = library()
     its.trt.says[call] = "no\nluck"
     with pytest.raises(kind, match=said) as error:
@@ -143,14 +147,14 @@ def test_what_the_library_refuses_is_one_line_with_its_reason(library, call, kin
 @pytest.mark.parametrize(
     ("text", "amount"), [("Requested size was 3145728 bytes", "allocating 3.0 MiB"), ("", "allocating for")]
 )
-def test_memory_that_runs_out_in_the_library_is_an_out_of_memory_error(library, call, text, amount):
+def test_out_of_memory_in_the_library_is_an_out_of_memory_error(library, call, text, amount):
     its = library()
     its.trt.says[call] = f"OutOfMemory {text}"
     with pytest.raises(OutOfMemoryError, match=amount):
         run_once(its)
 
 
-def test_an_error_of_one_call_is_not_told_of_the_next(library):
+def test_an_error_of_one_call_is_not_reported_by_the_next(library):
     its = library()
     engine = its.engine()
     for said in ("first", "second"):

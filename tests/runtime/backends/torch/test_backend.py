@@ -1,4 +1,4 @@
-"""The torch backend as a chain: what it gives, how long it says it took, and what it does when memory runs out."""
+"""The torch backend's chain: results, stage times, and behaviour when memory runs out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def images(batch):
 
 
 class Small:
-    """A runner of a device that holds at most so many images; it computes for real."""
+    """A runner with real results that runs out of memory above a number of images."""
 
     def __init__(self, chain, most):
         self.chain, self.most, self.plain, self.tried, self.forgotten = chain, most, PlainRunner(chain, CPU), [], []
@@ -57,8 +57,8 @@ class Small:
         self.forgotten.append(size)
 
 
-def test_the_chain_gives_what_its_parts_give(bundle, backend):
-    """Through the pipeline, whose noise is the native core's where a backend runs no chain."""
+def test_the_chain_matches_its_parts(bundle, backend):
+    """Compares with the pipeline, which uses the native core's noise for backends without a chain."""
     batch = images(3)
 
     class Parts:
@@ -77,7 +77,7 @@ def test_the_chain_gives_what_its_parts_give(bundle, backend):
     assert list(parts.latency_ms) == ["vae", "noising", "leak", "decision"]
 
 
-def test_stage_times_are_no_more_than_the_whole(backend):
+def test_stage_times_add_up_to_at_most_the_total(backend):
     import time
 
     begin = time.perf_counter()
@@ -88,7 +88,7 @@ def test_stage_times_are_no_more_than_the_whole(backend):
     assert all(spent > 0 for spent in result.latency_ms.values())
 
 
-def test_a_batch_that_does_not_fit_is_halved_said_and_stays_halved(variant, chain, caplog):
+def test_a_batch_that_does_not_fit_is_halved_logged_and_stays_halved(variant, chain, caplog):
     runner = Small(chain, 3)
     backend = TorchBackend(variant, runner, CPU, batch=16, threads=1)
     batch = images(13)
@@ -105,7 +105,7 @@ def test_a_batch_that_does_not_fit_is_halved_said_and_stays_halved(variant, chai
     assert runner.tried == [3, 3, 3, 3, 1]
 
 
-def test_memory_that_holds_not_one_image_is_one_line_that_says_how_much_was_wanted(variant, chain):
+def test_if_one_image_does_not_fit_the_error_names_the_request(variant, chain):
     backend = TorchBackend(variant, Small(chain, 0), CPU, batch=16, threads=1)
     with pytest.raises(
         BackendError, match=r"out of memory: 2\.50 GiB was wanted for one image; end what else"
@@ -132,7 +132,7 @@ def test_a_half_chain_is_near_the_float_one(bundle, networks, chain):
         assert 0 < error < 5e-3
 
 
-def test_weights_hold_to_the_formats_names_at_load(bundle, networks):
+def test_weights_with_other_names_are_refused_at_load(bundle, networks):
     from dataclasses import replace
 
     from leakrt.core.errors import ModelError

@@ -1,4 +1,4 @@
-"""Biases go to the norms and sums after a convolution where that changes nothing, and stay elsewhere."""
+"""Biases move to the norms and sums after a convolution if that does not change the result."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def norm(x: str, y: str) -> Node:
 
 
 def network(*nodes: Node, outputs: tuple[str, ...] = ("y",)) -> Network:
-    """Of x [B, 6, H, W]; weights by the names that convolutions read."""
+    """Build a network of x [B, 6, H, W], with weights for the names that convolutions read."""
     tensors = {"shape": np.array([0, CHANNELS, 0, 0], np.int64)}
     tensors |= {name: RNG.standard_normal(CHANNELS, dtype=np.float32) for name in ("scale", "offset")}
     for node in nodes:
@@ -61,7 +61,7 @@ def run(net: Network, kernels: NormKernels, dtype=torch.float32) -> list[np.ndar
 
 
 def biased(net: Network) -> int:
-    """Convolutions that add a bias themselves, after the rewrite."""
+    """Return the convolutions that still have a bias after the rewrite."""
     return sum(node.operator == "Conv" and len(node.inputs) == 3 for node in fuse_biases(net).nodes)
 
 
@@ -85,13 +85,13 @@ RESNET = (
 )
 
 
-def test_a_norm_takes_the_bias_of_the_convolution_before_it():
+def test_a_norm_absorbs_the_bias_of_the_convolution_before_it():
     net = network(conv("x", "a"), norm("a", "y"))
     assert (kinds(net), biased(net)) == ({"Conv": 1, GROUP_NORM: 1}, 0)
     assert_unchanged(net)
 
 
-def test_a_sum_takes_the_bias_of_one_convolution_or_of_both():
+def test_a_sum_absorbs_the_bias_of_one_or_both_convolutions():
     one = network(conv("x", "a"), Node(operator="Add", inputs=("x", "a"), outputs=("y",), attributes={}))
     both = network(
         conv("x", "a"), conv("x", "b"), Node(operator="Add", inputs=("a", "b"), outputs=("y",), attributes={})
@@ -101,13 +101,13 @@ def test_a_sum_takes_the_bias_of_one_convolution_or_of_both():
         assert_unchanged(net)
 
 
-def test_a_residual_block_is_convolutions_and_norms_and_nothing_else():
+def test_a_residual_block_becomes_convolutions_and_norms():
     net = network(*RESNET, norm("f", "g"), conv("g", "y"), outputs=("y", "f"))
     assert (kinds(net), biased(net)) == ({"Conv": 4, GROUP_NORM: 3}, 1)
     assert_unchanged(net)
 
 
-def test_a_sum_that_another_reads_before_the_norm_is_there_for_it():
+def test_a_norm_returns_the_sum_for_an_earlier_reader():
     net = network(
         conv("x", "a"),
         conv("a", "b"),
@@ -118,7 +118,7 @@ def test_a_sum_that_another_reads_before_the_norm_is_there_for_it():
     assert_unchanged(net)
 
 
-def test_zeros_on_two_sides_are_written_with_the_sum():
+def test_padding_on_two_sides_moves_into_the_sum():
     net = network(*RESNET, conv("f", "y", UNEVEN, 2))
     fused = fuse_biases(net)
     (total,) = (node for node in fused.nodes if node.operator == SUM)
@@ -127,7 +127,7 @@ def test_zeros_on_two_sides_are_written_with_the_sum():
     assert_unchanged(net)
 
 
-def test_zeros_stay_with_the_convolution_where_another_reads_the_sum():
+def test_padding_stays_if_another_node_reads_the_sum():
     net = network(*RESNET, conv("f", "y", UNEVEN, 2), outputs=("y", "f"))
     assert fuse_biases(net).nodes[-1].attributes["pads"] == UNEVEN
     assert_unchanged(net)
@@ -143,20 +143,20 @@ def test_zeros_stay_with_the_convolution_where_another_reads_the_sum():
     ],
     ids=["an output", "another operator", "itself", "a constant"],
 )
-def test_a_bias_stays_where_nothing_could_take_it(nodes):
+def test_a_bias_without_a_following_norm_or_sum_stays(nodes):
     net = network(*nodes)
     net.tensors["scale"] = net.tensors["scale"][:1].copy()
     assert biased(net) == 1
     assert_unchanged(net)
 
 
-def test_an_output_keeps_its_bias_though_a_norm_reads_it():
+def test_an_output_that_a_norm_reads_keeps_its_bias():
     net = network(conv("x", "a"), norm("a", "y"), outputs=("y", "a"))
     assert biased(net) == 1
     assert_unchanged(net)
 
 
-def test_a_bias_that_two_convolutions_share_is_taken_from_both():
+def test_a_bias_shared_by_two_convolutions_moves_from_both():
     nodes = (
         conv("x", "a", name="s"),
         norm("a", "b"),
@@ -168,14 +168,14 @@ def test_a_bias_that_two_convolutions_share_is_taken_from_both():
     assert_unchanged(net)
 
 
-def test_half_networks_are_as_near_as_with_biases_in_place():
+def test_float16_networks_lose_no_accuracy():
     net = network(*RESNET, norm("f", "g"), conv("g", "y"))
     exact = run(net, TORCH)[0]
     errors = [np.abs(run(net, k, torch.float16)[0] - exact).max() for k in (NormKernels(biases=True), TORCH)]
     assert errors[0] < 2 * errors[1] + 1e-3
 
 
-def test_no_weight_is_left_that_nothing_reads():
+def test_unused_weights_are_dropped():
     net = network(
         conv("x", "a"), conv("x", "b"), Node(operator="Add", inputs=("a", "b"), outputs=("y",), attributes={})
     )

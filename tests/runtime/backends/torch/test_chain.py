@@ -1,5 +1,6 @@
-"""The chain as a CUDA graph will capture it, on tensors of the meta device: they have shapes and no values, as if the
-host could not look. Of a detector with Stable Diffusion's VAE at 256 px."""
+"""The chain is capturable as a CUDA graph, tested on the meta device, whose tensors have shapes but no values.
+
+Uses a detector with Stable Diffusion's VAE at 256 px."""
 
 from __future__ import annotations
 
@@ -24,9 +25,9 @@ META = torch.device("meta")
 
 
 class Watch(TorchDispatchMode):
-    """Notes every operation that takes numbers from the host's memory to the device.
+    """Records every operation that copies data from the host to the device.
 
-    A tensor without dimensions is no copy where it only takes part: CUDA gets it as an argument of the kernel.
+    A 0-dimensional operand is not a copy: CUDA passes it as an argument of the kernel.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class Watch(TorchDispatchMode):
 
 @pytest.fixture(scope="module")
 def detector():
-    """Spec and networks."""
+    """The spec and the networks."""
     if not BENCHMARKS.exists():
         pytest.skip("needs benchmarks/gpu")
     spec = importlib.util.spec_from_file_location("sd_networks", BENCHMARKS)
@@ -62,22 +63,22 @@ def chain_of(detector, dtype=torch.float16, memory_format=torch.channels_last, k
 
 
 def run(chain):
-    """What two images give, and the copies on the way."""
+    """Run two images; returns the outputs and the recorded copies."""
     with torch.inference_mode(), Watch() as watch:
         return chain(torch.empty((2, 3, 256, 256), device=META)), watch.copies
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
-def test_a_run_reads_no_number_off_the_device_and_copies_none_to_it(detector, dtype, memory_format):
-    """Either would end a capture."""
+def test_a_run_copies_nothing_between_host_and_device(detector, dtype, memory_format):
+    """Either would invalidate a capture."""
     outputs, copies = run(chain_of(detector, dtype, memory_format))
     assert copies == []
     assert [tuple(t.shape) for t in outputs] == [(2, 4, 32, 32), (2, 10), (2, 128), (2, 128), (2, 8)]
     assert {(t.device, t.dtype) for t in outputs} == {(META, torch.float32)}
 
 
-def test_a_number_that_is_read_off_the_device_is_found(detector):
+def test_reading_a_number_from_the_device_is_detected(detector):
     chain = chain_of(detector)
     noise = chain._noise
     chain._noise = lambda latent: noise(latent * float(latent.sum()))
@@ -85,19 +86,19 @@ def test_a_number_that_is_read_off_the_device_is_found(detector):
         run(chain)
 
 
-def test_a_weight_that_stayed_on_the_host_is_found(detector):
+def test_a_weight_on_the_host_is_detected(detector):
     chain = chain_of(detector)
     bias = next(name for name, tensor in chain._leak._weights.items() if tensor.dim() == 1)
     chain._leak._weights[bias] = torch.zeros(tuple(chain._leak._weights[bias].shape))
     try:
         _, copies = run(chain)
-    except ModelError:  # some operators refuse a mixture themselves
+    except ModelError:  # some operators raise for mixed devices
         return
     assert copies
 
 
-def test_every_group_norm_of_a_channels_last_chain_is_left_to_the_kernels(detector):
-    """On tensors without values that keep the memory format, which those of the meta device don't."""
+def test_every_group_norm_of_a_channels_last_chain_uses_the_kernels(detector):
+    """Uses fake tensors, because tensors of the meta device do not keep the memory format."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     kernels = pytest.importorskip("leakrt.runtime.backends.torch.norm_kernels", reason="needs triton")

@@ -1,4 +1,4 @@
-"""The chain on a GPU: graphs give what plain runs give, for any batch, and time their stages."""
+"""CUDA graphs of the chain: they match plain runs for any batch and time their stages."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def on(device, bundle, networks, dtype=torch.float32, memory_format=torch.contig
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 7, 16])
-def test_a_graph_gives_what_the_cpu_gives_whatever_its_padding(bundle, networks, batch):
+def test_a_graph_matches_the_cpu_for_any_padding(bundle, networks, batch):
     runner = CudaGraphRunner(on("cuda", bundle, networks), SIDE, torch.device("cuda"), sizes=(1, 2, 4, 8, 16))
     wanted = PlainRunner(on("cpu", bundle, networks), torch.device("cpu")).run(images(batch))
     for _ in range(2):
@@ -65,7 +65,7 @@ def test_a_graph_gives_what_the_cpu_gives_whatever_its_padding(bundle, networks,
 
 @pytest.mark.gpu
 @needs_gpu
-def test_graphs_of_several_sizes_do_not_write_over_one_another(bundle, networks):
+def test_graphs_of_several_sizes_do_not_overwrite_each_other(bundle, networks):
     runner = CudaGraphRunner(on("cuda", bundle, networks), SIDE, torch.device("cuda"), sizes=(1, 2, 4))
     first = {n: runner.run(images(n)).arrays for n in (1, 2, 4)}
     for n in (4, 1, 2, 4, 2):
@@ -93,7 +93,7 @@ def test_the_backend_on_a_gpu_is_near_the_cpu(bundle, networks, precision):
 def test_a_chain_that_waits_for_the_device_runs_without_a_graph(bundle, networks, caplog):
     chain = on("cuda", bundle, networks)
     noise = chain._noise
-    chain._noise = lambda latent: noise(latent * float(latent.isfinite().all()))  # reads a number in the capture
+    chain._noise = lambda latent: noise(latent * float(latent.isfinite().all()))  # synchronizes in the capture
     runner = CudaGraphRunner(chain, SIDE, torch.device("cuda"), sizes=(1, 2))
     with caplog.at_level(logging.WARNING):
         found = runner.run(images(1))
@@ -103,7 +103,7 @@ def test_a_chain_that_waits_for_the_device_runs_without_a_graph(bundle, networks
 
 
 class Moment:
-    """An event that passes when it is recorded."""
+    """An event that completes when it is recorded."""
 
     def record(self, stream):
         self.seconds = time.perf_counter()
@@ -113,7 +113,7 @@ class Moment:
 
 
 class Recorded:
-    """What was captured, as a CUDA graph: run again at each replay, on the tensors that it was given."""
+    """A fake CUDA graph that runs the captured function on the same tensors at each replay."""
 
     def __init__(self, chain, image, packed, marks):
         self.chain, self.image, self.packed, self.marks = chain, image, packed, marks
@@ -130,7 +130,7 @@ class Stream:
 
 @pytest.fixture
 def replayed(bundle, networks, monkeypatch):
-    """A runner whose graphs run on the CPU when they are replayed: all of it but capture and streams is as it is."""
+    """A runner whose graphs run on the CPU; only capture and streams are faked."""
     from leakrt import _grid
 
     chain = on("cpu", bundle, networks)
@@ -159,7 +159,7 @@ def replayed(bundle, networks, monkeypatch):
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4])
-def test_images_go_through_a_replay_into_outputs_and_times(replayed, bundle, networks, batch):
+def test_a_replay_of_images_returns_outputs_and_times(replayed, bundle, networks, batch):
     wanted = PlainRunner(on("cpu", bundle, networks), torch.device("cpu")).run(images(batch)).arrays
     found = replayed.run(images(batch))
     for a, b in zip(wanted, found.arrays, strict=True):
@@ -170,7 +170,7 @@ def test_images_go_through_a_replay_into_outputs_and_times(replayed, bundle, net
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])
-def test_frames_go_through_a_replay_into_outputs_and_times(replayed, bundle, networks, count):
+def test_a_replay_of_frames_returns_outputs_and_times(replayed, bundle, networks, count):
     wanted = PlainRunner(on("cpu", bundle, networks), torch.device("cpu")).run(prepared(frames(count))).arrays
     for _ in range(2):
         found = replayed.run_frames(frames(count))
@@ -179,7 +179,7 @@ def test_frames_go_through_a_replay_into_outputs_and_times(replayed, bundle, net
     assert list(found.latency_ms) == ["copy_in", "preprocess", "vae", "noising", "leak", "copy_out"]
 
 
-def test_a_backend_for_frames_takes_any_number_of_them_and_ends_when_it_is_closed(replayed, bundle):
+def test_a_frame_backend_accepts_any_number_of_frames_until_it_is_closed(replayed, bundle):
     graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
     variant = Variant(bundle.spec, "fp32", *graphs)
     backend = TorchFrameBackend(variant, replayed, torch.device("cpu"), batch=4, threads=1)
@@ -198,7 +198,7 @@ def test_a_backend_for_frames_takes_any_number_of_them_and_ends_when_it_is_close
             call()
 
 
-def test_memory_that_ran_out_in_a_capture_is_found_behind_the_error_that_ended_it():
+def test_out_of_memory_in_a_capture_is_found_in_the_chain_of_errors():
     def capture():
         try:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
@@ -212,7 +212,7 @@ def test_memory_that_ran_out_in_a_capture_is_found_behind_the_error_that_ended_i
 
 
 class Timed:
-    """A runner whose stages take stated times."""
+    """A runner with given stage times."""
 
     def __init__(self, milliseconds):
         self.milliseconds = milliseconds
@@ -225,7 +225,7 @@ class Timed:
 
 
 @pytest.mark.parametrize(("times", "taken"), [((2.0, 1.0), 1), ((1.0, 2.0), 0), ((1.0, 0.98), 0), ((1.0, 0.96), 1)])
-def test_the_first_is_kept_unless_another_is_clearly_faster(times, taken):
+def test_the_first_is_selected_unless_another_is_clearly_faster(times, taken):
     runners = [Timed(t) for t in times]
     assert quickest([lambda r=r: r for r in runners], images(1)) is runners[taken]
 
@@ -233,7 +233,7 @@ def test_the_first_is_kept_unless_another_is_clearly_faster(times, taken):
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize("count", [1, 3, 16, 21])
-def test_frames_on_a_gpu_give_what_preprocessed_images_give(bundle, networks, count):
+def test_frames_on_a_gpu_match_preprocessed_images(bundle, networks, count):
     pytest.importorskip("leakrt._cuda", reason="LeakRT was built without a CUDA toolkit")
     graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
     backend = load_torch(Variant(bundle.spec, "fp32", *graphs), networks, 1)
@@ -262,7 +262,7 @@ def test_frames_without_a_graph_give_the_same(bundle, networks):
 
 @pytest.mark.gpu
 @needs_gpu
-def test_a_closed_backend_says_so_and_gives_its_memory_back(bundle, networks):
+def test_a_closed_backend_raises_and_frees_its_memory(bundle, networks):
     pytest.importorskip("leakrt._cuda", reason="LeakRT was built without a CUDA toolkit")
     graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
     backend = load_torch(Variant(bundle.spec, "fp32", *graphs), networks, 1)

@@ -1,4 +1,4 @@
-"""Frames of any sizes, staged and preprocessed by the kernels' host twin into torch's memory."""
+"""FrameFeed with the kernels' host version, into torch tensors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fed(feed, given, side=24, batch=8):
     return image.numpy()
 
 
-def test_each_frame_becomes_the_image_that_the_cpu_makes_and_the_other_rows_are_left():
+def test_each_frame_matches_the_cpu_and_other_rows_are_unchanged():
     given = frames(5)
     found = fed(FrameFeed(_grid, 24, CPU), given)
     for image, frame in zip(found, given, strict=False):
@@ -35,7 +35,7 @@ def test_each_frame_becomes_the_image_that_the_cpu_makes_and_the_other_rows_are_
     assert (found[5:] == 7.0).all()
 
 
-def test_the_room_grows_with_what_comes_and_is_used_again():
+def test_the_staging_buffer_grows_on_demand_and_is_reused():
     feed = FrameFeed(_grid, 24, CPU)
     for given in (frames(1), frames(2, 1), frames(1, 3, 1500), frames(3, 2)):
         found = fed(feed, given)
@@ -44,7 +44,7 @@ def test_the_room_grows_with_what_comes_and_is_used_again():
     assert feed.stage(frames(4, 3)).host.untyped_storage().data_ptr() == room
 
 
-def test_a_view_of_a_larger_frame_is_staged_without_the_rest():
+def test_a_view_of_a_larger_frame_is_staged_without_the_rest_of_it():
     whole = frames(1, 5, 91)[0]
     view = whole[3:20, 2:19]
     assert np.abs(fed(FrameFeed(_grid, 16, CPU), [view], 16)[0] - preprocess_reference(view, 16)).max() <= 2e-6

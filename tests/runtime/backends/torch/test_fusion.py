@@ -1,4 +1,4 @@
-"""Group norm and SiLU are found where ONNX writes them apart, and only there."""
+"""Fusion of group norm and SiLU from their ONNX operators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHANNELS, GROUPS, EPSILON = 12, 4, 1e-3
 def norm(
     affine: bool = True, silu: bool = True, target=(0, CHANNELS, 5, 7), groups: int = GROUPS, **tensors
 ) -> Network:
-    """Group norm of x [B, 12, 5, 7], as torch's exporter writes it."""
+    """Build the group norm of x [B, 12, 5, 7] as torch's exporter writes it."""
     nodes = [
         Node(operator="Reshape", inputs=("x", "split"), outputs=("a",), attributes={}),
         Node(
@@ -67,7 +67,7 @@ def run(network: Network, x: np.ndarray, **arithmetic) -> np.ndarray:
 
 
 def by_hand(network: Network, x: np.ndarray, groups: int = GROUPS) -> np.ndarray:
-    """In float64, from the definition."""
+    """Compute the definition in float64."""
     kinds = [node.operator for node in network.nodes]
     split = x.astype(np.float64).reshape(len(x), groups, -1)
     mean, variance = split.mean(-1, keepdims=True), split.var(-1, keepdims=True)
@@ -83,23 +83,23 @@ def image(batch: int = 3) -> np.ndarray:
 
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("silu", [True, False])
-def test_the_operators_become_one_that_gives_what_they_give(affine, silu):
+def test_the_fused_operator_gives_the_same_result(affine, silu):
     network, x = norm(affine, silu), image()
     assert operators(network) == {GROUP_NORM: 1}
     np.testing.assert_allclose(run(network, x), by_hand(network, x), rtol=1e-4, atol=1e-5)
 
 
-def test_weights_that_only_the_parts_read_are_dropped():
+def test_unused_weights_are_dropped():
     assert set(fuse(norm()).tensors) == {"target", "weight", "bias"}
 
 
-def test_a_sigmoid_that_others_read_is_no_silu():
+def test_a_sigmoid_with_other_readers_is_not_fused():
     network = norm(affine=False)
     network = Network(input="x", outputs=("g", "f"), nodes=network.nodes, tensors=network.tensors)
     assert operators(network) == {GROUP_NORM: 1, "Sigmoid": 1, "Mul": 1}
 
 
-def test_a_silu_alone_is_found():
+def test_a_silu_without_a_norm_is_fused():
     nodes = (
         Node(operator="Sigmoid", inputs=("x",), outputs=("s",), attributes={}),
         Node(operator="Mul", inputs=("s", "x"), outputs=("y",), attributes={}),
@@ -109,7 +109,7 @@ def test_a_silu_alone_is_found():
     np.testing.assert_allclose(run(network, x), x / (1 + np.exp(-x.astype(np.float64))), rtol=1e-5, atol=1e-6)
 
 
-def test_a_norm_whose_inside_is_an_output_stays_apart():
+def test_a_norm_with_an_intermediate_output_is_not_fused():
     network = norm()
     assert GROUP_NORM not in operators(
         Network(input="x", outputs=(*network.outputs, "b"), nodes=network.nodes, tensors=network.tensors)
@@ -125,25 +125,25 @@ def test_a_norm_whose_inside_is_an_output_stays_apart():
         {"split": np.array([0, GROUPS, 105], np.int64)},
     ],
 )
-def test_other_instance_norms_stay_as_they_are_and_run(tensors):
+def test_other_instance_norms_are_not_fused_and_run(tensors):
     network, x = norm(**tensors), image()
     assert operators(network)["InstanceNormalization"] == 1
     assert np.isfinite(run(network, x)).all()
 
 
-def test_a_factor_that_is_not_by_channel_stays_a_factor():
+def test_a_factor_that_is_not_per_channel_is_not_fused():
     network, x = norm(weight=RNG.standard_normal((1, 1, 7), dtype=np.float32)), image()
     assert operators(network) == {GROUP_NORM: 1, "Mul": 1, "Add": 1, SILU: 1}
     np.testing.assert_allclose(run(network, x), by_hand(network, x), rtol=1e-4, atol=1e-5)
 
 
-def test_groups_that_cut_through_channels_are_still_right():
+def test_groups_that_do_not_divide_the_channels_are_correct():
     network, x = norm(groups=5), image()  # 12 x 5 x 7 numbers in 5 groups
     assert operators(network) == {GROUP_NORM: 1}
     np.testing.assert_allclose(run(network, x), by_hand(network, x, 5), rtol=1e-4, atol=1e-5)
 
 
-def test_a_norm_that_also_reshapes_is_still_right():
+def test_a_norm_that_also_reshapes_is_correct():
     network, x = norm(affine=False, target=(0, CHANNELS, -1)), image()
     np.testing.assert_allclose(run(network, x), by_hand(network, x).reshape(3, CHANNELS, 35), rtol=1e-4, atol=1e-5)
 
@@ -157,8 +157,8 @@ def test_channels_last_gives_the_same():
     np.testing.assert_allclose(y.numpy(), by_hand(network, x.numpy()), rtol=1e-4, atol=1e-5)
 
 
-def test_statistics_are_float32_in_a_half_network():
-    x = image() * 50 + 300  # whose squares are beyond float16
+def test_statistics_are_float32_in_a_float16_network():
+    x = image() * 50 + 300  # their squares overflow float16
     network = norm()
     found = run(network, x.astype(np.float16), dtype=torch.float16)
     np.testing.assert_allclose(found, by_hand(network, x.astype(np.float16)), rtol=1e-2, atol=1e-2)

@@ -1,4 +1,4 @@
-"""Group norm with SiLU: torch's own, when other kernels are taken, and when a norm is left as it was written."""
+"""Group norm with SiLU: torch's implementation, selection of kernels, and norms that run unfused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def drawn(*shape: int, seed: int = 0):
 
 
 def by_definition(x, groups, epsilon, silu, weight=None, bias=None):
-    """In float64."""
+    """Compute the definition in float64."""
     split = x.double().reshape(x.shape[0], groups, -1)
     mean, variance = split.mean(-1, keepdim=True), split.var(-1, correction=0, keepdim=True)
     found = ((split - mean) / (variance + epsilon).sqrt()).reshape(x.shape)
@@ -56,8 +56,8 @@ def test_it_follows_the_definition_at_any_size(shape, affine, silu):
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_half_images_keep_type_and_layout_and_have_statistics_in_float32(memory_format):
-    x = (50 * drawn(2, 8, 21, 13) + 300).half().contiguous(memory_format=memory_format)  # squares beyond float16
+def test_float16_images_keep_dtype_and_layout_and_have_float32_statistics(memory_format):
+    x = (50 * drawn(2, 8, 21, 13) + 300).half().contiguous(memory_format=memory_format)  # the squares overflow float16
     weight, bias = drawn(8, seed=1), drawn(8, seed=2)
     found, _ = torch_norm(x, 4, EPSILON, True, weight, bias)
     assert found.dtype == torch.float16
@@ -65,7 +65,7 @@ def test_half_images_keep_type_and_layout_and_have_statistics_in_float32(memory_
     assert_near(found, by_definition(x, 4, EPSILON, True, weight, bias), 3e-3)
 
 
-def test_kernels_take_what_they_say_and_torch_takes_the_rest():
+def test_kernels_run_inputs_that_they_accept_and_torch_the_rest():
     asked = []
 
     def takes(x, groups, other=None):
@@ -75,7 +75,7 @@ def test_kernels_take_what_they_say_and_torch_takes_the_rest():
     norm = with_kernels(takes, lambda x, *rest: (torch.full_like(x, 5.0), x), torch_add).norm
     image, row = drawn(2, 4, 3, 5), drawn(2, 4, 15)
     assert (norm(image, 2, EPSILON, False, None, None)[0] == 5).all()
-    found, _ = norm(row, 2, EPSILON, False, None, None)  # a row of pixels is an image of width 1
+    found, _ = norm(row, 2, EPSILON, False, None, None)  # pixels as [B, C, H x W] run as an image of width 1
     assert (found == 5).all()
     assert found.shape == row.shape
     for x in (image, row):
@@ -83,17 +83,17 @@ def test_kernels_take_what_they_say_and_torch_takes_the_rest():
     assert asked == [((2, 4, 3, 5), 2), ((2, 4, 15, 1), 2), ((2, 4, 3, 5), 1), ((2, 4, 15, 1), 1)]
 
 
-def test_the_cpu_has_torchs_norm():
+def test_the_cpu_uses_torchs_norm():
     assert find_norm_kernels(CPU) is TORCH
 
 
-def test_without_triton_a_gpu_has_torchs_norm(monkeypatch):
+def test_without_triton_a_gpu_uses_torchs_norm(monkeypatch):
     monkeypatch.setitem(sys.modules, "leakrt.runtime.backends.torch.norm_kernels", None)
     assert find_norm_kernels(torch.device("cuda")) is TORCH
 
 
 @pytest.mark.parametrize("agrees", [True, False])
-def test_kernels_are_taken_on_a_gpu_only_where_they_agree_with_torch(monkeypatch, agrees):
+def test_kernels_are_used_on_a_gpu_only_if_they_agree_with_torch(monkeypatch, agrees):
     pytest.importorskip("leakrt.runtime.backends.torch.norm_kernels", reason="needs triton")
     tried = []
     monkeypatch.setattr(group_norm, "_agrees", lambda norm, device: tried.append(device.type) or agrees)
@@ -104,7 +104,7 @@ def test_kernels_are_taken_on_a_gpu_only_where_they_agree_with_torch(monkeypatch
 
 
 def wide(x, groups, epsilon, silu, weight, bias, added=NOTHING):
-    """A norm in float32 of a rounded sum, as the kernels'."""
+    """Norm the rounded sum in float32, like the kernels."""
     summed = torch_add(x, added.other, added.shift) if added.keep else x.float()
     rest = NOTHING if added.keep else added
     y, _ = torch_norm(summed.float(), groups, epsilon, silu, weight, bias, rest)
@@ -145,12 +145,12 @@ def broken(x, *rest):
     ids=["right", "off", "sum off", "no silu", "other groups", "no bias", "nothing added", "nan", "no compiler",
          "add off", "no shift", "other pads", "no add"],
 )  # fmt: skip
-def test_kernels_that_are_off_or_fail_do_not_agree(norm, add, agrees):
+def test_kernels_that_are_inaccurate_or_fail_do_not_agree(norm, add, agrees):
     assert group_norm._agrees(NormKernels(norm, add), CPU) is agrees
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_what_is_added_is_normed_and_given_back(dtype):
+def test_the_sum_is_normed_and_returned(dtype):
     x, other, shift = drawn(2, 6, 5, 3).to(dtype), drawn(2, 6, 5, 3, seed=1).to(dtype), drawn(6, seed=2)
     y, summed = torch_norm(x, 3, EPSILON, True, None, None, PreNormSum(other, shift, True))
     wanted = x.double() + other.double() + shift.double().reshape(-1, 1, 1)
@@ -163,7 +163,7 @@ def test_a_sum_is_rounded_once_and_padded_below_and_to_the_right():
     x, other, shift = (torch.full((1, 1, 2, 3), v).half() for v in (2048.0, 1.0, 1.0))
     found = fused(TORCH)[SUM]({"below": 1, "right": 2, "outputs": 1})(x, other, shift[0, :, 0, 0].float())
     assert found.shape == (1, 1, 3, 5)
-    assert (found[:, :, :2, :3] == 2050).all()  # 2048 + 1 alone is rounded to 2048
+    assert (found[:, :, :2, :3] == 2050).all()  # 2048 + 1 without the rest rounds to 2048
     assert found.sum() == 6 * 2050
 
 
@@ -173,7 +173,7 @@ def run_fused(x, shape, weight=None, bias=None, groups=4, silu=True, norm=torch_
 
 
 @pytest.mark.parametrize("shape", [(0, 12, 5, 7), (0, 0, 5, 7), (3, 12, -1), (-1, 12, 35)])
-def test_the_fused_operator_ends_in_the_shape_that_was_written(shape):
+def test_the_fused_operator_returns_the_shape_of_its_reshape(shape):
     x, weight, bias = drawn(3, 12, 5, 7), drawn(12, 1, 1, seed=1), drawn(12, 1, 1, seed=2)
     found = run_fused(x, shape, weight, bias)
     sizes = [x.shape[i] if n == 0 else n for i, n in enumerate(shape)]
@@ -182,7 +182,7 @@ def test_the_fused_operator_ends_in_the_shape_that_was_written(shape):
 
 @pytest.mark.parametrize("silu", [True, False])
 @pytest.mark.parametrize(("groups", "which"), [(5, "both"), (5, "none"), (4, "weight"), (4, "bias"), (5, "bias")])
-def test_groups_through_channels_and_half_an_affine_part_go_as_they_are_written(groups, which, silu):
+def test_uneven_groups_and_incomplete_affine_parts_run_unfused(groups, which, silu):
     x = drawn(3, 12, 5, 7)
     weight = drawn(12, 1, 1, seed=1) if which in ("both", "weight") else None
     bias = drawn(12, 1, 1, seed=2) if which in ("both", "bias") else None
@@ -195,14 +195,14 @@ def test_groups_through_channels_and_half_an_affine_part_go_as_they_are_written(
     assert_near(found, by_definition(x, groups, EPSILON, silu, *flat))
 
 
-def test_half_images_as_written_have_statistics_in_float32():
+def test_unfused_float16_norms_have_float32_statistics():
     x = (50 * drawn(2, 12, 5, 7) + 300).half()
     assert_near(run_fused(x, (0, 12, 5, 7), groups=5), by_definition(x, 5, EPSILON, True), 3e-3)
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_one_image_keeps_the_strides_of_its_layout(keep):
-    """A batch of one may have any first stride, and cuDNN reads the layout off it."""
+def test_a_batch_of_one_keeps_the_strides_of_its_layout(keep):
+    """A batch of one may have any first stride, from which cuDNN derives the layout."""
     x = drawn(1, 5, 7, 12).permute(0, 3, 1, 2)
     norm = with_kernels(lambda *_: True, lambda x, *rest: (x.clone(), x.clone()), torch_add).norm
     run = fused(NormKernels(norm))[GROUP_NORM]({"groups": 4, "epsilon": EPSILON, "silu": True, "outputs": 1 + keep})
@@ -210,7 +210,7 @@ def test_one_image_keeps_the_strides_of_its_layout(keep):
     assert [t.stride() for t in (found if keep else (found,))] == [x.stride()] * (1 + keep)
 
 
-def test_channels_that_a_reshape_moved_are_scaled_where_they_ended():
+def test_channels_that_a_reshape_moves_are_scaled_after_it():
     x, weight, bias = drawn(2, 12, 5, 7), drawn(6, 1, 1, seed=1), drawn(6, 1, 1, seed=2)
     found = run_fused(x, (0, 6, 10, 7), weight, bias, 3, False)
     plain = by_definition(x, 3, EPSILON, False).reshape(2, 6, 10, 7)

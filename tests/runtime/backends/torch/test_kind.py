@@ -1,4 +1,4 @@
-"""The torch backend gives what ONNX Runtime gives, and says what it needs."""
+"""The torch backend matches ONNX Runtime and reports what is missing."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def variant(bundle, files):
 
 
 def with_weights(variant, **networks):
-    """The variant with other networks in its weights."""
+    """Return the variant with other networks as its weights."""
     data = to_bytes({**from_bytes(variant.weights()), **networks})
     return replace(variant, weights=lambda: data)
 
 
-def test_it_gives_the_verdicts_of_onnx_runtime(bundle, image_folder):
+def test_it_gives_the_same_verdicts_as_onnx_runtime(bundle, image_folder):
     paths = find_images(image_folder(9))
     wanted, found = (
         Detector.load(bundle, backend=name, threads=1).check_batch(paths) for name in ("onnxruntime", "torch")
@@ -71,7 +71,7 @@ def test_a_score_does_not_depend_on_its_batch_or_its_thread_count(bundle, image_
         np.testing.assert_allclose(list(a.scores.values()), list(b.values()), atol=1e-6)
 
 
-def test_it_says_what_it_is(variant):
+def test_it_describes_itself(variant):
     described = backend.load(variant, 1).describe()
     assert (described.backend, described.precision, described.threads) == ("torch", "fp32", 1)
     assert described.version == torch.__version__
@@ -81,14 +81,14 @@ def test_it_says_what_it_is(variant):
 @pytest.mark.parametrize(
     ("seen", "said"), [(0, "no GPU here"), (1, "one GPU, number 0, here"), (3, "3 GPUs, 0 to 2, here")]
 )
-def test_a_gpu_that_torch_does_not_see_is_refused_with_those_it_sees(variant, monkeypatch, seen, said):
+def test_an_unknown_gpu_is_refused_with_the_visible_ones(variant, monkeypatch, seen, said):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: seen > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
     with pytest.raises(UsageError, match=f"--device 3: torch sees {said}"):
         backend.load(variant, 1, device=3)
 
 
-def test_outputs_stand_in_the_order_of_the_format_whatever_theirs_is(variant):
+def test_outputs_are_in_the_order_of_the_format(variant):
     leak = from_bytes(variant.weights())["leak_encoder"]
     turned = with_weights(variant, leak_encoder=replace(leak, outputs=tuple(reversed(leak.outputs))))
     noised = np.random.default_rng(0).standard_normal((2, 3, 4, 5, 5), dtype=np.float32)
@@ -97,7 +97,7 @@ def test_outputs_stand_in_the_order_of_the_format_whatever_theirs_is(variant):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
-def test_a_bundle_without_weights_says_so(tiny):
+def test_a_bundle_without_weights_is_refused(tiny):
     with pytest.raises(BackendError, match=r"holds no weights\.safetensors, which torch needs; export it again"):
         Detector.load(tiny, backend="torch")
 
@@ -107,7 +107,7 @@ def test_int8_is_refused(variant):
         backend.load(replace(variant, precision="int8"), 1)
 
 
-def test_without_torch_the_command_that_brings_it_is_named(variant, monkeypatch):
+def test_without_torch_the_error_names_the_install_command(variant, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'leakrt\[train\]'"):
         backend.load(variant, 1)
@@ -122,14 +122,14 @@ def test_probing_finds_torch_without_importing_it():
     assert done.stdout.split() == ["True", torch.__version__, "False"]
 
 
-def test_a_missing_torch_is_told_by_the_probe(monkeypatch):
+def test_the_probe_reports_a_missing_torch(monkeypatch):
     monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: None)
     found = backend.probe()
     assert (found.runs, found.reason, found.install) == (False, "torch is not installed", "pip install 'leakrt[train]'")
 
 
-def test_weights_of_another_shape_are_found_at_load(variant, bundle, files, tmp_path):
-    """The golden image is run before anything is judged."""
+def test_weights_of_another_shape_are_refused_at_load(variant, bundle, files, tmp_path):
+    """The golden image runs at load."""
     vae = from_bytes(variant.weights())["vae_encoder"]
     smaller = {n: (t[:3] if t.ndim == 4 and t.shape[0] == 4 else t) for n, t in vae.tensors.items()}
     with pytest.raises(ModelError, match=r"^vae_encoder: latent has shape \[1, 3, 5, 5\], where latent \[B, 4, 5, 5\]"):
@@ -138,7 +138,7 @@ def test_weights_of_another_shape_are_found_at_load(variant, bundle, files, tmp_
         )
 
 
-def test_networks_that_are_swapped_are_found_at_load(variant):
+def test_swapped_networks_are_refused_at_load(variant):
     networks = from_bytes(variant.weights())
     with pytest.raises(ModelError, match=r"^vae_encoder: the inputs are \['noised'\], where image"):
         backend.load(with_weights(variant, vae_encoder=networks["leak_encoder"]), 1)
@@ -155,7 +155,7 @@ def test_weights_that_differ_from_the_graphs_are_refused_by_the_golden_image(tin
         Detector.load(tmp_path / "b", backend="torch")
 
 
-def test_broken_weights_are_one_line(variant):
+def test_broken_weights_raise_a_one_line_error(variant):
     with pytest.raises(BundleError, match=r"^weights\.safetensors can't be used"):
         backend.load(replace(variant, weights=partial(bytes, 5)), 1)
 

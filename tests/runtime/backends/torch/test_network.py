@@ -1,4 +1,4 @@
-"""Whole networks: both graphs of a bundle and a Stable Diffusion encoder, against ONNX Runtime."""
+"""Whole networks compared with ONNX Runtime: both graphs of a bundle, and a Stable Diffusion encoder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(network: TorchNetwork, x: np.ndarray) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def sd_vae():
-    """The ONNX file of a small AutoencoderKL's encoder with weights that are no identities, and its spec."""
+    """The ONNX file of a small AutoencoderKL's encoder with random weights, and its spec."""
     diffusers = pytest.importorskip("diffusers", reason="needs diffusers")
     from leakrt.export.torch_export import export_module
     from leakrt.export.vae_graph import ScaledEncoder
@@ -47,7 +47,7 @@ def sd_vae():
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_a_stable_diffusion_encoder_gives_what_onnx_runtime_gives(sd_vae, memory_format):
+def test_a_stable_diffusion_encoder_matches_onnx_runtime(sd_vae, memory_format):
     model, spec = sd_vae
     image = RNG.uniform(-1, 1, (2, 3, 56, 56)).astype(np.float32)
     wanted = GraphSession(vae_encoder_graph(spec), model, 1).run(image)[0]
@@ -68,7 +68,7 @@ def test_every_norm_of_a_stable_diffusion_encoder_is_fused(sd_vae):
     assert not {"InstanceNormalization", "Sigmoid"} & set(operators)
 
 
-def test_a_half_encoder_is_near_the_float_one(sd_vae):
+def test_a_float16_encoder_is_near_the_float32_one(sd_vae):
     network = network_of(sd_vae[0], "vae_encoder")
     image = RNG.uniform(-1, 1, (1, 3, 56, 56)).astype(np.float32)
     wanted, found = (
@@ -76,10 +76,10 @@ def test_a_half_encoder_is_near_the_float_one(sd_vae):
         for dtype in (torch.float32, torch.float16)
     )
     error = np.sqrt(((found - wanted) ** 2).mean()) / wanted.std()
-    assert 1e-5 < error < 2e-2  # it is half, and no worse than that
+    assert 1e-5 < error < 2e-2  # float16 changes it, but not by more
 
 
-def test_both_graphs_of_a_bundle_give_what_onnx_runtime_gives():
+def test_both_graphs_of_a_bundle_match_onnx_runtime():
     spec = TINY_SPEC
     prototypes = RNG.standard_normal((3, spec.prototypes_per_class, spec.embedding_dim)).astype(np.float32)
     for graph, model in (
@@ -95,7 +95,7 @@ def test_both_graphs_of_a_bundle_give_what_onnx_runtime_gives():
             np.testing.assert_allclose(found[tensor.name], wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_a_leak_encoder_with_half_convolutions_keeps_its_head_in_float32():
+def test_a_leak_encoder_with_float16_convolutions_keeps_its_head_in_float32():
     spec = TINY_SPEC
     prototypes = RNG.standard_normal((3, spec.prototypes_per_class, spec.embedding_dim)).astype(np.float32)
     network = network_of(leak_encoder(spec, prototypes), "leak_encoder")
@@ -109,7 +109,7 @@ def test_a_leak_encoder_with_half_convolutions_keeps_its_head_in_float32():
 
 
 def test_values_are_freed_after_their_last_use():
-    """A chain of a hundred layers never holds more than a few of its values."""
+    """A chain of a hundred layers never keeps more than a few values."""
     import weakref
 
     alive: list = []
@@ -133,7 +133,7 @@ def test_values_are_freed_after_their_last_use():
     assert most <= 2
 
 
-def test_outputs_that_are_read_on_are_kept():
+def test_outputs_with_further_readers_are_kept():
     nodes = (
         Node(operator="Relu", inputs=("x",), outputs=("a",), attributes={}),
         Node(operator="Neg", inputs=("a",), outputs=("b",), attributes={}),
@@ -145,7 +145,7 @@ def test_outputs_that_are_read_on_are_kept():
     np.testing.assert_array_equal(a, -b)
 
 
-def test_shapes_that_do_not_fit_are_one_line_that_names_the_step():
+def test_mismatched_shapes_raise_one_line_with_the_step():
     nodes = (Node(operator="Add", inputs=("x", "w"), outputs=("y",), attributes={}),)
     network = TorchNetwork(
         Network(input="x", outputs=("y",), nodes=nodes, tensors={"w": np.zeros(4, np.float32)}),
@@ -159,7 +159,7 @@ def test_shapes_that_do_not_fit_are_one_line_that_names_the_step():
 
 
 def test_weights_of_1_x_1_convolutions_are_channels_last_by_their_strides():
-    """Any strides would do for torch; cuDNN takes the layout of its result from them."""
+    """torch accepts any strides; cuDNN derives the layout of its result from them."""
     weight = np.ones((5, 3, 1, 1), np.float32)
     network = Network(
         input="x",

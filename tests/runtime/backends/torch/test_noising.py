@@ -1,4 +1,4 @@
-"""Noised latents on a device are the numbers of the reference."""
+"""Noised latents on a device equal the reference."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def latents(spec, batch):
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("changes", [{}, {"draws": 1}, {"sigma_normalize": False}, {"timesteps": (999,)}])
-def test_they_are_the_references_bits(batch, changes):
+def test_they_equal_the_reference_bit_for_bit(batch, changes):
     spec = replace(TINY_SPEC, **changes)
     latent = latents(spec, batch)
     found = DeviceNoising(spec, torch.float32, CPU, threads=1)(torch.from_numpy(latent)).numpy()
@@ -47,7 +47,7 @@ def test_float16_is_the_reference_rounded_once():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_a_gpu_gives_the_references_bits_with_and_without_the_kernel(native, dtype, monkeypatch):
+def test_a_gpu_equals_the_reference_with_and_without_the_kernel(native, dtype, monkeypatch):
     from leakrt.runtime.backends.torch import noising
 
     if native:

@@ -1,4 +1,4 @@
-"""The Triton kernels: run by Triton's interpreter, compiled for GPUs that are not here, and on one that is."""
+"""The Triton kernels: run by Triton's interpreter, compiled for several GPUs, and run on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ for architecture in (75, 80, 90):
 
 
 def run(code: str, *arguments: str, **environment: str) -> list[str]:
-    """The lines that a process of its own prints: Triton reads at its import whether it is to interpret."""
+    """Return the lines that a subprocess prints: Triton selects its interpreter at import."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env={**os.environ, **environment}
     )
@@ -111,7 +111,7 @@ def check(errors: list[str]) -> None:
         assert json.loads(error) <= (2e-5 if "float32" in case else 1e-3), case
 
 
-def test_they_give_what_torch_gives_in_double():
+def test_they_match_torch_in_float64():
     check(run(_SCRIPT, json.dumps(CASES), "cpu", TRITON_INTERPRET="1"))
 
 
@@ -124,16 +124,16 @@ def test_they_compile_for_gpus_without_spilling(tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_they_give_what_torch_gives_on_a_gpu():
+def test_they_match_torch_on_a_gpu():
     check(run(_SCRIPT, json.dumps(CASES), "cuda"))
 
 
-def test_other_shapes_and_layouts_are_left_to_torch():
+def test_other_shapes_and_layouts_run_in_torch():
     from leakrt.runtime.backends.torch.norm_kernels import takes
 
     x = torch.zeros(1, 64, 4, 4).contiguous(memory_format=torch.channels_last)
     assert takes(x, 32)
-    assert takes(x, 32, x.as_strided(x.shape, (7, *x.stride()[1:])))  # one image: the first stride means nothing
+    assert takes(x, 32, x.as_strided(x.shape, (7, *x.stride()[1:])))  # one image: the first stride is arbitrary
     assert not takes(x, 32, x.half())
     assert not takes(x, 32, x[:, :, :, :2])
     assert not takes(x, 32, x.contiguous())

@@ -1,4 +1,4 @@
-"""Every operator against ONNX Runtime, at odd sizes."""
+"""Every operator compared with ONNX Runtime, at odd sizes."""
 
 from __future__ import annotations
 
@@ -82,16 +82,16 @@ CASES = [
 
 
 @pytest.mark.parametrize(CASE, CASES)
-def test_it_gives_what_onnx_runtime_gives(operator, shape, constants, attributes, low, outputs, swap):
+def test_it_matches_onnx_runtime(operator, shape, constants, attributes, low, outputs, swap):
     assert_same(operator, shape, constants, attributes=attributes, low=low, outputs=outputs, swap=swap)
 
 
-def test_every_operator_that_is_known_is_tested_here_or_with_those_on_images():
+def test_every_operator_is_tested_here_or_in_test_spatial():
     tested = {parameters.values[0] for parameters in CASES} | {"Shape", "ConstantOfShape"}  # those are tested below
     assert set(OPERATORS) - set(SPATIAL) == tested
 
 
-def test_shapes_that_are_computed_are_followed():
+def test_computed_shapes_work():
     """Reshape to [x.shape[0], -1] by Shape, Gather and Concat, as exporters write a flatten."""
     helper, kind = onnx.helper, onnx.TensorProto
     constants = {"zero": np.array(0, np.int64), "axis": ints(0), "rest": ints(-1), "two": ints(2)}
@@ -117,7 +117,7 @@ def test_shapes_that_are_computed_are_followed():
     np.testing.assert_array_equal(by_torch(model, x), by_onnxruntime(model, x))
 
 
-def test_an_unknown_operator_is_one_line_that_names_it():
+def test_an_unknown_operator_raises_one_line_with_its_name():
     model = model_of("Det", (3, 3), [], attributes={})
     with pytest.raises(ModelError, match=r"^g: the torch backend does not know Det y; run the bundle on another"):
         by_torch(model, floats(3, 3))
@@ -131,7 +131,7 @@ def test_an_unknown_operator_is_one_line_that_names_it():
         ("Reshape", [ints(7, 7)], {}, "at Reshape y"),
     ],
 )
-def test_what_an_operator_can_not_do_is_one_line_that_names_it(operator, constants, attributes, why):
+def test_an_unsupported_attribute_raises_one_line_with_the_operator(operator, constants, attributes, why):
     model = model_of(operator, IMAGE, constants, attributes=attributes)
     with pytest.raises(ModelError, match=why) as error:
         by_torch(model, floats(*IMAGE))

@@ -1,4 +1,4 @@
-"""What runners make of a batch: run as it stands, parts joined, outputs packed into one copy and taken apart again."""
+"""Runners: plain runs, joining of parts, packing and unpacking of outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ZEROS = np.zeros((2, 3, 4, 4), np.float32)
 
 
 class Steps:
-    """A chain of three stages: the image halved, doubled and summed up."""
+    """A chain of three stages: halve, double and sum the image."""
 
     def __call__(self, image, mark):
         mark(0)
@@ -29,14 +29,14 @@ class Steps:
 
 
 def outputs(batch, draws=3):
-    """As of a chain: the latent has a row an image, the others one a draw."""
+    """Make outputs like a chain's: one row per image for the latent, one per draw for the others."""
     generator = torch.Generator().manual_seed(batch)
     shapes = ((batch, 4, 5, 5), (batch * draws, 7), (batch * draws, 12))
     return tuple(torch.randn(shape, generator=generator) for shape in shapes)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])
-def test_packed_outputs_come_apart_as_they_were_for_as_many_images_as_are_wanted(count):
+def test_unpacking_restores_the_outputs_of_the_first_images(count):
     made = outputs(4)
     packed = pack(made, 4)
     assert packed.shape == (4, 4 * 5 * 5 + 3 * 7 + 3 * 12)
@@ -45,7 +45,7 @@ def test_packed_outputs_come_apart_as_they_were_for_as_many_images_as_are_wanted
         np.testing.assert_array_equal(array, tensor[: count * len(tensor) // 4].numpy())
 
 
-def test_what_is_taken_apart_is_a_copy():
+def test_unpacked_outputs_are_copies():
     made = outputs(2)
     packed = pack(made, 2).numpy()
     found = unpack(packed, [tuple(t.shape) for t in made], 2)
@@ -53,7 +53,7 @@ def test_what_is_taken_apart_is_a_copy():
     np.testing.assert_array_equal(found[1], made[1].numpy())
 
 
-def test_parts_are_joined_in_order_and_their_stages_added_up():
+def test_parts_are_joined_in_order_and_their_stage_times_added():
     parts = [DeviceResult((np.full((n, 2), n, np.float32),), stages) for n, stages in
              ((2, {"copy_in": 1.0, "vae": 2.0}), (1, {"vae": 5.0}))]  # fmt: skip
     found = joined(parts)
@@ -62,7 +62,7 @@ def test_parts_are_joined_in_order_and_their_stages_added_up():
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_the_plain_runner_gives_the_chains_outputs_on_the_host_with_a_time_for_each_stage(count):
+def test_the_plain_runner_returns_host_outputs_and_stage_times(count):
     images = np.random.default_rng(1).standard_normal((count, 3, 7, 5), np.float32)
     found = PlainRunner(Steps(), CPU).run(images)
     np.testing.assert_array_equal(found.arrays[0], images / 2)
@@ -71,8 +71,8 @@ def test_the_plain_runner_gives_the_chains_outputs_on_the_host_with_a_time_for_e
     assert all(milliseconds >= 0 for milliseconds in found.latency_ms.values())
 
 
-def test_what_the_plain_runner_gives_is_its_own():
-    """A chain may keep what it gave and write over it at the next batch."""
+def test_the_plain_runner_returns_copies():
+    """A chain may overwrite its outputs at the next batch."""
     kept = torch.zeros(2, 3)
     first = PlainRunner(lambda image, mark: [mark(place) for place in range(4)] and (kept,), CPU).run(ZEROS)
     kept.fill_(9)
@@ -95,7 +95,7 @@ def test_a_chain_runs_without_gradients_and_in_the_precision_it_is_given():
     assert torch.is_grad_enabled()
 
 
-def test_precision_is_given_back_after_an_error():
+def test_precision_settings_are_restored_after_an_error():
     before = torch.backends.cudnn.allow_tf32
     with pytest.raises(ZeroDivisionError), exact():
         raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""Operators on images against ONNX Runtime, at odd sizes; what torch can't do as ONNX has it is refused."""
+"""Image operators compared with ONNX Runtime, at odd sizes; unsupported attributes are refused."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(CASE, CASES)
-def test_it_gives_what_onnx_runtime_gives(operator, shape, constants, attributes, low, outputs, swap):
+def test_it_matches_onnx_runtime(operator, shape, constants, attributes, low, outputs, swap):
     assert_same(operator, shape, constants, attributes=attributes, low=low, outputs=outputs, swap=swap)
 
 
@@ -114,7 +114,7 @@ def test_max_pooling_pads_with_less_than_any_value():
         ("Conv", [floats(5, 4, 3, 3)], {}, "at Conv y"),
     ],
 )  # fmt: skip
-def test_what_torch_does_not_do_is_one_line_that_names_it(operator, constants, attributes, why):
+def test_an_unsupported_attribute_raises_one_line_with_the_operator(operator, constants, attributes, why):
     model = model_of(operator, IMAGE, constants, attributes=attributes)
     with pytest.raises(ModelError, match=why) as error:
         by_torch(model, floats(*IMAGE))
