@@ -35,9 +35,9 @@ PASSING = Comparison(
 )
 
 
-def stored(found=PASSING, limits=None, **changes):
+def stored(found=PASSING, allowed=None, **changes):
     """Return an acceptance record as read from the manifest."""
-    record = gate_to_json(found, limits or Limits(), Speedup(1.7, 1.6, 1.8, 30))
+    record = gate_to_json(found, allowed or Limits(), Speedup(1.7, 1.6, 1.8, 30))
     return {**json.loads(json.dumps(record)), **changes}
 
 
