@@ -100,7 +100,7 @@ def test_bytes_that_are_not_a_graph_raise_one_line_with_the_graphs_name(variant,
 
 @NEEDED
 def test_swapped_graphs_are_found_at_load(variant):
-    with pytest.raises(ModelError, match=r"^vae_encoder: the inputs are \['noised'\], where image \[B, 3, 40, 40\]"):
+    with pytest.raises(ModelError, match=r"^vae_encoder: the inputs are \['noised'\], expected image \[B, 3, 40, 40\]"):
         OpenVinoBackend(replace(variant, vae_encoder=variant.leak_encoder), 1)
 
 
@@ -109,7 +109,7 @@ def test_an_encoder_with_the_wrong_output_shape_is_named_with_both_shapes(varian
     bundles = pytest.importorskip("bundles")
     pytest.importorskip("onnx")
     wrong = bundles.vae_encoder(variant.spec, channels_out=16)
-    with pytest.raises(ModelError, match=r"^vae_encoder: latent has shape .*16, 5, 5\], where latent \[B, 4, 5, 5\]"):
+    with pytest.raises(ModelError, match=r"^vae_encoder: latent has shape .*16, 5, 5\], expected latent \[B, 4, 5, 5\]"):
         OpenVinoBackend(replace(variant, vae_encoder=wrong), 1)
 
 

@@ -138,7 +138,7 @@ def test_weights_with_other_names_are_refused_at_load(bundle, networks):
     from leakrt.core.errors import ModelError
 
     renamed = replace(networks["vae_encoder"], outputs=(networks["vae_encoder"].nodes[0].outputs[0],))
-    with pytest.raises(ModelError, match=r"^vae_encoder: the outputs are .* where latent"):
+    with pytest.raises(ModelError, match=r"^vae_encoder: the outputs are .* expected latent"):
         TorchChain(
             bundle.spec, {**networks, "vae_encoder": renamed}, Placement(device=CPU, dtype=torch.float32), threads=1
         )
