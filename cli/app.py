@@ -17,7 +17,7 @@ VERBS = (
     "evaluate",
     "export",
     "calibrate",
-    "gate",
+    "accept",
     "build",
     "engines",
     "check",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .console import size
 
 if TYPE_CHECKING:
-    from ..core.gates import Comparison
-    from ..runtime.bundle_report import BundleReport, GateReport, GraphReport
+    from ..core.acceptance import Comparison
+    from ..runtime.bundle_report import AcceptanceReport, BundleReport, GraphReport
 
 Rows = list[tuple[str, ...]]
 # Fields of a manifest that other tables show, or that are too long for a screen.
@@ -50,7 +50,7 @@ def _tensors(graphs: Sequence[GraphReport]) -> Rows:
     ]
 
 
-def _gates(gates: Sequence[GateReport]) -> Rows:
+def _gates(gates: Sequence[AcceptanceReport]) -> Rows:
     rows: Rows = [("", "result", "speed over fp32", "macro AUC", "labels", "confident half", "false alarms", "")]
     for gate in gates:
         times, passed = gate.speedup, "passed" if gate.passed else "failed"
@@ -66,7 +66,7 @@ def _figures(found: Comparison | None) -> tuple[str, str, str, str]:
     return f"{-found.macro_auc_drop:+.4f}", *agreements, f"{found.false_alarms} of {found.real_faces}"
 
 
-def _use(gate: GateReport) -> str:
+def _use(gate: AcceptanceReport) -> str:
     if not gate.passed:
         return "not used on this backend"
     return "" if gate.auto else "may be slower than fp32: auto skips it, --precision selects it"

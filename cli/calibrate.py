@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..core.gates import MAX_DROP, Limits
+from ..core.acceptance import MAX_DROP, Limits
 from .console import ConsoleProgress, coloured, printable, table
 from .options import Json, Threads
 
@@ -219,7 +219,7 @@ def _attempt(attempt: Attempt) -> str:
     leak = "int8" if attempt.leak_int8 else "float"
     verdict = coloured("passed", "green") if not attempt.failures else coloured("failed", "red")
     lines = [f"{attempt.share:.1%} of the VAE in int8, leak encoder in {leak}: {verdict}"]
-    for name, found in ((name, backend.gate) for name, backend in attempt.backends.items()):
+    for name, found in ((name, backend.comparison) for name, backend in attempt.backends.items()):
         lines.append(
             f"  {name}: macro AUC {found.macro_auc:.4f} (drop {found.macro_auc_drop:+.4f}), labels agree "
             f"{found.agreement:.1%}, of confident images {found.agreement_confident:.2%}, "

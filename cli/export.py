@@ -141,7 +141,7 @@ def _half_json(result: HalfResult) -> dict[str, object]:
             {
                 "half_share": a.step.half_share,
                 "islands": sorted(f"{graph}: {node}" for graph, node in a.step.islands),
-                "gate": {name: c.to_json() for name, c in a.gates.items()},
+                "gate": {name: c.to_json() for name, c in a.comparisons.items()},
                 "speedup": {name: times.to_json() for name, times in a.speedups.items()},
                 "failures": list(a.failures),
             }
@@ -170,7 +170,7 @@ def _half_attempt(attempt: HalfAttempt) -> str:
     lines += [
         f"  {name}: macro AUC {c.macro_auc:.4f} (drop {c.macro_auc_drop:+.5f}), labels agree {c.agreement:.2%}, "
         f"verdicts {c.verdict_agreement:.2%}, {c.false_alarms} false alarms on {c.real_faces} real faces"
-        for name, c in attempt.gates.items()
+        for name, c in attempt.comparisons.items()
     ]
     for name, times in attempt.speedups.items():
         slow = "" if not times.may_be_slower else "; `auto` skips it on this backend, --precision fp16 selects it"

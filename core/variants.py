@@ -6,19 +6,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .gates import UNCHANGED, Comparison, Speedup, comparison_of, gate_holds, share_failures, speed_failures
+from .acceptance import UNCHANGED, Comparison, Speedup, acceptance_holds, comparison_of, share_failures, speed_failures
 
 VARIANTS = "variants"  # key in the manifest's provenance: precision to its measurements
 NAMED_ONLY = ("openvino_bf16",)  # never `auto` or `fastest`; their speed does not count for int8
 _HALF_FROM = (1, 32)  # oldest ONNX Runtime for FP16 variants; 1.24 computes some of them incorrectly
 
 
-def passed_gate(provenance: Mapping[str, Any], precision: str, backend: str) -> bool:
+def passed_acceptance(provenance: Mapping[str, Any], precision: str, backend: str) -> bool:
     """Return whether a precision may be used on a backend by default: fp32, or one that passed acceptance there."""
-    return precision == "fp32" or backend in gated_backends(provenance, precision)
+    return precision == "fp32" or backend in accepted_backends(provenance, precision)
 
 
-def gated_backends(provenance: Mapping[str, Any], precision: str) -> tuple[str, ...]:
+def accepted_backends(provenance: Mapping[str, Any], precision: str) -> tuple[str, ...]:
     """Return the backends on which a precision passed acceptance, sorted.
 
     A manifest may have been edited by hand: an invalid record, or one whose figures contradict its result, counts as
@@ -28,7 +28,7 @@ def gated_backends(provenance: Mapping[str, Any], precision: str) -> tuple[str, 
         return ()
     gates = _lookup(provenance, precision, "gate")
     measured = measured_backends(provenance, precision)
-    return tuple(backend for backend in measured if gate_holds(precision, gates[backend]))
+    return tuple(backend for backend in measured if acceptance_holds(precision, gates[backend]))
 
 
 def contradictions(provenance: Mapping[str, Any], precision: str) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ def worth_taking(provenance: Mapping[str, Any], precision: str, backend: str) ->
     only if it is named.
     """
     fast = precision == "fp32" or not speedup(provenance, precision, backend).may_be_slower
-    return fast and passed_gate(provenance, precision, backend)
+    return fast and passed_acceptance(provenance, precision, backend)
 
 
 def runs_half(version: str) -> bool:

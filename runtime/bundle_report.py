@@ -9,11 +9,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from ..core.acceptance import Comparison, Speedup
 from ..core.bundle import Bundle
 from ..core.errors import ModelError
-from ..core.gates import Comparison, Speedup
 from ..core.spec import ModelSpec
-from ..core.variants import comparison, gated_backends, measured_backends, speedup, worth_taking
+from ..core.variants import accepted_backends, comparison, measured_backends, speedup, worth_taking
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class FileReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GateReport:
+class AcceptanceReport:
     """The result of a precision's acceptance test on a backend."""
 
     precision: str
@@ -60,7 +60,7 @@ class BundleReport:
     files: tuple[FileReport, ...]
     graphs: tuple[GraphReport, ...]
     decisions: Mapping[str, Mapping[str, Any]]  # precision to the fields of its Decision
-    gates: tuple[GateReport, ...]
+    gates: tuple[AcceptanceReport, ...]
     provenance: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -83,14 +83,14 @@ def inspect_bundle(path: str | Path) -> BundleReport:
     )
 
 
-def _gates(bundle: Bundle) -> Iterator[GateReport]:
+def _gates(bundle: Bundle) -> Iterator[AcceptanceReport]:
     provenance = bundle.provenance
     for precision in bundle.precisions:
-        passed = gated_backends(provenance, precision)
+        passed = accepted_backends(provenance, precision)
         for backend in measured_backends(provenance, precision):
             times, auto = speedup(provenance, precision, backend), worth_taking(provenance, precision, backend)
             figures = comparison(provenance, precision, backend)
-            yield GateReport(
+            yield AcceptanceReport(
                 precision=precision,
                 backend=backend,
                 passed=backend in passed,

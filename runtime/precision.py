@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..core.bundle import PRECISIONS, Bundle
 from ..core.errors import BundleError, UsageError
-from ..core.variants import NAMED_ONLY, contradictions, gated_backends, passed_gate, runs_half, worth_taking
+from ..core.variants import NAMED_ONLY, accepted_backends, contradictions, passed_acceptance, runs_half, worth_taking
 from .backends import registry
 
 SMALLEST_FIRST = tuple(reversed(PRECISIONS))  # int8, fp16, fp32: the order of `auto`, least safe first
@@ -75,7 +75,7 @@ def _measured_on(bundle: Bundle, precision: str) -> tuple[str, ...]:
     """Return the backends that a precision was measured on; for fp16 and int8, those it passed acceptance on."""
     if precision == "fp32":
         return (registry.REFERENCE, *bundle.decisions[precision].tolerance)
-    return gated_backends(bundle.provenance, precision)
+    return accepted_backends(bundle.provenance, precision)
 
 
 def _problem(bundle: Bundle, choice: Choice) -> str:
@@ -89,10 +89,10 @@ def _problem(bundle: Bundle, choice: Choice) -> str:
             "recreate it or use fp32"
         )
     backends = (backend, registry.REFERENCE) if backend in registry.COMPILED else (backend,)
-    if not any(passed_gate(bundle.provenance, precision, name) for name in backends):
-        passed = ", ".join(gated_backends(bundle.provenance, precision))
+    if not any(passed_acceptance(bundle.provenance, precision, name) for name in backends):
+        passed = ", ".join(accepted_backends(bundle.provenance, precision))
         recreate = f"recreate it with leakrt {'export' if precision == 'fp16' else 'calibrate'}"
-        measure = f"test it with leakrt gate BUNDLE DATA --backend {backend} --precision {precision}"
+        measure = f"test it with leakrt accept BUNDLE DATA --backend {backend} --precision {precision}"
         return (
             f"{bundle.path}: {precision} has not passed its acceptance test on {backend} "
             f"(passed on: {passed or 'none'}); "

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...core.acceptance import Comparison, Limits, Speedup, acceptance_to_json, share_failures, speed_failures
 from ...core.bundle import Bundle
 from ...core.errors import LeakRTError
-from ...core.gates import Comparison, Limits, Speedup, gate_to_json, share_failures, speed_failures
 from ...core.outputs import LeakOutputs
 from ...core.progress import Progress
 from ...core.variants import NAMED_ONLY
@@ -32,13 +32,13 @@ Labels = npt.NDArray[np.int64]
 class OnBackend:
     """The acceptance test of a variant on one backend."""
 
-    gate: Comparison
+    comparison: Comparison
     speedup: Speedup  # from preprocessed image to outputs, on this backend
     score_difference: float  # largest |difference| from ONNX Runtime's scores of the same variant
 
     def to_json(self, limits: Limits) -> dict[str, Any]:
         """A JSON object, as the manifest stores it."""
-        return {**gate_to_json(self.gate, limits, self.speedup), "score_difference": self.score_difference}
+        return {**acceptance_to_json(self.comparison, limits, self.speedup), "score_difference": self.score_difference}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,4 +131,4 @@ def failures(found: dict[str, OnBackend], share: float, limits: Limits) -> tuple
     `share`: share of the VAE's multiplications in INT8.
     """
     counted = [backend.speedup for name, backend in found.items() if name not in NAMED_ONLY]
-    return (*found[_REFERENCE].gate.failures(limits), *share_failures(share), *speed_failures(counted))
+    return (*found[_REFERENCE].comparison.failures(limits), *share_failures(share), *speed_failures(counted))

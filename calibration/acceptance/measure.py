@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...core.acceptance import Comparison
 from ...core.decision import Decision, probabilities
 from ...core.errors import DataError
-from ...core.gates import Comparison
 from ...core.judging import Judge, Origin, Subject
 from ...core.outputs import LeakOutputs
 from ...core.spec import ModelSpec

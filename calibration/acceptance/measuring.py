@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ...core.gates import Speedup
+from ...core.acceptance import Speedup
 from ...core.graphs import leak_encoder_graph, vae_encoder_graph
 from ...core.noising import Noising
 from ...core.outputs import LeakOutputs

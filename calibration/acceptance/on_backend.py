@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ...core.acceptance import LIMITS, UNCHANGED, Speedup
 from ...core.bundle import Bundle, write_bundle
 from ...core.decision import Decision
 from ...core.errors import DataError, LeakRTError
 from ...core.exclusive import changing
-from ...core.gates import LIMITS, UNCHANGED, Speedup
 from ...core.outputs import LeakOutputs
 from ...core.progress import Progress
 from ...core.variants import VARIANTS
@@ -32,7 +32,7 @@ _REFERENCE = registry.REFERENCE
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaterGate:
+class AcceptanceResult:
     """The acceptance test of a precision on a backend."""
 
     precision: str
@@ -46,7 +46,7 @@ class LaterGate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GateRequest:
+class AcceptanceRequest:
     """The precision and the backend to test."""
 
     precision: str
@@ -55,7 +55,7 @@ class GateRequest:
     threads: int = 0
 
 
-def gate_later(path: Path, data: Path, request: GateRequest, *, progress: Progress) -> LaterGate:
+def run_acceptance_test(path: Path, data: Path, request: AcceptanceRequest, *, progress: Progress) -> AcceptanceResult:
     """Run the acceptance test of a precision on a backend, and write the result to the bundle.
 
     Compares verdicts on the run's validation images with those of fp32 on ONNX Runtime. If the precision is accepted,
@@ -79,7 +79,7 @@ def gate_later(path: Path, data: Path, request: GateRequest, *, progress: Progre
 class _Measurement:
     """The validation images, and their outputs on ONNX Runtime."""
 
-    def __init__(self, bundle: Bundle, data: Path, request: GateRequest, *, progress: Progress) -> None:
+    def __init__(self, bundle: Bundle, data: Path, request: AcceptanceRequest, *, progress: Progress) -> None:
         self._bundle, self._spec, self._request, self._progress = bundle, bundle.spec, request, progress
         listing = labelled(data, bundle)
         self._paths, self._labels = paths_of(listing, "val"), labels_of(listing, "val")
@@ -87,7 +87,7 @@ class _Measurement:
             raise DataError(f"{data} has no validation images, which the acceptance test needs")
         self._exact = self._reference_runner("fp32")
 
-    def on(self, runner: VariantRunner) -> LaterGate:
+    def on(self, runner: VariantRunner) -> AcceptanceResult:
         """The test on a loaded backend."""
         request, precision = self._request, self._request.precision
         exact = self._run(self._exact, f"fp32 on {_REFERENCE}")
@@ -102,7 +102,7 @@ class _Measurement:
             gate = replace(gate, interval=(gate.interval[0], max(gate.interval[1], alarms)))
         difference = float(np.abs(got.scores - same.scores).max())
         found = OnBackend(gate, self._speedup(runner), difference)
-        return LaterGate(
+        return AcceptanceResult(
             precision=precision, backend=request.backend, found=found, failures=gate.failures(LIMITS[precision])
         )
 
@@ -141,7 +141,7 @@ def _graphs(bundle: Bundle, precision: str) -> tuple[bytes, bytes]:
     return bundle.graph("vae_encoder", precision), bundle.graph("leak_encoder", precision)
 
 
-def _load(bundle: Bundle, precision: str, request: GateRequest) -> Backend:
+def _load(bundle: Bundle, precision: str, request: AcceptanceRequest) -> Backend:
     weights = (lambda: bundle.read(WEIGHTS_NAME)) if bundle.has(WEIGHTS_NAME) else None
     pair = Variant(bundle.spec, precision, *_graphs(bundle, precision), weights, str(bundle.path))
     return registry.load(request.backend, pair, request.threads, device=request.device)
@@ -153,7 +153,7 @@ def _close(runner: VariantRunner) -> None:
         close()
 
 
-def _write(bundle: Bundle, result: LaterGate) -> None:
+def _write(bundle: Bundle, result: AcceptanceResult) -> None:
     """Replace the bundle by one with this result beside those of other backends."""
     precision, provenance, decisions = result.precision, dict(bundle.provenance), dict(bundle.decisions)
     if not result.failures:

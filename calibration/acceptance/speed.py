@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from ...core.gates import Speedup
+from ...core.acceptance import Speedup
 
 ON_CPU = ("onnxruntime", "openvino", "openvino_bf16")  # timed on one thread, by processor time
 MIN_PAIRS, MAX_PAIRS = 25, 401

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...core.acceptance import FP16_LIMITS, Comparison, Limits, Speedup
 from ...core.bounds import observe
 from ...core.bundle import Bundle
 from ...core.errors import BackendError, BundleError, DataError
 from ...core.exclusive import changing
-from ...core.gates import FP16_LIMITS, Comparison, Limits, Speedup
 from ...core.outputs import LeakOutputs
 from ...core.progress import Progress
 from ...core.variants import runs_half
@@ -51,7 +51,7 @@ class HalfAttempt:
     """One set of islands, measured on all validation images."""
 
     step: SearchStep
-    gates: dict[str, Comparison]  # backend, or ROUNDED, to what was measured
+    comparisons: dict[str, Comparison]  # backend, or ROUNDED, to what was measured
     failures: tuple[str, ...]  # on ONNX Runtime or rounded; empty: the gate holds
     speedups: Mapping[str, Speedup] = field(default_factory=dict)  # of each backend
 
@@ -117,24 +117,29 @@ class _HalfExport:
         """Measure one set of islands on all validation images; the bundle's path when it passed and was written."""
         if not np.isfinite(step.error.relative):
             attempts.append(
-                HalfAttempt(step=step, gates={}, failures=("the rounded graphs give values that are not finite",))
+                HalfAttempt(step=step, comparisons={}, failures=("the rounded graphs give values that are not finite",))
             )
             return None
         graphs = [convert(m, stem, _of(step, stem)) for stem, m in self._search.models.items()]
         runner = load_variant(self._spec, graphs[0], graphs[1], threads=self._options.threads)
         latents, outputs = self._examiner.run(runner, PRECISION)
         variant = self._fit(graphs[0], graphs[1], latents, outputs=outputs)
-        gates = {ROUNDED: self._examiner.compare(variant, self._rounded(step))}
-        gates[_REFERENCE] = self._examiner.compare(variant, outputs)
-        held = tuple(f"{name}: {why}" for name, gate in gates.items() for why in gate.failures(self._options.limits))
+        comparisons = {ROUNDED: self._examiner.compare(variant, self._rounded(step))}
+        comparisons[_REFERENCE] = self._examiner.compare(variant, outputs)
+        held = tuple(
+            f"{name}: {why}" for name, gate in comparisons.items() for why in gate.failures(self._options.limits)
+        )
         if held:
-            attempts.append(HalfAttempt(step=step, gates=gates, failures=held))
+            attempts.append(HalfAttempt(step=step, comparisons=comparisons, failures=held))
             return None
         backends = self._examiner.measure(variant, outputs)
-        gates |= {name: found.gate for name, found in backends.items()}
+        comparisons |= {name: found.comparison for name, found in backends.items()}
         attempts.append(
             HalfAttempt(
-                step=step, gates=gates, failures=(), speedups={name: found.speedup for name, found in backends.items()}
+                step=step,
+                comparisons=comparisons,
+                failures=(),
+                speedups={name: found.speedup for name, found in backends.items()},
             )
         )
         told = replace(variant, report=self._report(attempts[-1], backends, steps))
@@ -168,7 +173,7 @@ class _HalfExport:
         """What the manifest tells of the variant."""
         return {
             "gate": {name: found.to_json(self._options.limits) for name, found in backends.items()},
-            ROUNDED: attempt.gates[ROUNDED].to_json(),
+            ROUNDED: attempt.comparisons[ROUNDED].to_json(),
             "half_share": attempt.step.half_share,
             "islands": {stem: sorted(_of(attempt.step, stem)) for stem in self._search.models},
             "search": [

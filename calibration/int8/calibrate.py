@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ...core.acceptance import Limits
 from ...core.bounds import observe
 from ...core.bundle import Bundle
 from ...core.errors import BundleError, DataError, UsageError
 from ...core.exclusive import changing
 from ...core.files import sha256_bytes
-from ...core.gates import Limits
 from ...core.noising import Noising
 from ...core.outputs import LeakOutputs
 from ...core.progress import Progress

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...core.gates import MIN_INT8_SHARE
+from ...core.acceptance import MIN_INT8_SHARE
 from ...core.graphs import leak_encoder_graph, vae_encoder_graph
 from ...core.noising import Noising
 from ...core.outputs import LeakOutputs

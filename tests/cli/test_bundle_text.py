@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from leakrt.cli.bundle_text import bundle_sections
-from leakrt.core.gates import Speedup
-from leakrt.runtime.bundle_report import GateReport, GraphReport, inspect_bundle
+from leakrt.core.acceptance import Speedup
+from leakrt.runtime.bundle_report import AcceptanceReport, GraphReport, inspect_bundle
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_precisions_stand_side_by_side_with_a_gap_where_one_lacks_a_field(report
     [(True, True, ""), (True, False, "auto skips it"), (False, False, "not used on this backend")],
 )
 def test_a_gate_says_what_may_be_used(report, passed, auto, reported):
-    gate = GateReport(
+    gate = AcceptanceReport(
         precision="int8", backend="openvino", passed=passed, speedup=Speedup(2.0, 1.9, 2.1, 9), auto=auto, figures=None
     )
     _, row = rows(replace(report, gates=(gate,)), "acceptance tests")

@@ -41,7 +41,7 @@ def bundle(exported, tmp_path):
 
 @pytest.fixture
 def any_speed(monkeypatch):
-    monkeypatch.setattr("leakrt.core.gates.MIN_INT8_SPEEDUP", 0.0)
+    monkeypatch.setattr("leakrt.core.acceptance.MIN_INT8_SPEEDUP", 0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -20,8 +20,8 @@ _COMMAND = """
 import sys
 from leakrt.calibration.int8 import calibrate, refitting
 from leakrt.cli.main import run
-from leakrt.core import gates
-gates.MIN_INT8_SPEEDUP = 0.0
+from leakrt.core import acceptance
+acceptance.MIN_INT8_SPEEDUP = 0.0
 print("ready", file=sys.stderr, flush=True)
 sys.stdin.readline()
 run()

@@ -15,7 +15,9 @@ from small_disk import needs_own_mounts, run_on_small_disk
 
 pytestmark = needs_own_mounts
 # A graph of a few kilobytes need not be faster in int8, so that rule is set aside: the variant is to be written.
-_ANY_SPEED = "from leakrt.core import gates; gates.MIN_INT8_SPEEDUP = 0.0; from leakrt.cli.main import run; run()"
+_ANY_SPEED = (
+    "from leakrt.core import acceptance; acceptance.MIN_INT8_SPEEDUP = 0.0; from leakrt.cli.main import run; run()"
+)
 CALIBRATE = ("calibrate", "DISK/bundle", "DATA", "--no-refit", "--images", 40, "--max-drop", 1)
 REFIT = ("calibrate", "DISK/bundle", "DATA", "--run", "RUN", "--images", 40, "--max-drop", 1)
 FP16 = ("export", "DISK/bundle", "--precision", "fp16", "--data", "DATA")

@@ -74,7 +74,7 @@ def files_of(bundle):
 
 
 def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle, monkeypatch):
-    from leakrt.core.gates import Speedup
+    from leakrt.core.acceptance import Speedup
 
     monkeypatch.setattr(
         "leakrt.calibration.acceptance.measuring.measure_speedup",
@@ -102,7 +102,7 @@ def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle,
 
 
 def test_a_failed_acceptance_test_is_exit_code_1_and_the_bundle_stays(leakrt, bundle, monkeypatch):
-    from leakrt.core.gates import Limits
+    from leakrt.core.acceptance import Limits
 
     impossible = Limits(max_drop=-1.0)
     monkeypatch.setattr("leakrt.calibration.fp16.variant.HalfOptions.__init__.__defaults__", (impossible, 1, False))

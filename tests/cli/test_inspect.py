@@ -74,7 +74,7 @@ def test_figures_stand_beside_their_gate_and_lists_that_fill_screens_in_json_alo
     pytest.importorskip("onnx", reason="the graphs are made with onnx")
     from guarded import guarded_bundle
 
-    from leakrt.core.gates import Comparison, Limits, Speedup, gate_to_json
+    from leakrt.core.acceptance import Comparison, Limits, Speedup, acceptance_to_json
 
     found = Comparison(
         images=900,
@@ -87,7 +87,7 @@ def test_figures_stand_beside_their_gate_and_lists_that_fill_screens_in_json_alo
         real_faces=90,
         interval=(0, 10),
     )
-    gate = gate_to_json(found, Limits(), Speedup(1.83, 1.82, 1.84, 60))
+    gate = acceptance_to_json(found, Limits(), Speedup(1.83, 1.82, 1.84, 60))
     bundle = guarded_bundle(tmp_path / "b", {}, gates={"int8": {"onnxruntime": gate}})
     done = leakrt("inspect", bundle)
     lines = [" ".join(line.split()) for line in done.lines]

@@ -5,24 +5,31 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import pytest
-from gate_figures import gate_with_figures, gates_with_figures
+from acceptance_figures import result_with_figures, results_with_figures
 
-from leakrt.core.gates import AUTO_SPEEDUP, FP16_LIMITS
-from leakrt.core.variants import contradictions, gated_backends, measured_backends, passed_gate, speedup, worth_taking
+from leakrt.core.acceptance import AUTO_SPEEDUP, FP16_LIMITS
+from leakrt.core.variants import (
+    accepted_backends,
+    contradictions,
+    measured_backends,
+    passed_acceptance,
+    speedup,
+    worth_taking,
+)
 
 GATES = {"openvino": {"passed": True}, "a": {"passed": False}, "b": {"passed": 1}}
-TOLD = {"variants": {"int8": {"int8_share": 0.96, "gate": gates_with_figures("int8", GATES)}}}
+TOLD = {"variants": {"int8": {"int8_share": 0.96, "gate": results_with_figures("int8", GATES)}}}
 
 
 def test_fp32_needs_no_acceptance_record():
-    assert passed_gate({}, "fp32", "onnxruntime")
+    assert passed_acceptance({}, "fp32", "onnxruntime")
 
 
 def test_a_variant_may_be_used_only_where_it_passed_acceptance():
-    assert passed_gate(TOLD, "int8", "openvino")
-    assert not any(passed_gate(TOLD, "int8", backend) for backend in ("a", "b", "onnxruntime"))
-    assert not passed_gate(TOLD, "fp16", "openvino")
-    assert gated_backends(TOLD, "int8") == ("openvino",)
+    assert passed_acceptance(TOLD, "int8", "openvino")
+    assert not any(passed_acceptance(TOLD, "int8", backend) for backend in ("a", "b", "onnxruntime"))
+    assert not passed_acceptance(TOLD, "fp16", "openvino")
+    assert accepted_backends(TOLD, "int8") == ("openvino",)
     assert measured_backends(TOLD, "int8") == ("a", "b", "openvino")
 
 
@@ -37,11 +44,11 @@ def test_auto_may_select_variants_that_passed_and_are_not_slower_than_fp32():
         "steady": {"passed": True, "speedup": 0.95, "speedup_interval": [AUTO_SPEEDUP, 1.0]},
         "damaged": {"passed": True, "speedup": 0.95, "speedup_interval": ["no"]},
     }
-    provenance = {"variants": {"fp16": {"gate": gates_with_figures("fp16", gates)}}}
+    provenance = {"variants": {"fp16": {"gate": results_with_figures("fp16", gates)}}}
     taken = [name for name in gates if worth_taking(provenance, "fp16", name)]
     assert taken == ["quick", "level", "untimed", "steady", "damaged"]
     assert speedup(provenance, "fp16", "slow").median == 0.64
-    assert passed_gate(provenance, "fp16", "slow")
+    assert passed_acceptance(provenance, "fp16", "slow")
     assert worth_taking(provenance, "fp32", "slow")
 
 
@@ -49,11 +56,11 @@ def test_auto_may_select_variants_that_passed_and_are_not_slower_than_fp32():
     "provenance", [{}, {"variants": 3}, {"variants": {"int8": []}}, {"variants": {"int8": {"gate": 1}}}]
 )
 def test_an_invalid_record_counts_as_not_passed(provenance):
-    assert gated_backends(provenance, "int8") == measured_backends(provenance, "int8") == ()
+    assert accepted_backends(provenance, "int8") == measured_backends(provenance, "int8") == ()
     assert not worth_taking(provenance, "int8", "onnxruntime")
 
 
-QUICK, SLOW, UNTIMED = ({**gate_with_figures("int8", {"passed": True, "speedup": s}), "limits": asdict(FP16_LIMITS)}
+QUICK, SLOW, UNTIMED = ({**result_with_figures("int8", {"passed": True, "speedup": s}), "limits": asdict(FP16_LIMITS)}
                         for s in (1.5, 1.2, None))  # fmt: skip
 
 
@@ -73,15 +80,15 @@ QUICK, SLOW, UNTIMED = ({**gate_with_figures("int8", {"passed": True, "speedup":
 )
 def test_an_int8_variant_that_fails_its_own_requirements_passed_nowhere(changes, reason):
     accepted = {"int8_share": 0.96, "gate": {"onnxruntime": QUICK}}
-    assert gated_backends({"variants": {"int8": accepted}}, "int8") == ("onnxruntime",)
+    assert accepted_backends({"variants": {"int8": accepted}}, "int8") == ("onnxruntime",)
     provenance = {"variants": {"int8": {**accepted, **changes}, "fp16": {**accepted, **changes}}}
-    assert gated_backends(provenance, "int8") == ()
+    assert accepted_backends(provenance, "int8") == ()
     assert reason in contradictions(provenance, "int8")[0]
-    assert gated_backends(provenance, "fp16") == tuple(
+    assert accepted_backends(provenance, "fp16") == tuple(
         provenance["variants"]["fp16"]["gate"]
     )  # no share to keep, and may be slow
 
 
 def test_a_record_that_its_figures_contradict_or_without_figures_did_not_pass():
-    for gate in (gate_with_figures("fp16", {"passed": True, "macro_auc_drop": 0.3}), {"passed": True}):
-        assert gated_backends({"variants": {"fp16": {"gate": {"onnxruntime": gate}}}}, "fp16") == ()
+    for gate in (result_with_figures("fp16", {"passed": True, "macro_auc_drop": 0.3}), {"passed": True}):
+        assert accepted_backends({"variants": {"fp16": {"gate": {"onnxruntime": gate}}}}, "fp16") == ()

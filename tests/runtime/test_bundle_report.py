@@ -7,12 +7,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from gate_figures import HELD, gates_with_figures
+from acceptance_figures import HELD, results_with_figures
 
+from leakrt.core.acceptance import Speedup
 from leakrt.core.bundle import Bundle, write_bundle
 from leakrt.core.errors import BundleError, ModelError
-from leakrt.core.gates import Speedup
-from leakrt.runtime.bundle_report import GateReport, inspect_bundle
+from leakrt.runtime.bundle_report import AcceptanceReport, inspect_bundle
 
 
 @pytest.fixture
@@ -63,12 +63,12 @@ def test_the_report_lists_the_gate_of_every_precision_and_backend(tiny, tmp_path
     gates = {"onnxruntime": {"passed": True, "speedup": 2.5}, "openvino": {"passed": False, "speedup": 3.0},
              "torch": {"passed": True, "speedup": 0.5}}  # fmt: skip
     path = rewrite(
-        tiny, tmp_path / "b", {"variants": {"int8": {"int8_share": 0.9, "gate": gates_with_figures("int8", gates)}}},
+        tiny, tmp_path / "b", {"variants": {"int8": {"int8_share": 0.9, "gate": results_with_figures("int8", gates)}}},
         **{new: Bundle(tiny).read(old) for old, new in names.items()},
         **{"decision.json": json.dumps({**decision, "int8": decision["fp32"]}).encode()},
     )  # fmt: skip
     assert inspect_bundle(path).gates == (
-        GateReport(
+        AcceptanceReport(
             precision="int8",
             backend="onnxruntime",
             passed=True,
@@ -76,7 +76,7 @@ def test_the_report_lists_the_gate_of_every_precision_and_backend(tiny, tmp_path
             auto=True,
             figures=HELD,
         ),
-        GateReport(
+        AcceptanceReport(
             precision="int8",
             backend="openvino",
             passed=False,
@@ -85,7 +85,7 @@ def test_the_report_lists_the_gate_of_every_precision_and_backend(tiny, tmp_path
             figures=HELD,
         ),
         # may be named; auto skips variants that are slower than fp32
-        GateReport(
+        AcceptanceReport(
             precision="int8", backend="torch", passed=True, speedup=Speedup(0.5, 0.5, 0.5, 0), auto=False, figures=HELD
         ),
     )

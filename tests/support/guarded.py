@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from acceptance_figures import results_with_figures
 from bundles import TINY_SPEC, bundle_files, leak_encoder, noise_image, vae_encoder
-from gate_figures import gates_with_figures
 
 from leakrt.core.bounds import Bounds
 from leakrt.core.bundle import Golden, density_name, graph_name, write_bundle
@@ -85,7 +85,7 @@ def guarded_bundle(
         dict.fromkeys(precisions, golden.embedding["fp32"]),
     ).to_bytes()
     passed = {p: {"onnxruntime": {"passed": True}} for p in precisions if p != "fp32"} if gates is None else gates
-    told = {p: {"int8_share": 0.95, "gate": gates_with_figures(p, gate)} for p, gate in passed.items()}
+    told = {p: {"int8_share": 0.95, "gate": results_with_figures(p, gate)} for p, gate in passed.items()}
     write_bundle(path, SPEC, files, provenance={"variants": told})
     return path
 

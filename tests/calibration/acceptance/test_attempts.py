@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from leakrt.calibration.acceptance.attempts import OnBackend, failures
-from leakrt.core.gates import MIN_INT8_SHARE, MIN_INT8_SPEEDUP, Comparison, Limits, Speedup
+from leakrt.core.acceptance import MIN_INT8_SHARE, MIN_INT8_SPEEDUP, Comparison, Limits, Speedup
 
 HELD = Comparison(
     images=100,

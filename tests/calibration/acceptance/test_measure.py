@@ -11,9 +11,9 @@ pytest.importorskip("sklearn", reason="needs scikit-learn: pip install 'leakrt[t
 from bundles import TINY_SPEC
 
 from leakrt.calibration.acceptance.measure import Judged, compare, margins
+from leakrt.core.acceptance import FP16_LIMITS, Comparison, Limits
 from leakrt.core.decision import Decision
 from leakrt.core.errors import DataError
-from leakrt.core.gates import FP16_LIMITS, Comparison, Limits
 from leakrt.core.outputs import LeakOutputs
 
 SPEC = replace(TINY_SPEC, class_names=("blocky", "real", "smooth"))

@@ -13,13 +13,13 @@ from bundles import TINY_SPEC, labelled_noise, random_bundle
 
 from leakrt.calibration.acceptance import on_backend as later_gate
 from leakrt.calibration.acceptance.measuring import onnxruntime_only
-from leakrt.calibration.acceptance.on_backend import GateRequest, gate_later
+from leakrt.calibration.acceptance.on_backend import AcceptanceRequest, run_acceptance_test
 from leakrt.calibration.fp16.variant import HalfOptions, add_fp16
+from leakrt.core.acceptance import Limits
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import BackendError, BundleError, DataError, UsageError
-from leakrt.core.gates import Limits
 from leakrt.core.progress import silent
-from leakrt.core.variants import gated_backends, measured_backends
+from leakrt.core.variants import accepted_backends, measured_backends
 from leakrt.runtime.detector import Detector
 
 SPEC = replace(TINY_SPEC, class_names=("blocky", "real", "smooth"))
@@ -46,17 +46,21 @@ def limits(monkeypatch):
 
 
 def measure(bundle, data, precision="fp16", backend="openvino"):
-    return gate_later(bundle, data, GateRequest(precision=precision, backend=backend, threads=1), progress=silent)
+    return run_acceptance_test(
+        bundle, data, AcceptanceRequest(precision=precision, backend=backend, threads=1), progress=silent
+    )
 
 
 def test_a_variant_that_holds_there_can_be_used_there(bundle, data, limits):
     limits(EASY)
-    with pytest.raises(BundleError, match=r"test it with leakrt gate BUNDLE DATA --backend openvino --precision fp16"):
+    with pytest.raises(
+        BundleError, match=r"test it with leakrt accept BUNDLE DATA --backend openvino --precision fp16"
+    ):
         Detector.load(bundle, backend="openvino", precision="fp16", threads=1)
     result = measure(bundle, data)
-    assert (result.failures, result.found.gate.images) == ((), 72)
+    assert (result.failures, result.found.comparison.images) == ((), 72)
     assert 0 < result.found.speedup.low <= result.found.speedup.median
-    assert gated_backends(Bundle(bundle).provenance, "fp16") == ("onnxruntime", "openvino")
+    assert accepted_backends(Bundle(bundle).provenance, "fp16") == ("onnxruntime", "openvino")
     assert Detector.load(bundle, backend="openvino", precision="fp16", threads=1).describe().precision == "fp16"
     told = Bundle(bundle).provenance["variants"]["fp16"]["gate"]
     assert told["openvino"] == result.to_json()
@@ -70,7 +74,7 @@ def test_one_that_does_not_is_told_and_stays_refused(bundle, data, limits):
     assert "macro AUC drops" in result.failures[0]
     after = Bundle(bundle)
     assert measured_backends(after.provenance, "fp16") == ("onnxruntime", "openvino")
-    assert gated_backends(after.provenance, "fp16") == ("onnxruntime",)
+    assert accepted_backends(after.provenance, "fp16") == ("onnxruntime",)
     assert after.decisions == before.decisions
     with pytest.raises(BundleError, match="has not passed its acceptance test on openvino"):
         Detector.load(bundle, backend="openvino", precision="fp16", threads=1)

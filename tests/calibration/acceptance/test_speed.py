@@ -10,7 +10,7 @@ import pytest
 
 from leakrt.calibration.acceptance import speed
 from leakrt.calibration.acceptance.speed import clock_of, measure_speedup, median_interval
-from leakrt.core.gates import Speedup
+from leakrt.core.acceptance import Speedup
 
 
 class Machine:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from acceptance_figures import results_with_figures
 from bundles import TINY_SPEC, leak_encoder, random_bundle
-from gate_figures import gates_with_figures
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -17,7 +17,7 @@ from leakrt.calibration.acceptance.variant_files import NewVariant, add_variant
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import BundleError, StorageError
 from leakrt.core.outputs import LeakOutputs
-from leakrt.core.variants import gated_backends
+from leakrt.core.variants import accepted_backends
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def variant_of(bundle, **changes):
         "onnxruntime": {"passed": True, "score_difference": 0.0},
         "openvino": {"passed": False, "score_difference": 50.0},
     }
-    report = {"int8_share": 0.9, "gate": gates_with_figures("int8", gates)}
+    report = {"int8_share": 0.9, "gate": results_with_figures("int8", gates)}
     leak = leak_encoder(TINY_SPEC, support.prototypes, seed=5)
     decision = replace(bundle.decisions["fp32"], temperature=1.75)
     made = NewVariant(
@@ -86,7 +86,7 @@ def test_the_manifest_tells_what_was_measured(bundle):
     found, variant = added(bundle)
     assert found.provenance["variants"]["int8"] == variant.report
     assert found.provenance["trained_on"] == bundle.provenance["trained_on"]
-    assert gated_backends(found.provenance, "int8") == ("onnxruntime",)
+    assert accepted_backends(found.provenance, "int8") == ("onnxruntime",)
 
 
 def test_the_tolerance_is_a_share_of_the_largest_score_or_what_was_seen(bundle):

@@ -16,12 +16,12 @@ from leakrt.calibration.acceptance import measuring
 from leakrt.calibration.acceptance.measuring import installed, onnxruntime_only
 from leakrt.calibration.acceptance.speed import measure_speedup
 from leakrt.calibration.fp16.variant import HalfOptions, add_fp16
+from leakrt.core.acceptance import Limits, Speedup
 from leakrt.core.bundle import Bundle, write_bundle
 from leakrt.core.errors import BackendError, BundleError, DataError, ModelError
-from leakrt.core.gates import Limits, Speedup
 from leakrt.core.graphs import vae_encoder_graph
 from leakrt.core.progress import silent
-from leakrt.core.variants import gated_backends
+from leakrt.core.variants import accepted_backends
 from leakrt.runtime.detector import Detector
 
 SPEC = replace(TINY_SPEC, class_names=("blocky", "real", "smooth"))
@@ -67,7 +67,7 @@ def test_a_variant_that_holds_is_written_loads_and_is_told_of(bundle, data):
     assert result.written == bundle
     opened = Bundle(bundle)
     assert opened.precisions == ("fp32", "fp16")
-    assert gated_backends(opened.provenance, "fp16") == ("onnxruntime",)
+    assert accepted_backends(opened.provenance, "fp16") == ("onnxruntime",)
     told = opened.provenance["variants"]["fp16"]
     assert told["rounded"]["images"] == told["gate"]["onnxruntime"]["images"] == 72
     assert told["gate"]["onnxruntime"]["speedup"] == result.attempts[-1].speedups["onnxruntime"].median == 1.5
@@ -89,7 +89,7 @@ def test_other_installed_backends_have_gates_of_their_own(bundle, data):
     backends = installed(1)
     add_fp16(bundle, data, HalfOptions(EASY, 1), backends=backends, progress=silent)
     opened = Bundle(bundle)
-    assert set(gated_backends(opened.provenance, "fp16")) == backends.loaders.keys() >= {"onnxruntime", "openvino"}
+    assert set(accepted_backends(opened.provenance, "fp16")) == backends.loaders.keys() >= {"onnxruntime", "openvino"}
     assert opened.decisions["fp16"].tolerance.keys() == backends.loaders.keys()
     assert Detector.load(bundle, backend="openvino", threads=1).describe().precision == "fp16"
     assert Detector.load(bundle, threads=1).describe().backend == "openvino"  # the first in the order of auto

@@ -12,11 +12,11 @@ from leakrt.calibration.acceptance.measuring import onnxruntime_only
 from leakrt.calibration.int8.calibrate import CalibrationOptions, calibrate
 from leakrt.calibration.int8.methods import METHODS
 from leakrt.calibration.int8.shift import MAX_SHIFT
+from leakrt.core.acceptance import Limits
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import BundleError, DataError, UsageError
-from leakrt.core.gates import Limits
 from leakrt.core.progress import silent
-from leakrt.core.variants import passed_gate
+from leakrt.core.variants import passed_acceptance
 from leakrt.runtime.detector import Detector
 
 SPEC = replace(TINY_SPEC, class_names=("blocky", "real", "smooth"))
@@ -49,7 +49,7 @@ def bundle(tmp_path):
 
 @pytest.fixture
 def any_speed(monkeypatch):
-    monkeypatch.setattr("leakrt.core.gates.MIN_INT8_SPEEDUP", 0.0)
+    monkeypatch.setattr("leakrt.core.acceptance.MIN_INT8_SPEEDUP", 0.0)
 
 
 def test_a_variant_that_passes_its_gate_loads_and_is_told_of_in_the_manifest(bundle, data, tmp_path, any_speed):
@@ -57,8 +57,8 @@ def test_a_variant_that_passes_its_gate_loads_and_is_told_of_in_the_manifest(bun
     assert result.written == bundle
     opened = Bundle(bundle)
     assert opened.precisions == ("fp32", "int8")
-    assert passed_gate(opened.provenance, "int8", "onnxruntime")
-    assert not passed_gate(opened.provenance, "int8", "openvino")
+    assert passed_acceptance(opened.provenance, "int8", "onnxruntime")
+    assert not passed_acceptance(opened.provenance, "int8", "openvino")
     assert opened.provenance["variants"]["int8"]["int8_share"] >= 0.8
     assert 0 < opened.decisions["int8"].bounds.latent < 1e3
     verdict = Detector.load(bundle, precision="int8", threads=1).check(noise_image(5))
@@ -75,7 +75,7 @@ def test_a_variant_that_fails_its_gate_is_not_written(bundle, data, tmp_path, an
 
 
 def test_a_variant_that_is_no_faster_is_refused(bundle, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("leakrt.core.gates.MIN_INT8_SPEEDUP", 1e9)
+    monkeypatch.setattr("leakrt.core.acceptance.MIN_INT8_SPEEDUP", 1e9)
     before = files_of(bundle)
     result = run(bundle, data, tmp_path / "cache")
     assert result.written is None
@@ -84,7 +84,7 @@ def test_a_variant_that_is_no_faster_is_refused(bundle, data, tmp_path, monkeypa
 
 
 def test_a_variant_with_too_little_in_int8_is_refused(bundle, data, tmp_path, monkeypatch, any_speed):
-    monkeypatch.setattr("leakrt.core.gates.MIN_INT8_SHARE", 1.01)  # what another quantiser may fall short of
+    monkeypatch.setattr("leakrt.core.acceptance.MIN_INT8_SHARE", 1.01)  # what another quantiser may fall short of
     before = files_of(bundle)
     result = run(bundle, data, tmp_path / "cache")
     assert result.written is None

@@ -10,7 +10,7 @@ pytest.importorskip("onnx")
 from leakrt.calibration.int8.qdq import observed_tensors
 from leakrt.calibration.int8.sensitivity import RUNGS, LayerSensitivity, measure_layers, rungs
 from leakrt.calibration.layers import Layer, find_layers, int8_share
-from leakrt.core.gates import MIN_INT8_SHARE
+from leakrt.core.acceptance import MIN_INT8_SHARE
 from leakrt.core.progress import silent
 from leakrt.export.graph_io import parse_graph
 

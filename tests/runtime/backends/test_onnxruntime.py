@@ -55,7 +55,9 @@ def test_an_encoder_with_the_wrong_output_shape_is_named_with_both_shapes(varian
     bundles = pytest.importorskip("bundles", reason="needs tests/bundles.py")
     pytest.importorskip("onnx")
     wrong = bundles.vae_encoder(variant.spec, channels_out=16)
-    with pytest.raises(ModelError, match=r"^vae_encoder: latent has shape .*16, 5, 5\], expected latent \[B, 4, 5, 5\]"):
+    with pytest.raises(
+        ModelError, match=r"^vae_encoder: latent has shape .*16, 5, 5\], expected latent \[B, 4, 5, 5\]"
+    ):
         OnnxRuntimeBackend(replace(variant, vae_encoder=wrong), 1)
 
 
@@ -83,7 +85,9 @@ def test_a_wrong_shape_at_run_time_is_named(variant):
     for name in ("B", "c", "h", "w"):
         dims.add().dim_param = name
     backend = OnnxRuntimeBackend(replace(variant, vae_encoder=model.SerializeToString()), 1)
-    with pytest.raises(ModelError, match=r"^vae_encoder: latent has shape \[1, 4, 5, 4\], expected latent \[B, 4, 5, 5\]"):
+    with pytest.raises(
+        ModelError, match=r"^vae_encoder: latent has shape \[1, 4, 5, 4\], expected latent \[B, 4, 5, 5\]"
+    ):
         backend.vae_encoder(np.zeros((1, 3, 40, 40), np.float32))
 
 

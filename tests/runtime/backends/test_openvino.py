@@ -109,7 +109,9 @@ def test_an_encoder_with_the_wrong_output_shape_is_named_with_both_shapes(varian
     bundles = pytest.importorskip("bundles")
     pytest.importorskip("onnx")
     wrong = bundles.vae_encoder(variant.spec, channels_out=16)
-    with pytest.raises(ModelError, match=r"^vae_encoder: latent has shape .*16, 5, 5\], expected latent \[B, 4, 5, 5\]"):
+    with pytest.raises(
+        ModelError, match=r"^vae_encoder: latent has shape .*16, 5, 5\], expected latent \[B, 4, 5, 5\]"
+    ):
         OpenVinoBackend(replace(variant, vae_encoder=wrong), 1)
 
 

@@ -132,7 +132,9 @@ def test_weights_of_another_shape_are_refused_at_load(variant, bundle, files, tm
     """The golden image runs at load."""
     vae = from_bytes(variant.weights())["vae_encoder"]
     smaller = {n: (t[:3] if t.ndim == 4 and t.shape[0] == 4 else t) for n, t in vae.tensors.items()}
-    with pytest.raises(ModelError, match=r"^vae_encoder: latent has shape \[1, 3, 5, 5\], expected latent \[B, 4, 5, 5\]"):
+    with pytest.raises(
+        ModelError, match=r"^vae_encoder: latent has shape \[1, 3, 5, 5\], expected latent \[B, 4, 5, 5\]"
+    ):
         backend.load(with_weights(variant, vae_encoder=replace(vae, tensors=smaller)), 1).vae_encoder(
             np.zeros((1, 3, 40, 40), np.float32)
         )

@@ -130,13 +130,13 @@ def speed_failures(speedups: Sequence[Speedup]) -> tuple[str, ...]:
     return (f"int8 is at best {best}; the lower figure must be at least {MIN_INT8_SPEEDUP:g}",)
 
 
-def gate_to_json(found: Comparison, limits: Limits, times: Speedup) -> dict[str, Any]:
+def acceptance_to_json(found: Comparison, limits: Limits, times: Speedup) -> dict[str, Any]:
     """Return a backend's acceptance record for the manifest: the figures, the limits and the result."""
     result = {"limits": asdict(limits), "passed": not found.failures(limits)}
     return {**found.to_json(), **result, **times.to_json()}
 
 
-def gate_holds(precision: str, gate: Mapping[str, Any]) -> bool:
+def acceptance_holds(precision: str, gate: Mapping[str, Any]) -> bool:
     """Return whether a backend's acceptance record in a manifest says that it passed and its figures confirm it.
 
     A record with missing figures did not pass. The figures are compared with the recorded limits, or with the default

@@ -1,4 +1,4 @@
-"""`leakrt gate`: run the acceptance test of a precision on one more backend."""
+"""`leakrt accept`: run the acceptance test of a precision on one more backend."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .console import ConsoleProgress, coloured, printable, table
 from .options import Device, Json, Threads
 
 if TYPE_CHECKING:
-    from ..calibration.acceptance.on_backend import LaterGate
+    from ..calibration.acceptance.on_backend import AcceptanceResult
 
 
-def gate(
+def accept(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle. The result is stored in it.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Labelled images of the run.")],
     backend: Annotated[
@@ -39,12 +39,12 @@ def gate(
 
     for module in ("torch", "onnx", "sklearn"):
         require(module, "train")
-    from ..calibration.acceptance.on_backend import GateRequest, gate_later
+    from ..calibration.acceptance.on_backend import AcceptanceRequest, run_acceptance_test
     from ..runtime.threads import resolve_threads
 
-    request = GateRequest(precision=precision, backend=backend, device=device, threads=resolve_threads(threads))
+    request = AcceptanceRequest(precision=precision, backend=backend, device=device, threads=resolve_threads(threads))
     with ConsoleProgress("images") as progress:
-        result = gate_later(bundle, data, request, progress=progress)
+        result = run_acceptance_test(bundle, data, request, progress=progress)
     if json:
         from ..train.data import left_out_of
 
@@ -57,8 +57,8 @@ def gate(
     return 1 if result.failures else 0
 
 
-def _text(result: LaterGate) -> str:
-    found = result.found.gate
+def _text(result: AcceptanceResult) -> str:
+    found = result.found.comparison
     verdict = coloured("failed", "red") if result.failures else coloured("passed", "green")
     rows = [
         (f"{result.precision} on {result.backend}", verdict),

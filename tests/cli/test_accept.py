@@ -1,4 +1,4 @@
-"""`leakrt gate` for people and programs."""
+"""`leakrt accept` for people and programs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def data(tmp_path):
 
 
 def test_it_prints_what_it_measured(leakrt, bundle, data):
-    done = leakrt("gate", bundle, data, "--backend", "openvino", "--precision", "fp32", "--threads", 1)
+    done = leakrt("accept", bundle, data, "--backend", "openvino", "--precision", "fp32", "--threads", 1)
     assert done.code == 0, done.err
     assert "fp32 on openvino" in done.out
     assert "passed" in done.out
@@ -44,7 +44,7 @@ def test_it_prints_what_it_measured(leakrt, bundle, data):
 
 
 def test_json_is_one_object(leakrt, bundle, data):
-    done = leakrt("gate", bundle, data, "--backend", "openvino", "--precision", "fp32", "--json")
+    done = leakrt("accept", bundle, data, "--backend", "openvino", "--precision", "fp32", "--json")
     reported = json.loads(done.out)
     assert reported["left_out"] == []
     assert (reported["precision"], reported["backend"], reported["passed"], reported["failures"]) == (
@@ -56,7 +56,7 @@ def test_json_is_one_object(leakrt, bundle, data):
 
 
 def test_a_precision_that_is_not_there_is_one_line(leakrt, bundle, data):
-    done = leakrt("gate", bundle, data, "--backend", "openvino", "--precision", "int8")
+    done = leakrt("accept", bundle, data, "--backend", "openvino", "--precision", "int8")
     assert done.code == 1
     assert done.err.splitlines()[-1].startswith("leakrt: error: ")
     assert "int8" in done.err

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from leakrt.core.gates import (
+from leakrt.core.acceptance import (
     AUTO_SPEEDUP,
     FP16_LIMITS,
     MIN_INT8_SHARE,
@@ -16,8 +16,8 @@ from leakrt.core.gates import (
     Comparison,
     Limits,
     Speedup,
-    gate_holds,
-    gate_to_json,
+    acceptance_holds,
+    acceptance_to_json,
     share_failures,
     speed_failures,
 )
@@ -37,15 +37,15 @@ PASSING = Comparison(
 
 def stored(found=PASSING, allowed=None, **changes):
     """Return an acceptance record as read from the manifest."""
-    record = gate_to_json(found, allowed or Limits(), Speedup(1.7, 1.6, 1.8, 30))
+    record = acceptance_to_json(found, allowed or Limits(), Speedup(1.7, 1.6, 1.8, 30))
     return {**json.loads(json.dumps(record)), **changes}
 
 
 def test_a_record_that_passed_is_read_back_as_passed():
-    assert gate_holds("int8", stored())
-    assert gate_holds("fp16", stored(replace(PASSING, agreement=0.9989), FP16_LIMITS))
-    assert gate_holds("int8", stored(replace(PASSING, macro_auc_drop=0.04), Limits(max_drop=0.05)))  # --max-drop
-    assert not gate_holds("int8", stored(replace(PASSING, macro_auc_drop=0.04)))
+    assert acceptance_holds("int8", stored())
+    assert acceptance_holds("fp16", stored(replace(PASSING, agreement=0.9989), FP16_LIMITS))
+    assert acceptance_holds("int8", stored(replace(PASSING, macro_auc_drop=0.04), Limits(max_drop=0.05)))  # --max-drop
+    assert not acceptance_holds("int8", stored(replace(PASSING, macro_auc_drop=0.04)))
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ def test_a_record_that_passed_is_read_back_as_passed():
     ids=lambda change: str(change)[:60],
 )
 def test_a_record_contradicted_by_its_figures_did_not_pass(change):
-    assert not gate_holds("int8", stored(**change))
+    assert not acceptance_holds("int8", stored(**change))
 
 
 def test_an_incomplete_record_did_not_pass_and_missing_limits_take_the_defaults_of_the_precision():
-    assert not gate_holds("int8", {k: v for k, v in stored().items() if k != "images"})
+    assert not acceptance_holds("int8", {k: v for k, v in stored().items() if k != "images"})
     without = {k: v for k, v in stored().items() if k != "limits"}
-    assert gate_holds("int8", without)
-    assert not gate_holds("fp16", without)  # 98 % of all labels agree, and 99.9 % must
-    assert not gate_holds("int8", {"passed": True})
-    assert not gate_holds("fp16", {"passed": True, "limits": asdict(FP16_LIMITS), "speedup": 2.0})
+    assert acceptance_holds("int8", without)
+    assert not acceptance_holds("fp16", without)  # 98 % of all labels agree, and 99.9 % must
+    assert not acceptance_holds("int8", {"passed": True})
+    assert not acceptance_holds("fp16", {"passed": True, "limits": asdict(FP16_LIMITS), "speedup": 2.0})
 
 
 def test_a_speedup_round_trips_through_its_record():

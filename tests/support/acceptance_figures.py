@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from leakrt.core.gates import LIMITS, Comparison, Speedup, gate_to_json
+from leakrt.core.acceptance import LIMITS, Comparison, Speedup, acceptance_to_json
 
 HELD = Comparison(
     images=900,
@@ -21,14 +21,14 @@ HELD = Comparison(
 )
 
 
-def gate_with_figures(precision: str, gate: Mapping[str, Any]) -> dict[str, Any]:
+def result_with_figures(precision: str, gate: Mapping[str, Any]) -> dict[str, Any]:
     """`gate` with the figures that it does not state; of its speed only int8's, which must have one."""
-    told = json.loads(json.dumps(gate_to_json(HELD, LIMITS[precision], Speedup(1.7, 1.6, 1.8, 30))))
+    told = json.loads(json.dumps(acceptance_to_json(HELD, LIMITS[precision], Speedup(1.7, 1.6, 1.8, 30))))
     if precision != "int8" or "speedup" in gate:
         told = {name: value for name, value in told.items() if not name.startswith("speedup")}
     return {**told, **gate}
 
 
-def gates_with_figures(precision: str, gates: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def results_with_figures(precision: str, gates: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Backend to gate, each with figures."""
-    return {backend: gate_with_figures(precision, gate) for backend, gate in gates.items()}
+    return {backend: result_with_figures(precision, gate) for backend, gate in gates.items()}
