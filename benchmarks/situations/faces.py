@@ -83,7 +83,7 @@ def _size_row(size: int, portraits: list[_Portrait], finder: FaceFinder, one_sca
         for number, portrait in enumerate(portraits):
             laid = _laid(portrait, size, quarters, number)
             hits = [c for c in finder.find(laid.pixels) if overlap(_box(c), laid.box) >= 0.5]
-            note = f"turned by {90 * quarters} degrees" if quarters else ""
+            note = f"rotated by {90 * quarters} degrees" if quarters else ""
             right = [c for c in hits if note in "".join(c.notes) and bool(c.notes) == bool(note)]
             found += bool(right)
             unsaid += bool(hits) and not right
