@@ -122,7 +122,7 @@ class NotFinite:
 
 def test_scores_that_are_not_finite_on_the_golden_image_leave_the_bundle(bundle):
     before, variant = files_of(bundle), variant_of(bundle)
-    with pytest.raises(BundleError, match="the int8 variant gives no finite scores on the golden image"):
+    with pytest.raises(BundleError, match="the int8 variant returns scores that are not finite on the golden image"):
         add_variant(bundle, variant, NotFinite(runner_of(variant)))
     assert files_of(bundle) == before
 

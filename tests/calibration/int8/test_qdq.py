@@ -73,7 +73,7 @@ def test_layers_that_are_not_named_stay_float(model):
 def test_a_quantised_graph_is_not_quantised_again(model):
     layers, ranges = generous(model)
     quantised = quantise(model, "vae_encoder", [layers[0].name], ranges=ranges)
-    with pytest.raises(ModelError, match="quantised already"):
+    with pytest.raises(ModelError, match="already quantised"):
         quantise(quantised, "vae_encoder", [layers[0].name], ranges=ranges)
 
 
