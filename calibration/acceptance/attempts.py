@@ -78,7 +78,7 @@ class Examiner:
         )
 
     def run(self, runner: VariantRunner, what: str) -> tuple[Array, LeakOutputs]:
-        """Return latents and outputs of every validation image; `what` is for the progress. Raises ModelError, ImageError."""
+        """Return latents and outputs of the validation images; `what` names the task. Raises ModelError, ImageError."""
         stream, task = (x[0] for x in images(self._paths, self._spec.image_size)), f"{what} on validation images"
         return run_images(runner, self._spec, stream, task=task, total=len(self._paths), progress=self._progress)
 

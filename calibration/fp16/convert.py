@@ -27,7 +27,7 @@ _FLOAT, _FLOAT16 = 1, 10  # onnx.TensorProto
 
 
 def check_convertible(model: onnx.ModelProto, name: str) -> None:
-    """Raise ModelError for a graph that is already FP16 or int8, or has no float32 tensor. `name` is for the message."""
+    """Raise ModelError for a graph that is already FP16 or int8, or has no float32 tensor."""
     if any(tensor.data_type == _FLOAT16 for tensor in model.graph.initializer):
         raise ModelError(
             f"{name}: the graph already has float16 weights; train with its float32 version, or use the fp32 variant"

@@ -1,4 +1,4 @@
-"""`leakrt export BUNDLE --precision fp16`: derive an FP16 variant from an fp32 bundle and write it if it is accepted."""
+"""`leakrt export BUNDLE --precision fp16`: derive an FP16 variant and write it if it is accepted."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class _HalfExport:
         return HalfResult(tuple(steps), tuple(attempts), None)
 
     def _attempt(self, step: SearchStep, steps: Sequence[SearchStep], attempts: list[HalfAttempt]) -> Path | None:
-        """Test one set of islands on all validation images. Returns the bundle's path if it was accepted and written."""
+        """Test one set of islands on all validation images. Return the bundle's path if the variant was written."""
         if not np.isfinite(step.error.relative):
             attempts.append(
                 HalfAttempt(
@@ -153,7 +153,7 @@ class _HalfExport:
         return self._examiner.run(runner, "strict float16")[1]
 
     def _fit(self, vae: bytes, leak: bytes, latents: Array, *, outputs: LeakOutputs) -> NewVariant:
-        """Fit bandwidth, temperature and thresholds on validation images. The points of the support stay those of fp32."""
+        """Fit bandwidth, temperature and thresholds on validation images. The support keeps the points of fp32."""
         exact = self._bundle.support("fp32")
         support = replace(exact, bandwidth=fit_bandwidth(exact.points, exact.project(outputs.embedding)))
         rate = self._bundle.decisions["fp32"].false_alarm_rate
@@ -165,7 +165,7 @@ class _HalfExport:
         )
 
     def _spread(self, count: int) -> list[Array]:
-        """Return at most `count` validation images. Even steps cover all classes, since the images are sorted by class."""
+        """Return at most `count` validation images in even steps over all images, which are sorted by class."""
         chosen = np.unique(np.linspace(0, len(self._val) - 1, min(count, len(self._val))).round().astype(int))
         return [preprocess_file(self._val[i], self._spec.image_size) for i in chosen]
 

@@ -128,7 +128,7 @@ def flat(i):
     return np.full((40, 40, 3), (i, 90, 20), np.uint8)
 
 
-OTHER_KIND = "the calibration images are not of the kind that the detector sees"
+OTHER_KIND = "the calibration images differ from the validation images"
 
 
 def already(bundle):
@@ -197,8 +197,8 @@ def bad_inputs():
         ("foreign_behind", foreign_operator_behind, lambda t: [], 1, "leak_encoder: the quantiser doesn't support the"),
         ("method", nothing, lambda t: ["--method", "best"], 2, "choose one of: entropy, percentile, minmax, mse"),
         ("weight_bits", nothing, lambda t: ["--weight-bits", 4], 2, "choose one of: 7, 8"),
-        ("no_drop", nothing, lambda t: ["--max-drop", "inf"], 2, "a macro AUC drop of inf is not a limit"),
-        ("no_shift", nothing, lambda t: ["--max-shift", "nan"], 2, "a shift of nan is not a share"),
+        ("no_drop", nothing, lambda t: ["--max-drop", "inf"], 2, "a macro AUC drop of inf is out of range"),
+        ("no_shift", nothing, lambda t: ["--max-shift", "nan"], 2, "a maximum shift of nan is out of range"),
         ("plot", nothing, lambda t: ["--plot", t / "nowhere" / "layers.png"], 2, "give a file in a writable folder"),
         ("plot_folder", nothing, lambda t: ["--plot", t], 2, "give a file in a writable folder"),
         ("no_run", nothing, lambda t: ["--refit"], 2, "--run RUN, or use --no-refit"),

@@ -81,7 +81,7 @@ def test_a_missing_range_and_an_unknown_layer_are_named(model):
     layers, _ = generous(model)
     with pytest.raises(ModelError, match="no range was collected for image"):
         quantise(model, "vae_encoder", [layers[0].name], ranges={})
-    with pytest.raises(ModelError, match="no convolution nowhere"):
+    with pytest.raises(ModelError, match="the graph has no convolution nowhere"):
         quantise(model, "vae_encoder", ["nowhere"], ranges={})
 
 
