@@ -89,7 +89,7 @@ def teacher_of(run: Run, bundle: Bundle) -> Teacher:
     encoder = run.encoder()
     if not isinstance(encoder.head, PrototypeHead):
         raise CheckpointError(
-            f"{run.path} has a linear head: such an ablation can't be exported or refitted; use a run with prototypes"
+            f"{run.path} has a linear head, which can't be exported or refitted; use a run with prototypes"
         )
     stored = bundle.support("fp32").prototypes
     if not np.allclose(stored, encoder.prototypes.detach().numpy(), atol=1e-6):
