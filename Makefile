@@ -48,7 +48,7 @@ wheel: .venv/bin/python
 
 .venv/dev.stamp: .venv/bin/python $(PACKAGE)
 	@case "$(EXTRAS)" in *rtx*) ;; *) echo "no TensorRT-RTX wheels for this machine: tests that build engines skip" ;; esac
-	$(PIP) install -c constraints.txt -C cmake.define.LEAKRT_TESTS=ON -e '.[$(EXTRAS)]'
+	$(PIP) install -c constraints.txt --config-settings=cmake.define.LEAKRT_TESTS=ON -e '.[$(EXTRAS)]'
 	@touch .venv/train.stamp $@
 
 clean:

@@ -32,7 +32,7 @@ test_under() {
   "${pip[@]}" wheel -q --no-deps -w "$here/dist" "$root"
   "${pip[@]}" install -q -c "$root/constraints.txt" "$here"/dist/*.whl hypothesis pytest pytest-xdist
   # The host twin of the CUDA kernels, which the wheel does not hold and the tests need.
-  "${pip[@]}" wheel -q --no-deps -C cmake.define.LEAKRT_TESTS=ON -w "$here/with_tests" "$root"
+  "${pip[@]}" wheel -q --no-deps --config-settings=cmake.define.LEAKRT_TESTS=ON -w "$here/with_tests" "$root"
   "$here/venv/bin/python" - "$here"/with_tests/*.whl <<'TWIN'
 import sys, sysconfig, zipfile
 with zipfile.ZipFile(sys.argv[1]) as wheel:
