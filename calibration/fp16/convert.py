@@ -66,7 +66,7 @@ def convert(model: onnx.ModelProto, name: str, islands: Collection[str]) -> byte
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    _own_weights(copy, set(islands))
+    _copy_shared_weights(copy, set(islands))
     logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.ERROR)
     try:
         half = convert_float_to_float16(copy, keep_io_types=True, op_block_list=[], node_block_list=list(islands))
@@ -82,7 +82,7 @@ def convert(model: onnx.ModelProto, name: str, islands: Collection[str]) -> byte
     return bytes(half.SerializeToString(deterministic=True))
 
 
-def _own_weights(model: onnx.ModelProto, islands: set[str]) -> None:
+def _copy_shared_weights(model: onnx.ModelProto, islands: set[str]) -> None:
     """Give islands a copy of each weight that they share with other nodes."""
     weights = {t.name: t for t in model.graph.initializer if t.data_type == _FLOAT}
     outside = {name for n in model.graph.node if n.name not in islands for name in n.input}
@@ -91,13 +91,13 @@ def _own_weights(model: onnx.ModelProto, islands: set[str]) -> None:
         for position, name in enumerate(node.input):
             if node.name not in islands or name not in weights or name not in outside:
                 continue
-            own = f"{name}_island"
-            if own not in copied:
-                copied.add(own)
+            private = f"{name}_island"
+            if private not in copied:
+                copied.add(private)
                 tensor = model.graph.initializer.add()
                 tensor.CopyFrom(weights[name])
-                tensor.name = own
-            node.input[position] = own
+                tensor.name = private
+            node.input[position] = private
 
 
 def _drop_round_trips(graph: onnx.GraphProto) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _RUNS = 9
 _WARM = 2
-_BEHIND = frozenset({"Relu", "LeakyRelu", "Sigmoid", "Mul", "QuantizeLinear", "DequantizeLinear"})
+_ELEMENTWISE = frozenset({"Relu", "LeakyRelu", "Sigmoid", "Mul", "QuantizeLinear", "DequantizeLinear"})
 
 Array = npt.NDArray[np.float32]
 
@@ -62,6 +62,6 @@ def _owners(model: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, str]:
             current = waiting.pop()
             owners.setdefault(current.name, node.name)
             owners.setdefault(current.output[0], node.name)
-            behind = readers.get(current.output[0], [])
-            waiting.extend(n for n in behind if n.op_type in _BEHIND and n.name not in owners)
+            users = readers.get(current.output[0], [])
+            waiting.extend(n for n in users if n.op_type in _ELEMENTWISE and n.name not in owners)
     return owners

@@ -51,8 +51,8 @@ def rectified_ranges(model: onnx.ModelProto, ranges: Mapping[str, float]) -> dic
     Applies to outputs whose only reader is such an activation. Otherwise large negative values, which the activation
     removes or shrinks, would set the range, and the activated values would be rounded twice.
     """
-    behind = rectified(model)
-    return {name: ranges.get(behind.get(name, name), r) for name, r in ranges.items()}
+    activated = rectified(model)
+    return {name: ranges.get(activated.get(name, name), r) for name, r in ranges.items()}
 
 
 def quantise(

@@ -84,7 +84,8 @@ def teacher_of(run: Run, bundle: Bundle) -> Teacher:
     run.require_finished()
     if run.spec != bundle.spec:
         raise BundleError(
-            f"{bundle.path} was not exported from {run.path}: their specs differ; give the run it was exported from (--run)"
+            f"{bundle.path} was not exported from {run.path}: their specs differ; "
+            "give the run it was exported from (--run)"
         )
     encoder = run.encoder()
     if not isinstance(encoder.head, PrototypeHead):

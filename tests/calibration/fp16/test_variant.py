@@ -133,7 +133,7 @@ def test_a_rejected_variant_is_not_written_and_has_reasons(bundle, data):
 def test_an_existing_variant_is_replaced_only_on_request(bundle, data):
     make(bundle, data)
     before = files_of(bundle)
-    with pytest.raises(BundleError, match="already; give --replace"):
+    with pytest.raises(BundleError, match="already has an fp16 variant; give --replace"):
         make(bundle, data)
     assert files_of(bundle) == before
     assert make(bundle, data, replace=True).written == bundle
