@@ -1,1 +1,1 @@
-"""INT8 and FP16 variants: calibration stream, ranges, Q/DQ, refit, sensitivity and the gate on the verdict."""
+"""INT8 and FP16 variants: calibration images, ranges, Q/DQ graphs, refit, sensitivity and the acceptance test."""

@@ -1,4 +1,4 @@
-"""The calibration images and their inputs for the two graphs."""
+"""Calibration images: selection and preprocessing."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ..train.contents import Content, content_of, hash_image, nearest
 
 MIN_IMAGES = 32
 _log = logging.getLogger(__name__)
-_FLAT_SPREAD = 2.0 / 255.0  # standard deviation of a channel in [-1, 1]: one colour and its rounding
+_FLAT_SPREAD = 2.0 / 255.0  # standard deviation of a channel in [-1, 1]: one colour after rounding
 
 Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class CalibrationImages:
-    """The images for value ranges: readable, not flat, without near-duplicates."""
+    """Images for collecting ranges: readable, not of one colour, without near-duplicates."""
 
     paths: tuple[Path, ...]
     fingerprint: str  # SHA-256 over the hashes of the files, in order
@@ -37,13 +37,13 @@ class CalibrationImages:
 def choose_images(
     candidates: Sequence[Path], count: int, spec: ModelSpec, *, progress: Progress, least: int = MIN_IMAGES
 ) -> CalibrationImages:
-    """At most `count` of the candidates, in the order of the hash of their names, which mixes folders evenly.
+    """Return at most `count` of the candidates, sorted by the hash of their names, which mixes folders evenly.
 
-    Skips images that can't be read, that have one flat colour, or that look like a chosen one, such as one face at 40
-    JPEG qualities. Raises DataError if fewer than `least` are left, with the reasons.
+    Skips images that can't be read, have a single colour, or look like an image already chosen (for example the same
+    face at another JPEG quality). Raises DataError with the reasons if fewer than `least` remain.
     """
     if count < least:
-        raise DataError(f"{count} images are too few to calibrate on; at least {least} are needed (--images)")
+        raise DataError(f"{count} images are too few to calibrate on: at least {least} are needed; increase --images")
     kept: dict[str, Path] = {}  # by the hash of the file
     contents: list[Content] = []
     unreadable = flat = copies = 0
@@ -67,13 +67,16 @@ def choose_images(
         if len(kept) == count:
             break
     if len(kept) < least:
-        useless = {"can't be read": unreadable, "are of one flat colour": flat, "look the same as others": copies}
+        useless = {"can't be read": unreadable, "have a single colour": flat, "look the same as others": copies}
         raise DataError(_too_few(len(kept), least, useless))
     return CalibrationImages(tuple(kept.values()), sha256_bytes("\n".join(kept).encode()))
 
 
 def plain_folder(folder: Path) -> list[Path]:
-    """All images below a folder without classes; logs what was left out. Raises DataError if there are none."""
+    """Return all images below a folder without classes, and log the number of skipped files.
+
+    Raises DataError if the folder does not exist.
+    """
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}; calibration needs a folder of face images")
     found = search_images(folder)
@@ -83,12 +86,12 @@ def plain_folder(folder: Path) -> list[Path]:
 
 
 def preprocess_file(path: Path, size: int) -> Array:
-    """The input of the VAE encoder for an image file, float32 [3, S, S]. Raises ImageError."""
+    """Return the input of the VAE encoder for an image file, float32 [3, S, S]. Raises ImageError."""
     return _preprocessed(read_image(path).pixels, size)
 
 
 def images(paths: Sequence[Path], size: int) -> Iterator[Array]:
-    """Each image as float32 [1, 3, S, S], one at a time. Raises ImageError."""
+    """Yield each image as float32 [1, 3, S, S]. Raises ImageError."""
     for path in paths:
         yield preprocess_file(path, size)[None]
 
@@ -108,4 +111,4 @@ def _is_among(content: Content, others: Sequence[Content]) -> bool:
 def _too_few(kept: int, least: int, useless: Mapping[str, int]) -> str:
     why = ", ".join(f"{count} {reason}" for reason, count in useless.items() if count)
     rest = f" ({why})" if why else ""
-    return f"{kept} usable images{rest}; calibration needs at least {least} images of faces"
+    return f"{kept} usable images{rest}; calibration needs at least {least} face images"

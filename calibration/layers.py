@@ -1,4 +1,4 @@
-"""The convolutions of a graph, which can be int8, and how many multiplications they and all else cost."""
+"""The quantisable convolutions of a graph, and the number of multiplications of each node."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..core.errors import ModelError
 if TYPE_CHECKING:
     import onnx
 
-# What multiplies: nearly all of the work, and what float16 is there for.
+# Operators that do nearly all of the work and gain from float16.
 MULTIPLIERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _PASS_THROUGH = frozenset({"Relu", "LeakyRelu", "Pad", "Identity", "Dropout"})
 _FLOAT16 = 10  # onnx.TensorProto
-_TRAIN = "train through its float32 version"
+_TRAIN = "train with the float32 version of the encoder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +30,15 @@ class Layer:
 
 
 def is_quantised(model: onnx.ModelProto) -> bool:
-    """Whether the graph holds quantised operators of any kind."""
+    """Return whether the graph contains quantised operators of any kind."""
     return any("QuantizeLinear" in n.op_type or n.op_type.startswith("QLinear") for n in model.graph.node)
 
 
 def find_layers(model: onnx.ModelProto, name: str) -> tuple[Layer, ...]:
-    """The convolutions in topological order. Raises ModelError for what the quantiser can't treat.
+    """Return the convolutions with constant weights in topological order.
 
-    That is a graph that is quantised already, holds a control-flow operator or one of a foreign domain, whose
-    convolutions have no static size, or that has none.
+    Raises ModelError if the graph is already quantised, contains float16 weights, control flow or operators of a custom
+    domain, has convolutions without a static size, or has no convolution.
     """
     _refuse(model, name)
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -50,23 +50,23 @@ def find_layers(model: onnx.ModelProto, name: str) -> tuple[Layer, ...]:
             continue
         out = shapes.get(node.output[0], ())
         if len(out) < 3 or not all(isinstance(n, int) and n > 0 for n in out[1:]):
-            raise ModelError(f"{name}: the convolution {node.name} has no static size; export the bundle again")
+            raise ModelError(f"{name}: convolution {node.name} has no static size; export the bundle again")
         each = math.prod(kernels[node.input[1]][1:])
         layers.append(
             Layer(name=node.name, input=node.input[0], output=node.output[0], multiplications=math.prod(out[1:]) * each)
         )
     if not layers:
-        raise ModelError(f"{name}: the graph holds no convolution, so nothing of it can be int8")
+        raise ModelError(f"{name}: the graph has no convolution to quantise; use the fp32 variant")
     return tuple(layers)
 
 
 def int8_share(layers: Sequence[Layer], quantised: Collection[str], total: int) -> float:
-    """The share of a graph's `total` multiplications that are in `quantised` layers; attention's are in none."""
+    """Return the share of a graph's `total` multiplications in `quantised` layers. Attention is never quantised."""
     return sum(layer.multiplications for layer in layers if layer.name in quantised) / total
 
 
 def multiplications(model: onnx.ModelProto) -> dict[str, int]:
-    """Multiplications of each node that multiplies, for one row of the batch; a size that is not static counts as 1."""
+    """Return the multiplications of each convolution or matrix product for a batch of 1. Dynamic sizes count as 1."""
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
     shapes = {v.name: tuple(d.dim_value or 1 for d in v.type.tensor_type.shape.dim) for v in values} | weights
@@ -76,7 +76,7 @@ def multiplications(model: onnx.ModelProto) -> dict[str, int]:
             out, left, right = (shapes.get(name, ()) for name in (node.output[0], *node.input[:2]))
             if node.op_type == "Conv":
                 each = math.prod(right[1:])
-            elif node.op_type == "ConvTranspose":  # every input value meets the whole kernel of its channel
+            elif node.op_type == "ConvTranspose":  # each input value is multiplied by the whole kernel of its channel
                 out, each = left, math.prod(right[1:])
             else:
                 each = left[-1] if left else 1
@@ -85,13 +85,13 @@ def multiplications(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def int8_layers(model: onnx.ModelProto) -> tuple[str, ...]:
-    """The convolutions of a Q/DQ graph whose weights are quantised, in topological order."""
-    back = {output for node in model.graph.node if node.op_type == "DequantizeLinear" for output in node.output}
-    return tuple(node.name for node in model.graph.node if node.op_type == "Conv" and node.input[1] in back)
+    """Return the convolutions of a Q/DQ graph whose weights are quantised, in topological order."""
+    dequantised = {output for node in model.graph.node if node.op_type == "DequantizeLinear" for output in node.output}
+    return tuple(node.name for node in model.graph.node if node.op_type == "Conv" and node.input[1] in dequantised)
 
 
 def rectified(model: onnx.ModelProto) -> dict[str, str]:
-    """Output of each convolution that a Relu or LeakyRelu alone reads, to what that gives."""
+    """Map the output of each convolution whose only reader is a Relu or LeakyRelu to that reader's output."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -99,18 +99,19 @@ def rectified(model: onnx.ModelProto) -> dict[str, str]:
     outputs = {value.name for value in model.graph.output}
     found = {}
     for node in model.graph.node:
-        behind = readers.get(node.output[0], [])
-        alone = node.op_type == "Conv" and len(behind) == 1 and node.output[0] not in outputs
-        if alone and behind[0].op_type in ("Relu", "LeakyRelu"):
-            found[node.output[0]] = behind[0].output[0]
+        users = readers.get(node.output[0], [])
+        single_use = node.op_type == "Conv" and len(users) == 1 and node.output[0] not in outputs
+        if single_use and users[0].op_type in ("Relu", "LeakyRelu"):
+            found[node.output[0]] = users[0].output[0]
     return found
 
 
 def residual_adds(model: onnx.ModelProto, quantised: Collection[str]) -> tuple[str, ...]:
-    """Additions that join a quantised convolution to a branch and feed another quantised one.
+    """Return the Add nodes that sum a quantised convolution and another branch and feed a quantised convolution.
 
     TensorRT keeps such an Add in int8 with the convolution before it only if the other branch is quantised too
-    (NVIDIA/TensorRT issue 1992). An Add that feeds a normalisation is left alone: it ends in floating point anyway.
+    (NVIDIA/TensorRT issue 1992). An Add that feeds a normalisation is not
+    returned, since it ends in floating point anyway.
     """
     producers = {output: node for node in model.graph.node for output in node.output}
     found = []
@@ -125,7 +126,7 @@ def residual_adds(model: onnx.ModelProto, quantised: Collection[str]) -> tuple[s
 
 
 def _feeds_quantised(model: onnx.ModelProto, tensor: str, quantised: Collection[str]) -> bool:
-    """Whether a quantised convolution reads the tensor, at once or through operators that only pass it on."""
+    """Return whether a quantised convolution reads the tensor, directly or through pass-through operators."""
     for node in model.graph.node:
         if tensor not in node.input:
             continue
@@ -138,14 +139,14 @@ def _feeds_quantised(model: onnx.ModelProto, tensor: str, quantised: Collection[
 
 def _refuse(model: onnx.ModelProto, name: str) -> None:
     if is_quantised(model):
-        raise ModelError(f"{name}: the graph is quantised already; calibrate the fp32 graph of a bundle")
+        raise ModelError(f"{name}: the graph is already quantised; calibrate the fp32 graph of a bundle")
     if any(tensor.data_type == _FLOAT16 for tensor in model.graph.initializer):
-        raise ModelError(f"{name}: the encoder has float16 weights inside, which the quantiser can't treat; {_TRAIN}")
+        raise ModelError(f"{name}: the quantiser doesn't support float16 weights; {_TRAIN}")
     foreign = sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")})
     flow = sorted({n.op_type for n in model.graph.node if n.op_type in ("If", "Loop", "Scan")})
     if foreign or flow:
         kinds = ", ".join([*foreign, *flow])
-        raise ModelError(f"{name}: the quantiser can't treat the operators {kinds}; use the fp32 variant")
+        raise ModelError(f"{name}: the quantiser doesn't support the operators {kinds}; use the fp32 variant")
 
 
 def _dimensions(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:

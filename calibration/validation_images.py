@@ -1,4 +1,4 @@
-"""The labelled images of a run, split as for training: calibration and acceptance tests use no test image."""
+"""The labelled images of a run in the splits of its training. Calibration and acceptance tests use no test image."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ _log = logging.getLogger(__name__)
 
 
 def labelled(data: Path, bundle: Bundle) -> Listing:
-    """The labelled data of a bundle's run; logs what was left out. Raises DataError if its classes differ."""
+    """Return the labelled data of a bundle's run. Logs skipped files. Raises DataError if the classes differ."""
     spec = bundle.spec
     listing = list_data(data)
     for note in listing.notes:
         _log.warning("leakrt: note: %s", note)
     if listing.classes != tuple(sorted(spec.class_names)):
         raise DataError(
-            f"{data} holds {', '.join(listing.classes)}, but the bundle has the classes {', '.join(spec.class_names)}"
+            f"{data}: the folder has the classes {', '.join(listing.classes)}, "
+            f"but the bundle has {', '.join(spec.class_names)}; give the data that the run was trained on"
         )
     if listing.classes != spec.class_names:
-        raise DataError(f"{data}: the classes are not in the order of the bundle's; export the run again")
+        raise DataError(f"{data}: the classes are not in the order of the bundle; export the run again")
     return listing
 
 
 def paths_of(listing: Listing, split: Split) -> list[Path]:
-    """The images of one split."""
+    """Return the image paths of one split."""
     return [item.path for item in listing.items if item.split == split]
 
 
 def labels_of(listing: Listing, split: Split) -> npt.NDArray[np.int64]:
-    """Class indices int64 [N] of one split, in the order of `paths_of`."""
+    """Return the class indices of one split, int64 [N], in the order of `paths_of`."""
     return np.array([item.class_index for item in listing.items if item.split == split], np.int64)

@@ -1,1 +1,1 @@
-"""Whether a variant's verdicts are close enough to fp32's, measured on validation images."""
+"""The acceptance test: compares a variant with fp32 on validation images."""

@@ -1,4 +1,4 @@
-"""One variant measured on validation images, on every backend that is installed."""
+"""Acceptance tests of a new variant on every installed backend."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Attempt:
     """One set of INT8 layers, fitted and measured."""
 
     share: float  # of the VAE's multiplications in int8
-    float_layers: tuple[str, ...]  # of the VAE, in floating point again
+    float_layers: tuple[str, ...]  # of the VAE, returned to floating point
     leak_int8: bool
     backends: dict[str, OnBackend]
     failures: tuple[str, ...]  # on ONNX Runtime; empty if the variant is accepted
@@ -78,7 +78,7 @@ class Examiner:
         )
 
     def run(self, runner: VariantRunner, what: str) -> tuple[Array, LeakOutputs]:
-        """Latents and outputs of every validation image; `what` names the runner. Raises ModelError, ImageError."""
+        """Return latents and outputs of the validation images; `what` names the task. Raises ModelError, ImageError."""
         stream, task = (x[0] for x in images(self._paths, self._spec.image_size)), f"{what} on validation images"
         return run_images(runner, self._spec, stream, task=task, total=len(self._paths), progress=self._progress)
 
@@ -99,18 +99,18 @@ class Examiner:
             try:
                 runner = loader(Variant(self._spec, precision, *graphs))
                 got = outputs if name == _REFERENCE else self.run(runner, f"{precision}, {name}")[1]
-                gate = self.compare(variant, got)
+                comparison = self.compare(variant, got)
                 times = self._backends.speedup(
                     name, self._spec, self._graphs, precision=precision, graphs=graphs, run=way
                 )
-                found[name] = OnBackend(gate, times, float(np.abs(got.scores - outputs.scores).max()))
+                found[name] = OnBackend(comparison, times, float(np.abs(got.scores - outputs.scores).max()))
             except LeakRTError:
                 if name == _REFERENCE:
                     raise
         return found
 
     def fp32_tolerance(self) -> dict[str, float]:
-        """Tolerance of fp32 scores by backend, for those within the tolerance of ONNX Runtime: the same tolerance."""
+        """Return the tolerance of fp32 scores by backend, for backends within the tolerance of ONNX Runtime."""
         allowed = self._bundle.decisions["fp32"].tolerance.get(_REFERENCE, 0.0)
         found = {}
         for name, loader in self._backends.loaders.items():
@@ -126,8 +126,9 @@ class Examiner:
 
 
 def failures(found: dict[str, OnBackend], share: float, limits: Limits) -> tuple[str, ...]:
-    """Why an attempt is refused; empty if it is accepted on ONNX Runtime, mostly INT8, and faster on some backend.
+    """Return the reasons to reject an attempt.
 
+    The result is empty if the variant is accepted on ONNX Runtime, mostly INT8, and faster on some backend.
     `share`: share of the VAE's multiplications in INT8.
     """
     counted = [backend.speedup for name, backend in found.items() if name not in NAMED_ONLY]

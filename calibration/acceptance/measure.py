@@ -28,12 +28,12 @@ class Judged:
 
     outputs: LeakOutputs  # averaged over draws
     labels: Labels  # [N]
-    kinds: tuple[str, ...]  # [N] of the verdicts
+    kinds: tuple[str, ...]  # [N] kinds of the verdicts
     probabilities: npt.NDArray[np.float64]  # [N, K]
 
     @property
     def predicted(self) -> Labels:
-        """[N] the most probable class."""
+        """Index of the most probable class, int64 [N]."""
         return np.asarray(self.probabilities.argmax(axis=1), np.int64)
 
     @property
@@ -45,7 +45,7 @@ class Judged:
 
 
 def judge_all(outputs: LeakOutputs, labels: Labels, spec: ModelSpec, *, decision: Decision, support: Support) -> Judged:
-    """Verdicts on every row, decided as in the runtime."""
+    """Return the verdict on every row, decided as in the runtime."""
     density = support_log_density(support, outputs.embedding)
     judge = Judge(spec, decision, support, origin=Origin("", "", ""))
     kinds = [
@@ -84,7 +84,7 @@ def compare(reference: Judged, variant: Judged, spec: ModelSpec, *, decision: De
 
 
 def margins(judged: Judged) -> npt.NDArray[np.float64]:
-    """[N] the probability of the most probable class minus that of the second."""
+    """Return the difference of the two highest probabilities, float64 [N]."""
     ordered = np.sort(judged.probabilities, axis=1)
     return np.asarray(ordered[:, -1] - ordered[:, -2])
 

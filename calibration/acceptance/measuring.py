@@ -1,4 +1,4 @@
-"""Running a variant on images, on any backend, without the decision."""
+"""Run a variant on images on any backend, without the decision."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Array = npt.NDArray[np.float32]
 
 
 class VariantRunner(Protocol):
-    """A loaded variant. Every backend of the runtime is one."""
+    """A loaded variant. Every backend of the runtime implements it."""
 
     def vae_encoder(self, image: Array) -> Array:
-        """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled."""
+        """Encode images float32 [B, 3, S, S] to scaled latents float32 [B, 4, S/8, S/8]."""
 
     def leak_encoder(self, noised: Array) -> LeakOutputs:
-        """noised float32 [B, T, 4, S/8, S/8] to the four outputs."""
+        """Return the four outputs for noised latents float32 [B, T, 4, S/8, S/8]."""
 
 
 Weights = Callable[[], bytes]
@@ -73,16 +73,16 @@ def load_variant(spec: ModelSpec, vae_encoder: bytes, leak_encoder: bytes, *, th
 
 
 def onnxruntime_only(threads: int) -> Backends:
-    """ONNX Runtime alone."""
+    """Return only ONNX Runtime."""
     return Backends(
         {_REFERENCE: partial(_load_reference, threads=threads)}, {_REFERENCE: partial(_load_reference, threads=1)}
     )
 
 
 def installed(threads: int, *, weights: Weights | None = None) -> Backends:
-    """ONNX Runtime and the other CPU backends that are installed.
+    """Return ONNX Runtime and the other installed CPU backends.
 
-    With a bundle's `weights` (see `runtime.loaded.weights_of`) and a GPU also torch, which runs fp16 on a GPU only.
+    With a bundle's `weights` (see `runtime.loaded.weights_of`) and a GPU, torch is included; its fp16 needs a GPU.
     """
     reference = onnxruntime_only(threads)
     loaders, timed = dict(reference.loaders), dict(reference.timed)
@@ -119,7 +119,10 @@ def run_images(
     total: int = 0,
     progress: Progress = silent,
 ) -> tuple[Array, LeakOutputs]:
-    """Latents [N, 4, S/8, S/8] and outputs averaged over draws, of images float32 [3, S, S] each. Raises ModelError."""
+    """Return latents [N, 4, S/8, S/8] and outputs averaged over draws for N `images`, float32 [3, S, S] each.
+
+    Raises ModelError.
+    """
     latents = []
     for done, image in enumerate(images, 1):
         latents.append(runner.vae_encoder(image[None]))
@@ -129,13 +132,16 @@ def run_images(
 
 
 def run_latents(runner: VariantRunner, spec: ModelSpec, latents: Array) -> LeakOutputs:
-    """Outputs averaged over draws of latents float32 [N, 4, S/8, S/8]. Raises ModelError."""
+    """Return outputs averaged over draws for latents float32 [N, 4, S/8, S/8]. Raises ModelError."""
     noising = Noising(spec)
     rows = [runner.leak_encoder(noising(latents[i : i + 1])).average_draws(spec.draws) for i in range(len(latents))]
     return concatenate(rows, spec)
 
 
 def whole_way(spec: ModelSpec, image: Array) -> Callable[[VariantRunner], LeakOutputs]:
-    """What takes a runner from a preprocessed image float32 [3, S, S] to its outputs, the noise made beforehand."""
+    """Return a function that runs a runner on the preprocessed image, float32 [3, S, S].
+
+    The noise is computed beforehand, so that timings don't include it.
+    """
     noising = Noising(spec)
     return lambda runner: runner.leak_encoder(noising(runner.vae_encoder(image[None])))

@@ -1,4 +1,4 @@
-"""The acceptance test of a bundle's variant on one more backend: an engine, or a library installed later."""
+"""The acceptance test of an existing variant on another backend, such as an engine."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class _Measurement:
         self._exact = self._reference_runner("fp32")
 
     def on(self, runner: VariantRunner) -> AcceptanceResult:
-        """The test on a loaded backend."""
+        """Run the test on a loaded backend."""
         request, precision = self._request, self._request.precision
         exact = self._run(self._exact, f"fp32 on {_REFERENCE}")
         same = exact if precision == "fp32" else self._run(
@@ -96,14 +96,18 @@ class _Measurement:
         )  # fmt: skip
         got = self._run(runner, f"{precision} on {request.backend}")
         reference, decision = self._judged(exact, "fp32"), self._decision(precision)
-        gate = compare(reference, self._judged(got, precision), self._spec, decision=decision)
-        if precision == "fp32":  # its thresholds were fitted there: allow the false alarms of ONNX Runtime
+        comparison = compare(reference, self._judged(got, precision), self._spec, decision=decision)
+        if precision == "fp32":  # its thresholds were fitted on ONNX Runtime: allow the false alarms of that backend
             alarms = compare(reference, reference, self._spec, decision=decision).false_alarms
-            gate = replace(gate, interval=(gate.interval[0], max(gate.interval[1], alarms)))
+            low, high = comparison.interval
+            comparison = replace(comparison, interval=(low, max(high, alarms)))
         difference = float(np.abs(got.scores - same.scores).max())
-        found = OnBackend(gate, self._speedup(runner), difference)
+        found = OnBackend(comparison, self._speedup(runner), difference)
         return AcceptanceResult(
-            precision=precision, backend=request.backend, found=found, failures=gate.failures(LIMITS[precision])
+            precision=precision,
+            backend=request.backend,
+            found=found,
+            failures=comparison.failures(LIMITS[precision]),
         )
 
     def _speedup(self, runner: VariantRunner) -> Speedup:
@@ -154,7 +158,7 @@ def _close(runner: VariantRunner) -> None:
 
 
 def _write(bundle: Bundle, result: AcceptanceResult) -> None:
-    """Replace the bundle by one with this result beside those of other backends."""
+    """Write the result to the bundle. Results of other backends stay."""
     precision, provenance, decisions = result.precision, dict(bundle.provenance), dict(bundle.decisions)
     if not result.failures:
         decision = decisions[precision]

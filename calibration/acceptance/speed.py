@@ -25,7 +25,7 @@ Clock = Callable[[], float]  # seconds
 
 
 def clock_of(backend: str) -> Clock:
-    """The clock for a backend: processor time on a CPU, else wall time."""
+    """Return the clock for a backend: processor time on a CPU, else wall time."""
     return time.process_time if backend in ON_CPU else time.perf_counter
 
 
@@ -50,14 +50,14 @@ def measure_speedup(exact: R, variant: R, run: Callable[[R], object], *, clock: 
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the median of the distribution of `values`, from order statistics.
+    """Return the 95 % interval of the median of the distribution of `values`, from order statistics.
 
     The number of values under the true median is binomial with p = 1/2, so the k-th smallest and the k-th largest value
     enclose it unless fewer than k values lie on one side (Conover, Practical Nonparametric Statistics, 3.2). With fewer
     than six values the interval is the smallest and the largest value, and less than 95 %.
     """
     ordered, count = sorted(values), len(values)
-    outside, rank = 0.0, 0  # probability that fewer than `rank` values lie on one stated side
+    outside, rank = 0.0, 0  # probability that fewer than `rank` values lie on one given side
     while rank < (count + 1) // 2:
         outside += math.comb(count, rank) / 2**count
         if 2.0 * outside > _RISK:
@@ -68,8 +68,8 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _enough(pairs: int, spent: float, passed: float) -> bool:
-    sure = pairs >= MIN_PAIRS and spent >= MIN_SECONDS
-    return sure or pairs >= MAX_PAIRS or (pairs >= FEWEST_PAIRS and passed >= MAX_SECONDS)
+    precise = pairs >= MIN_PAIRS and spent >= MIN_SECONDS
+    return precise or pairs >= MAX_PAIRS or (pairs >= FEWEST_PAIRS and passed >= MAX_SECONDS)
 
 
 def _timed(runner: R, run: Callable[[R], object], clock: Clock) -> float:

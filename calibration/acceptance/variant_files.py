@@ -1,4 +1,4 @@
-"""Adding a variant to a bundle: its files, its block of decision.json, its golden outputs, its acceptance tests."""
+"""Add a variant to a bundle: its files, its block of decision.json, its golden outputs, its acceptance tests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NewVariant:
 
 
 def add_variant(bundle: Bundle, variant: NewVariant, runner: VariantRunner) -> Path:
-    """Replace the bundle atomically by one with the variant. On failure the bundle is not changed.
+    """Add the variant to the bundle atomically. On failure the bundle is not changed.
 
     Raises BundleError, StorageError.
     """
@@ -67,14 +67,16 @@ def _golden(bundle: Bundle, precision: str, runner: VariantRunner) -> tuple[Gold
     _core.preprocess(golden.image, image)
     outputs = run_images(runner, bundle.spec, [image])[1]
     if not np.isfinite(outputs.scores).all():
-        raise BundleError(f"{bundle.path}: the {precision} variant gives no finite scores on the golden image")
+        raise BundleError(
+            f"{bundle.path}: the {precision} variant returns scores that are not finite on the golden image; use fp32"
+        )
     scores = {**golden.scores, precision: outputs.scores[0]}
     return replace(golden, scores=scores, embedding={**golden.embedding, precision: outputs.embedding[0]}), outputs
 
 
 def _tolerance(variant: NewVariant, outputs: LeakOutputs) -> dict[str, float]:
-    """Tolerance by backend: a share of the largest score, or the measured difference if that is larger."""
+    """Return the tolerance by backend: a share of the largest score, or the measured difference if that is larger."""
     largest = max(1.0, float(np.abs(outputs.scores).max()))
     allowed = _TOLERANCE.get(variant.precision, _FALLBACK_TOLERANCE) * largest
-    gates = variant.report.get("gate", {})
-    return {name: max(allowed, float(gate.get("score_difference", 0.0))) for name, gate in gates.items()}
+    tests = variant.report.get("gate", {})
+    return {name: max(allowed, float(test.get("score_difference", 0.0))) for name, test in tests.items()}

@@ -1,1 +1,1 @@
-"""FP16 variants: which nodes stay float32, and the conversion."""
+"""FP16 variants: selection of the nodes that stay float32, and conversion."""

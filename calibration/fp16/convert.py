@@ -1,8 +1,8 @@
-"""Strongly typed FP16 graphs with FP32 islands, by ONNX Runtime's converter; inputs and outputs stay float32.
+"""Conversion to strongly typed FP16 graphs with FP32 islands, by ONNX Runtime's converter.
 
-The converter puts a pair of casts between neighbours in float32, and rounds a weight that an island shares: both are
-mended here, so that an island is exact inside, as `rounding` measures it. Which nodes become islands is not decided
-here.
+An island is a set of nodes that stay in float32; `search` selects them. Inputs and outputs also stay float32. The
+converter inserts a pair of casts between adjacent float32 nodes, and rounds weights that an island shares with other
+nodes. This module undoes both, so that an island computes exactly what `rounding` measures.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ...export.graph_io import float_tensors
 if TYPE_CHECKING:
     import onnx
 
-MAX_HALF = 32768.0  # half of float16's range: what has reached it on a few images may overflow on the next
+MAX_HALF = 32768.0  # half of float16's range: larger values on a few images may overflow on others
 _MAX_SQUARED = MAX_HALF**0.5
-# What squares its input inside: where float16 is taken at its word, the square must fit as well.
+# Operators that square their input internally: in strict float16 arithmetic the square must be in range too.
 _SQUARING = frozenset(
     {"InstanceNormalization", "GroupNormalization", "LayerNormalization", "ReduceL2", "ReduceSumSquare"}
 )
@@ -27,19 +27,22 @@ _FLOAT, _FLOAT16 = 1, 10  # onnx.TensorProto
 
 
 def check_convertible(model: onnx.ModelProto, name: str) -> None:
-    """Raises ModelError naming `name` for a graph that is FP16 or int8 already, or holds no float32 at all."""
+    """Raise ModelError for a graph that is already FP16 or int8, or has no float32 tensor."""
     if any(tensor.data_type == _FLOAT16 for tensor in model.graph.initializer):
         raise ModelError(
-            f"{name}: the graph has float16 weights already; train through its float32 version, or use fp32"
+            f"{name}: the graph already has float16 weights; train with its float32 version, or use the fp32 variant"
         )
     if any("QuantizeLinear" in node.op_type for node in model.graph.node):
         raise ModelError(f"{name}: the graph is quantised; convert the fp32 graph of a bundle")
     if not float_tensors(model):
-        raise ModelError(f"{name}: the graph holds no float32 tensor; export the bundle again")
+        raise ModelError(f"{name}: the graph has no float32 tensor; export the bundle again")
 
 
 def overflowing_nodes(model: onnx.ModelProto, largest: Mapping[str, float]) -> frozenset[str]:
-    """Nodes that would read, write or square values beyond half of float16's range; `largest` is by tensor."""
+    """Return the nodes that read, write or square values beyond half of float16's range.
+
+    `largest`: maximum absolute value by tensor name.
+    """
 
     def reach(names: Collection[str]) -> float:
         return max((largest.get(name, 0.0) for name in names), default=0.0)
@@ -52,9 +55,9 @@ def overflowing_nodes(model: onnx.ModelProto, largest: Mapping[str, float]) -> f
 
 
 def convert(model: onnx.ModelProto, name: str, islands: Collection[str]) -> bytes:
-    """FP16 everywhere but in the named nodes and at inputs and outputs, as ONNX of the same opset.
+    """Return the graph as serialised FP16 ONNX of the same opset; `islands` (node names) stay in float32.
 
-    `model` comes from `graph_io.parse_graph`: every node has a name of its own. Raises ModelError naming `name`.
+    `model` comes from `graph_io.parse_graph`, which gives every node a unique name. Raises ModelError.
     """
     onnx = require("onnx", "train")
     require("packaging", "train")
@@ -63,24 +66,24 @@ def convert(model: onnx.ModelProto, name: str, islands: Collection[str]) -> byte
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    _own_weights(copy, set(islands))
+    _copy_shared_weights(copy, set(islands))
     logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.ERROR)
     try:
         half = convert_float_to_float16(copy, keep_io_types=True, op_block_list=[], node_block_list=list(islands))
-        OnnxModel.graph_topological_sort(half.graph)  # the converter appends its casts at the end
+        OnnxModel.graph_topological_sort(half.graph)  # the converter appends its casts to the end of the graph
         _drop_round_trips(half.graph)
         del half.graph.value_info[:]
         half = onnx.shape_inference.infer_shapes(half, check_type=True, strict_mode=True, data_prop=True)
         onnx.checker.check_model(half, full_check=True)
-    except Exception as error:  # the converter raises what its parts raise
-        raise ModelError(f"{name}: the graph can't be made FP16 ({one_line(error)})") from error
+    except Exception as error:  # the converter has no exception type of its own
+        raise ModelError(f"{name}: the conversion to FP16 failed: {one_line(error)}; use the fp32 variant") from error
     half.producer_name, half.producer_version = "leakrt", ""
     del half.metadata_props[:]
     return bytes(half.SerializeToString(deterministic=True))
 
 
-def _own_weights(model: onnx.ModelProto, islands: set[str]) -> None:
-    """Give islands a copy of each weight that they share with a node that is not one."""
+def _copy_shared_weights(model: onnx.ModelProto, islands: set[str]) -> None:
+    """Give islands a copy of each weight that they share with other nodes."""
     weights = {t.name: t for t in model.graph.initializer if t.data_type == _FLOAT}
     outside = {name for n in model.graph.node if n.name not in islands for name in n.input}
     copied: set[str] = set()
@@ -88,17 +91,17 @@ def _own_weights(model: onnx.ModelProto, islands: set[str]) -> None:
         for position, name in enumerate(node.input):
             if node.name not in islands or name not in weights or name not in outside:
                 continue
-            own = f"{name}_island"
-            if own not in copied:
-                copied.add(own)
+            private = f"{name}_island"
+            if private not in copied:
+                copied.add(private)
                 tensor = model.graph.initializer.add()
                 tensor.CopyFrom(weights[name])
-                tensor.name = own
-            node.input[position] = own
+                tensor.name = private
+            node.input[position] = private
 
 
 def _drop_round_trips(graph: onnx.GraphProto) -> None:
-    """Take float32 as it was where it is cast to float16 only to be cast back, and drop the casts that nobody reads."""
+    """Bypass float32 -> float16 -> float32 cast pairs, and remove casts without readers."""
     produced = {output: node for node in graph.node for output in node.output}
     outputs = {value.name for value in graph.output}
     for node in list(graph.node):
@@ -127,7 +130,6 @@ def _drop_unread(graph: onnx.GraphProto, outputs: set[str]) -> None:
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Rename an inner tensor."""
     for node in graph.node:
         for names in (node.input, node.output):
             names[:] = [new if name == old else name for name in names]

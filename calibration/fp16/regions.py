@@ -1,4 +1,4 @@
-"""What can be an island of float32 in an FP16 graph: a layer with what follows it, or all nodes of one operator."""
+"""Candidates for float32 islands of an FP16 graph: a layer and the nodes after it, or all nodes of one operator."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 class Region:
     """Nodes of one graph that become an island together."""
 
-    graph: str  # its stem
-    name: str  # of its layer, or "every OPERATOR"
+    graph: str  # stem of the graph
+    name: str  # name of the layer, or "every OPERATOR"
     nodes: frozenset[str]
     share: float  # of the graph's multiplications
 
 
 def find_regions(model: onnx.ModelProto, stem: str) -> tuple[Region, ...]:
-    """Each layer that multiplies with what follows it up to the next, in topological order; then each other operator.
+    """Return a region for each layer in topological order, then one for each other operator.
 
-    The first region also holds what precedes the first layer. `model` comes from `graph_io.parse_graph`.
+    A layer is a convolution or matrix product; its region also has the nodes up to the next layer. The first region
+    also has the nodes before the first layer. `model` comes from `graph_io.parse_graph`.
     """
     work = multiplications(model)
     blocks: list[list[str]] = [[]]
@@ -43,7 +44,7 @@ def find_regions(model: onnx.ModelProto, stem: str) -> tuple[Region, ...]:
 
 
 def half_share(work: Mapping[str, int], islands: Collection[str]) -> float:
-    """The share of multiplications that stays in float16."""
+    """Return the share of multiplications that stay in float16."""
     total = sum(work.values())
     return sum(count for name, count in work.items() if name not in islands) / total if total else 1.0
 

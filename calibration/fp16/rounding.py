@@ -1,8 +1,8 @@
-"""What FP16 does to a graph's outputs, measured: every value that would be float16 is rounded to it.
+"""Simulation of FP16 in float32: every value that a GPU would store in float16 is rounded to it.
 
-ONNX Runtime runs FP16 graphs on a CPU in float32 and drops the casts between neighbours, so that what it computes is
-better than what a GPU will. Here each value is cast to float16 and back by nodes of its own, which nobody drops;
-sums inside an operator stay float32, as in tensor cores.
+On a CPU, ONNX Runtime computes FP16 graphs in float32 and removes the casts between adjacent nodes, so its results are
+more accurate than those of a GPU. The graphs of this module cast each value to float16 and back with explicit nodes,
+which ONNX Runtime keeps. Sums inside an operator stay float32, as in tensor cores.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Array = npt.NDArray[np.float32]
 def largest_values(
     model: onnx.ModelProto, graph: GraphSpec, inputs: Iterable[Array], *, threads: int
 ) -> dict[str, float]:
-    """The largest magnitude of each float32 tensor inside, in float32, over inputs float32 [1, ...] each.
+    """Return the maximum absolute value of each inner float32 tensor over all inputs, each float32 [1, ...].
 
-    inf where something is not finite. Raises ModelError.
+    Tensors with a value that is not finite get inf. Raises ModelError.
     """
     onnx = require("onnx", "train")
     copy = onnx.ModelProto()
@@ -49,7 +49,7 @@ def largest_values(
 
 
 def rounded(model: onnx.ModelProto, islands: Collection[str]) -> bytes:
-    """A float32 graph that rounds to float16 whatever a graph with these islands would hold in float16."""
+    """Return a float32 graph that rounds every value outside `islands` to float16."""
     return bytes(_rounded(model, set(islands)).SerializeToString())
 
 
@@ -71,7 +71,7 @@ def _rounded(model: onnx.ModelProto, islands: set[str]) -> onnx.ModelProto:
 
 
 def _half_node(onnx: Any, node: Any, floats: set[str], *, halved: set[str]) -> list[Any]:
-    """A node that reads float16 values and gives them: its inputs are rounded before it, its outputs behind it."""
+    """Return the node with casts that round its inputs and outputs to float16."""
     before, after = [], []
     for position, name in enumerate(node.input):
         if name in floats:
@@ -96,7 +96,7 @@ def _round_trip(onnx: Any, source: str, target: str) -> list[Any]:
 
 
 def _watch(model: onnx.ModelProto, tensors: Sequence[str]) -> None:
-    """Give the largest magnitude of each tensor as an output: [1] each, so that nothing large is handed out."""
+    """Add the maximum absolute value of each tensor as a scalar output, which keeps the outputs small."""
     onnx = require("onnx", "train")
     for name in tensors:
         out = _LARGEST + name

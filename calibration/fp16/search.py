@@ -1,7 +1,7 @@
-"""Which nodes of an FP16 variant stay float32: those that move the scores most, measured on real images.
+"""Search for the nodes of an FP16 variant that stay float32: those with the largest score error on images.
 
-What is measured is float16 taken at its word: `export.rounding` rounds every value that would be held in it. ONNX
-Runtime on a CPU computes FP16 graphs in float32 here and there, so that its own error is smaller than a GPU's.
+Errors are measured with `rounding`, which simulates float16 strictly. ONNX Runtime on a CPU computes parts of an FP16
+graph in float32 and would underestimate the error of a GPU.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .convert import check_convertible, overflowing_nodes
 from .regions import Region, find_regions, half_share
 from .rounding import largest_values, rounded
 
-MIN_SHARE = 0.8  # of a graph's multiplications in float16; with fewer it is no FP16 variant
-_MIN_GAIN = 0.05  # share of the squared score error that a region must take away to be worth its casts
-_CHEAP = 0.01  # share of the multiplications under which a region's cost is that of its casts
-_WORK = 48e9  # multiplications of the VAE encoder that one measurement may take: 48 images of a small one, 8 of SD's
+MIN_SHARE = 0.8  # of a graph's multiplications in float16; the minimum for an FP16 variant
+_MIN_GAIN = 0.05  # a region must reduce the squared score error by this share to be worth its casts
+_CHEAP = 0.01  # cost of the casts of a region, as a share of the multiplications
+_WORK = 48e9  # limit of multiplications of the VAE encoder in one measurement
 _FEWEST, _MOST = 8, 48
 
 Array = npt.NDArray[np.float32]
@@ -36,29 +36,29 @@ Islands = frozenset[tuple[str, str]]  # graph's stem, node's name
 
 @dataclass(frozen=True)
 class ScoreError:
-    """What rounding does to the scores before temperature, over images."""
+    """The effect of rounding on the scores before temperature, over all images."""
 
-    relative: float  # RMS of the error over the spread of the scores, both centred image by image; inf: not finite
-    disagreement: float  # expected share of images whose likeliest class changes
+    relative: float  # RMS error over RMS score, both centred per image; inf if a score is not finite
+    disagreement: float  # expected share of images whose most probable class changes
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchStep:
-    """One set of islands on the way."""
+    """One set of islands in the search."""
 
-    region: str  # that was added, "GRAPH: NAME"; empty for the first
+    region: str  # the region added in this step, "GRAPH: NAME"; empty in the first step
     islands: Islands
     error: ScoreError
     half_share: dict[str, float]  # graph's stem to the share of its multiplications in float16
 
 
 class IslandSearch:
-    """Measures regions on images and returns them to float32, the largest gain for its cost first."""
+    """Greedy search: ranks regions by gain over cost and returns them to float32 one by one."""
 
     def __init__(
         self, spec: ModelSpec, vae: bytes, leak: bytes, *, images: Sequence[Array], threads: int, progress: Progress
     ) -> None:
-        """`images` float32 [3, S, S]. Raises ModelError for graphs that can't be FP16."""
+        """`images`: float32 [3, S, S] each. Raises ModelError for graphs that can't be converted to FP16."""
         self._spec, self._threads, self._progress = spec, threads, progress
         self._graphs: tuple[GraphSpec, GraphSpec] = (vae_encoder_graph(spec), leak_encoder_graph(spec))
         self.models = {g.stem: parse_graph(m, g.stem) for g, m in zip(self._graphs, (vae, leak), strict=True)}
@@ -72,9 +72,10 @@ class IslandSearch:
         self._overflow = self._find_overflow()
 
     def steps(self, margins: Array) -> Iterator[SearchStep]:
-        """Sets of islands, each with one region more than the last; `margins` [N]: fp32 score gaps of real images.
+        """Yield sets of islands; each adds one region to the last. `margins` [N]: see `score_error`.
 
-        It begins with what overflows, and ends where no region is worth its casts or too little would stay float16.
+        Starts with the nodes that overflow. Skips regions that reduce the error too little or would leave less than
+        MIN_SHARE of a graph in float16.
         """
         islands = self._overflow
         error = self.measure(islands, margins)
@@ -92,21 +93,21 @@ class IslandSearch:
             )
 
     def measure(self, islands: Islands, margins: Array) -> ScoreError:
-        """The error of the scores with everything but the islands in float16."""
+        """Return the score error with all nodes outside `islands` in float16."""
         vae, leak = (self._rounded(graph.stem, islands) for graph in self._graphs)
         return score_error(self._scores, self._judge(leak, self._encode(vae)), margins)
 
     def _ranked(self) -> list[Region]:
-        """Regions by the squared score error of each alone in float16, over what it costs to keep it in float32."""
+        """Return regions sorted by the squared score error of that region in float16, over its cost in float32."""
         found = [r for stem, model in self.models.items() for r in find_regions(model, stem)]
         gains = []
         for done, region in enumerate(found, 1):
-            gains.append(self._alone(region) / (region.share + _CHEAP))
+            gains.append(self._squared_error(region) / (region.share + _CHEAP))
             self._progress("error of each region", done, len(found))
         order = np.argsort([-gain for gain in gains], kind="stable")
         return [found[i] for i in order if gains[i] > 0.0]
 
-    def _alone(self, region: Region) -> float:
+    def _squared_error(self, region: Region) -> float:
         everything = {(stem, n.name) for stem, model in self.models.items() for n in model.graph.node}
         kept = frozenset(everything - {(region.graph, node) for node in region.nodes}) | self._overflow
         model = self._rounded(region.graph, kept)
@@ -147,10 +148,11 @@ class IslandSearch:
 
 
 def score_error(wanted: Array, found: Array, margins: Array) -> ScoreError:
-    """Compare scores float32 [N, K]; `margins` [M]: gaps between the best and the next score of images in fp32.
+    """Compare scores float32 [N, K] with the expected ones.
 
-    The expected disagreement pairs every margin with every image's error of its own gap: a class changes where the
-    error exceeds the margin. It resolves far less than one image in M.
+    `margins` [M]: differences of the two highest scores of images in fp32. The expected disagreement pairs each of
+    the M margins with each of the N errors of such a difference, and counts the pairs whose error exceeds the margin.
+    Its resolution is therefore 1 / (M N).
     """
     if not np.isfinite(found).all():
         return ScoreError(float("inf"), 1.0)
@@ -165,12 +167,12 @@ def score_error(wanted: Array, found: Array, margins: Array) -> ScoreError:
 
 
 def score_margins(scores: Array) -> Array:
-    """[N] by how much the best of scores [N, K] exceeds the next."""
+    """Return the difference of the two highest scores, float32 [N], of scores [N, K]."""
     ordered = np.sort(scores, axis=1)
     return np.asarray(ordered[:, -1] - ordered[:, -2], np.float32)
 
 
 def search_images(model: bytes, stem: str) -> int:
-    """How many images regions are measured on: fewer for a larger VAE encoder, never by the clock."""
+    """Return the number of images to measure regions on: 8 to 48, fewer for a larger VAE encoder."""
     work = sum(multiplications(parse_graph(model, stem)).values())
     return int(np.clip(_WORK // max(work, 1), _FEWEST, _MOST))

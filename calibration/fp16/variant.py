@@ -1,4 +1,4 @@
-"""`leakrt export BUNDLE --precision fp16`: from an fp32 bundle and its data to an FP16 variant that passed its gate."""
+"""`leakrt export BUNDLE --precision fp16`: derive an FP16 variant and write it if it is accepted."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from .rounding import rounded
 from .search import IslandSearch, SearchStep, score_margins, search_images
 
 PRECISION = "fp16"
-ROUNDED = "rounded"  # beside the backends: every value that is held in float16 rounded to it, as a GPU does
+ROUNDED = "rounded"  # key for strict float16 arithmetic (see `rounding`), next to the names of backends
 _REFERENCE = "onnxruntime"
-_CAUTION = 0.25  # share of the disagreement that the gate allows which may be expected of a candidate
+_CAUTION = 0.25  # maximum of expected disagreement, as a share of what the acceptance test allows
 
 Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class HalfOptions:
-    """What may be chosen."""
+    """Options of the FP16 export."""
 
     limits: Limits = FP16_LIMITS
     threads: int = 2
-    replace: bool = False  # an fp16 variant that is there already
+    replace: bool = False  # replace an existing fp16 variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +51,14 @@ class HalfAttempt:
     """One set of islands, measured on all validation images."""
 
     step: SearchStep
-    comparisons: dict[str, Comparison]  # backend, or ROUNDED, to what was measured
-    failures: tuple[str, ...]  # on ONNX Runtime or rounded; empty: the gate holds
-    speedups: Mapping[str, Speedup] = field(default_factory=dict)  # of each backend
+    comparisons: dict[str, Comparison]  # by backend, or ROUNDED
+    failures: tuple[str, ...]  # on ONNX Runtime or ROUNDED; empty if accepted
+    speedups: Mapping[str, Speedup] = field(default_factory=dict)  # by backend
 
 
 @dataclass(frozen=True)
 class HalfResult:
-    """What was tried, and what was written (None: nothing, since no attempt passed)."""
+    """The search, the attempts, and the bundle that was written (None if no attempt was accepted)."""
 
     steps: tuple[SearchStep, ...]
     attempts: tuple[HalfAttempt, ...]
@@ -66,23 +66,21 @@ class HalfResult:
 
 
 def add_fp16(path: Path, data: Path, options: HalfOptions, *, backends: Backends, progress: Progress) -> HalfResult:
-    """Search islands, fit temperature, thresholds and bandwidth, gate, and write.
+    """Search for islands, fit temperature, thresholds and bandwidth, run the acceptance test, and write the variant.
 
-    The bundle is untouched unless an attempt passes its gate. Raises BackendError (an ONNX Runtime that FP16 is not
-    judged on), DataError, BundleError, ModelError, StorageError.
+    The bundle is changed only if an attempt is accepted. Raises BackendError (an ONNX Runtime older than 1.32),
+    DataError, BundleError, ModelError, StorageError.
     """
-    _require_judge()
+    _require_onnxruntime()
     with changing(path, progress):
         bundle = Bundle(path)
         if PRECISION in bundle.precisions and not options.replace:
-            raise BundleError(f"{path} has an fp16 variant already; give --replace to make it anew")
+            raise BundleError(f"{path} already has an fp16 variant; give --replace to replace it")
         bundle.require_precision("fp32")
         return _HalfExport(bundle, data, options, backends=backends, progress=progress).run()
 
 
 class _HalfExport:
-    """One export."""
-
     def __init__(
         self, bundle: Bundle, data: Path, options: HalfOptions, *, backends: Backends, progress: Progress
     ) -> None:
@@ -90,7 +88,7 @@ class _HalfExport:
         listing = labelled(data, bundle)
         self._val, self._labels = paths_of(listing, "val"), labels_of(listing, "val")
         if not self._val:
-            raise DataError(f"{data} has no validation images; the gate of an fp16 variant is measured on them")
+            raise DataError(f"{data} has no validation images, which the acceptance test needs")
         graphs = bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
         shown = self._spread(search_images(graphs[0], "vae_encoder"))
         self._search = IslandSearch(self._spec, *graphs, images=shown, threads=options.threads, progress=progress)
@@ -108,29 +106,33 @@ class _HalfExport:
                 written = self._attempt(step, steps, attempts)
                 if written is not None:
                     return HalfResult(tuple(steps), tuple(attempts), written)
-        if not attempts or attempts[-1].step is not steps[-1]:  # cautious no more: the gate itself decides
+        if (
+            not attempts or attempts[-1].step is not steps[-1]
+        ):  # the last step exceeds _CAUTION: let the acceptance test decide
             written = self._attempt(steps[-1], steps, attempts)
             return HalfResult(tuple(steps), tuple(attempts), written)
         return HalfResult(tuple(steps), tuple(attempts), None)
 
     def _attempt(self, step: SearchStep, steps: Sequence[SearchStep], attempts: list[HalfAttempt]) -> Path | None:
-        """Measure one set of islands on all validation images; the bundle's path when it passed and was written."""
+        """Test one set of islands on all validation images. Return the bundle's path if the variant was written."""
         if not np.isfinite(step.error.relative):
             attempts.append(
-                HalfAttempt(step=step, comparisons={}, failures=("the rounded graphs give values that are not finite",))
+                HalfAttempt(
+                    step=step, comparisons={}, failures=("the graphs in float16 return values that are not finite",)
+                )
             )
             return None
-        graphs = [convert(m, stem, _of(step, stem)) for stem, m in self._search.models.items()]
+        graphs = [convert(m, stem, _islands_of(step, stem)) for stem, m in self._search.models.items()]
         runner = load_variant(self._spec, graphs[0], graphs[1], threads=self._options.threads)
         latents, outputs = self._examiner.run(runner, PRECISION)
         variant = self._fit(graphs[0], graphs[1], latents, outputs=outputs)
         comparisons = {ROUNDED: self._examiner.compare(variant, self._rounded(step))}
         comparisons[_REFERENCE] = self._examiner.compare(variant, outputs)
-        held = tuple(
-            f"{name}: {why}" for name, gate in comparisons.items() for why in gate.failures(self._options.limits)
+        rejected = tuple(
+            f"{name}: {why}" for name, found in comparisons.items() for why in found.failures(self._options.limits)
         )
-        if held:
-            attempts.append(HalfAttempt(step=step, comparisons=comparisons, failures=held))
+        if rejected:
+            attempts.append(HalfAttempt(step=step, comparisons=comparisons, failures=rejected))
             return None
         backends = self._examiner.measure(variant, outputs)
         comparisons |= {name: found.comparison for name, found in backends.items()}
@@ -142,16 +144,16 @@ class _HalfExport:
                 speedups={name: found.speedup for name, found in backends.items()},
             )
         )
-        told = replace(variant, report=self._report(attempts[-1], backends, steps))
-        return add_variant(self._bundle, told, runner)
+        complete = replace(variant, report=self._report(attempts[-1], backends, steps))
+        return add_variant(self._bundle, complete, runner)
 
     def _rounded(self, step: SearchStep) -> LeakOutputs:
-        graphs = [rounded(model, _of(step, stem)) for stem, model in self._search.models.items()]
+        graphs = [rounded(model, _islands_of(step, stem)) for stem, model in self._search.models.items()]
         runner = load_variant(self._spec, graphs[0], graphs[1], threads=self._options.threads)
-        return self._examiner.run(runner, "every value rounded")[1]
+        return self._examiner.run(runner, "strict float16")[1]
 
     def _fit(self, vae: bytes, leak: bytes, latents: Array, *, outputs: LeakOutputs) -> NewVariant:
-        """Bandwidth, temperature and thresholds on validation images; the support's points stay: training gave them."""
+        """Fit bandwidth, temperature and thresholds on validation images. The support keeps the points of fp32."""
         exact = self._bundle.support("fp32")
         support = replace(exact, bandwidth=fit_bandwidth(exact.points, exact.project(outputs.embedding)))
         rate = self._bundle.decisions["fp32"].false_alarm_rate
@@ -163,19 +165,19 @@ class _HalfExport:
         )
 
     def _spread(self, count: int) -> list[Array]:
-        """Validation images spread evenly over the classes: they are sorted by class."""
+        """Return at most `count` validation images in even steps over all images, which are sorted by class."""
         chosen = np.unique(np.linspace(0, len(self._val) - 1, min(count, len(self._val))).round().astype(int))
         return [preprocess_file(self._val[i], self._spec.image_size) for i in chosen]
 
     def _report(
         self, attempt: HalfAttempt, backends: Mapping[str, OnBackend], steps: Sequence[SearchStep]
     ) -> dict[str, Any]:
-        """What the manifest tells of the variant."""
+        """Return the JSON object that the manifest stores for the variant."""
         return {
             "gate": {name: found.to_json(self._options.limits) for name, found in backends.items()},
             ROUNDED: attempt.comparisons[ROUNDED].to_json(),
             "half_share": attempt.step.half_share,
-            "islands": {stem: sorted(_of(attempt.step, stem)) for stem in self._search.models},
+            "islands": {stem: sorted(_islands_of(attempt.step, stem)) for stem in self._search.models},
             "search": [
                 {
                     "island": s.region,
@@ -187,17 +189,16 @@ class _HalfExport:
         }
 
 
-def _of(step: SearchStep, stem: str) -> set[str]:
-    """The islands of one graph."""
+def _islands_of(step: SearchStep, stem: str) -> set[str]:
     return {node for graph, node in step.islands if graph == stem}
 
 
-def _require_judge() -> None:
+def _require_onnxruntime() -> None:
     import onnxruntime
 
     version = str(onnxruntime.__version__)
     if not runs_half(version):
         raise BackendError(
-            f"FP16 variants are judged on ONNX Runtime 1.32 or newer, and this is {version}; "
-            "pip install -U onnxruntime (it needs Python 3.11)"
+            f"can't test an FP16 variant on ONNX Runtime {version}: 1.32 or newer is needed; "
+            "pip install -U onnxruntime (needs Python 3.11)"
         )

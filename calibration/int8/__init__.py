@@ -1,1 +1,1 @@
-"""INT8 variants: ranges, quantisation, correction of layers, refit of the leak encoder."""
+"""INT8 variants: ranges, quantisation, layer correction, refit of the leak encoder."""

@@ -43,7 +43,7 @@ from .shift import MAX_SHIFT, REFERENCE_IMAGES, Shift, shift_of
 _SENSITIVITY_IMAGES = 24
 
 Array = npt.NDArray[np.float32]
-Stream = Callable[[Sequence[Path], int], Iterator[Array]]  # image files and S to the inputs of a graph
+Stream = Callable[[Sequence[Path], int], Iterator[Array]]  # (image files, S) -> inputs of a graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,9 @@ class CalibrationOptions:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.limits.max_drop):
-            raise UsageError(f"a macro AUC drop of {self.limits.max_drop} is not a limit; give a number such as 0.002")
+            raise UsageError(f"a macro AUC drop of {self.limits.max_drop} is out of range; give a number such as 0.002")
         if not 0.0 <= self.max_shift <= 1.0:
-            raise UsageError(f"a shift of {self.max_shift} is not a share of values; give a number from 0 to 1")
+            raise UsageError(f"a maximum shift of {self.max_shift} is out of range; give a number from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def calibrate(
 
 @dataclass(kw_only=True)
 class _Calibration:
-    """One calibration. Whatever the attempts share is computed once."""
+    """One calibration. Results that the attempts share are computed once."""
 
     _bundle: Bundle
     _data: Path
@@ -129,14 +129,14 @@ class _Calibration:
         self._vae, self._leak = (self._bundle.graph(stem, "fp32") for stem in ("vae_encoder", "leak_encoder"))
         parsed = parse_graph(self._vae, "vae_encoder")
         self._layers, self._total = find_layers(parsed, "vae_encoder"), sum(multiplications(parsed).values())
-        if self._refitter is None:  # an encoder that can't be quantised is refused before the work
+        if self._refitter is None:  # fail early if the encoder can't be quantised
             find_layers(parse_graph(self._leak, "leak_encoder"), "leak_encoder")
         self._listing = labelled(self._data, self._bundle)
         self._val, self._labels = paths_of(self._listing, "val"), labels_of(self._listing, "val")
         if not self._val:
             raise DataError(f"{self._data} has no validation images, which the acceptance test needs")
         self._chosen = self._choose()
-        self._shift = self._shifted()
+        self._shift = self._checked_shift()
 
     def run(self) -> CalibrationResult:
         ranges = self._ranges(self._vae, "vae_encoder", images, fingerprint=self._chosen.fingerprint)
@@ -172,7 +172,7 @@ class _Calibration:
     def _result(
         self, attempts: Sequence[Attempt], sensitivities: tuple[LayerSensitivity, ...], vae: bytes
     ) -> CalibrationResult:
-        """The result with the time of each layer, before anything is written."""
+        """Return the result with the time of each layer, before the bundle is written."""
         image = next(images(self._chosen.paths[:1], self._spec.image_size))
         times = [
             layer_times(graph, "vae_encoder", self._layers, value=image, threads=self._options.threads)
@@ -185,8 +185,8 @@ class _Calibration:
         candidates = paths_of(self._listing, "train") if folder is None else plain_folder(folder)
         return choose_images(candidates, self._options.images, self._spec, progress=self._progress)
 
-    def _shifted(self) -> Shift:
-        """The distance of the chosen images from validation images. Raises DataError if it is too large."""
+    def _checked_shift(self) -> Shift:
+        """Return the distance of the chosen images from validation images. Raises DataError if it is too large."""
         folder, limit = self._options.range_images, self._options.max_shift
         reference = choose_images(self._val, REFERENCE_IMAGES, self._spec, progress=self._progress, least=1)
         found, expected = (
@@ -206,7 +206,7 @@ class _Calibration:
         return shift
 
     def _ranges(self, model: bytes, stem: str, stream: Stream, *, fingerprint: str) -> dict[str, float]:
-        """Ranges of every tensor that `quantise` needs; `stream` returns the graph's inputs for the chosen images."""
+        """Return the ranges of every tensor that `quantise` needs; `stream` yields the graph's inputs."""
         source, options = self._source(model, stem, stream, chosen=self._chosen, fingerprint=fingerprint), self._options
         found = collect_ranges(source, options.method, self._cache, threads=options.threads, progress=self._progress)
         return rectified_ranges(parse_graph(model, stem), found)
@@ -252,9 +252,10 @@ class _Calibration:
         )
 
     def _leak_encoders(self, vae: bytes) -> Iterator[tuple[bytes, bool, LeakOutputs | None]]:
-        """Leak encoders for a quantised VAE encoder, first in int8, then in floating point.
+        """Yield leak encoders for a quantised VAE encoder, first in int8, then in floating point.
 
-        Each comes with whether it is int8, and the refitted one's outputs on training images (None without a refit).
+        Each item is the graph, whether it is int8, and the outputs of the refitted leak encoder on training images
+        (None without a refit).
         """
         leak, train = self._leak, None
         if self._refitter is not None:

@@ -1,4 +1,4 @@
-"""Latents of images by one graph, kept in training's latent cache: a killed calibration goes on where it was."""
+"""Latents of images from a bundle's VAE encoder, stored in the latent cache so that calibration can resume."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from ...train.data import hash_image
 from ...train.latents import LatentCache, LatentRequest
 from ...train.vae import PREPROCESS_VERSION, VaeDescription
 
-_PLAIN = (0,)  # the one view that is wanted
+_PLAIN = (0,)  # only the unaugmented view
 
 Array = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
 
 class GraphVae:
-    """A bundle's VAE encoder as the latent cache takes one; its scale is inside. Images side by side, a thread each."""
+    """Adapter of a bundle's VAE encoder for the latent cache, which calls it from several threads.
+
+    The graph includes the latent scale, and a call uses one thread.
+    """
 
     def __init__(self, spec: ModelSpec, model: bytes, *, owner: str = "") -> None:
-        """Latents of another `owner` lie in another cache. Raises ModelError."""
+        """Each `owner` has a separate cache. Raises ModelError."""
         text = f"{PREPROCESS_VERSION} {spec.image_size} {sha256_bytes(model)}{owner}"
         fingerprint = sha256_bytes(text.encode())
         self.description = VaeDescription(
@@ -36,12 +39,15 @@ class GraphVae:
         self._runner = GraphSession(vae_encoder_graph(spec), model, 1)
 
     def encode(self, images: Array) -> Array:
-        """Images float32 [B, 3, S, S] to latents float32 [B, 4, S/8, S/8]. Raises ModelError."""
+        """Encode images float32 [B, 3, S, S] to latents float32 [B, 4, S/8, S/8]. Raises ModelError."""
         return self._runner.run(images)[0]
 
 
 class StoredLatents:
-    """Latents of N images in a cache, mapped only while some are read: what stays mapped counts as resident memory."""
+    """Latents of N images in a cache.
+
+    Files are mapped only during a read, since mapped pages count as resident memory.
+    """
 
     def __init__(self, cache: LatentCache, digests: Sequence[str]) -> None:
         self._cache, self._digests = cache, digests
@@ -50,15 +56,15 @@ class StoredLatents:
         return len(self._digests)
 
     def read(self, rows: Rows) -> Array:
-        """Copies float32 [B, 4, S/8, S/8] of B latents. Raises StorageError when the cache is gone."""
+        """Return copies of B latents, float32 [B, 4, S/8, S/8]. Raises StorageError if the cache was deleted."""
         return self._cache.read([self._digests[row] for row in rows], _PLAIN)[:, 0]
 
 
 class GraphLatents:
-    """Latents of the same N images by one VAE encoder after another."""
+    """Latents of the same N images from several VAE encoders."""
 
     def __init__(self, root: Path, paths: Sequence[Path]) -> None:
-        """`root` holds a cache for each graph. Raises ImageError for a file that can't be read."""
+        """`root` contains a cache for each graph. Raises ImageError for a file that can't be read."""
         self._root = root
         self._wanted = [LatentRequest(path, hash_image(path), _PLAIN) for path in paths]
         self._passing: list[LatentCache] = []
@@ -66,11 +72,10 @@ class GraphLatents:
     def of(
         self, spec: ModelSpec, model: bytes, threads: int, *, task: str, progress: Progress, passing: str = ""
     ) -> StoredLatents:
-        """One latent an image, in their order, from the cache where they lie there.
+        """Return the latents of all images in order, computing those that are not in the cache.
 
-        Those of a graph that no later calibration makes again go with `done`: `passing` names whose they are, since
-        another process may calibrate another copy of the bundle, and still read the same. Raises what
-        `LatentCache.fill` does.
+        `passing`: the owner of a temporary graph, whose latents `done` deletes. Owners have separate caches, because
+        another process may calibrate a copy of the bundle at the same time. Raises what `LatentCache.fill` raises.
         """
         vae = GraphVae(spec, model, owner=passing)
         cache = LatentCache(self._root, vae.description.fingerprint, spec.latent_shape)
@@ -80,7 +85,7 @@ class GraphLatents:
         return StoredLatents(cache, [image.digest for image in self._wanted])
 
     def done(self) -> None:
-        """Give back the room of passing graphs' latents. Not called when a calibration ends before its time."""
+        """Delete the latents of temporary graphs. After an interruption they stay, so that calibration can resume."""
         for cache in self._passing:
             cache.remove()
         self._passing.clear()

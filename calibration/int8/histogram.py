@@ -1,4 +1,4 @@
-"""A streaming histogram of magnitudes, in memory that does not grow with what it has seen."""
+"""A streaming histogram of absolute values with constant memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...core.errors import DataError
 
-BINS = 4096  # at least half of them are in use, since the limit is the next power of two
+BINS = 4096  # at least half of them are used, since the limit is the next power of two
 _CHUNK = 1 << 20
 
 Counts = npt.NDArray[np.int64]
@@ -21,55 +21,55 @@ Counts = npt.NDArray[np.int64]
 class MagnitudeHistogram:
     """|x| over [0, limit] in `BINS` bins of equal width.
 
-    The limit is a power of two: when a larger value comes it doubles, and pairs of bins become one. So the state
-    depends on the values alone, not on their order, and a resumed histogram ends like an undisturbed one.
+    The limit is a power of two. A larger value doubles it, and pairs of bins are merged. The state therefore doesn't
+    depend on the order of the values, and a resumed histogram equals an uninterrupted one.
     """
 
-    limit: float = 0.0  # 0: nothing but zeros was seen
+    limit: float = 0.0  # 0 if all values are zero
     largest: float = 0.0
     counts: Counts = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
-        """Count every value, float32 of any shape. Raises DataError for one that is not finite."""
+        """Count every value of a float32 array of any shape. Raises DataError if a value is not finite."""
         flat = values.reshape(-1)
         for start in range(0, len(flat), _CHUNK):
             self._add_chunk(np.abs(flat[start : start + _CHUNK]))
 
     @property
     def total(self) -> int:
-        """How many values were counted."""
+        """Number of values."""
         return int(self.counts.sum())
 
     @property
     def centres(self) -> npt.NDArray[np.float64]:
-        """The middle of each bin, float64 [BINS]."""
+        """Centre of each bin, float64 [BINS]."""
         return np.asarray((np.arange(BINS) + 0.5) * (self.limit / BINS), np.float64)
 
     def cumulative(self, limit: float) -> npt.NDArray[np.float64]:
-        """The share of values up to the upper edge of each of `BINS` bins over [0, limit], float64 [BINS].
+        """Return the share of values up to the upper edge of each of `BINS` bins over [0, limit], float64 [BINS].
 
-        `limit` is a power of two and no smaller than this histogram's own; all zeros where nothing was counted.
+        `limit` must be a power of two and at least `self.limit`. An empty histogram returns zeros.
         """
         wider = MagnitudeHistogram(self.limit, self.largest, self.counts.copy())
         wider._grow(limit)
         return np.asarray(np.cumsum(wider.counts) / max(self.total, 1), np.float64)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object; trailing zeros are left out."""
+        """Return a JSON object without trailing zeros."""
         used = int(np.flatnonzero(self.counts)[-1]) + 1 if self.counts.any() else 0
         return {"limit": self.limit, "largest": self.largest, "counts": self.counts[:used].tolist()}
 
     @classmethod
     def from_json(cls, data: Any) -> MagnitudeHistogram:
-        """Read what `to_json` wrote. Raises ValueError, TypeError or KeyError for anything else."""
+        """Read the output of `to_json`. Raises ValueError, TypeError or KeyError for invalid data."""
         counts = np.zeros(BINS, np.int64)
         stored = np.array(data["counts"], np.int64)
         if stored.ndim != 1 or len(stored) > BINS or (stored < 0).any():
-            raise ValueError("the counts of a histogram are not 4096 or fewer whole numbers")
+            raise ValueError("the counts of a histogram must be at most 4096 non-negative integers")
         counts[: len(stored)] = stored
         limit, largest = float(data["limit"]), float(data["largest"])
         if not (math.isfinite(limit) and 0 <= largest <= limit):
-            raise ValueError("a histogram's limit does not fit its largest value")
+            raise ValueError("the limit of a histogram must be finite and at least its largest value")
         return cls(limit, largest, counts)
 
     def _add_chunk(self, magnitudes: npt.NDArray[np.float32]) -> None:
@@ -77,9 +77,7 @@ class MagnitudeHistogram:
             return
         largest = float(magnitudes.max())
         if not math.isfinite(largest):
-            raise DataError(
-                "a value that is not finite came up in calibration; the fp32 graph overflows on these images"
-            )
+            raise DataError("a value is not finite: the fp32 graph overflows on these images; check the images")
         self._grow(largest)
         self.largest = max(self.largest, largest)
         if self.limit == 0.0:
@@ -96,10 +94,10 @@ class MagnitudeHistogram:
         wanted = wanted if wanted >= largest else 2.0 * wanted
         if self.limit > 0.0:
             merge = round(wanted / self.limit)
-            zeros, kept = self.counts, np.zeros(BINS, np.int64)
+            counts, kept = self.counts, np.zeros(BINS, np.int64)
             if merge >= BINS:
-                kept[0] = zeros.sum()
+                kept[0] = counts.sum()
             else:
-                kept[: BINS // merge] = zeros.reshape(-1, merge).sum(axis=1)
+                kept[: BINS // merge] = counts.reshape(-1, merge).sum(axis=1)
             self.counts = kept
         self.limit = wanted

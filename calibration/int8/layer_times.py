@@ -1,4 +1,4 @@
-"""What each convolution costs on ONNX Runtime, by its own profiler."""
+"""Time of each convolution on ONNX Runtime, from its profiler."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 _RUNS = 9
 _WARM = 2
-_BEHIND = frozenset({"Relu", "LeakyRelu", "Sigmoid", "Mul", "QuantizeLinear", "DequantizeLinear"})
+_ELEMENTWISE = frozenset({"Relu", "LeakyRelu", "Sigmoid", "Mul", "QuantizeLinear", "DequantizeLinear"})
 
 Array = npt.NDArray[np.float32]
 
 
 def layer_times(model: bytes, name: str, layers: Sequence[Layer], *, value: Array, threads: int) -> dict[str, float]:
-    """Milliseconds of each layer with what follows it up to the next operator of weight, medians; "" is the rest.
+    """Return the median milliseconds of each layer, including the elementwise operators that follow it.
 
-    `value` is the graph's input. Kernels carry the names of what they were fused from: a node's, or that of a tensor
-    behind it. Raises ModelError.
+    The key "" has the time of all other operators. `value` is the graph's input. A fused kernel has the name of a node
+    or of a tensor that it was fused from. Raises ModelError.
     """
     owners = _owners(parse_graph(model, name), layers)
     kernels = profile_kernels(name, model, value, threads=threads, runs=_WARM + _RUNS)[_WARM:]
@@ -47,7 +47,7 @@ def _names(kernel: str, alias: str) -> bool:
 
 
 def _owners(model: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, str]:
-    """Names of nodes and tensors to the layer that they belong to."""
+    """Map the names of nodes and tensors to their layer."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for tensor in node.input:
@@ -62,6 +62,6 @@ def _owners(model: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, str]:
             current = waiting.pop()
             owners.setdefault(current.name, node.name)
             owners.setdefault(current.output[0], node.name)
-            behind = readers.get(current.output[0], [])
-            waiting.extend(n for n in behind if n.op_type in _BEHIND and n.name not in owners)
+            users = readers.get(current.output[0], [])
+            waiting.extend(n for n in users if n.op_type in _ELEMENTWISE and n.name not in owners)
     return owners

@@ -1,4 +1,4 @@
-"""From a histogram of magnitudes to the range that int8 shall span: four methods, all symmetric."""
+"""Four methods to select the symmetric int8 range of a tensor from its histogram."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ...core.errors import UsageError
 from .histogram import BINS, MagnitudeHistogram
 
-LEVELS = 127  # int8 without -128, as TensorRT's symmetric scale has it
+LEVELS = 127  # int8 without -128, as in TensorRT's symmetric scale
 PERCENTILE = 99.99
 _ENTROPY_LEVELS = 128
 _ENTROPY_STEP = 16
@@ -18,7 +18,7 @@ _SMALLEST_RANGE = 1e-8  # a tensor that is all zeros still needs a scale
 
 
 def symmetric_range(histogram: MagnitudeHistogram, method: str) -> float:
-    """r, so that int8 spans [-r, r] with scale r / 127. Raises UsageError for a method that doesn't exist."""
+    """Return r, so that int8 spans [-r, r] with scale r / 127. Raises UsageError for an unknown method."""
     check_method(method)
     if histogram.total == 0 or histogram.largest <= _SMALLEST_RANGE:
         return _SMALLEST_RANGE
@@ -27,18 +27,18 @@ def symmetric_range(histogram: MagnitudeHistogram, method: str) -> float:
 
 
 def check_method(method: str) -> None:
-    """Raises UsageError naming the methods there are."""
+    """Raise UsageError for an unknown method."""
     if method not in METHODS:
-        raise UsageError(f"no calibration method {method!r}; choose one of: {', '.join(METHODS)}")
+        raise UsageError(f"unknown calibration method {method!r}; choose one of: {', '.join(METHODS)}")
 
 
 def _minmax(histogram: MagnitudeHistogram) -> float:
-    """The largest magnitude seen: nothing is clipped."""
+    """The largest magnitude: no value is clipped."""
     return histogram.largest
 
 
 def _percentile(histogram: MagnitudeHistogram) -> float:
-    """The magnitude under which 99.99 % of the values lie."""
+    """The 99.99th percentile of the magnitudes."""
     below = np.cumsum(histogram.counts)
     index = int(np.searchsorted(below, below[-1] * (PERCENTILE / 100.0)))
     return (min(index, BINS - 1) + 1) * histogram.limit / BINS
@@ -54,10 +54,10 @@ def _mse(histogram: MagnitudeHistogram) -> float:
 
 
 def _squared_error(values: npt.NDArray[np.float64], r: float) -> npt.NDArray[np.float64]:
-    """Expected squared error of each magnitude: s^2 / 12 where it is rounded, (|x| - r)^2 where it is clipped.
+    """Return the expected squared error of each magnitude.
 
-    A bin that is finer than the scale holds values on both sides of a level, so the error is the expected one and
-    not that of the bin's middle; values far under the scale round to zero and lose themselves.
+    It is s^2 / 12 for rounded values, s^2 / 12 + (|x| - r)^2 for clipped ones, and x^2 for those that round to zero.
+    The error of the bin centre would be wrong for rounded values, since a bin can have values on both sides of a level.
     """
     scale = r / LEVELS
     rounding = np.where(values < scale / 2.0, values**2, scale**2 / 12.0)
@@ -67,8 +67,8 @@ def _squared_error(values: npt.NDArray[np.float64], r: float) -> npt.NDArray[np.
 def _entropy(histogram: MagnitudeHistogram) -> float:
     """The range with the least Kullback-Leibler divergence of the clipped from the quantised distribution.
 
-    Migacz, "8-bit inference with TensorRT" (GTC 2017): the values beyond the range are added to its last bin of P;
-    Q spreads each of 128 levels evenly over its occupied bins.
+    Source: Migacz, "8-bit inference with TensorRT" (GTC 2017). P adds the values beyond the range to its last bin. Q
+    spreads each of 128 levels evenly over its occupied bins.
     """
     counts = histogram.counts.astype(np.float64)
     last = int(np.flatnonzero(counts)[-1]) + 1

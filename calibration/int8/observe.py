@@ -1,4 +1,4 @@
-"""Running a graph over the stream with its inner tensors laid open, in bounded memory."""
+"""Run a graph on a stream of inputs and collect histograms of inner tensors, in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from .histogram import MagnitudeHistogram
 if TYPE_CHECKING:
     import onnx
 
-MAX_OPEN_BYTES = 192 << 20  # of inner tensors handed out at once
+MAX_OPEN_BYTES = 192 << 20  # of inner tensors returned by one run
 
 Array = npt.NDArray[np.float32]
 
 
 class Observer:
-    """Histograms of chosen tensors of a float32 graph.
+    """Collects histograms of selected tensors of a float32 graph.
 
-    A large graph is run several times for each input, each time with as many of its tensors open as fit the limit.
+    A large graph runs several times per input, each time returning as many tensors as fit MAX_OPEN_BYTES.
     """
 
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> None:
-        """Raises ModelError when ONNX Runtime can't load the graph."""
+        """Raises ModelError if ONNX Runtime can't load the graph."""
         self._name = model.graph.name or "graph"
         self._input = model.graph.input[0].name
         inner = [name for name in tensors if name != self._input]
         self._observes_input = self._input in tensors
         self._groups = list(_groups(inner, _sizes(model)))
-        self._sessions = [open_session(self._name, _opened(model, group), threads) for group in self._groups]
+        self._sessions = [open_session(self._name, _with_outputs(model, group), threads) for group in self._groups]
 
     def add(self, value: Array, histograms: Mapping[str, MagnitudeHistogram]) -> None:
-        """Run one input, one row at a time, and count what every tensor held. Raises ModelError, DataError."""
+        """Run one input row by row, and count the values of every tensor. Raises ModelError, DataError."""
         for row in range(len(value)):
             feed = {self._input: value[row : row + 1]}
             if self._observes_input:
@@ -46,7 +46,7 @@ class Observer:
                     histograms[name].add(array)
 
 
-def _opened(model: onnx.ModelProto, tensors: Iterable[str]) -> bytes:
+def _with_outputs(model: onnx.ModelProto, tensors: Iterable[str]) -> bytes:
     onnx = require("onnx", "train")
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -61,20 +61,20 @@ def _opened(model: onnx.ModelProto, tensors: Iterable[str]) -> bytes:
 
 def _groups(tensors: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
     group: list[str] = []
-    held = 0
+    used = 0
     for name in tensors:
         size = sizes.get(name, 0)
-        if group and held + size > MAX_OPEN_BYTES:
+        if group and used + size > MAX_OPEN_BYTES:
             yield group
-            group, held = [], 0
+            group, used = [], 0
         group.append(name)
-        held += size
+        used += size
     if group:
         yield group
 
 
 def _sizes(model: onnx.ModelProto) -> dict[str, int]:
-    """Bytes of each float32 tensor for one row; what isn't static counts as nothing."""
+    """Return the bytes of each float32 tensor for a batch of 1; 0 for dynamic sizes."""
     sizes = {}
     for value in (*model.graph.value_info, *model.graph.output):
         dims = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]

@@ -1,10 +1,10 @@
-"""Weights of a quantised graph stored as the int8 codes that run, a quarter of their float32 size.
+"""Packing: store the weights of a quantised graph as int8, a quarter of their float32 size.
 
-The quantiser writes a weight as float32 behind a Q/DQ pair, and correction needs it so; every reader then rounds it
-anew, by arithmetic of its own. Packing rounds once: QuantizeLinear goes, its int8 result stays as the initialiser that
-DequantizeLinear reads. ONNX Runtime gives the same bits as before, and OpenVINO comes nearer to it (latents of
-LeakBench faces: RMS difference 0.0008 where it was 0.0020), since it had rounded some weights the other way. TensorRT
-from 10 on takes such weights; for older ones `engines.surgery.unpack_weights` writes the pair again.
+The quantiser writes a weight in float32 before a Q/DQ pair, and the correction needs that form. Each runtime then
+rounds the weight itself, with slightly different results. Packing rounds once: it removes QuantizeLinear and stores
+its int8 result as the initialiser that DequantizeLinear reads. ONNX Runtime returns the same bits as without packing,
+and OpenVINO is closer to ONNX Runtime. TensorRT 10 and newer accept packed weights; for older versions
+`engines.surgery.unpack_weights` restores the pair.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LARGEST = 127
 
 
 def pack_weights(model: bytes, name: str) -> bytes:
-    """The graph with every constant that a QuantizeLinear reads in int8; the same bytes where there is none.
+    """Return the graph with the constant inputs of QuantizeLinear nodes stored in int8. Idempotent.
 
     Raises ModelError for a zero point that is not 0.
     """
@@ -41,8 +41,8 @@ def pack_weights(model: bytes, name: str) -> bytes:
 def _pack(model: onnx.ModelProto, name: str, node: onnx.NodeProto, *, constants: dict[str, onnx.TensorProto]) -> None:
     numpy_helper = require("onnx", "train").numpy_helper
     weight, scale, *zeros = (numpy_helper.to_array(constants[given]) for given in node.input)
-    if not zeros or zeros[0].dtype != np.int8 or zeros[0].any():  # without one the codes would be uint8
-        raise ModelError(f"{name}: the weight {node.input[0]} is not symmetric int8; calibrate the fp32 graph again")
+    if not zeros or zeros[0].dtype != np.int8 or zeros[0].any():  # without a zero point the codes would be uint8
+        raise ModelError(f"{name}: weight {node.input[0]} is not symmetric int8; calibrate the fp32 graph again")
     axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
     codes = _codes(weight, scale, axis)
     model.graph.node.remove(node)
@@ -52,6 +52,6 @@ def _pack(model: onnx.ModelProto, name: str, node: onnx.NodeProto, *, constants:
 
 
 def _codes(weight: npt.NDArray[np.float32], scale: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.int8]:
-    """Rounded half to even, as QuantizeLinear does; `scale` is one number, or one for each index along `axis`."""
+    """Round half to even, as QuantizeLinear does; `scale` has one element, or one per index along `axis`."""
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)] if scale.size > 1 else [1] * weight.ndim
     return np.asarray(np.clip(np.rint(weight / scale.reshape(shape)), -_LARGEST - 1, _LARGEST), np.int8)

@@ -1,4 +1,4 @@
-"""A convolution as a matrix product: the patches of its input that its outputs are sums over."""
+"""Input patches of a convolution, for writing it as a matrix product (im2col)."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """How a convolution of two dimensions walks over its input, which is whole (one group)."""
+    """The window of a 2-D convolution with one group."""
 
     kernel: tuple[int, int]
     strides: tuple[int, int]
     dilations: tuple[int, int]
-    pads: tuple[int, int, int, int] | None  # top, left, bottom, right; None: by `upper`
-    upper: bool  # the odd column of automatic padding lies at the end
+    pads: tuple[int, int, int, int] | None  # top, left, bottom, right; None for automatic padding
+    upper: bool  # automatic padding puts the odd row or column at the end
 
 
 def window_of(node: onnx.NodeProto, kernel: tuple[int, ...]) -> Window | None:
-    """The window of a Conv node; None for one in groups or not of two dimensions."""
+    """Return the window of a Conv node, or None if it is grouped or not 2-D."""
     onnx = require("onnx", "train")
     given: dict[str, Any] = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     if len(kernel) != 2 or given.get("group", 1) != 1:
@@ -45,9 +45,9 @@ def window_of(node: onnx.NodeProto, kernel: tuple[int, ...]) -> Window | None:
 
 
 def patches(value: Array, window: Window, places: npt.NDArray[np.int64]) -> Array:
-    """Patches float32 [P, C x kh x kw] of an input [B, C, H, W], in the order of a weight's inner dimensions.
+    """Return patches float32 [P, C * kh * kw] of an input [B, C, H, W], in the order of a weight's inner dimensions.
 
-    `places` [P] index the outputs, flat over [B, H', W']. Raises ModelError when one lies outside.
+    `places`: flat indices [P] into the outputs [B, H', W']. Raises ModelError if one is out of range.
     """
     padded = np.pad(value, _padding(value.shape[2:], window))
     extent = [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True)]
@@ -55,14 +55,16 @@ def patches(value: Array, window: Window, places: npt.NDArray[np.int64]) -> Arra
     views = views[:, :, :: window.strides[0], :: window.strides[1], :: window.dilations[0], :: window.dilations[1]]
     batch, (height, width) = len(views), views.shape[2:4]
     if len(places) and int(places.max()) >= batch * height * width:
-        raise ModelError("a convolution gives more outputs than its window has places for; report this graph")
+        raise ModelError(
+            "the correction failed: a convolution has more outputs than its attributes allow; export the bundle again"
+        )
     b, rest = np.divmod(places, height * width)
     y, x = np.divmod(rest, width)
     return np.ascontiguousarray(views[b, :, y, x]).reshape(len(places), -1)
 
 
 def _padding(size: tuple[int, ...], window: Window) -> list[tuple[int, int]]:
-    """For numpy.pad. Automatic padding gives ceil(n / stride) outputs (ONNX, Conv, auto_pad)."""
+    """Return the `pad_width` for numpy.pad. Automatic padding gives ceil(n / stride) outputs (ONNX Conv, auto_pad)."""
     if window.pads is not None:
         top, left, bottom, right = window.pads
         return [(0, 0), (0, 0), (top, bottom), (left, right)]

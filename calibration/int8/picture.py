@@ -1,4 +1,4 @@
-"""The sensitivity picture: layers along the network against what int8 does to the scores, and what it saves."""
+"""The sensitivity picture: score error and time of each layer in int8."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def sensitivity_picture(
     fp32_ms: Mapping[str, float],
     int8_ms: Mapping[str, float],
 ) -> None:
-    """Write a PNG: above the score error of each layer alone in int8, below its time at fp32 and as it is shipped.
+    """Write a PNG with the score error of each layer quantised on its own, and its time in fp32 and in the variant.
 
-    Layers stand in the order of the graph; those that went back to floating point have another colour. Raises
+    Layers are in the order of the graph. Those that returned to floating point have another colour. Raises
     MissingExtraError without matplotlib, StorageError.
     """
     require("matplotlib", "train")
@@ -40,11 +40,11 @@ def sensitivity_picture(
     error, time = figure.subplots(2, 1, sharex=True)
     colours = [_FLOAT if name in float_layers else _INT8 for name in names]
     error.bar(places, [s.score_error for s in sensitivities], 0.7, color=colours)
-    error.set_ylabel("RMS score error alone in int8\n(over the scores' spread)")
-    error.set_title("What int8 does to each layer of the VAE encoder, and what it saves")
+    error.set_ylabel("relative RMS score error\n(only this layer in int8)")
+    error.set_title("Score error and time of each VAE encoder layer in int8")
     time.bar(places - 0.2, [fp32_ms.get(n, 0.0) for n in names], 0.4, color="#b0b7bf", label="fp32")
     time.bar(places + 0.2, [int8_ms.get(n, 0.0) for n in names], 0.4, color=colours, label="int8 variant")
-    time.set_ylabel("ms on ONNX Runtime")
+    time.set_ylabel("time on ONNX Runtime (ms)")
     time.set_xticks(places, names, rotation=60, ha="right", fontsize=8)
     figure.legend(handles=_legend(), loc="outside lower center", ncols=3, frameon=False)
     for axes in (error, time):
@@ -59,5 +59,5 @@ def sensitivity_picture(
 def _legend() -> list[object]:
     from matplotlib.patches import Patch
 
-    named = (("#b0b7bf", "fp32"), (_INT8, "int8"), (_FLOAT, "back in floating point"))
+    named = (("#b0b7bf", "fp32"), (_INT8, "int8"), (_FLOAT, "floating point"))
     return [Patch(color=colour, label=label) for colour, label in named]

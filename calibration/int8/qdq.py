@@ -1,12 +1,11 @@
-"""Explicit Q/DQ around float32, written by ONNX Runtime's quantiser from ranges of our own.
+"""Explicit Q/DQ graphs, written by ONNX Runtime's quantiser from the ranges of `ranges`.
 
-What every reader of the file takes (ONNX Runtime, OpenVINO, TensorRT 8.5 to 11 and RTX): symmetric int8, a scale for
-each output channel of a weight, a Q/DQ pair of its own for each reader, weights as Q/DQ pairs around float32, biases
-in float32 (TensorRT refuses int32 ones: onnxruntime issue 14229).
+ONNX Runtime, OpenVINO, TensorRT 8.5 to 11 and TensorRT-RTX all support this format: symmetric int8, one scale per
+output channel of a weight, a dedicated Q/DQ pair per reader of a tensor, weights as Q/DQ pairs around float32, biases
+in float32 (TensorRT rejects int32 biases: onnxruntime issue 14229).
 
-Weights take 7 of their 8 bits. x86 without int8 dot products adds two products of a pair of bytes in 16 bits and
-saturates: 255 x 127 x 2 does not fit, 255 x 64 x 2 does. With 8 bits the same file moved latents by 15 % in ONNX
-Runtime and 40 % in OpenVINO on such a machine; with 7 all machines and runtimes agree within rounding.
+Weights use 7 of their 8 bits by default. x86 CPUs without int8 dot products add two products of bytes in 16 bits and
+saturate: 255 x 127 x 2 overflows, 255 x 64 x 2 does not. With 7 bits, all machines and runtimes agree within rounding.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _OPTIONS = {
 
 
 def observed_tensors(model: onnx.ModelProto, layers: Collection[Layer]) -> tuple[str, ...]:
-    """The tensors whose ranges `quantise` needs when all of `layers` are int8, in topological order."""
+    """Return the tensors whose ranges `quantise` needs if all of `layers` are int8, in topological order."""
     wanted = {name for layer in layers for name in (layer.input, layer.output)}
     adds = set(residual_adds(model, {layer.name for layer in layers}))
     for node in model.graph.node:
@@ -47,14 +46,13 @@ def observed_tensors(model: onnx.ModelProto, layers: Collection[Layer]) -> tuple
 
 
 def rectified_ranges(model: onnx.ModelProto, ranges: Mapping[str, float]) -> dict[str, float]:
-    """A convolution's output takes the range of the Relu or LeakyRelu that alone reads it.
+    """Return `ranges` with the output range of each convolution replaced by that of its Relu or LeakyRelu.
 
-    Large negative values would set the range otherwise, and be thrown away or shrunk next. So the rectified values
-    lie on the grid already and are not rounded twice; with LeakBench's encoder and 8-bit weights the latents' error
-    fell from 0.15 to 0.11.
+    Applies to outputs whose only reader is such an activation. Otherwise large negative values, which the activation
+    removes or shrinks, would set the range, and the activated values would be rounded twice.
     """
-    behind = rectified(model)
-    return {name: ranges.get(behind.get(name, name), r) for name, r in ranges.items()}
+    activated = rectified(model)
+    return {name: ranges.get(activated.get(name, name), r) for name, r in ranges.items()}
 
 
 def quantise(
@@ -65,9 +63,9 @@ def quantise(
     ranges: Mapping[str, float],
     weight_bits: int = WEIGHT_BITS[0],
 ) -> bytes:
-    """The graph with the convolutions named in `quantised` as int8. With none, the graph as it is.
+    """Return the graph with the convolutions named in `quantised` in int8. Without names, the graph is unchanged.
 
-    Raises ModelError for a graph that the quantiser can't treat (see `layers.find_layers`) or a missing range.
+    Raises ModelError for an unsupported graph (see `layers.find_layers`) or a missing range.
     """
     if not quantised:
         return model
@@ -85,14 +83,14 @@ def quantise(
 
 
 def require_known(layers: Collection[Layer], quantised: Collection[str], name: str) -> None:
-    """Raises ModelError for a layer to quantise that the graph has not."""
+    """Raise ModelError if the graph lacks a layer to quantise."""
     missing = sorted(set(quantised) - {layer.name for layer in layers})
     if missing:
-        raise ModelError(f"{name}: there is no convolution {missing[0]}; calibrate again")
+        raise ModelError(f"{name}: the graph has no convolution {missing[0]}; calibrate again")
 
 
 def require_ranges(needed: Collection[str], ranges: Mapping[str, float], name: str) -> None:
-    """Raises ModelError for a tensor to quantise without a range."""
+    """Raise ModelError if a tensor to quantise has no range."""
     absent = [tensor for tensor in needed if tensor not in ranges]
     if absent:
         raise ModelError(f"{name}: no range was collected for {absent[0]}; calibrate again")
@@ -123,20 +121,20 @@ def _run_quantiser(
         )
         quantiser.quantize_model()
         quantiser.model.topological_sort()
-    except Exception as error:  # the quantiser raises ValueError, KeyError, RuntimeError and its own
-        raise ModelError(f"{name}: ONNX Runtime's quantiser can't treat the graph ({one_line(error)})") from error
+    except Exception as error:  # the quantiser raises ValueError, KeyError, RuntimeError and custom exceptions
+        raise ModelError(f"{name}: ONNX Runtime's quantiser failed: {one_line(error)}; use the fp32 variant") from error
     finally:
         logging.getLogger().removeFilter(_drop_advice)
     return quantiser.model.model
 
 
 def _drop_advice(record: logging.LogRecord) -> bool:
-    """The quantiser advises a pre-processing that the exporter has done, at every call."""
+    """Drop the quantiser's advice to pre-process the graph, which the exporter has already done."""
     return "pre-processing" not in record.getMessage()
 
 
 def checked(model: onnx.ModelProto, name: str) -> bytes:
-    """The graph as a bundle holds it: opset 17 and nothing else, valid ONNX. Raises ModelError."""
+    """Return the serialised graph in the form that a bundle needs: opset 17, valid ONNX. Raises ModelError."""
     onnx = require("onnx", "train")
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
@@ -145,5 +143,7 @@ def checked(model: onnx.ModelProto, name: str) -> bytes:
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:
-        raise ModelError(f"{name}: the quantised graph is not valid ONNX ({one_line(error)})") from error
+        raise ModelError(
+            f"{name}: the quantised graph is not valid ONNX: {one_line(error)}; use the fp32 variant"
+        ) from error
     return bytes(model.SerializeToString(deterministic=True))

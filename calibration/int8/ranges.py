@@ -1,8 +1,8 @@
-"""Ranges of a graph's tensors: collected once, kept as JSON, taken up again after a kill.
+"""Ranges of a graph's tensors, cached as JSON. Collection resumes after an interruption.
 
-Two files in the cache, both written aside and renamed: `HASH.histograms.json`, keyed by graph, images and version,
-grows every few images and is complete when all are counted; `HASH.METHOD.json` holds the ranges that a method took
-from it.
+The cache has two kinds of files, both written atomically. `HASH.histograms.json` has the histograms; HASH covers graph,
+tensors, images and version. It is saved every SAVE_EVERY images. `HASH.METHOD.json` has the ranges that a method
+derived from them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .histogram import BINS, MagnitudeHistogram
 from .methods import check_method, symmetric_range
 from .observe import Observer
 
-VERSION = 1  # of what is counted: part of the key
+VERSION = 1  # of the histograms; part of the key
 SAVE_EVERY = 32  # images
 
 Array = npt.NDArray[np.float32]
@@ -31,18 +31,18 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class RangeSource:
-    """The graph and the images that ranges are taken from."""
+    """The graph and the images to collect ranges from."""
 
     model: bytes  # the fp32 graph
     name: str  # its stem, for messages and progress
     tensors: tuple[str, ...]
-    inputs: Callable[[int], Iterator[Array]]  # inputs from an image on: one array [B, ...] per image
+    inputs: Callable[[int], Iterator[Array]]  # first image -> inputs from there on: one array [B, ...] per image
     count: int  # images
-    images: str  # fingerprint of the images and of whatever else determines the inputs
+    images: str  # fingerprint of everything that determines the inputs
 
     @property
     def key(self) -> str:
-        """Hash over graph, tensors, images and version."""
+        """Hash of graph, tensors, images and version."""
         text = f"{VERSION} {BINS} {sha256_bytes(self.model)} {self.images} {self.count} {' '.join(self.tensors)}"
         return sha256_bytes(text.encode())[:32]
 
@@ -50,9 +50,9 @@ class RangeSource:
 def collect_ranges(
     source: RangeSource, method: str, cache: Path, *, threads: int, progress: Progress
 ) -> dict[str, float]:
-    """Tensor name to r, so that int8 spans [-r, r]; read from `cache` if stored there.
+    """Return r by tensor name, so that int8 spans [-r, r]; read from `cache` if possible.
 
-    Raises UsageError for a method that doesn't exist (before anything runs), ModelError, DataError, StorageError.
+    Raises UsageError for an unknown method (before anything runs), ModelError, DataError, StorageError.
     """
     check_method(method)
     path = cache / f"{source.key}.{method}.json"
@@ -67,7 +67,7 @@ def collect_ranges(
 def collect_histograms(
     source: RangeSource, cache: Path, threads: int, *, progress: Progress
 ) -> dict[str, MagnitudeHistogram]:
-    """Histograms of every tensor over all images; resumes after an interruption.
+    """Return the histogram of every tensor over all images. Resumes after an interruption.
 
     Waits while another process collects the same ranges. Raises ModelError, DataError, StorageError.
     """
@@ -107,7 +107,7 @@ def _write(path: Path, data: object) -> None:
 
 
 def _read_histograms(path: Path, tensors: Sequence[str]) -> tuple[int, dict[str, MagnitudeHistogram]]:
-    """The stored histograms; empty ones if the file is missing or damaged."""
+    """Return the number of counted images and the histograms; empty ones if the file is missing or damaged."""
     try:
         data = json.loads(path.read_bytes())
         stored = {name: MagnitudeHistogram.from_json(data["histograms"][name]) for name in tensors}

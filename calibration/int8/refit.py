@@ -1,9 +1,10 @@
 """The refit: knowledge distillation of the fp32 leak encoder on int8 latents (Hinton et al., 2015).
 
-Quantising the VAE changes every latent slightly, and at t = 0 alpha / sigma is 34, so a leak encoder that never saw
-such latents takes the rounding for a trace. The fp32 leak encoder is the teacher of its own copy: for the same image
-and noise, the student gets the int8 latent and learns the teacher's class distribution and embedding. It starts with
-the teacher's weights, with the teacher's batch statistics and without dropout. docs/precision.md has the figures.
+Quantising the VAE changes every latent slightly. At t = 0, alpha / sigma is 34, so a leak encoder that was trained on
+fp32 latents mistakes the rounding error for a generator's trace. The student is a copy of the fp32 leak encoder, which
+is the teacher. For the same image and noise, the student gets the int8 latent and learns the teacher's class
+distribution and embedding. It keeps the teacher's batch statistics and uses no dropout. docs/precision.md has
+measurements.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Latents(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, rows: Rows) -> Array:
-        """float32 [B, 4, S/8, S/8] of rows int64 [B]. Raises StorageError."""
+        """Return the latents of rows int64 [B], float32 [B, 4, S/8, S/8]. Raises StorageError."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def refit(
     recipe: RefitConfig,
     progress: Progress,
 ) -> LeakEncoder:
-    """Train the student; returned in evaluation mode. The same pairs give the same weights on one machine."""
+    """Train and return the student in evaluation mode. The same pairs give the same weights on one machine."""
     teacher.eval().requires_grad_(False)
     student = copy.deepcopy(teacher).requires_grad_(True)
     batch = min(config.batch_size, len(pairs.fp32))
@@ -95,7 +96,7 @@ def refit(
 
 
 def _loss(teacher: LeakEncoder, student: LeakEncoder, clean: Tensor, *, rounded: Tensor) -> Tensor:
-    """KL divergence of the class distributions plus the squared error of embeddings over the teacher's variance."""
+    """Return the KL divergence of the classes plus the squared embedding error over the teacher's variance."""
     with torch.no_grad():
         wanted, embedding, _, _ = teacher(clean)
     scores, found, _, _ = student(rounded)
@@ -107,7 +108,7 @@ def _loss(teacher: LeakEncoder, student: LeakEncoder, clean: Tensor, *, rounded:
 def _batches(
     pairs: LatentPairs, spec: ModelSpec, config: TrainConfig, *, epochs: int, size: int
 ) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-    """Batches, in parts: noised fp32 latents and int8 latents with the same noise."""
+    """Yield batches, each as parts of noised fp32 latents and int8 latents with the same noise."""
     coefficients = step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize)
     count = len(pairs.fp32)
     for epoch in range(epochs):

@@ -1,4 +1,4 @@
-"""The refit within a calibration: its teacher, its training images, and the student as a graph."""
+"""The refit during calibration: loads the teacher, caches latents and exports the student."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Refitter:
     def refit(
         self, spec: ModelSpec, listing: Listing, fp32: bytes, *, int8: bytes, threads: int, progress: Progress
     ) -> tuple[bytes, LeakOutputs]:
-        """The student as a float32 graph, and its outputs for the int8 latents of the training images.
+        """Return the student as a float32 graph, and its outputs for the int8 latents of the training images.
 
         Uses at most `RefitConfig.images` training images, a seeded random sample. Raises ModelError, ImageError,
         DataError if an image changes meanwhile, StorageError.
         """
         if self._latents is None:
-            self._latents = GraphLatents(self._cache, self._thinned(paths_of(listing, "train")))
+            self._latents = GraphLatents(self._cache, self._sampled(paths_of(listing, "train")))
         exact = self._latents.of(spec, fp32, threads, task="fp32 latents of training images", progress=progress)
         rounded = self._latents.of(
             spec, int8, threads, task="int8 latents of training images", progress=progress, passing=self._bundle
@@ -70,28 +70,31 @@ class Refitter:
         return export_leak_encoder(student, spec), concatenate(parts, spec)
 
     def done(self) -> None:
-        """Delete latents that no later calibration needs."""
+        """Delete latents that no later calibration needs. Call it once the calibration has finished."""
         if self._latents is not None:
             self._latents.done()
 
-    def _thinned(self, paths: Sequence[Path]) -> list[Path]:
+    def _sampled(self, paths: Sequence[Path]) -> list[Path]:
         order = np.random.default_rng(self._teacher.config.seed).permutation(len(paths))
         return [paths[i] for i in np.sort(order[: self._recipe.images])]
 
 
 def teacher_of(run: Run, bundle: Bundle) -> Teacher:
-    """The leak encoder of the run that a bundle was exported from. Raises CheckpointError, BundleError."""
+    """Return the leak encoder of the run that a bundle was exported from. Raises CheckpointError, BundleError."""
     run.require_finished()
     if run.spec != bundle.spec:
         raise BundleError(
-            f"{bundle.path} was not exported from {run.path}: their specs differ; name its own run (--run)"
+            f"{bundle.path} was not exported from {run.path}: their specs differ; "
+            "give the run it was exported from (--run)"
         )
     encoder = run.encoder()
     if not isinstance(encoder.head, PrototypeHead):
-        raise CheckpointError(f"{run.path} has a linear head: an ablation can't be exported or refitted")
+        raise CheckpointError(
+            f"{run.path} has a linear head, which can't be exported or refitted; use a run with prototypes"
+        )
     stored = bundle.support("fp32").prototypes
     if not np.allclose(stored, encoder.prototypes.detach().numpy(), atol=1e-6):
-        raise BundleError(f"{bundle.path} has other weights than {run.path}; name the run it was exported from (--run)")
+        raise BundleError(f"{bundle.path} has other weights than {run.path}; give the run it was exported from (--run)")
     return Teacher(encoder, run.info.config)
 
 

@@ -1,4 +1,4 @@
-"""What quantising one layer alone does, and the order in which layers go back to floating point."""
+"""Sensitivity of each layer to int8, and the order in which layers return to floating point."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSensitivity:
-    """One layer of the VAE encoder in int8, all else fp32."""
+    """The effect of one layer of the VAE encoder in int8 with all other layers in fp32."""
 
     layer: Layer
     share: float  # of the graph's multiplications
     latent_error: float  # RMS error of the latents over their standard deviation
     score_error: float  # RMS error of the scores over their standard deviation
-    labels_moved: float  # share of images whose likeliest class changes
+    labels_moved: float  # share of images whose most probable class changes
 
 
 def measure_layers(
@@ -47,9 +47,10 @@ def measure_layers(
     threads: int,
     progress: Progress,
 ) -> tuple[LayerSensitivity, ...]:
-    """Each layer of the VAE encoder alone, in the order of the graph, on images float32 [3, S, S].
+    """Quantise each layer of the VAE encoder on its own, and measure the error on images float32 [3, S, S] each.
 
-    The arithmetic is that of the Q/DQ graph itself, run in float32, so that no backend's kernels get in.
+    Returns the layers in the order of the graph. The Q/DQ graph runs unoptimised in float32, so the result doesn't
+    depend on int8 kernels. Raises ModelError.
     """
     leak, noising = GraphSession(leak_encoder_graph(spec), leak_encoder, threads), Noising(spec)
 
@@ -63,14 +64,16 @@ def measure_layers(
     total = sum(multiplications(parse_graph(model, "vae_encoder")).values())
     found = []
     for done, layer in enumerate(layers, 1):
-        moved, told = run(quantise(model, "vae_encoder", [layer.name], ranges=ranges, weight_bits=weight_bits))
+        new_latents, new_scores = run(
+            quantise(model, "vae_encoder", [layer.name], ranges=ranges, weight_bits=weight_bits)
+        )
         found.append(
             LayerSensitivity(
                 layer=layer,
                 share=layer.multiplications / total,
-                latent_error=_relative(moved, latents),
-                score_error=_relative(told, scores),
-                labels_moved=float((told.argmax(1) != scores.argmax(1)).mean()),
+                latent_error=_relative_rms(new_latents, latents),
+                score_error=_relative_rms(new_scores, scores),
+                labels_moved=float((new_scores.argmax(1) != scores.argmax(1)).mean()),
             )
         )
         progress("sensitivity of layers", done, len(layers))
@@ -78,10 +81,10 @@ def measure_layers(
 
 
 def rungs(sensitivities: Sequence[LayerSensitivity], total: int) -> list[tuple[str, ...]]:
-    """Sets of layers to keep in int8, the largest first: down to 95 %, then to 90, 85 and 80 % of the graph's `total`
-    multiplications.
+    """Return sets of layers to keep in int8, the largest first.
 
-    Layers go back to floating point in the order of squared score error for each multiplication given up.
+    The sets keep at least 95, 90, 85 and 80 % of the graph's `total` multiplications in int8. Layers return to floating
+    point in descending order of squared score error per multiplication.
     """
     layers = [s.layer for s in sensitivities]
     order = sorted(sensitivities, key=lambda s: s.score_error**2 / max(s.share, 1e-9), reverse=True)
@@ -98,6 +101,6 @@ def rungs(sensitivities: Sequence[LayerSensitivity], total: int) -> list[tuple[s
     return found
 
 
-def _relative(found: Array, wanted: Array) -> float:
+def _relative_rms(found: Array, wanted: Array) -> float:
     difference = found.astype(np.float64) - wanted
     return float(np.sqrt(np.mean(difference**2)) / max(float(wanted.std()), 1e-12))

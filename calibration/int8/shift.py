@@ -33,8 +33,8 @@ class Shift:
         """Raise DataError if the share exceeds `limit`; `advice` says what to do."""
         if not self.share <= limit:
             raise DataError(
-                f"the calibration images are not of the kind that the detector sees: {self.share:.0%} of the values in "
-                f"{self.tensor} differ from those of validation images, at most {limit:.0%} may; {advice}"
+                f"the calibration images differ from the validation images: {self.share:.0%} of the values in "
+                f"{self.tensor} differ from those of validation images (limit {limit:.0%}); {advice}"
             )
 
     def to_json(self, limit: float) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Shift:
 def shift_of(
     found: Mapping[str, MagnitudeHistogram], reference: Mapping[str, MagnitudeHistogram], images: int
 ) -> Shift:
-    """The largest distance of `found` from `reference`, over the same tensors of the same graph.
+    """Return the largest distance of `found` from `reference` over the tensors of a graph.
 
     `images`: the number of images in `reference`. Raises ValueError if there is no tensor.
     """
@@ -55,6 +55,9 @@ def shift_of(
 
 
 def distance(first: MagnitudeHistogram, second: MagnitudeHistogram) -> float:
-    """The Kolmogorov-Smirnov distance, 0 to 1, at the bin edges of the wider histogram; 0 for two empty histograms."""
+    """Return the Kolmogorov-Smirnov distance, 0 to 1, at the bin edges of the wider histogram.
+
+    Two empty histograms have distance 0.
+    """
     limit = max(first.limit, second.limit)
     return float(np.abs(first.cumulative(limit) - second.cumulative(limit)).max())

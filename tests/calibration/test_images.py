@@ -1,4 +1,4 @@
-"""Which images are calibrated on, and what the graphs are given of them: what the runtime gives them."""
+"""Selection of calibration images, and their preprocessing, which is the same as in the runtime."""
 
 import hashlib
 
@@ -44,11 +44,11 @@ def test_images_are_drawn_by_the_hash_of_their_names_so_that_folders_mix(folder)
     assert chosen(folder).paths == found.paths
 
 
-def test_more_than_there_are_is_all_of_them(folder):
+def test_a_count_beyond_the_number_of_images_gives_all_of_them(folder):
     assert len(chosen(folder, 4000).paths) == 40
 
 
-def test_the_fingerprint_is_of_what_the_files_hold(folder):
+def test_the_fingerprint_depends_on_the_content_of_the_files(folder):
     before = chosen(folder)
     assert chosen(folder).fingerprint == before.fingerprint
     Image.fromarray(noise_image(99)).save(before.paths[5])
@@ -57,7 +57,7 @@ def test_the_fingerprint_is_of_what_the_files_hold(folder):
     assert after.fingerprint != before.fingerprint
 
 
-def test_flat_and_broken_images_are_passed_over(folder):
+def test_flat_and_broken_images_are_skipped(folder):
     usual = chosen(folder)
     for path, spoil in zip(usual.paths, ("flat", "broken"), strict=False):
         if spoil == "flat":
@@ -92,16 +92,16 @@ def test_one_face_at_forty_jpeg_qualities_or_sizes_counts_once(tmp_path):
         chosen(tmp_path)
 
 
-def test_too_few_are_refused_with_both_counts_and_what_was_wrong(folder):
+def test_too_few_images_are_refused_with_counts_and_reasons(folder):
     paths = plain_folder(folder)
     for path in paths[:6]:
         Image.new("RGB", (50, 60), (3, 200, 90)).save(path)
     for path in paths[6:9]:
         path.write_bytes(b"no image")
-    said = r"31 usable images \(3 can't be read, 6 are of one flat colour\); calibration needs at least 32 images"
+    said = r"31 usable images \(3 can't be read, 6 have a single colour\); calibration needs at least 32 face images"
     with pytest.raises(DataError, match=said):
         chosen(folder, 40)
-    with pytest.raises(DataError, match=r"31 images are too few .* at least 32 are needed \(--images\)"):
+    with pytest.raises(DataError, match=r"31 images are too few .* at least 32 are needed; increase --images"):
         chosen(folder, 31)
 
 
@@ -110,7 +110,7 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path):
         plain_folder(tmp_path / "nowhere")
 
 
-def test_images_come_one_at_a_time_as_the_vae_encoder_takes_them(folder):
+def test_images_have_the_shape_of_the_vae_encoders_input(folder):
     paths = plain_folder(folder)[:3]
     found = list(images(paths, 40))
     assert [x.shape for x in found] == [(1, 3, 40, 40)] * 3

@@ -1,4 +1,4 @@
-"""What can be int8: every convolution with constant weights, and how many multiplications each costs."""
+"""Convolutions that can be int8, and their number of multiplications."""
 
 import numpy as np
 import pytest
@@ -65,14 +65,14 @@ def test_a_convolution_with_computed_weights_is_none_of_the_layers():
 
 def test_an_output_takes_its_rectifiers_place_only_where_that_alone_reads_it():
     found = rectified(built(residual()))
-    assert found == {"a": "first"}  # b is added, y is given out
+    assert found == {"a": "first"}  # b feeds an Add, y is an output
 
 
 def test_an_add_is_quantised_when_it_joins_an_int8_convolution_and_feeds_one():
     model = built(residual())
     assert residual_adds(model, {"Conv2", "Conv5"}) == ("Add3",)
-    assert residual_adds(model, {"Conv2"}) == ()  # what reads the sum is in floating point
-    assert residual_adds(model, {"Conv5"}) == ()  # what is added is in floating point, on both sides
+    assert residual_adds(model, {"Conv2"}) == ()  # the reader of the sum is in floating point
+    assert residual_adds(model, {"Conv5"}) == ()  # both summands are in floating point
     assert residual_adds(model, set()) == ()
 
 
@@ -85,7 +85,7 @@ def test_int8_layers_are_those_whose_weights_are_quantised():
     assert int8_layers(model) == ()
     assert is_quantised(some)
     assert not is_quantised(model)
-    with pytest.raises(ModelError, match="net: the graph is quantised already"):
+    with pytest.raises(ModelError, match="net: the graph is already quantised"):
         find_layers(some, "net")
 
 
@@ -123,13 +123,13 @@ def with_float16_weights():
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (with_float16_weights, "float16 weights inside, .* train through its float32 version"),
-        (without_convolutions, "holds no convolution"),
-        (of_unknown_size, "the convolution Conv0 has no static size"),
-        (with_control_flow, "can't treat the operators If"),
-        (of_a_foreign_domain, r"can't treat the operators com\.microsoft\.Relu"),
+        (with_float16_weights, "doesn't support float16 weights; train with the float32 version"),
+        (without_convolutions, "the graph has no convolution"),
+        (of_unknown_size, "convolution Conv0 has no static size"),
+        (with_control_flow, "doesn't support the operators If"),
+        (of_a_foreign_domain, r"doesn't support the operators com\.microsoft\.Relu"),
     ],
 )
-def test_what_the_quantiser_can_not_treat_is_named(made, said):
+def test_the_error_names_what_the_quantiser_does_not_support(made, said):
     with pytest.raises(ModelError, match=f"net: .*{said}"):
         find_layers(made(), "net")

@@ -41,7 +41,5 @@ def test_other_classes_than_the_bundles_are_refused_by_name(data, tmp_path):
         labelled(data, bundle)
     (data / "val" / "smooth").rename(data / "val" / "flow")
     (data / "train" / "smooth").rename(data / "train" / "flow")
-    with pytest.raises(
-        DataError, match=r"holds blocky, flow, real, but the bundle has the classes real, blocky, smooth"
-    ):
+    with pytest.raises(DataError, match=r"has the classes blocky, flow, real, but the bundle has real, blocky, smooth"):
         labelled(data, bundle)

@@ -128,7 +128,7 @@ def flat(i):
     return np.full((40, 40, 3), (i, 90, 20), np.uint8)
 
 
-OTHER_KIND = "the calibration images are not of the kind that the detector sees"
+OTHER_KIND = "the calibration images differ from the validation images"
 
 
 def already(bundle):
@@ -182,7 +182,7 @@ def bad_inputs():
         ("no_folder", nothing, lambda t: ["--range-images", t / "nowhere"], 1, "no such folder"),
         ("few_images", nothing, lambda t: ["--range-images", folder_of(t / "f", 31, small)], 1, "31 usable images"),
         ("few_asked_for", nothing, lambda t: ["--images", 31], 1, "at least 32 are needed"),
-        ("flat", nothing, lambda t: ["--range-images", folder_of(t / "f", 40, flat)], 1, "40 are of one flat colour"),
+        ("flat", nothing, lambda t: ["--range-images", folder_of(t / "f", 40, flat)], 1, "40 have a single colour"),
         ("other_kind", nothing, lambda t: ["--range-images", folder_of(t / "f", 40, chequers)], 1, OTHER_KIND),
         (
             "other_kind_and_a_refit",
@@ -192,13 +192,13 @@ def bad_inputs():
             OTHER_KIND,
         ),
         ("int8_already", already, lambda t: [], 1, "already has an int8 variant; give --replace"),
-        ("quantised_graph", quantised_inside, lambda t: [], 1, "quantised already"),
-        ("foreign_operator", foreign_operator, lambda t: [], 1, "can't treat the operators com.microsoft.Gelu"),
-        ("foreign_behind", foreign_operator_behind, lambda t: [], 1, "leak_encoder: the quantiser can't treat the"),
+        ("quantised_graph", quantised_inside, lambda t: [], 1, "the graph is already quantised"),
+        ("foreign_operator", foreign_operator, lambda t: [], 1, "doesn't support the operators com.microsoft.Gelu"),
+        ("foreign_behind", foreign_operator_behind, lambda t: [], 1, "leak_encoder: the quantiser doesn't support the"),
         ("method", nothing, lambda t: ["--method", "best"], 2, "choose one of: entropy, percentile, minmax, mse"),
         ("weight_bits", nothing, lambda t: ["--weight-bits", 4], 2, "choose one of: 7, 8"),
-        ("no_drop", nothing, lambda t: ["--max-drop", "inf"], 2, "a macro AUC drop of inf is not a limit"),
-        ("no_shift", nothing, lambda t: ["--max-shift", "nan"], 2, "a shift of nan is not a share"),
+        ("no_drop", nothing, lambda t: ["--max-drop", "inf"], 2, "a macro AUC drop of inf is out of range"),
+        ("no_shift", nothing, lambda t: ["--max-shift", "nan"], 2, "a maximum shift of nan is out of range"),
         ("plot", nothing, lambda t: ["--plot", t / "nowhere" / "layers.png"], 2, "give a file in a writable folder"),
         ("plot_folder", nothing, lambda t: ["--plot", t], 2, "give a file in a writable folder"),
         ("no_run", nothing, lambda t: ["--refit"], 2, "--run RUN, or use --no-refit"),
@@ -275,7 +275,7 @@ def without_validation(root):
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda t: labelled(t / "d", train=10), "30 usable images; calibration needs at least 32 images of faces"),
+        (lambda t: labelled(t / "d", train=10), "30 usable images; calibration needs at least 32 face images"),
         (lambda t: without_validation(t / "d"), "has train and test but no val"),
         (lambda t: labelled(t / "d", train=0, val=0, test=0), "no images"),
         (lambda t: t / "nowhere", "nowhere"),
@@ -354,7 +354,7 @@ def test_data_of_other_classes_is_refused(leakrt, bundle, tmp_path):
     before = files_of(bundle)
     done = leakrt("calibrate", bundle, other, "--no-refit", *FAST)
     assert done.code == 1
-    assert "holds blocky, real, stripes, but the bundle has the classes" in done.err
+    assert "the folder has the classes blocky, real, stripes, but the bundle has" in done.err
     assert files_of(bundle) == before
 
 

@@ -92,7 +92,7 @@ def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle,
     checked = leakrt("check", bundle, tiny_run() / "data" / "test" / "smooth", "--precision", "fp16", "--json")
     assert {json.loads(line)["precision"] for line in checked.lines} == {"fp16"}
     again = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data")
-    assert (again.code, "has an fp16 variant already; give --replace" in again.err) == (1, True)
+    assert (again.code, "already has an fp16 variant; give --replace" in again.err) == (1, True)
     replaced = leakrt("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--replace", "--json")
     found = json.loads(replaced.out)
     assert found["left_out"] == []

@@ -1,4 +1,4 @@
-"""Why an attempt at int8 is refused."""
+"""Reasons to reject an INT8 attempt."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def attempt(**speedups):
     return {name: OnBackend(HELD, times(low), 0.01) for name, low in speedups.items()}
 
 
-def test_a_gate_that_holds_and_a_speedup_on_some_backend_is_enough():
+def test_passing_and_a_speedup_on_some_backend_are_enough():
     assert failures(attempt(onnxruntime=0.9, openvino=MIN_INT8_SPEEDUP), 0.95, Limits()) == ()
 
 
-def test_no_backend_on_which_it_is_surely_faster_is_told_with_the_best():
+def test_without_a_significant_speedup_the_reason_names_the_best_backend():
     assert failures(attempt(onnxruntime=0.9, openvino=1.2), 0.95, Limits()) == (
         "int8 is at best 1.32 x as fast as fp32 (1.20 to 1.44); the lower figure must be at least 1.3",
     )
 
 
-def test_a_speedup_that_bfloat16_brings_is_none_of_int8():
+def test_a_speedup_of_bfloat16_does_not_count():
     assert len(failures(attempt(onnxruntime=0.9, openvino_bf16=3.0), 0.95, Limits())) == 1
 
 
-def test_less_than_four_fifths_in_int8_is_no_int8_variant():
+def test_less_than_four_fifths_in_int8_is_rejected():
     fast = attempt(onnxruntime=2.0)
     assert failures(fast, MIN_INT8_SHARE, Limits()) == ()
     assert failures(fast, MIN_INT8_SHARE - 0.001, Limits()) == (
@@ -54,7 +54,7 @@ def test_less_than_four_fifths_in_int8_is_no_int8_variant():
     )
 
 
-def test_what_other_backends_gate_says_does_not_count_and_all_reasons_are_told():
+def test_other_backends_do_not_count_and_all_reasons_are_listed():
     lost = replace(HELD, macro_auc_drop=0.01)
     found = {"onnxruntime": OnBackend(HELD, times(2.0), 0.0), "openvino": OnBackend(lost, times(2.0), 0.0)}
     assert failures(found, 0.9, Limits()) == ()

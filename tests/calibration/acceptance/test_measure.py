@@ -1,4 +1,4 @@
-"""The gate counts what a variant does to verdicts, and says every reason why it does not hold."""
+"""The acceptance test counts changed verdicts and lists every reason for a rejection."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_same_outputs_lose_nothing():
     assert found.failures(Limits()) == found.failures(FP16_LIMITS) == ()
 
 
-def test_a_near_tie_that_moves_counts_among_all_images_alone():
+def test_a_changed_near_tie_counts_only_among_all_images():
     found = compare(judged(), judged(moved=[6]), SPEC, decision=DECISION)
     assert found.agreement == pytest.approx(6 / 7)
     assert found.agreement_confident == 1.0
@@ -79,7 +79,7 @@ def test_false_alarms_are_real_faces_called_generator_or_unknown():
     kinds = ["unknown", "generator", "real", "generator", "unknown", "generator", "abstain"]
     found = compare(judged(), judged(kinds=kinds), SPEC, decision=DECISION)
     assert (found.false_alarms, found.real_faces) == (2, 3)
-    assert found.verdict_agreement == pytest.approx(2 / 7)  # rows 3 and 5 alone are as before
+    assert found.verdict_agreement == pytest.approx(2 / 7)  # only rows 3 and 5 are unchanged
 
 
 def test_margins_are_over_the_second_likeliest_class():
@@ -96,27 +96,27 @@ def test_margins_are_over_the_second_likeliest_class():
         ({"false_alarms": 3}, "3 false alarms, more than the 2"),
     ],
 )
-def test_what_is_lost_beyond_a_limit_is_a_reason(change, reason):
+def test_a_loss_beyond_a_limit_is_a_reason(change, reason):
     failures = replace(HOLDS, **change).failures(Limits())
     assert len(failures) == 1
     assert reason in failures[0]
 
 
-def test_what_lies_on_a_limit_holds():
+def test_a_loss_at_the_limit_is_accepted():
     assert replace(HOLDS, macro_auc_drop=0.002, agreement_confident=0.99, false_alarms=2).failures(Limits()) == ()
 
 
-def test_all_reasons_are_told_at_once():
+def test_all_reasons_are_listed():
     assert len(replace(HOLDS, macro_auc_drop=1.0, agreement_confident=0.0, false_alarms=9).failures(Limits())) == 3
 
 
-def test_fp16_is_held_to_all_images():
+def test_fp16_must_agree_on_all_images():
     moved = replace(HOLDS, images=1800, agreement=1 - 2 / 1800)
     assert moved.failures(Limits()) == ()
     assert "on all images" in moved.failures(FP16_LIMITS)[0]
 
 
-def test_one_image_that_moves_is_no_share_and_two_are():
+def test_one_changed_image_is_allowed_and_two_are_not():
     few = replace(HOLDS, images=900, agreement=1 - 1 / 900)
     assert few.failures(FP16_LIMITS) == ()
     assert len(replace(few, agreement=1 - 2 / 900).failures(FP16_LIMITS)) == 1

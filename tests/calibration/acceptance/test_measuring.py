@@ -1,4 +1,4 @@
-"""A variant run over images on whatever backend is installed."""
+"""Variants run on images on all installed backends."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def graphs(bundle):
     return bundle.graph("vae_encoder", "fp32"), bundle.graph("leak_encoder", "fp32")
 
 
-def test_it_gives_what_the_runtime_gives(bundle, tiny):
+def test_results_equal_those_of_the_runtime(bundle, tiny):
     images = pictures(bundle.spec, 3)
     latents, outputs = run_images(load_variant(bundle.spec, *graphs(bundle), threads=1), bundle.spec, images)
     expected = Detector.load(tiny, threads=1)._guarded.start(images)()
@@ -67,14 +67,14 @@ def test_progress_counts_the_images(bundle):
     assert seen == [("task", 1, 3), ("task", 2, 3), ("task", 3, 3)]
 
 
-def test_onnx_runtime_comes_first_and_the_others_where_they_are_installed(bundle):
+def test_onnx_runtime_is_first_and_other_installed_backends_follow(bundle):
     names = list(installed(1).loaders)
     assert names[0] == next(iter(onnxruntime_only(1).loaders)) == "onnxruntime"
     for name in ("openvino", "openvino_bf16"):
         assert (name in names) == registry.kind(name).probe().runs
 
 
-def test_torch_measures_what_onnx_runtime_does_from_the_bundles_weights(bundle):
+def test_torch_agrees_with_onnx_runtime(bundle):
     from leakrt.export.weights import weights_file
 
     (data,) = weights_file({name: bundle.read(name) for name in bundle.hashes}).values()
@@ -114,7 +114,7 @@ def test_a_speedup_is_timed_on_one_thread_of_the_backend_that_is_named(bundle):
         assert 0 < found.low <= found.median <= found.high
 
 
-def test_the_whole_way_gives_what_running_an_image_gives(bundle):
+def test_the_whole_way_equals_running_an_image(bundle):
     runner, (image,) = load_variant(bundle.spec, *graphs(bundle), threads=1), pictures(bundle.spec, 1)
     found = whole_way(bundle.spec, image)(runner).average_draws(bundle.spec.draws)
     np.testing.assert_array_equal(found.scores, run_images(runner, bundle.spec, [image])[1].scores)

@@ -1,4 +1,4 @@
-"""A gate on a backend that was not there when the variant was made."""
+"""The acceptance test of an existing variant on another backend."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def bundle(data, tmp_path):
-    """With an fp16 variant that was measured on ONNX Runtime alone."""
+    """A bundle with an fp16 variant that was tested only on ONNX Runtime."""
     path = random_bundle(tmp_path / "bundle", spec=SPEC)
     add_fp16(path, data, HalfOptions(EASY, 1), backends=onnxruntime_only(1), progress=silent)
     return path
@@ -51,7 +51,7 @@ def measure(bundle, data, precision="fp16", backend="openvino"):
     )
 
 
-def test_a_variant_that_holds_there_can_be_used_there(bundle, data, limits):
+def test_an_accepted_variant_can_be_used_on_that_backend(bundle, data, limits):
     limits(EASY)
     with pytest.raises(
         BundleError, match=r"test it with leakrt accept BUNDLE DATA --backend openvino --precision fp16"
@@ -67,7 +67,7 @@ def test_a_variant_that_holds_there_can_be_used_there(bundle, data, limits):
     assert told["onnxruntime"]["passed"] is True
 
 
-def test_one_that_does_not_is_told_and_stays_refused(bundle, data, limits):
+def test_a_rejected_variant_is_reported_and_stays_unusable(bundle, data, limits):
     limits(IMPOSSIBLE)
     before = Bundle(bundle)
     result = measure(bundle, data)
@@ -106,7 +106,7 @@ def test_fp32_gets_a_tolerance_so_that_auto_knows_the_backend(bundle, data, limi
         ("fp16", "tensorrt", BackendError, "tensorrt can't run"),
     ],
 )
-def test_what_can_not_be_measured_is_one_error_and_changes_nothing(bundle, data, precision, backend, error, words):
+def test_a_failed_test_is_one_error_and_changes_nothing(bundle, data, precision, backend, error, words):
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     with pytest.raises(error, match=words):
         measure(bundle, data, precision, backend)

@@ -1,4 +1,4 @@
-"""How many times as fast: what is timed, in which order, and how sure it is."""
+"""Speedups: timed calls, their order and the confidence interval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leakrt.core.acceptance import Speedup
 
 
 class Machine:
-    """A clock that goes on by what a call costs: `cost(runner, number of the call)`."""
+    """A clock that advances by `cost(runner, number of the call)` with each call."""
 
     def __init__(self, cost):
         self.now, self.order, self._cost = 0.0, [], cost
@@ -30,7 +30,7 @@ class Machine:
         return measure_speedup("exact", "variant", self.run, clock=self.clock)
 
 
-def test_calls_are_warmed_up_then_taken_in_turn_each_after_one_that_is_not_timed():
+def test_calls_alternate_after_a_warm_up_and_each_follows_an_untimed_one():
     machine = Machine(lambda runner, call: 1.0 if runner == "exact" else 0.5)
     assert machine.measure() == Speedup(2.0, 2.0, 2.0, speed.MIN_PAIRS)
     assert machine.order[:6] == ["exact"] * 3 + ["variant"] * 3
@@ -38,14 +38,14 @@ def test_calls_are_warmed_up_then_taken_in_turn_each_after_one_that_is_not_timed
     assert machine.order.count("exact") == machine.order.count("variant") == 3 + 2 * speed.MIN_PAIRS
 
 
-def test_a_load_that_grows_favours_neither():
+def test_a_growing_load_favours_neither_runner():
     machine = Machine(lambda runner, call: (1.0 + call / 20) * (1.0 if runner == "exact" else 0.5))
     found = machine.measure()
     assert found.median == pytest.approx(2.0, rel=0.06)
     assert found.low < 2.0 < found.high
 
 
-def test_one_lucky_or_unlucky_call_moves_nothing():
+def test_one_outlier_does_not_change_the_median():
     machine = Machine(lambda runner, call: 100.0 if call in (9, 21, 40) else 1.0 if runner == "exact" else 0.8)
     assert machine.measure().median == pytest.approx(1.25)
     assert (machine.measure().low, machine.measure().high) == (pytest.approx(1.25), pytest.approx(1.25))

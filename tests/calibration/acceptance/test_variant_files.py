@@ -1,4 +1,4 @@
-"""A variant joins a bundle in one step: its files, its decision, its golden outputs, what was measured; or nothing."""
+"""A variant is added to a bundle atomically, or not at all."""
 
 import errno
 from dataclasses import replace
@@ -26,7 +26,7 @@ def bundle(tmp_path):
 
 
 def variant_of(bundle, **changes):
-    """An int8 variant that is the fp32 graphs with another leak encoder, support and temperature."""
+    """An int8 variant with the fp32 VAE encoder and another leak encoder, support and temperature."""
     support = bundle.support("fp32")
     other = replace(support, bandwidth=2 * support.bandwidth)
     gates = {
@@ -82,20 +82,20 @@ def test_golden_outputs_are_what_the_variant_gives_for_the_golden_image(bundle):
     assert golden.embedding["int8"].shape == exact.embedding["fp32"].shape
 
 
-def test_the_manifest_tells_what_was_measured(bundle):
+def test_the_manifest_has_the_report(bundle):
     found, variant = added(bundle)
     assert found.provenance["variants"]["int8"] == variant.report
     assert found.provenance["trained_on"] == bundle.provenance["trained_on"]
     assert accepted_backends(found.provenance, "int8") == ("onnxruntime",)
 
 
-def test_the_tolerance_is_a_share_of_the_largest_score_or_what_was_seen(bundle):
+def test_the_tolerance_is_a_share_of_the_largest_score_or_the_measured_difference(bundle):
     found = added(bundle)[0]
     largest = max(1.0, float(np.abs(found.golden().scores["int8"]).max()))
     assert found.decisions["int8"].tolerance == {"onnxruntime": pytest.approx(8e-2 * largest), "openvino": 50.0}
 
 
-def test_what_fp32_may_differ_by_elsewhere_is_added_and_nothing_is_overwritten(bundle):
+def test_tolerances_of_fp32_are_added_and_not_overwritten(bundle):
     known = bundle.decisions["fp32"].tolerance["onnxruntime"]
     found = Bundle(_add(bundle, fp32_tolerance={"openvino": 0.5, "onnxruntime": 99.0}))
     assert found.decisions["fp32"].tolerance == {"onnxruntime": known, "openvino": 0.5}
@@ -122,7 +122,7 @@ class NotFinite:
 
 def test_scores_that_are_not_finite_on_the_golden_image_leave_the_bundle(bundle):
     before, variant = files_of(bundle), variant_of(bundle)
-    with pytest.raises(BundleError, match="the int8 variant gives no finite scores on the golden image"):
+    with pytest.raises(BundleError, match="the int8 variant returns scores that are not finite on the golden image"):
         add_variant(bundle, variant, NotFinite(runner_of(variant)))
     assert files_of(bundle) == before
 

@@ -1,4 +1,4 @@
-"""FP16 graphs with FP32 islands, on graphs that are small and real."""
+"""FP16 graphs with FP32 islands, on small models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(model, graph, value, optimised=False):
 
 
 def kinds(model, kind=10):
-    """Operators of the nodes that give tensors of a type, casts left out."""
+    """Operators of the nodes, except casts, whose output has the element type `kind`."""
     typed = {v.name for v in model.graph.value_info if v.type.tensor_type.elem_type == kind}
     return {n.op_type for n in model.graph.node if set(n.output) & typed and n.op_type != "Cast"}
 
@@ -46,7 +46,7 @@ def islands_of(parsed, choice):
 
 
 @pytest.mark.parametrize("choice", ["none", "first", "last", "every other", "all"])
-def test_it_computes_what_rounding_says_it_will(case, choice):
+def test_it_computes_what_rounding_predicts(case, choice):
     parsed, graph, value = case
     islands = islands_of(parsed, choice)
     exact = run(parsed.SerializeToString(), graph, value)
@@ -61,7 +61,7 @@ def test_it_computes_what_rounding_says_it_will(case, choice):
         else:
             assert np.abs(half - model).max() <= 0.01 * spread
             assert not np.array_equal(model, wanted)
-            # a single half node between islands may be exact: ONNX Runtime's CPU drops the casts on both its sides
+            # a single float16 node between islands may be exact: ONNX Runtime drops the casts on both sides on a CPU
             assert choice == "every other" or not np.array_equal(half, wanted)
 
 
@@ -121,7 +121,7 @@ def test_equal_graphs_give_equal_bytes(case):
 
 
 def overflow_graph(kind="Relu", scale=1e4):
-    """image [B, 4, 6, 6] is scaled up, passed on and scaled down again: float16 holds both ends, not the middle."""
+    """Scale image [B, 4, 6, 6] up and down again: input and output fit float16, the value between overflows."""
     g = Graph(np.random.default_rng(0))
     up = g.op("Mul", "image", g.weight(np.float32([scale])))
     if kind == "InstanceNormalization":
@@ -137,7 +137,7 @@ def overflow_graph(kind="Relu", scale=1e4):
 def test_values_over_65504_make_islands_and_the_graph_stays_finite():
     parsed, graph = overflow_graph()
     value = RNG.uniform(5, 20, (2, 4, 6, 6)).astype(np.float32)
-    # ONNX Runtime's CPU has no float16 multiplication and keeps float32 between two: what a GPU does is only modelled
+    # ONNX Runtime multiplies in float32 on a CPU, so the overflow of a GPU is only simulated
     assert not np.isfinite(run(rounded(parsed, []), graph, value)[0]).all()
     islands = overflowing_nodes(parsed, largest_values(parsed, graph, [value[:1], value[1:]], threads=1))
     assert len(islands) == 3
@@ -164,7 +164,7 @@ def test_what_is_half_or_quantised_already_is_refused(case):
     from variants import quantised
 
     parsed, graph, _ = case
-    with pytest.raises(ModelError, match="has float16 weights already"):
+    with pytest.raises(ModelError, match="already has float16 weights"):
         check_convertible(parse_graph(convert(parsed, graph.stem, []), graph.stem), graph.stem)
     if graph.stem == "vae_encoder":
         int8 = quantised(GRAPHS[graph.stem][0], graph.stem, [RNG.uniform(-1, 1, (2, 3, 40, 40)).astype(np.float32)])

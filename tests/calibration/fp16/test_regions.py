@@ -1,4 +1,4 @@
-"""What can be an island together, and what it costs."""
+"""Regions and their cost."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_multiplications_are_counted_for_one_image():
     assert list(multiplications(parsed).values()) == [20 * 20 * 6 * 27, 10 * 10 * 8 * 6 * 9, 5 * 5 * 4 * 8 * 9]
 
 
-def test_transposed_convolutions_and_products_are_counted_by_what_they_read():
+def test_transposed_convolutions_and_products_are_counted_by_their_inputs():
     g = Graph(np.random.default_rng(0))
     up = g.op("ConvTranspose", "image", g.random(2, 5, 3, 3, fan_in=9), strides=[2, 2])
     flat = g.op("Reshape", up, g.weight(np.int64([0, 5 * 9 * 9])))
@@ -50,7 +50,7 @@ def test_transposed_convolutions_and_products_are_counted_by_what_they_read():
     assert list(multiplications(parsed).values()) == [2 * 4 * 4 * 5 * 9, 405 * 7, 7 * 3]
 
 
-def test_the_half_share_is_what_is_left_outside_the_islands():
+def test_the_half_share_is_that_of_nodes_outside_the_islands():
     assert half_share({"a": 30, "b": 70}, {"b", "x"}) == 0.3
     assert half_share({"a": 30, "b": 70}, ()) == 1.0
     assert half_share({}, {"x"}) == 1.0

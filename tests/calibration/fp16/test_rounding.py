@@ -1,4 +1,4 @@
-"""What float16 will do to a graph, computed in float32: the same bits as rounding by hand."""
+"""The simulation of float16 has the same bits as rounding by hand."""
 
 from __future__ import annotations
 
@@ -51,24 +51,24 @@ def test_an_island_reads_what_was_rounded_before_it_and_is_exact_itself(graph, i
     assert np.array_equal(run(rounded(graph, [second]), image), half(half(image) * half(FACTOR)) + OFFSET)
 
 
-def test_a_graph_of_islands_alone_is_the_graph(graph, image):
+def test_a_graph_of_islands_only_is_the_original_graph(graph, image):
     everything = [node.name for node in graph.graph.node]
     assert np.array_equal(run(rounded(graph, everything), image), image * FACTOR + OFFSET)
 
 
-def test_the_graph_that_is_given_stays_as_it_was(graph):
+def test_the_original_graph_does_not_change(graph):
     before = graph.SerializeToString()
     rounded(graph, [])
     largest_values(graph, SPEC, [np.ones((1, 7), np.float32)], threads=1)
     assert graph.SerializeToString() == before
 
 
-def test_what_float16_can_not_hold_becomes_infinite(graph):
+def test_values_beyond_float16_become_infinite(graph):
     assert np.isinf(run(rounded(graph, []), np.full((1, 7), 6e4, np.float32))).all()
     assert np.isfinite(run(rounded(graph, [n.name for n in graph.graph.node]), np.full((1, 7), 6e4, np.float32))).all()
 
 
-def test_whole_numbers_are_left_alone(image):
+def test_integers_do_not_change(image):
     g = Graph(RNG)
     g.op("Reshape", g.op("Relu", "image"), g.weight(np.int64([-1, 7])), out="latent")
     parsed = parse_graph(g.build({"image": ["B", 7]}, {"latent": ["B", 7]}), "g")
@@ -90,7 +90,7 @@ def test_the_largest_magnitude_of_each_tensor_is_that_of_all_inputs(graph):
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan, 3e38])
-def test_what_is_not_finite_is_infinitely_large(graph, value):
+def test_values_that_are_not_finite_count_as_infinite(graph, value):
     assert largest_values(graph, SPEC, [np.full((1, 7), value, np.float32)], threads=1)["t0"] == np.inf
 
 

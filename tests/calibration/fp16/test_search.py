@@ -1,4 +1,4 @@
-"""Islands by measured score error."""
+"""Search for islands by score error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def search(vae=VAE, leak=LEAK):
 
 
 def offset(model, amount):
-    """The VAE encoder with `amount` added before its last node and taken away again: float16 loses there."""
+    """Add `amount` before the last node of the VAE encoder and subtract it again, which loses bits in float16."""
     parsed = onnx.load_model_from_string(model)
     last = parsed.graph.node[-1]
     parsed.graph.initializer.append(onnx.numpy_helper.from_array(np.float32([amount]), "amount"))
@@ -54,7 +54,7 @@ def test_equal_scores_have_no_error():
     assert (found.relative, found.disagreement) == (0.0, 0.0)
 
 
-def test_what_all_scores_share_is_no_error_but_what_moves_them_apart_is():
+def test_a_common_offset_is_no_error_but_a_difference_is():
     scores = RNG.standard_normal((9, 4)).astype(np.float32)
     assert score_error(scores, scores + 1, score_margins(scores)).relative < 1e-6
     assert score_error(scores, scores * np.float32(1.1), score_margins(scores)).relative == pytest.approx(0.1, rel=1e-4)
@@ -66,7 +66,7 @@ def test_the_expected_disagreement_pairs_every_margin_with_every_error():
     assert score_error(wanted, found, np.float32([0.5, 0.9, 1.1, 3.0])).disagreement == 0.25
 
 
-def test_what_is_not_finite_is_the_largest_error():
+def test_scores_that_are_not_finite_have_an_infinite_error():
     wanted, found = np.zeros((2, 3), np.float32), np.float32([[0, np.nan, 0], [0, 0, 0]])
     assert (score_error(wanted, found, wanted[0]).relative, score_error(wanted, found, wanted[0]).disagreement) == (
         float("inf"),
@@ -85,13 +85,13 @@ def test_every_step_lowers_the_error_and_adds_to_the_islands():
         assert min(after.half_share.values()) >= 0.8
 
 
-def test_the_first_island_is_where_the_error_is_made_not_what_a_list_says():
+def test_the_first_island_is_the_source_of_the_error():
     first = list(search(vae=offset(VAE, 300.0)).steps(np.float32([0.1])))[1]
     assert ("vae_encoder", "up") in first.islands or ("vae_encoder", "down") in first.islands
     assert first.half_share == {"vae_encoder": pytest.approx(first.half_share["vae_encoder"]), "leak_encoder": 1.0}
 
 
-def test_what_overflows_is_an_island_from_the_start():
+def test_overflowing_nodes_are_islands_from_the_start():
     steps = search(vae=offset(VAE, 1e5)).steps(np.float32([0.1]))
     first = next(steps)
     assert {("vae_encoder", "up"), ("vae_encoder", "down")} <= first.islands

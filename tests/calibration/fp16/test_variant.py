@@ -1,4 +1,4 @@
-"""An fp16 variant from an fp32 bundle: written when its verdicts hold, else nothing is."""
+"""Export of an FP16 variant: it is written only if it is accepted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def timed(monkeypatch):
-    """Runs are timed as ever, but what comes of it must not hang on how busy the machine was."""
+    """Time runs as usual, but return a fixed speedup, independent of the load of the machine."""
     monkeypatch.setattr(
         measuring,
         "measure_speedup",
@@ -61,7 +61,7 @@ def bundle(tmp_path):
     return random_bundle(tmp_path / "bundle", spec=SPEC)
 
 
-def test_a_variant_that_holds_is_written_loads_and_is_told_of(bundle, data):
+def test_an_accepted_variant_is_written_and_reported_and_loads(bundle, data):
     before = files_of(bundle)
     result = make(bundle, data)
     assert result.written == bundle
@@ -84,7 +84,7 @@ def test_a_variant_that_holds_is_written_loads_and_is_told_of(bundle, data):
     assert len((bundle / "vae_encoder.fp16.onnx").read_bytes()) < len(before["vae_encoder.fp32.onnx"])
 
 
-def test_other_installed_backends_have_gates_of_their_own(bundle, data):
+def test_other_installed_backends_have_their_own_acceptance_test(bundle, data):
     pytest.importorskip("openvino", reason="openvino is not installed")
     backends = installed(1)
     add_fp16(bundle, data, HalfOptions(EASY, 1), backends=backends, progress=silent)
@@ -122,7 +122,7 @@ def test_auto_passes_over_one_that_may_be_slower_than_fp32_and_a_name_takes_it(b
     assert found == ["fp32", "fp16"]
 
 
-def test_a_gate_that_can_not_hold_writes_nothing_and_says_why(bundle, data):
+def test_a_rejected_variant_is_not_written_and_has_reasons(bundle, data):
     before = files_of(bundle)
     result = make(bundle, data, IMPOSSIBLE)
     assert result.written is None
@@ -130,10 +130,10 @@ def test_a_gate_that_can_not_hold_writes_nothing_and_says_why(bundle, data):
     assert files_of(bundle) == before
 
 
-def test_it_is_made_anew_only_when_told(bundle, data):
+def test_an_existing_variant_is_replaced_only_on_request(bundle, data):
     make(bundle, data)
     before = files_of(bundle)
-    with pytest.raises(BundleError, match="already; give --replace"):
+    with pytest.raises(BundleError, match="already has an fp16 variant; give --replace"):
         make(bundle, data)
     assert files_of(bundle) == before
     assert make(bundle, data, replace=True).written == bundle
@@ -142,12 +142,12 @@ def test_it_is_made_anew_only_when_told(bundle, data):
 
 def test_an_older_onnx_runtime_is_refused_in_one_line(bundle, data, monkeypatch):
     monkeypatch.setattr("onnxruntime.__version__", "1.24.1")
-    with pytest.raises(BackendError, match=r"judged on ONNX Runtime 1\.32 or newer, and this is 1\.24\.1") as refused:
+    with pytest.raises(BackendError, match=r"on ONNX Runtime 1\.24\.1: 1\.32 or newer is needed") as refused:
         make(bundle, data)
     assert "\n" not in str(refused.value)
 
 
-def test_other_classes_and_a_bundle_that_is_half_already_are_refused(bundle, data, tmp_path):
+def test_other_classes_and_a_bundle_with_float16_weights_are_refused(bundle, data, tmp_path):
     with pytest.raises(DataError, match="not in the order"):
         make(random_bundle(tmp_path / "other", spec=TINY_SPEC), data)
     make(bundle, data)
@@ -156,12 +156,12 @@ def test_other_classes_and_a_bundle_that_is_half_already_are_refused(bundle, dat
     files["vae_encoder.fp32.onnx"] = opened.read("vae_encoder.fp16.onnx")
     files["decision.json"] = json.dumps({"fp32": opened.decisions["fp32"].to_json()}).encode()
     write_bundle(tmp_path / "half", SPEC, files, provenance={})
-    with pytest.raises(ModelError, match="vae_encoder: the graph has float16 weights already"):
+    with pytest.raises(ModelError, match="vae_encoder: the graph already has float16 weights"):
         make(tmp_path / "half", data)
 
 
 def sd_bundle(path, gain):
-    """A bundle with a random AutoencoderKL; its first convolution's output is `gain` times as large as usual."""
+    """Export a bundle with a random AutoencoderKL whose first convolution's output is scaled by `gain`."""
     diffusers = pytest.importorskip("diffusers", reason="AutoencoderKL comes from diffusers (extra train)")
     from leakrt.export.torch_export import export_module
     from leakrt.export.vae_graph import ScaledEncoder

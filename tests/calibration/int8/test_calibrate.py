@@ -52,7 +52,7 @@ def any_speed(monkeypatch):
     monkeypatch.setattr("leakrt.core.acceptance.MIN_INT8_SPEEDUP", 0.0)
 
 
-def test_a_variant_that_passes_its_gate_loads_and_is_told_of_in_the_manifest(bundle, data, tmp_path, any_speed):
+def test_an_accepted_variant_loads_and_is_in_the_manifest(bundle, data, tmp_path, any_speed):
     result = run(bundle, data, tmp_path / "cache")
     assert result.written == bundle
     opened = Bundle(bundle)
@@ -66,7 +66,7 @@ def test_a_variant_that_passes_its_gate_loads_and_is_told_of_in_the_manifest(bun
     assert verdict.verdict is not None
 
 
-def test_a_variant_that_fails_its_gate_is_not_written(bundle, data, tmp_path, any_speed):
+def test_a_variant_that_fails_acceptance_is_not_written(bundle, data, tmp_path, any_speed):
     before = files_of(bundle)
     result = run(bundle, data, tmp_path / "cache", limits=Limits(max_drop=-1.0))
     assert result.written is None
@@ -84,7 +84,7 @@ def test_a_variant_that_is_no_faster_is_refused(bundle, data, tmp_path, monkeypa
 
 
 def test_a_variant_with_too_little_in_int8_is_refused(bundle, data, tmp_path, monkeypatch, any_speed):
-    monkeypatch.setattr("leakrt.core.acceptance.MIN_INT8_SHARE", 1.01)  # what another quantiser may fall short of
+    monkeypatch.setattr("leakrt.core.acceptance.MIN_INT8_SHARE", 1.01)  # no variant reaches this
     before = files_of(bundle)
     result = run(bundle, data, tmp_path / "cache")
     assert result.written is None
@@ -92,7 +92,7 @@ def test_a_variant_with_too_little_in_int8_is_refused(bundle, data, tmp_path, mo
     assert files_of(bundle) == before
 
 
-def test_an_int8_bundle_is_calibrated_anew_only_when_told(bundle, data, tmp_path, any_speed):
+def test_an_existing_int8_variant_is_replaced_only_on_request(bundle, data, tmp_path, any_speed):
     run(bundle, data, tmp_path / "cache")
     before = files_of(bundle)
     with pytest.raises(BundleError, match="already"):
@@ -108,12 +108,12 @@ def test_too_few_images_and_a_flat_colour_are_refused_with_the_number_wanted(bun
     flat.mkdir()
     for i in range(40):
         Image.new("RGB", (64, 64), (i, 90, 20)).save(flat / f"{i}.png")
-    with pytest.raises(DataError, match=r"0 usable images \(40 are of one flat colour\)"):
+    with pytest.raises(DataError, match=r"0 usable images \(40 have a single colour\)"):
         run(bundle, data, tmp_path / "cache", range_images=flat)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_images_of_the_run_are_of_its_kind_by_every_method_and_the_manifest_tells(
+def test_images_of_the_run_pass_the_shift_check_with_every_method_and_the_manifest_says_so(
     bundle, data, tmp_path, any_speed, method
 ):
     result = run(bundle, data, tmp_path / "cache", method=method, images=32)

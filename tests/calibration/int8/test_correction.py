@@ -1,4 +1,4 @@
-"""A corrected graph is nearer to the float one than a rounded one, whatever its convolutions look like."""
+"""A corrected graph is closer to the float graph than a rounded one, for all kinds of convolutions."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def run(model, value):
 
 
 def images(count, seed):
-    """Smooth ones: what rounding does to white noise is white noise, which nothing corrects."""
+    """Smooth images: the rounding error of white noise is white noise, which can't be corrected."""
     pixels = [noise_image(1000 * seed + i, size=64)[:40, :40] for i in range(count)]
     return [np.ascontiguousarray(p.transpose(2, 0, 1)[None] / 127.5 - 1.0, np.float32) for p in pixels]
 
 
 def rounded(model, spread, names=None):
-    """Quantised with ranges far too wide, so that rounding does harm, or too narrow, so that clipping does."""
+    """Quantise with ranges that are too wide (rounding errors) or too narrow (clipping errors)."""
     parsed = parse_graph(model, "vae_encoder")
     layers = find_layers(parsed, "vae_encoder")
     ranges = dict.fromkeys(observed_tensors(parsed, layers), spread)
@@ -49,7 +49,7 @@ def test_on_images_it_has_not_seen_the_error_falls(seed):
     ) < 0.9 * error(model, plain)
 
 
-def test_a_shift_that_clipping_makes_is_taken_up_by_the_biases():
+def test_biases_absorb_the_shift_of_clipping():
     model = vae_encoder(TINY_SPEC, seed=5)
     first = [layer.name for layer in find_layers(parse_graph(model, "vae_encoder"), "vae_encoder")][:2]
     plain = rounded(model, 0.7, first)
@@ -99,7 +99,7 @@ def test_weights_still_take_seven_bits_and_the_graph_is_valid():
         assert np.abs(codes).max() == pytest.approx(64, rel=1e-5)
 
 
-def test_a_convolution_in_groups_is_left_as_it_is():
+def test_a_grouped_convolution_is_not_changed():
     g = Graph(np.random.default_rng(0))
     x = g.conv("image", 3, 6, kernel=3, stride=2)
     weight = g.random(6, 3, 3, 3, fan_in=27)

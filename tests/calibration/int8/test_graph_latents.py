@@ -1,4 +1,4 @@
-"""Latents of a graph are made once, whichever process made them, and those of a passing graph go."""
+"""Latents of a graph are computed once, by any process, and those of a temporary graph are deleted."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ GRAPH, OTHER = vae_encoder(TINY_SPEC, seed=0), vae_encoder(TINY_SPEC, seed=1)
 def paths(tmp_path):
     found = [tmp_path / f"{i}.png" for i in range(7)]
     for i, path in enumerate(found):
-        Image.fromarray(noise_image(i % 6)).save(path)  # the last is the first once more
+        Image.fromarray(noise_image(i % 6)).save(path)  # the last equals the first
     return found
 
 
 @pytest.fixture
 def encoded(monkeypatch):
-    """How many images went through a graph."""
+    """Count the images that a graph encodes."""
     counts, encode = [], GraphVae.encode
 
     def counted(vae, images):
@@ -59,7 +59,7 @@ def test_they_are_those_of_the_graph_in_the_order_of_the_images(tmp_path, paths)
         np.testing.assert_array_equal(plain(found), expected)
 
 
-def test_what_another_process_left_is_not_made_again_and_another_graph_has_its_own(tmp_path, paths, encoded):
+def test_latents_of_another_process_are_reused_and_another_graph_has_its_own(tmp_path, paths, encoded):
     first = plain(of(GraphLatents(tmp_path / "cache", paths)))
     assert encoded() == 6
     again = plain(of(GraphLatents(tmp_path / "cache", paths)))
@@ -84,7 +84,7 @@ def test_rows_are_read_in_any_order_and_none_stays_mapped(tmp_path, paths):
     assert "latents.bin" not in Path("/proc/self/maps").read_text()
 
 
-def test_those_of_a_passing_graph_go_when_all_is_done(tmp_path, paths, encoded):
+def test_latents_of_a_temporary_graph_are_deleted_at_the_end(tmp_path, paths, encoded):
     latents = GraphLatents(tmp_path / "cache", paths)
     of(latents)
     passing = of(latents, OTHER, passing="a bundle")
@@ -97,7 +97,7 @@ def test_those_of_a_passing_graph_go_when_all_is_done(tmp_path, paths, encoded):
     assert encoded() == 12
 
 
-def test_those_of_another_bundle_stay_when_one_is_done(tmp_path, paths):
+def test_latents_of_another_bundle_are_not_deleted(tmp_path, paths):
     first, second = (GraphLatents(tmp_path / "cache", paths) for _ in range(2))
     of(first, passing="a bundle")
     kept = of(second, passing="its copy")
@@ -105,7 +105,7 @@ def test_those_of_another_bundle_stay_when_one_is_done(tmp_path, paths):
     assert len(plain(kept)) == len(paths)
 
 
-def test_progress_is_told_under_the_name_of_the_task(tmp_path, paths):
+def test_progress_has_the_name_of_the_task(tmp_path, paths):
     seen = []
     GraphLatents(tmp_path / "cache", paths).of(
         TINY_SPEC, GRAPH, 1, task="int8 latents", progress=lambda *step: seen.append(step)
@@ -113,7 +113,7 @@ def test_progress_is_told_under_the_name_of_the_task(tmp_path, paths):
     assert seen[-1] == ("int8 latents", 6, 6)
 
 
-def test_an_image_that_is_gone_and_a_graph_that_can_not_be_loaded_are_told(tmp_path, paths):
+def test_a_missing_image_and_a_graph_that_can_not_be_loaded_are_errors(tmp_path, paths):
     with pytest.raises(ModelError):
         of(GraphLatents(tmp_path / "cache", paths), b"no graph")
     with pytest.raises(ImageError):

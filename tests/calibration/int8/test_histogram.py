@@ -38,7 +38,7 @@ def test_growing_keeps_the_count_even_when_everything_before_falls_into_one_bin(
     assert histogram.counts[0] == 5000
 
 
-def test_a_stored_histogram_goes_on_like_an_undisturbed_one():
+def test_a_stored_histogram_continues_like_an_uninterrupted_one():
     whole, part = MagnitudeHistogram(), MagnitudeHistogram()
     for histogram in (whole, part):
         histogram.add(values(4))
@@ -49,7 +49,7 @@ def test_a_stored_histogram_goes_on_like_an_undisturbed_one():
     assert (whole.limit, whole.largest) == (resumed.limit, resumed.largest)
 
 
-def test_zeros_alone_need_no_limit():
+def test_only_zeros_need_no_limit():
     histogram = MagnitudeHistogram()
     histogram.add(np.zeros(7, np.float32))
     assert (histogram.total, histogram.limit, histogram.largest) == (7, 0.0, 0.0)

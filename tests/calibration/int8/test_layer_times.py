@@ -1,4 +1,4 @@
-"""Every kernel's time goes to the layer it belongs to."""
+"""The time of every kernel counts for its layer."""
 
 from __future__ import annotations
 

@@ -45,6 +45,6 @@ def test_a_tensor_of_zeros_still_has_a_positive_range(method):
     assert symmetric_range(histogram_of(np.zeros(10)), method) > 0
 
 
-def test_an_unknown_method_is_named_with_the_ones_there_are():
+def test_the_error_of_an_unknown_method_lists_the_methods():
     with pytest.raises(UsageError, match=r"'best'.*entropy, percentile, minmax, mse"):
         symmetric_range(histogram_of(np.ones(3)), "best")

@@ -1,4 +1,4 @@
-"""Every value of the chosen tensors is counted, once, whatever the batch and however few tensors fit at once."""
+"""Every value of the selected tensors is counted once, for any batch size and memory limit."""
 
 import numpy as np
 import pytest
@@ -60,9 +60,9 @@ def test_a_batch_counts_like_its_rows(model, tensors):
         np.testing.assert_array_equal(whole[name].counts, rows[name].counts)
 
 
-def test_with_less_room_the_graph_runs_several_times_and_counts_the_same(model, tensors, monkeypatch):
+def test_with_less_memory_the_graph_runs_several_times_and_counts_the_same(model, tensors, monkeypatch):
     whole = observed(model, tensors, [images(2)])
-    monkeypatch.setattr(observe, "MAX_OPEN_BYTES", 4 * 6 * 20 * 20 + 1)  # the largest alone
+    monkeypatch.setattr(observe, "MAX_OPEN_BYTES", 4 * 6 * 20 * 20 + 1)  # room for the largest only
     observer = Observer(model, tensors, 1)
     assert len(observer._sessions) > 1
     histograms = {name: MagnitudeHistogram() for name in tensors}

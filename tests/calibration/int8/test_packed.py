@@ -1,4 +1,4 @@
-"""Packed weights are the codes that ran before: the same bits from ONNX Runtime, a smaller file."""
+"""Packing keeps ONNX Runtime's results to the bit and makes the file smaller."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def exact():
 
 @pytest.fixture(scope="module", params=[7, 8], ids=["7_bits", "8_bits"])
 def quantised(exact, request):
-    """As calibration makes it: quantised, then corrected, so that scales are no round numbers."""
+    """Quantise and correct as calibration does, so that scales are not round numbers."""
     parsed = parse_graph(exact, STEM)
     layers = find_layers(parsed, STEM)
     ranges = dict.fromkeys(observed_tensors(parsed, layers), 3.0)
@@ -49,7 +49,7 @@ def test_onnx_runtime_gives_the_same_bits(quantised, optimised):
     np.testing.assert_array_equal(after, before)
 
 
-def test_openvino_takes_it_and_comes_no_further_from_onnx_runtime(quantised):
+def test_openvino_runs_it_at_least_as_close_to_onnx_runtime(quantised):
     pytest.importorskip("openvino")
     from leakrt.runtime.backends.base import Variant
     from leakrt.runtime.backends.openvino import OpenVinoBackend

@@ -1,4 +1,4 @@
-"""Patches times weights is what ONNX Runtime's convolution gives, for every way of padding."""
+"""Patches times weights equal ONNX Runtime's convolution for every kind of padding."""
 
 from __future__ import annotations
 

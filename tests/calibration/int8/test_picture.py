@@ -31,7 +31,7 @@ def test_it_grows_with_the_layers_so_that_none_is_squeezed(tmp_path):
     assert many.shape[1] > 2 * few.shape[1]
 
 
-def test_a_layer_that_went_back_to_floating_point_is_seen(tmp_path):
+def test_a_layer_in_floating_point_has_another_colour(tmp_path):
     red = np.array([0xD1, 0x49, 0x5B])
 
     def reds(picture):

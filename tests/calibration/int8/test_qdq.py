@@ -73,7 +73,7 @@ def test_layers_that_are_not_named_stay_float(model):
 def test_a_quantised_graph_is_not_quantised_again(model):
     layers, ranges = generous(model)
     quantised = quantise(model, "vae_encoder", [layers[0].name], ranges=ranges)
-    with pytest.raises(ModelError, match="quantised already"):
+    with pytest.raises(ModelError, match="already quantised"):
         quantise(quantised, "vae_encoder", [layers[0].name], ranges=ranges)
 
 
@@ -81,7 +81,7 @@ def test_a_missing_range_and_an_unknown_layer_are_named(model):
     layers, _ = generous(model)
     with pytest.raises(ModelError, match="no range was collected for image"):
         quantise(model, "vae_encoder", [layers[0].name], ranges={})
-    with pytest.raises(ModelError, match="no convolution nowhere"):
+    with pytest.raises(ModelError, match="the graph has no convolution nowhere"):
         quantise(model, "vae_encoder", ["nowhere"], ranges={})
 
 

@@ -1,4 +1,4 @@
-"""Ranges are collected once, kept, and taken up again after a kill."""
+"""Ranges are collected once and cached, and collection resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def source(count=COUNT, images="fingerprint", model=None, seen=None, pause=0.0):
     return RangeSource(model=model, name="vae_encoder", tensors=tensors, inputs=stream, count=count, images=images)
 
 
-def test_they_are_read_back_and_no_image_is_run_again(tmp_path):
+def test_cached_ranges_are_read_without_running_an_image(tmp_path):
     seen = []
     first = collect_ranges(source(seen=seen), "mse", tmp_path, threads=1, progress=silent)
     assert collect_ranges(source(seen=seen), "mse", tmp_path, threads=1, progress=silent) == first
     assert len(seen) == COUNT
 
 
-def test_another_method_takes_the_histograms_that_are_there(tmp_path):
+def test_another_method_reuses_the_histograms(tmp_path):
     seen = []
     first = collect_ranges(source(seen=seen), "minmax", tmp_path, threads=1, progress=silent)
     second = collect_ranges(source(seen=seen), "percentile", tmp_path, threads=1, progress=silent)
@@ -62,7 +62,7 @@ def test_another_method_takes_the_histograms_that_are_there(tmp_path):
     [{"images": "others"}, {"model": vae_encoder(TINY_SPEC, seed=1)}, {"count": 40}],
     ids=lambda c: next(iter(c)),
 )
-def test_another_model_or_other_images_are_counted_anew(tmp_path, change):
+def test_another_model_or_other_images_have_their_own_histograms(tmp_path, change):
     seen = []
     collect_ranges(source(), "mse", tmp_path, threads=1, progress=silent)
     collect_ranges(source(seen=seen, **change), "mse", tmp_path, threads=1, progress=silent)
@@ -70,14 +70,14 @@ def test_another_model_or_other_images_are_counted_anew(tmp_path, change):
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"ranges": {}}', b'{"ranges": {"image": -1}}', b"[" * 100_000])
-def test_a_damaged_cache_is_made_again(tmp_path, damage):
+def test_a_damaged_cache_is_rebuilt(tmp_path, damage):
     first = collect_ranges(source(), "mse", tmp_path, threads=1, progress=silent)
     for path in tmp_path.iterdir():
         path.write_bytes(damage)
     assert collect_ranges(source(), "mse", tmp_path, threads=1, progress=silent) == first
 
 
-def test_a_killed_calibration_goes_on_where_it_was_and_ends_like_an_undisturbed_one(tmp_path):
+def test_a_killed_calibration_resumes_and_ends_like_an_uninterrupted_one(tmp_path):
     code = (
         "import sys; sys.path[:0] = [sys.argv[1], sys.argv[2]]\n"
         "from test_ranges import source, collect_histograms, silent; from pathlib import Path\n"

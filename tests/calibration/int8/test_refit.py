@@ -1,4 +1,4 @@
-"""The refit brings a copy of the teacher nearer to what the teacher said, and leaves the teacher alone."""
+"""The refit moves a copy of the teacher closer to the outputs of the teacher, which doesn't change."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def stored(values):
 
 
 def rounded(values):
-    """What a coarse quantiser makes of latents: a bias besides the rounding, as negative values rounded away leave."""
+    """Simulate a coarse quantiser: rounding and a bias, as from negative values that round to zero."""
     return np.round(values * 2) / 2 + np.float32(0.4)
 
 
@@ -49,18 +49,18 @@ def student_of(teacher, config=CONFIG, **recipe):
 
 
 def distance(student, teacher):
-    """From the teacher's embeddings of fp32 latents to the student's of int8 ones, on images it never saw."""
+    """Distance of the student's embeddings of int8 latents from the teacher's of fp32 ones, on unseen images."""
     unseen = latents(1)
     found, wanted = predict(student, TINY_SPEC, rounded(unseen)), predict(teacher, TINY_SPEC, unseen)
     return float(np.mean((found.embedding - wanted.embedding) ** 2))
 
 
-def test_the_student_says_on_rounded_latents_more_of_what_the_teacher_said(teacher):
+def test_the_student_is_closer_to_the_teacher_on_rounded_latents(teacher):
     before = distance(teacher, teacher)
     assert distance(student_of(teacher, epochs=8, learning_rate=3e-3), teacher) < 0.6 * before
 
 
-def test_a_student_of_latents_that_are_not_rounded_says_what_the_teacher_says(teacher):
+def test_a_student_of_exact_latents_agrees_with_the_teacher(teacher):
     exact, unseen = latents(0), latents(1)
     student = refit(
         teacher,

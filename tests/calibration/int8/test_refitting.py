@@ -37,7 +37,7 @@ def refitter(tmp_path):
     return make
 
 
-def test_fp32_latents_are_made_once_for_all_attempts_and_int8_ones_for_each(listing, refitter):
+def test_fp32_latents_are_computed_once_and_int8_ones_for_each_attempt(listing, refitter):
     tasks = []
     work, fp32 = refitter(), vae_encoder(TINY_SPEC, seed=0)
     for seed in (1, 2):
@@ -53,7 +53,7 @@ def test_fp32_latents_are_made_once_for_all_attempts_and_int8_ones_for_each(list
     assert last == [f"{p} latents of training images" for p in ("fp32", "int8", "int8")]
 
 
-def test_of_many_images_as_many_are_taken_as_the_recipe_says(listing, refitter):
+def test_the_recipe_limits_the_number_of_images(listing, refitter):
     vae = vae_encoder(TINY_SPEC, seed=0)
     _, outputs = refitter(images=7).refit(TINY_SPEC, listing, vae, int8=vae, threads=1, progress=silent)
     assert len(outputs.scores) == 7

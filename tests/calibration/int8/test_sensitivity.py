@@ -1,4 +1,4 @@
-"""One layer alone in int8 is measured on scores and latents, and layers go back by what they cost and save."""
+"""Sensitivity of single layers, and the order in which layers return to floating point."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from leakrt.export.graph_io import parse_graph
 
 
 def measured(coarse=(), wide=1.0):
-    """Sensitivities with ranges that fit, but for the inputs of the layers in `coarse`, `wide` times as large."""
+    """Sensitivities with fitting ranges, except `wide` times larger ones for the inputs of the layers in `coarse`."""
     vae = vae_encoder(TINY_SPEC, seed=2)
     parsed = parse_graph(vae, "vae_encoder")
     layers = find_layers(parsed, "vae_encoder")
@@ -59,7 +59,7 @@ def chain(**errors):
     return [sensitivity(name, 10, error, 10 * len(errors)) for name, error in errors.items()]
 
 
-def test_layers_go_back_in_the_order_of_their_error_until_four_fifths_are_left():
+def test_layers_return_in_the_order_of_their_error_until_four_fifths_are_left():
     errors = {f"c{i:02d}": float(i == 7) + 0.5 * (i == 3) + 0.25 * (i == 12) + 0.01 for i in range(20)}
     found = rungs(chain(**errors), 200)
     gone = [sorted(errors.keys() - set(names)) for names in found]
@@ -92,7 +92,7 @@ def test_one_layer_that_is_nearly_all_the_work_leaves_one_rung():
     assert rungs(layers, 100) == [("all",)]
 
 
-def test_what_no_layer_can_take_over_counts_in_the_share():
-    """Of 100 multiplications 12 are attention's: int8 has 88 % at most, and the rungs above are out of reach."""
+def test_attention_counts_in_the_share():
+    """12 of 100 multiplications are attention's, so int8 reaches at most 88 %, which is below the upper rungs."""
     layers = [sensitivity("large", 80, 0.1, 100), sensitivity("small", 4, 0.5, 100), sensitivity("rest", 4, 0.1, 100)]
     assert rungs(layers, 100) == [("large", "small", "rest"), ("large",)]

@@ -1,4 +1,4 @@
-"""How far calibration images lie from validation images, and what is said when it is too far."""
+"""Distance of calibration images from validation images, and the error if it is too large."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_tensor_that_moved_most_is_named():
     assert found.to_json(0.2) == {"share": found.share, "limit": 0.2, "tensor": "b", "images": 64}
 
 
-def test_too_far_is_one_line_with_cause_and_advice_and_so_is_what_is_no_number():
+def test_too_far_and_nan_are_one_line_with_cause_and_advice():
     Shift(MAX_SHIFT, "image", 64).require(MAX_SHIFT, "take faces")
     for share, limit in ((0.301, MAX_SHIFT), (0.301, float("nan"))):
         with pytest.raises(DataError) as error:
@@ -67,7 +67,7 @@ def test_too_far_is_one_line_with_cause_and_advice_and_so_is_what_is_no_number()
 
 
 def test_thirty_two_faces_are_of_the_kind_of_others_and_noise_is_not(shared):
-    """With the VAE encoder and the images that the limit was measured on."""
+    """Uses the VAE encoder and the images of the measurements behind the limit."""
     for module in ("torch", "onnx", "onnxslim"):
         pytest.importorskip(module)
     from bundles import TINY_SPEC
