@@ -1,4 +1,4 @@
-"""Print the numbers that tell how easy the code is to live in: lines, names, parameters, arrows between folders."""
+"""Print figures about the code: lines, names, parameters, imports between folders."""
 
 from __future__ import annotations
 
