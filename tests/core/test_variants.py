@@ -18,7 +18,7 @@ from leakrt.core.variants import (
 )
 
 GATES = {"openvino": {"passed": True}, "a": {"passed": False}, "b": {"passed": 1}}
-TOLD = {"variants": {"int8": {"int8_share": 0.96, "gate": results_with_figures("int8", GATES)}}}
+PROVENANCE = {"variants": {"int8": {"int8_share": 0.96, "gate": results_with_figures("int8", GATES)}}}
 
 
 def test_fp32_needs_no_acceptance_record():
@@ -26,11 +26,11 @@ def test_fp32_needs_no_acceptance_record():
 
 
 def test_a_variant_may_be_used_only_where_it_passed_acceptance():
-    assert passed_acceptance(TOLD, "int8", "openvino")
-    assert not any(passed_acceptance(TOLD, "int8", backend) for backend in ("a", "b", "onnxruntime"))
-    assert not passed_acceptance(TOLD, "fp16", "openvino")
-    assert accepted_backends(TOLD, "int8") == ("openvino",)
-    assert measured_backends(TOLD, "int8") == ("a", "b", "openvino")
+    assert passed_acceptance(PROVENANCE, "int8", "openvino")
+    assert not any(passed_acceptance(PROVENANCE, "int8", backend) for backend in ("a", "b", "onnxruntime"))
+    assert not passed_acceptance(PROVENANCE, "fp16", "openvino")
+    assert accepted_backends(PROVENANCE, "int8") == ("openvino",)
+    assert measured_backends(PROVENANCE, "int8") == ("a", "b", "openvino")
 
 
 def test_auto_may_select_variants_that_passed_and_are_not_slower_than_fp32():
