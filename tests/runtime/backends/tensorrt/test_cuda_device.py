@@ -34,7 +34,7 @@ def engines(device):
     return Engines(host_cuda.DirectEngine(vae, graphs[0], (1, 2), half=half),
                    host_cuda.DirectEngine(leak, graphs[1], (spec.draws, 2 * spec.draws), half=half))
 frames = [np.random.default_rng(i).integers(0, 256, (41 + i, 53 + 3 * i, 3), dtype=np.uint8) for i in range(5)]
-with GpuRunner(spec, cuda_device.CudaDevice, engines, RunnerOptions(batches=(1, 2))) as runner:
+with GpuRunner(spec, cuda_device.CudaDevice, engines, options=RunnerOptions(batches=(1, 2))) as runner:
     found = np.concatenate([r.outputs.average_draws(spec.draws).scores for r in runner.run(frames)])
     print(runner.ready.device, "; ".join(runner.ready.notes))
 pipeline = Pipeline(spec, bundle.support("fp32"), OnnxRuntimeBackend(Variant(spec, "fp32", *graphs), 1), threads=1)
