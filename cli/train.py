@@ -48,9 +48,16 @@ def train(
     schedule: Annotated[str, typer.Option(help="Noise schedule: scaled_linear or linear.")] = "scaled_linear",
     image_size: Annotated[int, typer.Option(help="Input size of the encoder, in pixels; the input is square.")] = 256,
     draws: Annotated[int, typer.Option(help="Noise draws to average per verdict.")] = 1,
-    embedding_dim: Annotated[int, typer.Option(help="Size of the embedding.")] = 128,
+    branch_channels: Annotated[
+        int, typer.Option(help="Channels of the pixel branch, which sees what the VAE discards; 0 trains none.")
+    ] = 12,
+    embedding_dim: Annotated[int, typer.Option(help="Size of each branch's embedding.")] = 128,
     prototypes: Annotated[int, typer.Option(help="Prototypes per class.")] = 6,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 16,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images, of the latent branch.")] = 16,
+    pixel_epochs: Annotated[int, typer.Option(help="Passes over the training images, of the pixel branch.")] = 12,
+    augment: Annotated[
+        float, typer.Option(help="Share of training images that are augmented for the pixel branch.")
+    ] = 0.6,
     batch_size: Annotated[int, typer.Option(help="Images per optimiser step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the one-cycle schedule.")] = 1e-3,
     weight_decay: Annotated[float, typer.Option(help="Weight decay of AdamW, on all weights.")] = 1e-2,
@@ -78,7 +85,7 @@ def train(
     _require_extras()
     from ..core.files import cache_folder
     from ..runtime.threads import resolve_threads
-    from ..train.config import TrainConfig
+    from ..train.config import PixelConfig, TrainConfig
     from ..train.session import TrainRequest
 
     config = TrainConfig(
@@ -92,6 +99,7 @@ def train(
         views=views,
         seed=seed,
         threads=resolve_threads(threads),
+        pixel=PixelConfig(epochs=pixel_epochs, augment=augment),
     )
     spec = _template(
         real_class,
@@ -99,6 +107,7 @@ def train(
         schedule,
         image_size=image_size,
         draws=draws,
+        branch_channels=branch_channels,
         embedding_dim=embedding_dim,
         prototypes=prototypes,
     )
@@ -130,7 +139,15 @@ def _require_extras() -> None:
 
 
 def _template(
-    real_class: str, timesteps: str, schedule: str, *, image_size: int, draws: int, embedding_dim: int, prototypes: int
+    real_class: str,
+    timesteps: str,
+    schedule: str,
+    *,
+    image_size: int,
+    draws: int,
+    branch_channels: int,
+    embedding_dim: int,
+    prototypes: int,
 ) -> ModelSpec:
     from ..core.spec import ModelSpec
     from .options import numbers
@@ -142,8 +159,9 @@ def _template(
         schedule=schedule,
         timesteps=numbers(timesteps, "--timesteps", "0,20,60,150"),
         draws=draws,
-        embedding_dim=embedding_dim,
+        embedding_dim=2 * embedding_dim if branch_channels else embedding_dim,
         prototypes_per_class=prototypes,
+        branch_channels=branch_channels,
     )
 
 

@@ -70,9 +70,13 @@ class Judge:
         )
 
     def nearest_prototype(self, outputs: LeakOutputs, row: int) -> str:
-        """Return the nearest prototype by gated distance as "CLASS/INDEX"; empty if a distance is not finite."""
-        distances = self.support.nearest_prototypes(outputs.embedding[row], outputs.gates[row])
+        """Return the nearest prototype by gated distance as "CLASS/INDEX"; empty if a distance is not finite.
+
+        With two branches it is a pair, "CLASS/INDEX+INDEX": the nearest prototype of the class in each branch.
+        """
+        branches = len(self.spec.branches)
+        distances = self.support.prototype_distances(outputs.embedding[row], outputs.gates[row], branches=branches)
         if not np.isfinite(distances).all():
             return ""
-        k, m = np.unravel_index(int(distances.argmin()), distances.shape)
-        return f"{self.spec.class_names[k]}/{m}"
+        k = int(distances.min(axis=-1).sum(axis=0).argmin())
+        return f"{self.spec.class_names[k]}/{'+'.join(map(str, distances[:, k].argmin(axis=-1)))}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .errors import BundleError, UsageError
@@ -12,7 +12,9 @@ from .schedule import SCHEDULES, TRAIN_STEPS
 
 VAE_KINDS = ("sd", "onnx", "builtin")
 ENCODERS = ("conv",)
+VAE_CHANNELS = 4  # of a Stable Diffusion latent
 _MAX_CLASSES = 1000
+_MAX_BRANCH_CHANNELS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +32,9 @@ class ModelSpec:
     noise_seed: int = 0
     draws: int = 1
     encoder: str = "conv"
-    embedding_dim: int = 128  # D
-    prototypes_per_class: int = 6  # M
+    embedding_dim: int = 128  # D, over all branches
+    prototypes_per_class: int = 6  # M, of each branch
+    branch_channels: int = 0  # R channels of the pixel encoder, after the VAE's four; 0: no pixel branch
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -75,14 +78,32 @@ class ModelSpec:
                 1 <= self.prototypes_per_class <= 256,
                 f"{self.prototypes_per_class} prototypes per class; the number must be between 1 and 256",
             ),
+            (
+                0 <= self.branch_channels <= _MAX_BRANCH_CHANNELS,
+                f"{self.branch_channels} branch channels; the number must be between 0 and {_MAX_BRANCH_CHANNELS}",
+            ),
+            (
+                self.branch_channels == 0 or self.embedding_dim % 2 == 0,
+                f"embedding of {self.embedding_dim} dimensions; with a pixel branch it must be even, half for each",
+            ),
             (0 < self.vae_scale < 1e4, f"VAE scale {self.vae_scale}; it must be positive and below 10000"),
         ]
         return [message for good, message in checks if not good]
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """The shape of one latent: (4, S/8, S/8)."""
-        return 4, self.image_size // 8, self.image_size // 8
+        """The shape of one latent: (4 + R, S/8, S/8)."""
+        return VAE_CHANNELS + self.branch_channels, self.image_size // 8, self.image_size // 8
+
+    @property
+    def branches(self) -> tuple[slice, ...]:
+        """The channels of `latent` that each branch encodes: the VAE's, and the pixel encoder's if there is one."""
+        vae, pixels = slice(0, VAE_CHANNELS), slice(VAE_CHANNELS, VAE_CHANNELS + self.branch_channels)
+        return (vae, pixels) if self.branch_channels else (vae,)
+
+    def one_branch(self) -> ModelSpec:
+        """Return the spec of a detector with the latent branch alone."""
+        return replace(self, branch_channels=0, embedding_dim=self.embedding_dim // len(self.branches))
 
     @property
     def real_index(self) -> int:

@@ -52,10 +52,14 @@ class Support:
         rows = [np.einsum("d,dp->p", row, self.projection) for row in embedding - self.mean]
         return np.stack(rows) if rows else np.empty((0, self.projection.shape[1]), np.float32)
 
-    def nearest_prototypes(self, embedding: Array, gates: Array) -> npt.NDArray[np.float64]:
-        """Return the gated distances d_km = sum_i w_i (h_i - p_kmi)^2 of one image: float64 [K, M]."""
+    def prototype_distances(self, embedding: Array, gates: Array, *, branches: int) -> npt.NDArray[np.float64]:
+        """Return the gated distances of one image to the prototypes of each branch: float64 [branches, K, M].
+
+        d_km = sum_i w_i (h_i - p_kmi)^2 over the branch's equal share of the D dimensions.
+        """
         difference = embedding.astype(np.float64) - self.prototypes
-        return np.asarray((gates * difference**2).sum(axis=-1))
+        terms = gates * difference**2
+        return np.stack([part.sum(axis=-1) for part in np.split(terms, branches, axis=-1)])
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the safetensors file."""

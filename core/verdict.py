@@ -29,7 +29,7 @@ class Verdict:
     log_density: float
     scores: Mapping[str, float]  # class name to probability, after temperature
     step_weights: Mapping[str, float]  # timestep to its share in the pooled embedding
-    prototype: str  # nearest prototype, "CLASS/INDEX"; empty with an error or non-finite distances
+    prototype: str  # nearest prototype, "CLASS/INDEX", an index per branch; empty with an error or non-finite distances
     reasons: tuple[str, ...]  # empty only with an error; includes faults found in the outputs
     backend: str
     precision: str

@@ -33,6 +33,7 @@ from ..train.thresholds import FALSE_ALARM_RATE
 from ..train.vae import VaeEncoder
 from .leak_graph import export_leak_encoder
 from .parity import GraphParity, Graphs, Source, measure, run_graphs
+from .pixel_graph import append_pixel_encoder
 from .sessions import GraphSession
 from .thumbnails import make_exemplars, nearest_images
 from .vae_graph import export_vae
@@ -111,7 +112,7 @@ def check_target(out: Path) -> None:
 def export_graphs(vae: VaeEncoder, fitted: FittedRun, *, progress: Progress = silent) -> dict[str, bytes]:
     """Return both graphs by their names in the bundle. Raises ModelError."""
     progress("export graphs", 0, 2)
-    vae_encoder = export_vae(vae, fitted.run.spec)
+    vae_encoder = append_pixel_encoder(export_vae(vae, fitted.run.spec), fitted.encoder, fitted.run.spec)
     progress("export graphs", 1, 2)
     leak_encoder = export_leak_encoder(fitted.encoder, fitted.run.spec)
     progress("export graphs", 2, 2)
@@ -171,7 +172,7 @@ def _validate(fitted: FittedRun, progress: Progress) -> tuple[Evaluation, RunIte
     found = verdicts(judge, [item.path for item in items], outputs)
     labels = [run.spec.class_names[item.label] for item in items]
     shares = [verdict.scores[label] for verdict, label in zip(found, labels, strict=True)]
-    bounds = observe(run.latents("val", progress=progress), outputs)
+    bounds = observe(fitted.latents("val", progress=progress), outputs)
     return evaluate(found, labels, [], spec=run.spec, decision=judge.decision), items[int(np.argmax(shares))], bounds
 
 
@@ -196,7 +197,9 @@ def _make_golden(graphs: Graphs, spec: ModelSpec, image: npt.NDArray[np.uint8]) 
 def _exemplars(fitted: FittedRun, progress: Progress) -> bytes:
     run = fitted.run
     outputs: LeakOutputs = fitted.predict("train", progress=progress)
-    nearest = nearest_images(fitted.judge.support, outputs, run.labels("train").tolist())
+    nearest = nearest_images(
+        fitted.judge.support, outputs, run.labels("train").tolist(), branches=len(run.spec.branches)
+    )
     paths: Sequence[str] = [item.path for item in run.of("train")]
     try:
         return make_exemplars(nearest, paths).to_bytes()

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
 from ..core.errors import ParityError
 from ..core.judging import Judge
@@ -16,7 +15,9 @@ from ..core.noising import Noising
 from ..core.outputs import Array, LeakOutputs
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
+from ..train.image_latents import encode_images
 from ..train.predict import concatenate, run_encoder, verdicts
+from ..train.two_branches import Encoder
 from ..train.vae import VaeEncoder
 from .sessions import GraphSession
 
@@ -55,12 +56,12 @@ class Source:
     """The networks that the graphs were exported from."""
 
     vae: VaeEncoder
-    encoder: nn.Module
+    encoder: Encoder
 
 
 def run_source(source: Source, spec: ModelSpec, images: Array) -> tuple[Array, LeakOutputs]:
     """Return latents and outputs of the source networks for images float32 [B, 3, S, S]."""
-    latents = source.vae.encode(images)
+    latents = encode_images(source.vae, source.encoder, images)
     outputs = run_encoder(source.encoder.eval(), Noising(spec)(latents))
     return latents, outputs.average_draws(spec.draws)
 

@@ -19,15 +19,20 @@ _QUALITY = 85
 
 
 def nearest_images(
-    support: Support, outputs: LeakOutputs, labels: Sequence[int], *, count: int = PER_PROTOTYPE
+    support: Support, outputs: LeakOutputs, labels: Sequence[int], *, branches: int = 1, count: int = PER_PROTOTYPE
 ) -> dict[tuple[int, int], list[int]]:
-    """Return the positions of the `count` images of class k nearest to each prototype (k, m) by gated distance."""
-    distances = np.stack(
-        [support.nearest_prototypes(h, w) for h, w in zip(outputs.embedding, outputs.gates, strict=True)]
-    )
+    """Return the positions of the `count` images of class k nearest to each prototype (k, m) by gated distance.
+
+    Prototype m of branch s has the index s x M + m.
+    """
+    found = [
+        support.prototype_distances(h, w, branches=branches)
+        for h, w in zip(outputs.embedding, outputs.gates, strict=True)
+    ]
+    distances = np.concatenate(np.stack(found, axis=1), axis=-1)  # [N, K, branches x M]
     classes = np.asarray(labels)
     nearest = {}
-    for k, m in np.ndindex(*support.prototypes.shape[:2]):
+    for k, m in np.ndindex(*distances.shape[1:]):
         own = np.flatnonzero(classes == k)
         nearest[k, m] = [int(i) for i in own[np.argsort(distances[own, k, m], kind="stable")[:count]]]
     return nearest

@@ -43,7 +43,11 @@ class ScaledEncoder(nn.Module):
 
 
 def export_vae(vae: VaeEncoder, spec: ModelSpec) -> bytes:
-    """Return the ONNX file of the encoder that a run was trained with. Raises ModelError naming the user's file."""
+    """Return the ONNX file of the VAE encoder that a run was trained with, without its pixel encoder.
+
+    Raises ModelError naming the user's file.
+    """
+    spec = spec.one_branch()
     if isinstance(vae, SdVae):
         return export_module(ScaledEncoder(vae.module, vae.description.scale), vae_encoder_graph(spec))
     if isinstance(vae, OnnxVae):

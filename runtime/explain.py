@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from .detector import Analysis, Detector
 from .prepare import Frame
 
 _GATES_SHOWN = 12
+_BRANCHES = ("VAE latents", "pixels")  # in the order of `ModelSpec.branches`
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Explanation:
     winner: str  # the verdict's class; for unknown and abstain, the most probable class
     runner_up: str  # the most probable of the other classes
     gates: tuple[GateEvidence, ...]  # the dimensions with the largest |evidence|, largest first
+    branches: tuple[tuple[str, float], ...]  # each branch and the sum of its dimensions' evidence
     exemplars: tuple[tuple[str, tuple[bytes, ...]], ...]  # each class's nearest prototype ("CLASS/INDEX"), JPEG files
 
 
@@ -49,20 +52,41 @@ def explain(detector: Detector, analysis: Analysis) -> Explanation:
     outputs, names = analysis.evidence.outputs, detector.spec.class_names
     embedding, gates = outputs.embedding[0], outputs.gates[0]
     support = analysis.evidence.support
-    distances = support.nearest_prototypes(embedding, gates)  # [K, M]
+    branches = len(detector.spec.branches)
+    distances = support.prototype_distances(embedding, gates, branches=branches)  # [branches, K, M]
     pair = _winner_and_runner_up(analysis.verdict, names)
-    near = [(k, int(distances[k].argmin())) for k in pair]
-    p, q = (support.prototypes[k, m].astype(np.float64) for k, m in near)
+    near = [(k, distances[:, k].argmin(axis=-1)) for k in pair]
+    p, q = (_joined(support.prototypes[k], indices) for k, indices in near)
     evidence = gates * ((embedding - q) ** 2 - (embedding - p) ** 2)
-    exemplars = detector.exemplars()
+    exemplars, count = detector.exemplars(), distances.shape[-1]
     return Explanation(
         verdict=analysis.verdict,
         pixels=analysis.evidence.pixels,
         winner=names[pair[0]],
         runner_up=names[pair[1]],
         gates=_largest(evidence, gates),
-        exemplars=tuple((f"{names[k]}/{m}", exemplars.of(k, m)) for k, m in near),
+        branches=tuple(
+            (name, float(part.sum())) for name, part in zip(_BRANCHES, np.split(evidence, branches), strict=False)
+        ),
+        exemplars=tuple(
+            (
+                f"{names[k]}/{'+'.join(map(str, indices))}",
+                _in_turn([exemplars.of(k, s * count + int(m)) for s, m in enumerate(indices)]),
+            )
+            for k, indices in near
+        ),
     )
+
+
+def _joined(prototypes: npt.NDArray[np.float32], indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Join the parts of each branch's prototype, from [M, D] of one class, to [D]."""
+    parts = np.split(prototypes.astype(np.float64), len(indices), axis=-1)
+    return np.concatenate([part[m] for part, m in zip(parts, indices, strict=True)])
+
+
+def _in_turn(files: Sequence[Sequence[bytes]]) -> tuple[bytes, ...]:
+    """Return the nearest file of each branch's prototype, then the second nearest of each, and so on."""
+    return tuple(file for rank in zip_longest(*files) for file in rank if file is not None)
 
 
 def _largest(evidence: npt.NDArray[np.float64], gates: npt.NDArray[np.float32]) -> tuple[GateEvidence, ...]:

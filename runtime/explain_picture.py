@@ -153,7 +153,9 @@ def _steps(card: _Card, explanation: Explanation) -> None:
 
 
 def _gates(card: _Card, explanation: Explanation) -> None:
-    card.title("Gates with the most evidence", "dimension, evidence, gate value")
+    branches = ", ".join(f"{name} {evidence:+.2f}" for name, evidence in explanation.branches)
+    several = len(explanation.branches) > 1
+    card.title("Gates with the most evidence", f"evidence of {branches}" if several else "dimension, evidence, gate")
     card.bar(0, 50, 10, height=10, colour=_NEAR)
     card.text(16, 55, f"for {explanation.winner}", size=13, colour=_SOFT, anchor="lm", max_width=card.width / 2 - 20)
     card.bar(card.width / 2, 50, 10, height=10, colour=_FAR)

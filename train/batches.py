@@ -13,7 +13,7 @@ from ..core.outputs import Array
 from ..core.schedule import step_coefficients
 from ..core.spec import ModelSpec
 from .config import TrainConfig
-from .latents import LatentTable
+from .record_cache import RecordTable
 
 _MASK = 2**64 - 1
 
@@ -22,7 +22,7 @@ _MASK = 2**64 - 1
 class LatentSet:
     """Latents of N images in V views, with labels."""
 
-    latents: LatentTable  # scaled
+    latents: RecordTable  # scaled
     labels: npt.NDArray[np.int64]  # [N]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..core.errors import CheckpointError, UsageError
@@ -11,6 +11,42 @@ from ..core.fields import mistyped
 VIEWS = ("plain", "flip", "dihedral")
 HEADS = ("prototypes", "linear")
 _MAX_STAGES = 9  # after the first, eight halve the widest latent, 256, to 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelConfig:
+    """The training hyperparameters of the pixel branch. Raises UsageError for an invalid value.
+
+    The other ones are shared with the latent branch.
+    """
+
+    epochs: int = 12
+    learning_rate: float = 4e-3
+    warmup_share: float = 0.25
+    weight_decay: float = 1e-3
+    entropy_weight: float = 0.05
+    embedding_dropout: float = 0.0
+    label_smoothing: float = 0.05
+    widths: tuple[int, ...] = (64, 128, 192)
+    crop: int = 192  # pixels; each training image is cropped at multiples of 8
+    augment: float = 0.6  # share of training images that are augmented
+
+    def __post_init__(self) -> None:
+        if self.crop < 32 or self.crop % 8:
+            raise UsageError(f"crop {self.crop}: must be a multiple of 8 and at least 32")
+        if not 0 <= self.augment <= 1:
+            raise UsageError(f"augmented share {self.augment}: must be between 0 and 1")
+
+    @classmethod
+    def from_json(cls, data: object) -> PixelConfig:
+        """Read the object of `TrainConfig.to_json`. Raises CheckpointError, UsageError."""
+        if not isinstance(data, dict) or data.keys() != cls.__dataclass_fields__.keys():
+            raise CheckpointError("the configuration of the pixel branch lacks fields or has unknown ones; train again")
+        widths = data["widths"]
+        values = {**data, "widths": tuple(widths) if isinstance(widths, list) else widths}
+        for problem in mistyped(cls, values):
+            raise CheckpointError(f"configuration of the pixel branch: {problem}; train again")
+        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +69,17 @@ class TrainConfig:
     label_smoothing: float = 0.0
     widths: tuple[int, ...] = (48, 128, 256)  # channels per stage of the conv encoder; all but the first halve the side
     head: str = "prototypes"  # linear is an ablation without prototypes, which can't be exported
+    pixel: PixelConfig = field(default_factory=PixelConfig)  # unused without a pixel branch
 
     def __post_init__(self) -> None:
         for problem in self._problems():
             raise UsageError(problem)
+        self.pixel_branch()
+
+    def pixel_branch(self) -> TrainConfig:
+        """Return the configuration of the pixel branch's step encoder."""
+        own = {name: getattr(self.pixel, name) for name in self.__dataclass_fields__ if hasattr(self.pixel, name)}
+        return self if own.items() <= vars(self).items() else replace(self, **own)
 
     def _problems(self) -> list[str]:
         checks = [
@@ -70,17 +113,19 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object with one entry per field."""
-        return {**asdict(self), "widths": list(self.widths)}
+        pixel = {**asdict(self.pixel), "widths": list(self.pixel.widths)}
+        return {**asdict(self), "widths": list(self.widths), "pixel": pixel}
 
     @classmethod
     def from_json(cls, data: object) -> TrainConfig:
-        """Read a JSON object written by `to_json`. Raises CheckpointError."""
-        if not isinstance(data, dict) or data.keys() != cls.__dataclass_fields__.keys():
+        """Read a JSON object written by `to_json`; old ones lack `pixel`. Raises CheckpointError."""
+        if not isinstance(data, dict) or {"pixel", *data} != set(cls.__dataclass_fields__):
             raise CheckpointError("the training configuration lacks fields or has unknown ones; train again")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        for problem in mistyped(cls, values):
+        for problem in mistyped(cls, {name: value for name, value in values.items() if name != "pixel"}):
             raise CheckpointError(f"training configuration: {problem}; train again")
         try:
+            values["pixel"] = PixelConfig.from_json(data["pixel"]) if "pixel" in data else PixelConfig()
             return cls(**values)
         except UsageError as error:
             raise CheckpointError(f"training configuration: {error}; train again") from error

@@ -7,7 +7,7 @@ density.safetensors   the Support
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,16 +17,17 @@ from ..core.errors import BundleError, CheckpointError
 from ..core.exclusive import rewriting
 from ..core.files import atomic_write, sha256_bytes, sha256_file
 from ..core.judging import Judge
-from ..core.outputs import LeakOutputs
+from ..core.outputs import Array, LeakOutputs
 from ..core.progress import Progress, silent
 from ..core.support import Support
 from .density import fit_support, support_log_density
+from .image_latents import with_pixel_channels
 from .layout import Split
-from .leak_encoder import LeakEncoder, PrototypeHead
 from .predict import ORIGIN, predict
 from .run import Run
 from .thresholds import FALSE_ALARM_RATE, ValidationOutputs, fit_decision
 from .trainer import BEST
+from .two_branches import Encoder, has_prototypes
 
 DECISION, DENSITY = "decision.json", "density.safetensors"
 _LOCK = ".fit.lock"  # not the lock of training, which is held for hours
@@ -37,12 +38,19 @@ class FittedRun:
     """A finished run that can classify images."""
 
     run: Run
-    encoder: LeakEncoder
+    encoder: Encoder
     judge: Judge  # spec, decision and support
+    outputs: dict[Split, LeakOutputs] = field(default_factory=dict)  # of the splits that were predicted so far
 
     def predict(self, split: Split, *, progress: Progress = silent) -> LeakOutputs:
-        """Return the outputs for one split of the run's images, from cached latents."""
-        return predict(self.encoder, self.run.spec, self.run.latents(split, progress=progress), progress=progress)
+        """Return the outputs for one split of the run's images."""
+        if split not in self.outputs:
+            self.outputs[split] = _predict(self.run, self.encoder, split, progress=progress)
+        return self.outputs[split]
+
+    def latents(self, split: Split, *, progress: Progress = silent) -> Array:
+        """Return the latents of one split, float32 [N, 4 + R, S/8, S/8]."""
+        return _latents(self.run, self.encoder, split, progress=progress)
 
 
 def open_fitted(run: Run, *, progress: Progress = silent) -> FittedRun:
@@ -67,25 +75,36 @@ def fit_run(run: Run, *, rate: float = FALSE_ALARM_RATE, progress: Progress = si
     encoder = _encoder(run)
     if kept is not None and kept.decision.false_alarm_rate == rate:
         return FittedRun(run, encoder, kept)
-    val = predict(encoder, run.spec, run.latents("val", progress=progress), progress=progress)
-    support = _fit_support(run, encoder, val, progress=progress) if kept is None else kept.support
+    val = _predict(run, encoder, "val", progress=progress)
+    known: dict[Split, LeakOutputs] = {"val": val}
+    if kept is None:
+        known["train"] = _predict(run, encoder, "train", progress=progress)
+        prototypes = encoder.prototypes.detach().numpy()
+        seed = run.info.config.seed
+        support = fit_support(known["train"].embedding, val.embedding, prototypes, seed=seed)
+    else:
+        support = kept.support
     outputs = ValidationOutputs(val.scores, support_log_density(support, val.embedding), run.labels("val"))
     judge = Judge(run.spec, fit_decision(outputs, run.spec, rate=rate), support, origin=ORIGIN)
     if rate == FALSE_ALARM_RATE:
         _write(run, judge)
-    return FittedRun(run, encoder, judge)
+    return FittedRun(run, encoder, judge, known)
 
 
-def _fit_support(run: Run, encoder: LeakEncoder, val: LeakOutputs, *, progress: Progress) -> Support:
-    train = predict(encoder, run.spec, run.latents("train", progress=progress), progress=progress)
-    prototypes = encoder.prototypes.detach().numpy()
-    return fit_support(train.embedding, val.embedding, prototypes, seed=run.info.config.seed)
+def _predict(run: Run, encoder: Encoder, split: Split, *, progress: Progress) -> LeakOutputs:
+    return predict(encoder, run.spec, _latents(run, encoder, split, progress=progress), progress=progress)
 
 
-def _encoder(run: Run) -> LeakEncoder:
+def _latents(run: Run, encoder: Encoder, split: Split, *, progress: Progress) -> Array:
+    latents, threads = run.latents(split, progress=progress), run.info.config.threads
+    images = run.requests(split)
+    return with_pixel_channels(latents, encoder, images, spec=run.spec, threads=threads, progress=progress)
+
+
+def _encoder(run: Run) -> Encoder:
     torch.set_num_threads(run.info.config.threads)
     encoder = run.encoder()
-    if not isinstance(encoder.head, PrototypeHead):
+    if not has_prototypes(encoder):
         raise CheckpointError(
             f"{run.path} can't be fitted: its linear head has no prototypes; train a run with prototypes"
         )

@@ -12,8 +12,10 @@ from ..core.progress import Progress, silent
 from ..core.verdict import Verdict
 from .data import hash_image
 from .fit import FittedRun
-from .latents import LatentCache, LatentRequest
+from .image_latents import with_pixel_channels
+from .latents import LatentCache
 from .predict import predict, verdicts
+from .record_cache import ImageRequest
 from .run import open_cache
 
 
@@ -27,10 +29,13 @@ def judge_images(fitted: FittedRun, paths: Sequence[Path], *, progress: Progress
     cache = open_cache(Path(run.info.cache), run.info.vae)
     checked = _check(cache, paths, run.info.config.threads, progress=progress)
     readable = [(path, digest) for path, digest in zip(paths, checked, strict=True) if isinstance(digest, str)]
-    missing = cache.missing(LatentRequest(path, digest, (0,)) for path, digest in readable)
+    missing = cache.missing(ImageRequest(path, digest, (0,)) for path, digest in readable)
     if missing:
         cache.fill(run.vae(), missing, run.info.config.threads, progress=progress)
-    latents = cache.read([digest for _, digest in readable], [0])[:, 0]
+    plain = cache.read([digest for _, digest in readable], [0])[:, 0]
+    wanted = [ImageRequest(path, digest, (0,)) for path, digest in readable]
+    threads = run.info.config.threads
+    latents = with_pixel_channels(plain, fitted.encoder, wanted, spec=run.spec, threads=threads, progress=progress)
     outputs = predict(fitted.encoder, run.spec, latents, progress=progress)
     found = iter(verdicts(fitted.judge, [str(path) for path, _ in readable], outputs))
     return [

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.schedule import step_coefficients
-from ..core.spec import ModelSpec
+from ..core.spec import VAE_CHANNELS, ModelSpec
 from .config import TrainConfig
 
 _VARIANCE_FLOOR = 1e-5
@@ -20,16 +20,16 @@ _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 5.0
 
 
 class ConvEncoder(nn.Module):
-    """3 x 3 convolutions with batch norm and ReLU, then pooling over space: [N, 4, H, W] to [N, D], any H and W.
+    """3 x 3 convolutions with batch norm and ReLU, then pooling over space: [N, C, H, W] to [N, D], any H and W.
 
     All convolutions but the first have stride 2. Mean and standard deviation of every channel are pooled: a generator's
     trace is a texture, and the variation of a filter's response is as informative as its mean.
     """
 
-    def __init__(self, widths: tuple[int, ...], embedding_dim: int, dropout: float) -> None:
+    def __init__(self, channels: int, widths: tuple[int, ...], embedding_dim: int, *, dropout: float) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for position, (inputs, outputs) in enumerate(zip((4, *widths), widths, strict=False)):
+        for position, (inputs, outputs) in enumerate(zip((channels, *widths), widths, strict=False)):
             stride = 1 if position == 0 else 2
             layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
         self.stages = nn.Sequential(*layers)
@@ -97,16 +97,19 @@ class LinearHead(nn.Module):
 
 
 class LeakEncoder(nn.Module):
-    """noised float32 [B, T, 4, S/8, S/8] to (scores [B, K], embedding [B, D], gates [B, D], step_weights [B, T])."""
+    """noised float32 [B, T, C, S/8, S/8] to (scores [B, K], embedding [B, D], gates [B, D], step_weights [B, T]).
+
+    It encodes one branch. `spec` is that of a detector with one branch; its latents have C = `channels` channels.
+    """
 
     step_scale: Tensor
 
-    def __init__(self, spec: ModelSpec, config: TrainConfig) -> None:
+    def __init__(self, spec: ModelSpec, config: TrainConfig, *, channels: int = VAE_CHANNELS) -> None:
         super().__init__()
         classes, dim = len(spec.class_names), spec.embedding_dim
         self.register_buffer("step_scale", torch.ones(len(spec.timesteps)))
         self._coefficients = torch.from_numpy(step_coefficients(spec.schedule, spec.timesteps, spec.sigma_normalize))
-        self.encoder = ConvEncoder(config.widths, dim, config.embedding_dropout)
+        self.encoder = ConvEncoder(channels, config.widths, dim, dropout=config.embedding_dropout)
         self.gate = nn.Sequential(nn.Linear(dim, dim // 2), nn.ReLU(), nn.Linear(dim // 2, dim), nn.Sigmoid())
         self.attention = StepAttention(dim, len(spec.timesteps))
         self.head: nn.Module
@@ -116,7 +119,7 @@ class LeakEncoder(nn.Module):
         else:
             self.head = PrototypeHead(classes, spec.prototypes_per_class, dim)
         self._step_dropout, self._dim = config.step_dropout, dim
-        self._steps, self._latent_shape = len(spec.timesteps), spec.latent_shape
+        self._steps, self._latent_shape = len(spec.timesteps), (channels, *spec.latent_shape[1:])
 
     @property
     def prototypes(self) -> Tensor:

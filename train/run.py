@@ -31,11 +31,12 @@ from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .contents import Content
 from .data import DataSet, Item, hash_image
-from .latents import VIEW_COUNTS, LatentCache, LatentRequest
+from .latents import VIEW_COUNTS, LatentCache
 from .layout import SPLITS, Split
-from .leak_encoder import LeakEncoder
 from .metrics_log import EpochMetrics, read_metrics
+from .record_cache import ImageRequest
 from .trainer import BEST
+from .two_branches import Encoder, make_encoder
 from .vae import Array, VaeDescription, VaeEncoder, reopen_vae
 
 FORMAT_VERSION = 1
@@ -130,16 +131,16 @@ class Run:
         if not self.info.finished:
             raise CheckpointError(f"{self.path} is not finished; run the same leakrt train command again to resume")
 
-    def encoder(self) -> LeakEncoder:
+    def encoder(self) -> Encoder:
         """Load the leak encoder with the best weights, in evaluation mode. Raises CheckpointError."""
         tensors = dict(Checkpoint.read(self.path / BEST).tensors)
         with torch.device("meta"):  # check shapes before allocating: sizes in run.json are untrusted
-            wanted = LeakEncoder(self.info.spec, self.info.config).state_dict()
+            wanted = make_encoder(self.info.spec, self.info.config).state_dict()
         differing = sorted(k for k in wanted.keys() | tensors.keys() if _shape(wanted, k) != _shape(tensors, k))
         if differing:
             reason = f"{len(differing)} tensors are missing, unknown or of another shape, such as {differing[0]}"
             raise CheckpointError(f"{self.path / BEST} does not match the run ({reason}); train again with --restart")
-        encoder = LeakEncoder(self.info.spec, self.info.config)
+        encoder = make_encoder(self.info.spec, self.info.config)
         encoder.load_state_dict(tensors)
         return encoder.eval()
 
@@ -158,22 +159,26 @@ class Run:
         """Return the class indices of one split, int64 [N]."""
         return np.array([item.label for item in self.of(split)], np.int64)
 
+    def requests(self, split: Split) -> list[ImageRequest]:
+        """Return the image files of one split, each in its plain view."""
+        return [ImageRequest(Path(item.path), item.digest, (0,)) for item in self.of(split)]
+
     def vae(self) -> VaeEncoder:
         """Open the VAE that the run was trained with. Raises ModelError if it was moved or changed."""
         return reopen_vae(self.info.vae)
 
     def latents(self, split: Split, *, progress: Progress = silent) -> Array:
-        """Return the latents of one split from the cache, float32 [N, 4, S/8, S/8]. Missing ones are encoded again.
+        """Return the VAE's latents of one split from the cache, float32 [N, 4, S/8, S/8]; missing ones are encoded.
 
         Raises DataError if an image to encode was moved or changed, ModelError if the VAE was.
         """
-        items = self.of(split)
+        wanted = self.requests(split)
         cache = open_cache(Path(self.info.cache), self.info.vae)
-        missing = cache.missing(LatentRequest(Path(item.path), item.digest, (0,)) for item in items)
+        missing = cache.missing(wanted)
         if missing:
             _check_present(missing)
             cache.fill(self.vae(), missing, self.info.config.threads, progress=progress)
-        return cache.table([item.digest for item in items], [0]).plain()
+        return np.asarray(cache.table([image.digest for image in wanted], [0]).plain(), np.float32)
 
 
 def open_cache(root: Path, vae: VaeDescription) -> LatentCache:
@@ -243,7 +248,7 @@ def _shape(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...] | 
     return tuple(tensors[name].shape) if name in tensors else None
 
 
-def _check_present(missing: Sequence[LatentRequest]) -> None:
+def _check_present(missing: Sequence[ImageRequest]) -> None:
     for image in missing:
         try:
             same = hash_image(image.path) == image.digest

@@ -17,17 +17,21 @@ from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec
 from ..core.versions import installed_versions
 from .batches import LatentSet
+from .branches import BRANCH_FILES, BRANCH_FOLDERS, train_branches
 from .config import TrainConfig
 from .contents import ContentCache
 from .data import DataSet, list_data, load_data
-from .latents import LatentCache, LatentRequest
+from .latents import LatentCache
 from .metrics_log import METRICS_FILE, TENSORBOARD_FOLDER, EpochMetrics
+from .pixel_task import PixelData, PixelSet
+from .pixels import PixelCache
+from .record_cache import ImageRequest
 from .run import ITEMS_FILE, RUN_FILE, Run, RunInfo, open_cache, training_views, write_items
-from .trainer import BEST, LAST, Trainer, TrainingData
+from .trainer import BEST, LAST, TrainingData
 from .vae import VaeDescription, VaeEncoder, open_vae
 
 LOCK_FILE = ".lock"
-_TRAINED = (RUN_FILE, ITEMS_FILE, BEST, LAST, METRICS_FILE)  # only written here, under the lock
+_TRAINED = (RUN_FILE, ITEMS_FILE, *BRANCH_FILES, BEST, LAST, METRICS_FILE)  # only written here, under the lock
 _OWNED = (*_TRAINED, "decision.json", "density.safetensors")
 _PACKAGES = ("leakrt", "torch", "diffusers", "numpy", "onnxruntime")
 
@@ -86,7 +90,8 @@ def train(
         write_items(request.out, data)
         info.write(request.out)
         latents = _encode(data, cache, vae, config=request.config, progress=progress)
-        Trainer(request.out, info.spec, info.config, data=latents).run(progress, report=report)
+        pixels = _pixels(data, info, progress) if info.spec.branch_channels else None
+        train_branches(request.out, info, latents, pixels=pixels, progress=progress, report=report)
         replace(info, finished=True).write(request.out)
     return Run.open(request.out)
 
@@ -147,9 +152,13 @@ def _is_leftover(name: str) -> bool:
 def _clear(out: Path) -> None:
     """Remove the files of a run and nothing else. run.json goes last, since it marks the folder as a run."""
     try:
-        shutil.rmtree(out / TENSORBOARD_FOLDER, ignore_errors=True)
+        for folder in (".", *BRANCH_FOLDERS):
+            shutil.rmtree(out / folder / TENSORBOARD_FOLDER, ignore_errors=True)
         for name in reversed(_OWNED):
             (out / name).unlink(missing_ok=True)
+        for folder in BRANCH_FOLDERS:
+            with suppress(FileNotFoundError):
+                (out / folder).rmdir()
     except OSError as error:
         raise storage_error(out, error) from error
 
@@ -175,7 +184,7 @@ def _encode(
 ) -> TrainingData:
     views = training_views(config)
     wanted = [
-        LatentRequest(item.path, digest, views if item.split == "train" else (0,))
+        ImageRequest(item.path, digest, views if item.split == "train" else (0,))
         for item, digest in zip(data.items, data.hashes, strict=True)
     ]
     cache.fill(vae, wanted, config.threads, progress=progress)
@@ -184,4 +193,18 @@ def _encode(
     return TrainingData(
         LatentSet(cache.table(train_digests, views), data.labels("train")),
         LatentSet(cache.table(val_digests, [0]), data.labels("val")),
+    )
+
+
+def _pixels(data: DataSet, info: RunInfo, progress: Progress) -> PixelData:
+    cache = PixelCache(Path(info.cache), info.spec.image_size)
+    wanted = {
+        split: [ImageRequest(data.items[i].path, data.hashes[i], (0,)) for i in data.indices(split)]
+        for split in ("train", "val")
+    }
+    cache.fill([image for images in wanted.values() for image in images], info.config.threads, progress=progress)
+    tables = {split: cache.table([image.digest for image in images], [0]) for split, images in wanted.items()}
+    return PixelData(
+        PixelSet(tables["train"], data.labels("train")),
+        PixelSet(tables["val"], data.labels("val")),
     )

@@ -14,7 +14,8 @@ from ...core.progress import Progress
 from ...core.spec import ModelSpec
 from ...export.sessions import GraphSession
 from ...train.data import hash_image
-from ...train.latents import LatentCache, LatentRequest
+from ...train.latents import LatentCache
+from ...train.record_cache import ImageRequest
 from ...train.vae import PREPROCESS_VERSION, VaeDescription
 
 _PLAIN = (0,)  # only the unaugmented view
@@ -66,7 +67,7 @@ class GraphLatents:
     def __init__(self, root: Path, paths: Sequence[Path]) -> None:
         """`root` contains a cache for each graph. Raises ImageError for a file that can't be read."""
         self._root = root
-        self._wanted = [LatentRequest(path, hash_image(path), _PLAIN) for path in paths]
+        self._wanted = [ImageRequest(path, hash_image(path), _PLAIN) for path in paths]
         self._passing: list[LatentCache] = []
 
     def of(

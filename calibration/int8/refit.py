@@ -24,7 +24,7 @@ from ...core.progress import Progress
 from ...core.schedule import step_coefficients
 from ...core.spec import ModelSpec
 from ...train.config import TrainConfig
-from ...train.leak_encoder import LeakEncoder
+from ...train.two_branches import Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,14 +66,14 @@ class LatentPairs:
 
 
 def refit(
-    teacher: LeakEncoder,
+    teacher: Encoder,
     pairs: LatentPairs,
     spec: ModelSpec,
     *,
     config: TrainConfig,
     recipe: RefitConfig,
     progress: Progress,
-) -> LeakEncoder:
+) -> Encoder:
     """Train and return the student in evaluation mode. The same pairs give the same weights on one machine."""
     teacher.eval().requires_grad_(False)
     student = copy.deepcopy(teacher).requires_grad_(True)
@@ -95,7 +95,7 @@ def refit(
     return student.requires_grad_(False)
 
 
-def _loss(teacher: LeakEncoder, student: LeakEncoder, clean: Tensor, *, rounded: Tensor) -> Tensor:
+def _loss(teacher: Encoder, student: Encoder, clean: Tensor, *, rounded: Tensor) -> Tensor:
     """Return the KL divergence of the classes plus the squared embedding error over the teacher's variance."""
     with torch.no_grad():
         wanted, embedding, _, _ = teacher(clean)

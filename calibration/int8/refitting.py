@@ -18,9 +18,9 @@ from ...core.spec import ModelSpec
 from ...export.leak_graph import export_leak_encoder
 from ...train.config import TrainConfig
 from ...train.data import Listing
-from ...train.leak_encoder import LeakEncoder, PrototypeHead
 from ...train.predict import concatenate, predict
 from ...train.run import Run
+from ...train.two_branches import Encoder, has_prototypes
 from ..validation_images import paths_of
 from .graph_latents import GraphLatents, Rows
 from .refit import LatentPairs, RefitConfig, refit
@@ -32,7 +32,7 @@ _CHUNK = 8  # images per forward pass, which bounds memory
 class Teacher:
     """The fp32 leak encoder and its training configuration."""
 
-    encoder: LeakEncoder
+    encoder: Encoder
     config: TrainConfig
 
 
@@ -88,7 +88,7 @@ def teacher_of(run: Run, bundle: Bundle) -> Teacher:
             "give the run it was exported from (--run)"
         )
     encoder = run.encoder()
-    if not isinstance(encoder.head, PrototypeHead):
+    if not has_prototypes(encoder):
         raise CheckpointError(
             f"{run.path} has a linear head, which can't be exported or refitted; use a run with prototypes"
         )

@@ -43,7 +43,7 @@ def test_projecting_no_rows_gives_no_rows():
 
 def test_distances_are_gated_and_squared():
     fitted, h, w = support(), floats(5), np.abs(floats(5))
-    found = fitted.nearest_prototypes(h, w)
+    (found,) = fitted.prototype_distances(h, w, branches=1)
     assert found.shape == (2, 4)
     expected = sum(float(w[i]) * float(h[i] - fitted.prototypes[1, 2, i]) ** 2 for i in range(5))
     assert found[1, 2] == pytest.approx(expected, rel=1e-5)

@@ -19,7 +19,7 @@ def test_the_evidence_sums_to_the_difference_of_the_gated_distances(detector, im
     (analysis,) = detector.analyse(find_images(image_folder(1))[0])
     found = explain(detector, analysis)
     outputs, names = analysis.evidence.outputs, detector.spec.class_names
-    distances = detector.support.nearest_prototypes(outputs.embedding[0], outputs.gates[0]).min(axis=1)
+    distances = detector.support.prototype_distances(outputs.embedding[0], outputs.gates[0], branches=1)[0].min(axis=1)
     margin = distances[names.index(found.runner_up)] - distances[names.index(found.winner)]
     assert len(found.gates) == 12  # every dimension of this bundle
     assert sum(gate.evidence for gate in found.gates) == pytest.approx(margin, rel=1e-5)

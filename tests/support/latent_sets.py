@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def latent_set(spec: ModelSpec, count: int, seed: int, *, views: int = 2) -> LatentSet:
     """`count` latents of three classes in turn."""
     from leakrt.train.batches import LatentSet
-    from leakrt.train.latents import LatentTable
+    from leakrt.train.record_cache import RecordTable
 
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     latents = rng.normal(0, 1 + labels[:, None, None, None, None], (count, views, *spec.latent_shape))
-    return LatentSet(LatentTable.of(latents.astype(np.float32)), labels)
+    return LatentSet(RecordTable.of(latents.astype(np.float32)), labels)

@@ -16,7 +16,8 @@ from runs import SPEC, train_run
 
 from leakrt.core.images import find_images
 from leakrt.train.data import hash_image
-from leakrt.train.latents import LatentCache, LatentRequest
+from leakrt.train.latents import LatentCache
+from leakrt.train.record_cache import ImageRequest
 from leakrt.train.vae import Array, open_vae
 
 
@@ -74,6 +75,6 @@ def fill_cache(root: Path, encoder: Path, images: Path, results: Connection) -> 
             time.sleep(0.02 * len(batch))
             return vae.encode(batch)
 
-    wanted = [LatentRequest(path, hash_image(path), (0, 1)) for path in find_images(images)]
+    wanted = [ImageRequest(path, hash_image(path), (0, 1)) for path in find_images(images)]
     LatentCache(root, vae.description.fingerprint, SPEC.latent_shape).fill(Slow(), wanted, 1)
     results.send(encoded)

@@ -20,7 +20,8 @@ from leakrt.core.errors import DataError, ImageError, ModelError, StorageError
 from leakrt.core.images import READER_VERSION
 from leakrt.core.locks import take
 from leakrt.train.data import hash_image
-from leakrt.train.latents import LatentCache, LatentRequest, LatentTable, apply_view
+from leakrt.train.latents import LatentCache, apply_view
+from leakrt.train.record_cache import ImageRequest, RecordTable
 from leakrt.train.vae import open_vae
 
 
@@ -45,7 +46,7 @@ def vae(tmp_path):
 def wanted(tmp_path):
     write_images(tmp_path / "images", "real", 7)
     paths = sorted((tmp_path / "images").iterdir())
-    return [LatentRequest(path, hash_image(path), (0, 1)) for path in paths]
+    return [ImageRequest(path, hash_image(path), (0, 1)) for path in paths]
 
 
 def open_cache(tmp_path, vae):
@@ -156,7 +157,7 @@ def test_latents_that_are_not_finite_are_reported_and_not_cached(tmp_path, wante
     (tmp_path / "nan.onnx").write_bytes(not_finite(0.9))
     encoder = open_vae(f"onnx:{tmp_path / 'nan.onnx'}", 0.5, SPEC.image_size)
     Image.new("RGB", (40, 40), "white").save(tmp_path / "white.png")
-    white = LatentRequest(tmp_path / "white.png", hash_image(tmp_path / "white.png"), (0, 1))
+    white = ImageRequest(tmp_path / "white.png", hash_image(tmp_path / "white.png"), (0, 1))
     cache = open_cache(tmp_path, encoder)
     cache.fill(encoder, wanted, 1)
     with pytest.raises(ModelError, match=r"nan\.onnx gives latents that are not finite for .*white\.png") as error:
@@ -173,12 +174,13 @@ sys.path.insert(0, sys.argv[3])
 from runs import SPEC, write_images
 from leakrt.core.errors import StorageError
 from leakrt.train.data import hash_image
-from leakrt.train.latents import LatentCache, LatentRequest
+from leakrt.train.latents import LatentCache
+from leakrt.train.record_cache import ImageRequest
 from leakrt.train.vae import open_vae
 disk, place = Path(sys.argv[1]), Path(sys.argv[2])
 vae = open_vae(f"onnx:{place / 'vae.onnx'}", 0.5, SPEC.image_size)
 write_images(place / "more", "smooth", 9)
-wanted = [LatentRequest(path, hash_image(path), tuple(range(8))) for path in sorted((place / "more").iterdir())]
+wanted = [ImageRequest(path, hash_image(path), tuple(range(8))) for path in sorted((place / "more").iterdir())]
 (disk / "ballast").write_bytes(bytes(40 << 10))
 cache = LatentCache(disk, vae.description.fingerprint, SPEC.latent_shape)
 cache.fill(vae, wanted[:2], 1)
@@ -302,7 +304,7 @@ def test_the_eight_views_differ_and_the_first_is_the_image():
 
 def test_a_table_returns_views_and_their_deviation():
     latents = np.random.default_rng(0).normal(2, 3, (300, 2, 4, 5, 5)).astype(np.float32)
-    table = LatentTable.of(latents)
+    table = RecordTable.of(latents)
     rows, views = np.array([7, 0, 299]), np.array([1, 0, 1])
     assert np.array_equal(table.take(rows, views), latents[rows, views])
     assert np.array_equal(table.plain(), latents[:, 0])

@@ -152,7 +152,7 @@ def test_step_attention_is_trained_with_the_rest(encoder):
 
 def test_the_conv_encoder_pools_mean_and_deviation_of_every_channel():
     torch.manual_seed(0)
-    conv = ConvEncoder((5, 7), 6, 0.0).eval()
+    conv = ConvEncoder(4, (5, 7), 6, dropout=0.0).eval()
     x = torch.randn(3, 4, 9, 11)
     with torch.no_grad():
         features = numpy_of(conv.stages(x))

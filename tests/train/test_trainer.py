@@ -15,9 +15,9 @@ from leakrt.core.errors import CheckpointError, ModelError
 from leakrt.train.batches import LatentSet
 from leakrt.train.checkpoint import Checkpoint
 from leakrt.train.config import TrainConfig
-from leakrt.train.latents import LatentTable
 from leakrt.train.metrics_log import EpochMetrics
-from leakrt.train.trainer import BEST, LAST, Trainer, TrainingData
+from leakrt.train.record_cache import RecordTable
+from leakrt.train.trainer import BEST, LAST, LatentTask, Trainer, TrainingData
 
 SPEC = replace(SPEC, class_names=CLASSES)
 CONFIG = TrainConfig(epochs=4, batch_size=8, learning_rate=5e-3, widths=(8, 12), threads=1, views="flip", mixup=0.2)
@@ -28,7 +28,7 @@ DATA = TrainingData(latent_set(SPEC, 26, 0), latent_set(SPEC, 12, 1))
 
 def train(folder, config=CONFIG, data=DATA, report=lambda row: None):
     folder.mkdir(exist_ok=True)
-    Trainer(folder, SPEC, config, data=data).run(report=report)
+    Trainer(folder, config, lambda: LatentTask(SPEC, config, data=data)).run(report=report)
     return {name: (folder / name).read_bytes() for name in (BEST, LAST, "metrics.csv")}
 
 
@@ -72,7 +72,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", report=stop_after(1))
     kept = (tmp_path / "run" / LAST).read_bytes()
-    broken = LatentTable.of(np.full((26, 2, *SPEC.latent_shape), np.nan, np.float32))
+    broken = RecordTable.of(np.full((26, 2, *SPEC.latent_shape), np.nan, np.float32))
     with pytest.raises(ModelError, match="not finite in epoch 2; earlier epochs are kept"):
         train(tmp_path / "run", data=TrainingData(LatentSet(broken, DATA.train.labels), DATA.val))
     assert (tmp_path / "run" / LAST).read_bytes() == kept
