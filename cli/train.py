@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        Path,
+        list[Path],
         typer.Argument(
-            metavar="DATA", help="Folder of images: one subfolder per class, or train/, val/ and test/ of them."
+            metavar="DATA...",
+            help="Folder of images: one subfolder per class, or train/, val/ and test/ of them. Further folders add"
+            " images of the same classes.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Run directory. An unfinished run resumes.")],
@@ -114,7 +116,8 @@ def train(
     folder = cache or cache_folder() / "latents"
     left_out: list[LeftOut] = []
     request = TrainRequest(
-        data=data,
+        data=data[0],
+        more=tuple(data[1:]),
         out=out,
         vae=vae,
         cache=folder,

@@ -26,7 +26,7 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """Limits on the outputs for one image. A latent is float32 [4, S/8, S/8], scaled.
+    """Limits on the outputs for one image. A latent is float32 [C, S/8, S/8], scaled.
 
     The defaults apply to a bundle that states no bounds. They only reject latents that no VAE produces: scaled latents
     have a magnitude of about 1.
@@ -91,7 +91,7 @@ UNSTATED = Bounds()
 
 
 def observe(latents: Array, outputs: LeakOutputs) -> Bounds:
-    """Compute bounds from the latents, float32 [N, 4, S/8, S/8], and averaged outputs of N >= 1 validation images.
+    """Compute bounds from the latents, float32 [N, C, S/8, S/8], and averaged outputs of N >= 1 validation images.
 
     Raises BundleError if a value is not finite.
     """

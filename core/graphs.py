@@ -62,7 +62,7 @@ class GraphSpec:
 
 
 def vae_encoder_graph(spec: ModelSpec) -> GraphSpec:
-    """Return the VAE encoder's graph: image [B, 3, S, S], RGB in [-1, 1] -> latent [B, 4, S/8, S/8], scaled."""
+    """Return the VAE encoder's graph: image [B, 3, S, S], RGB in [-1, 1] -> latent [B, C, S/8, S/8], scaled."""
     image = TensorSpec("image", (3, spec.image_size, spec.image_size))
     return GraphSpec("vae_encoder", image, (TensorSpec("latent", spec.latent_shape),))
 
@@ -70,7 +70,7 @@ def vae_encoder_graph(spec: ModelSpec) -> GraphSpec:
 def leak_encoder_graph(spec: ModelSpec) -> GraphSpec:
     """Return the leak encoder's graph.
 
-    noised [B, T, 4, S/8, S/8] -> scores [B, K], embedding [B, D], gates [B, D], step_weights [B, T].
+    noised [B, T, C, S/8, S/8] -> scores [B, K], embedding [B, D], gates [B, D], step_weights [B, T].
     """
     steps = len(spec.timesteps)
     outputs = (

@@ -45,7 +45,7 @@ def box_muller(words: Words) -> Normals:
 def normals(seed: int, sample: int, draws: int, *, steps: int, shape: tuple[int, ...]) -> Normals:
     """Return the noise of one sample: float32 [draws, steps, *shape], standard normal.
 
-    `shape` is that of one latent, such as (4, S/8, S/8). Its size need not be a multiple of four: surplus normals of
+    `shape` is that of one latent, such as (C, S/8, S/8). Its size need not be a multiple of four: surplus normals of
     the last counter are dropped. `seed` is reduced modulo 2^64, `sample` modulo 2^32.
     """
     elements = int(np.prod(shape, dtype=np.int64))

@@ -17,8 +17,8 @@ Array = npt.NDArray[np.float32]
 class Noising:
     """Adds noise to latents: u_t = c[t, 0] z0 + c[t, 1] eps_t, as in `core.noise`.
 
-    Takes scaled latents, float32 [B, 4, S/8, S/8], and returns float32 [B x draws, T, 4, S/8, S/8], sample-major.
-    Attributes: `row`, the shape [T, 4, S/8, S/8]; `bank`, float32 [draws, T, 4, S/8, S/8]; `coefficients`,
+    Takes scaled latents, float32 [B, C, S/8, S/8], and returns float32 [B x draws, T, C, S/8, S/8], sample-major.
+    Attributes: `row`, the shape [T, C, S/8, S/8]; `bank`, float32 [draws, T, C, S/8, S/8]; `coefficients`,
     float32 [T, 2].
     """
 

@@ -92,7 +92,7 @@ class ModelSpec:
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """The shape of one latent: (4 + R, S/8, S/8)."""
+        """The shape of one latent: (C, S/8, S/8), with C = 4 + R channels."""
         return VAE_CHANNELS + self.branch_channels, self.image_size // 8, self.image_size // 8
 
     @property

@@ -110,9 +110,9 @@ class SessionPair:
         self._vae, self._leak = vae, leak
 
     def vae_encoder(self, image: Array) -> Array:
-        """Map image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""
+        """Map image float32 [B, 3, S, S] to latent float32 [B, C, S/8, S/8], scaled. Raises ModelError."""
         return self._vae.run(image)[0]
 
     def leak_encoder(self, noised: Array) -> LeakOutputs:
-        """Map noised float32 [B, T, 4, S/8, S/8] to the four outputs. Raises ModelError."""
+        """Map noised float32 [B, T, C, S/8, S/8] to the four outputs. Raises ModelError."""
         return LeakOutputs(*self._leak.run(noised))

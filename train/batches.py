@@ -30,7 +30,7 @@ class LatentSet:
 class Batch:
     """One step's input."""
 
-    noised: Array  # [B, T, 4, S/8, S/8]
+    noised: Array  # [B, T, C, S/8, S/8]
     targets: Array  # [B, K] class probabilities
 
 

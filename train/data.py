@@ -17,7 +17,7 @@ from ..core.images import LeftOut, left_out_note
 from ..core.progress import Progress
 from .contents import Content, ContentCache, Seen, see_images
 from .contents import hash_image as hash_image
-from .layout import SPLITS, Split, read_layout
+from .layout import SPLITS, Layout, Split, read_layout
 from .repeats import Picture, likeness_notes, refuse_two_labels, repeat_notes, repeats
 
 _NAMED_AT_MOST = 10  # unreadable files in one message
@@ -37,6 +37,7 @@ class Listing:
     """The contents of a data folder, before any image is opened."""
 
     root: Path
+    more: tuple[Path, ...] = ()  # other folders with images of the same classes
     classes: tuple[str, ...]  # sorted
     items: tuple[Item, ...]  # sorted by class, then path
     left_out: tuple[LeftOut, ...] = ()  # files and folders that are not images of a class
@@ -48,6 +49,7 @@ class DataSet:
     """A listing whose files are readable, with their hashes."""
 
     root: Path
+    more: tuple[Path, ...] = ()
     classes: tuple[str, ...]
     items: tuple[Item, ...]
     hashes: tuple[str, ...]  # SHA-256 of each item's file, in hex
@@ -70,13 +72,14 @@ class DataSet:
         return {s: {name: found[s, k] for k, name in enumerate(self.classes)} for s in SPLITS}
 
 
-def list_data(root: Path) -> Listing:
+def list_data(root: Path, *, more: Sequence[Path] = ()) -> Listing:
     """Find the labelled images of a data folder without opening them. train/layout.py describes the layouts.
 
-    Raises DataError for a missing folder, fewer than two classes, an empty class, no val split, a class that is missing
-    in train or val, or an invalid Split.json.
+    The folders of `more` add images to the same classes and splits. Raises DataError for a missing folder, a folder
+    named twice, fewer than two classes, an empty class, a class that only `more` has, no val split, a class that is
+    missing in train or val, or an invalid Split.json.
     """
-    layout = read_layout(root)
+    layout = _joined(root, more)
     splits = {a.split for a in layout.images}
     if "train" in splits and "val" not in splits:
         present = " and ".join(split for split in SPLITS if split in splits)
@@ -91,6 +94,7 @@ def list_data(root: Path) -> Listing:
     rest = left_out_note(layout.left_out)
     return Listing(
         root=root,
+        more=tuple(more),
         classes=classes,
         items=items,
         left_out=layout.left_out,
@@ -130,10 +134,11 @@ def load_data(listing: Listing, cache: ContentCache, threads: int, *, skip_bad: 
     _check_classes(listing.root, listing.classes, items)
     return DataSet(
         root=listing.root,
+        more=listing.more,
         classes=listing.classes,
         items=items,
         hashes=hashes,
-        fingerprint=_fingerprint(listing.root, listing.classes, items, hashes=hashes),
+        fingerprint=_fingerprint((listing.root, *listing.more), listing.classes, items, hashes=hashes),
         notes=tuple(notes),
         contents=tuple(r.content for _, r in kept),
         left_out=(*left_out, *repeated),
@@ -169,9 +174,36 @@ def _check_classes(root: Path, classes: Sequence[str], items: Sequence[Item]) ->
             )
 
 
-def _fingerprint(root: Path, classes: Sequence[str], items: Sequence[Item], *, hashes: Sequence[str]) -> str:
+def _joined(root: Path, more: Sequence[Path]) -> Layout:
+    """Read the folders as one. A class that only a folder of `more` has is most likely a misspelt one."""
+    layout = read_layout(root)
+    places = [root.resolve()]
+    for folder in more:
+        place = folder.resolve()
+        if any(place.is_relative_to(other) or other.is_relative_to(place) for other in places):
+            raise DataError(f"{folder} is named twice, or lies in another folder of images; name each folder once")
+        places.append(place)
+        other = read_layout(folder)
+        known = {a.class_name for a in layout.images}
+        unknown = sorted({a.class_name for a in other.images} - known)
+        if unknown:
+            raise DataError(
+                f"{folder} has the class {unknown[0]}, which {root} lacks; it has {', '.join(sorted(known))}. "
+                "Rename the folder, or name the folder with all classes first"
+            )
+        layout = Layout(
+            images=(*layout.images, *other.images),
+            left_out=(*layout.left_out, *other.left_out),
+            notes=(*layout.notes, *other.notes),
+        )
+    return layout
+
+
+def _fingerprint(roots: Sequence[Path], classes: Sequence[str], items: Sequence[Item], *, hashes: Sequence[str]) -> str:
     digest = hashlib.sha256(repr(tuple(classes)).encode())
     for item, file_hash in zip(items, hashes, strict=True):
-        digest.update(os.fsencode(item.path.relative_to(root).as_posix()))
+        place = next(k for k, root in enumerate(roots) if item.path.is_relative_to(root))
+        prefix = f"{place}:" if place else ""  # none for the first, so that old runs resume
+        digest.update(os.fsencode(prefix + item.path.relative_to(roots[place]).as_posix()))
         digest.update(f"\0{item.class_index}\0{item.split}\0{file_hash}\n".encode())
     return digest.hexdigest()

@@ -21,7 +21,7 @@ _BATCH = 32
 
 
 def predict(encoder: nn.Module, spec: ModelSpec, latents: Array, *, progress: Progress = silent) -> LeakOutputs:
-    """Return outputs averaged over draws for scaled latents float32 [N, 4, S/8, S/8].
+    """Return outputs averaged over draws for scaled latents float32 [N, C, S/8, S/8].
 
     The latents are noised with the fixed inference noise, as on every backend.
     """
@@ -36,7 +36,7 @@ def predict(encoder: nn.Module, spec: ModelSpec, latents: Array, *, progress: Pr
 
 
 def run_encoder(encoder: nn.Module, noised_latents: Array) -> LeakOutputs:
-    """Run the encoder on noised latents float32 [B, T, 4, S/8, S/8] in torch."""
+    """Run the encoder on noised latents float32 [B, T, C, S/8, S/8] in torch."""
     with torch.inference_mode():
         outputs = encoder(torch.from_numpy(noised_latents))
     return LeakOutputs(*(np.asarray(o.numpy(), np.float32) for o in outputs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,7 @@ class TrainRequest:
     """Arguments of `leakrt train`. The spec's class names and VAE come from the data and the VAE."""
 
     data: Path
+    more: tuple[Path, ...] = ()  # folders with more images of the same classes
     out: Path
     vae: str  # sd:ID_OR_FOLDER, onnx:FILE or builtin
     cache: Path
@@ -69,7 +71,7 @@ def train(
     Raises DataError, ModelError, UsageError, CheckpointError (`out` holds a different run, or another process trains
     there), StorageError.
     """
-    listing = list_data(request.data)
+    listing = list_data(request.data, more=request.more)
     if request.spec.real_class not in listing.classes:
         found = ", ".join(listing.classes)
         raise UsageError(f"no class is named {request.spec.real_class!r}; choose one of {found} with --real-class")
@@ -102,7 +104,7 @@ def _describe(request: TrainRequest, data: DataSet, vae: VaeDescription) -> RunI
         spec=spec,
         config=request.config,
         vae=vae,
-        data_root=str(data.root.resolve()),
+        data_root=os.pathsep.join(str(folder.resolve()) for folder in (data.root, *data.more)),
         data_fingerprint=data.fingerprint,
         counts=data.counts(),
         cache=str(request.cache.resolve()),

@@ -31,10 +31,10 @@ class VariantRunner(Protocol):
     """A loaded variant. Every backend of the runtime implements it."""
 
     def vae_encoder(self, image: Array) -> Array:
-        """Encode images float32 [B, 3, S, S] to scaled latents float32 [B, 4, S/8, S/8]."""
+        """Encode images float32 [B, 3, S, S] to scaled latents float32 [B, C, S/8, S/8]."""
 
     def leak_encoder(self, noised: Array) -> LeakOutputs:
-        """Return the four outputs for noised latents float32 [B, T, 4, S/8, S/8]."""
+        """Return the four outputs for noised latents float32 [B, T, C, S/8, S/8]."""
 
 
 Weights = Callable[[], bytes]
@@ -119,7 +119,7 @@ def run_images(
     total: int = 0,
     progress: Progress = silent,
 ) -> tuple[Array, LeakOutputs]:
-    """Return latents [N, 4, S/8, S/8] and outputs averaged over draws for N `images`, float32 [3, S, S] each.
+    """Return latents [N, C, S/8, S/8] and outputs averaged over draws for N `images`, float32 [3, S, S] each.
 
     Raises ModelError.
     """
@@ -132,7 +132,7 @@ def run_images(
 
 
 def run_latents(runner: VariantRunner, spec: ModelSpec, latents: Array) -> LeakOutputs:
-    """Return outputs averaged over draws for latents float32 [N, 4, S/8, S/8]. Raises ModelError."""
+    """Return outputs averaged over draws for latents float32 [N, C, S/8, S/8]. Raises ModelError."""
     noising = Noising(spec)
     rows = [runner.leak_encoder(noising(latents[i : i + 1])).average_draws(spec.draws) for i in range(len(latents))]
     return concatenate(rows, spec)

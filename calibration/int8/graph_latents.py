@@ -40,7 +40,7 @@ class GraphVae:
         self._runner = GraphSession(vae_encoder_graph(spec), model, 1)
 
     def encode(self, images: Array) -> Array:
-        """Encode images float32 [B, 3, S, S] to latents float32 [B, 4, S/8, S/8]. Raises ModelError."""
+        """Encode images float32 [B, 3, S, S] to latents float32 [B, C, S/8, S/8]. Raises ModelError."""
         return self._runner.run(images)[0]
 
 
@@ -57,7 +57,7 @@ class StoredLatents:
         return len(self._digests)
 
     def read(self, rows: Rows) -> Array:
-        """Return copies of B latents, float32 [B, 4, S/8, S/8]. Raises StorageError if the cache was deleted."""
+        """Return copies of B latents, float32 [B, C, S/8, S/8]. Raises StorageError if the cache was deleted."""
         return self._cache.read([self._digests[row] for row in rows], _PLAIN)[:, 0]
 
 

@@ -54,7 +54,7 @@ class Latents(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, rows: Rows) -> Array:
-        """Return the latents of rows int64 [B], float32 [B, 4, S/8, S/8]. Raises StorageError."""
+        """Return the latents of rows int64 [B], float32 [B, C, S/8, S/8]. Raises StorageError."""
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ class GoldenInputs:
     """The inputs of both graphs for the golden image, float32, and its latent."""
 
     image: Array  # [1, 3, S, S]
-    latent: Array  # [1, 4, S/8, S/8], computed by the bundle's own graph
-    noised: Array  # [draws, T, 4, S/8, S/8]
+    latent: Array  # [1, C, S/8, S/8], computed by the bundle's own graph
+    noised: Array  # [draws, T, C, S/8, S/8]
 
     def of(self, graph: GraphSpec) -> Array:
         """Return the input of one graph."""

@@ -61,10 +61,10 @@ class Backend(Protocol):
     forkable: bool  # whether a forked child may use it, because it has no threads
 
     def vae_encoder(self, image: Array) -> Array:
-        """image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8], scaled. Raises ModelError."""
+        """image float32 [B, 3, S, S] to latent float32 [B, C, S/8, S/8], scaled. Raises ModelError."""
 
     def leak_encoder(self, noised: Array) -> LeakOutputs:
-        """noised float32 [B, T, 4, S/8, S/8] to the four outputs, one row each. Raises ModelError."""
+        """noised float32 [B, T, C, S/8, S/8] to the four outputs, one row each. Raises ModelError."""
 
     def describe(self) -> Description:
         """The backend, its version, device and threads."""
@@ -74,7 +74,7 @@ class Backend(Protocol):
 class ChainResult:
     """The results of a batch of B images on a backend that runs the whole chain."""
 
-    latent: Array  # [B, 4, S/8, S/8], scaled
+    latent: Array  # [B, C, S/8, S/8], scaled
     outputs: LeakOutputs  # of B x draws rows
     latency_ms: Mapping[str, float]  # stage to milliseconds on the device, for the batch
 

@@ -54,11 +54,11 @@ class OpenVinoBackend:
         self._device = str(core.get_property(_DEVICE, "FULL_DEVICE_NAME"))
 
     def vae_encoder(self, image: Array) -> Array:
-        """Encode image float32 [B, 3, S, S] to the scaled latent float32 [B, 4, S/8, S/8]. Raises ModelError."""
+        """Encode image float32 [B, 3, S, S] to the scaled latent float32 [B, C, S/8, S/8]. Raises ModelError."""
         return self._vae.run(image)[0]
 
     def leak_encoder(self, noised: Array) -> LeakOutputs:
-        """Return the four outputs, one row each, of noised float32 [B, T, 4, S/8, S/8]. Raises ModelError."""
+        """Return the four outputs, one row each, of noised float32 [B, T, C, S/8, S/8]. Raises ModelError."""
         return LeakOutputs(*self._leak.run(noised))
 
     def describe(self) -> Description:

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from bundles import vae_encoder
-from runs import SPEC, write_autoencoder, write_data
+from runs import SPEC, write_autoencoder, write_data, write_images
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,8 @@ def inputs(tmp_path_factory):
 
 def arguments(inputs, out, **changes):
     options = {"epochs": 30, "batch-size": 8, "image-size": 32, "timesteps": "0,60", "embedding-dim": 12, "threads": 1}
-    options |= {"vae": f"onnx:{inputs / 'vae.onnx'}", "cache": inputs / "cache", "out": out} | changes
+    options |= {"vae": f"onnx:{inputs / 'vae.onnx'}", "cache": inputs / "cache", "out": out, "branch-channels": 0}
+    options |= changes
     return ["train", inputs / "data", *(part for name, value in options.items() for part in (f"--{name}", value))]
 
 
@@ -339,3 +340,24 @@ def test_options_left_out_have_the_defaults_of_recipe_and_spec():
         assert defaults[name] == getattr(spec, name)
     assert defaults["timesteps"] == ",".join(map(str, spec.timesteps))
     assert defaults["prototypes"] == spec.prototypes_per_class
+
+
+def test_a_pixel_branch_is_trained_on_several_folders(inputs, tmp_path, leakrt):
+    for name in ("real", "smooth"):
+        write_images(tmp_path / "more" / "train" / name, name, 9, first_seed=77_000)
+    options = {"epochs": 1, "pixel-epochs": 2, "branch-channels": 3, "json": None}
+    first, data, *rest = arguments(inputs, tmp_path / "run", **options)
+    done = leakrt(first, data, tmp_path / "more", *(part for part in rest if part is not None))
+    assert (done.code, done.err.count("epoch ")) == (0, 3)
+    found = json.loads(done.out)
+    assert found["images"]["train"] == {"blocky": 24, "real": 33, "smooth": 33}
+    spec = json.loads((tmp_path / "run" / "run.json").read_text())["spec"]
+    assert (spec["branch_channels"], spec["embedding_dim"]) == (3, 24)
+
+
+def test_one_folder_named_twice_is_refused(inputs, tmp_path, leakrt):
+    first, data, *rest = arguments(inputs, tmp_path / "run")
+    for again in (data, data / "train"):
+        done = leakrt(first, data, again, *rest)
+        assert done.code == 2
+        assert "is named twice" in done.err

@@ -225,3 +225,18 @@ def test_conversions_of_the_reader_are_counted_and_cached(data, load):
     expected = f"2 images, such as {data / 'train/real/000.png'}: its transparent parts were composited on white"
     assert expected in load(data).notes
     assert expected in load(data).notes  # from the cache
+
+
+def test_more_folders_add_images_to_the_same_classes(data, tmp_path):
+    write_images(tmp_path / "more" / "train" / "real", "real", 3, first_seed=900)
+    one, both = list_data(data), list_data(data, more=[tmp_path / "more"])
+    assert both.classes == one.classes
+    added = {item.path for item in both.items} - {item.path for item in one.items}
+    assert added == set((tmp_path / "more" / "train" / "real").iterdir())
+    assert {item.split for item in both.items if item.path in added} == {"train"}
+
+
+def test_a_class_that_only_the_second_folder_has_is_refused(data, tmp_path):
+    write_images(tmp_path / "more" / "train" / "rael", "real", 1)
+    with pytest.raises(DataError, match=r"more has the class rael, which .* lacks; it has .*Rename the folder"):
+        list_data(data, more=[tmp_path / "more"])

@@ -38,7 +38,7 @@ class GpuBackend:
         return lambda: _joined([self._result(part, future) for part, future in begun])
 
     def vae_encoder(self, image: Array) -> Array:
-        """Encode image float32 [B, 3, S, S] to the scaled latent float32 [B, 4, S/8, S/8].
+        """Encode image float32 [B, 3, S, S] to the scaled latent float32 [B, C, S/8, S/8].
 
         Raises ModelError, BackendError.
         """
@@ -46,7 +46,7 @@ class GpuBackend:
         return np.concatenate([self._runner.encode(image[i : i + step]) for i in range(0, len(image), step)])
 
     def leak_encoder(self, noised: Array) -> LeakOutputs:
-        """Return the four outputs, one row each, of noised float32 [B, T, 4, S/8, S/8].
+        """Return the four outputs, one row each, of noised float32 [B, T, C, S/8, S/8].
 
         Raises ModelError, BackendError.
         """

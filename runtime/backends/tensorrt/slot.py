@@ -61,7 +61,7 @@ class Engines:
 class Noise:
     """Inputs of noising that all slots share."""
 
-    bank: int  # address of float32 [draws, T, 4, S/8, S/8]
+    bank: int  # address of float32 [draws, T, C, S/8, S/8]
     coefficients: Array  # [T, 2]
 
 
@@ -149,7 +149,7 @@ class Slot:
         self._events[-1].record(stream)  # outside the graph: the host can wait for it
 
     def encode(self, images: Array) -> Array:
-        """Run only the VAE encoder: image float32 [B, 3, S, S] to latent float32 [B, 4, S/8, S/8].
+        """Run only the VAE encoder: image float32 [B, 3, S, S] to latent float32 [B, C, S/8, S/8].
 
         Raises BackendError if B exceeds the largest batch size.
         """
@@ -159,7 +159,7 @@ class Slot:
         return self._read(plan, "latent")[: len(images)]
 
     def judge(self, noised: Array) -> LeakOutputs:
-        """Run only the leak encoder: noised float32 [B, T, 4, S/8, S/8] to its outputs, one row each.
+        """Run only the leak encoder: noised float32 [B, T, C, S/8, S/8] to its outputs, one row each.
 
         Raises BackendError if B exceeds the largest batch size times draws.
         """

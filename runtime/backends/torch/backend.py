@@ -58,11 +58,11 @@ class TorchBackend:
         return self._result(self._in_batches(self._runner.run, np.ascontiguousarray(images, np.float32)), len(images))
 
     def vae_encoder(self, image: Array) -> Array:
-        """Encode image float32 [B, 3, S, S] to the scaled latent float32 [B, 4, S/8, S/8]. Raises ModelError."""
+        """Encode image float32 [B, 3, S, S] to the scaled latent float32 [B, C, S/8, S/8]. Raises ModelError."""
         return self._alone(vae_encoder_graph(self._spec), image)[0]
 
     def leak_encoder(self, noised: Array) -> LeakOutputs:
-        """Return the four outputs, one row each, of noised float32 [B, T, 4, S/8, S/8]. Raises ModelError."""
+        """Return the four outputs, one row each, of noised float32 [B, T, C, S/8, S/8]. Raises ModelError."""
         return LeakOutputs(*self._alone(leak_encoder_graph(self._spec), noised))
 
     def describe(self) -> Description:

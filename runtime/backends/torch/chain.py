@@ -45,7 +45,7 @@ class TorchChain:
         self._noise = DeviceNoising(spec, placement.dtype, placement.device, threads=threads)
 
     def __call__(self, image: Tensor, mark: Mark = lambda place: None) -> tuple[Tensor, ...]:
-        """Run image float32 [B, 3, S, S]; returns latent [B, 4, S/8, S/8], scores, embedding, gates, step weights.
+        """Run image float32 [B, 3, S, S]; returns latent [B, C, S/8, S/8], scores, embedding, gates, step weights.
 
         All are float32; the last four have B x draws rows. `mark` is called with 0 before the first stage and with n
         after the n-th. Raises ModelError.

@@ -15,7 +15,7 @@ _TYPES = {torch.float32: "float32", torch.float16: "float16"}
 
 
 class DeviceNoising:
-    """Maps latents float32 [B, 4, S/8, S/8] to [B x draws, T, 4, S/8, S/8] of `dtype`, sample-major.
+    """Maps latents float32 [B, C, S/8, S/8] to [B x draws, T, C, S/8, S/8] of `dtype`, sample-major.
 
     u_t = c[t, 0] z0 + c[t, 1] eps_t in float32, each product and the sum rounded, then rounded once to `dtype`. Bit for
     bit equal to `core.noise.noise_steps` with the bank that `leakrt._core` draws. On a GPU, `leakrt._cuda` computes it
