@@ -7,6 +7,7 @@ import functools
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def train_run(
     *,
     restart: bool = False,
     skip_bad: bool = False,
+    spec: ModelSpec = SPEC,
     note: Callable[[str], None] = lambda text: None,
     **changes: object,
 ) -> Path:
@@ -88,7 +90,7 @@ def train_run(
             vae=vae,
             cache=cache,
             config=config,
-            spec=SPEC,
+            spec=spec,
             vae_scale=0.5,
             restart=restart,
             skip_bad=skip_bad,
@@ -124,3 +126,21 @@ def tiny_run() -> Path:
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     train_run(root, write_data(root / "data"))
     return root
+
+
+TWO_BRANCHES = replace(SPEC, branch_channels=4, embedding_dim=24)
+
+
+@functools.cache
+def two_branch_bundle() -> Path:
+    """A bundle with a pixel branch, made once for all tests; not to be written to."""
+    from leakrt.export.exporter import export_run
+    from leakrt.train.config import PixelConfig
+    from leakrt.train.run import Run
+
+    root = Path(tempfile.mkdtemp(prefix="leakrt-two-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    pixel = PixelConfig(epochs=3, widths=(8, 12), crop=32)
+    run = train_run(root, write_data(root / "data"), spec=TWO_BRANCHES, epochs=3, pixel=pixel)
+    export_run(Run.open(run), root / "bundle")
+    return root / "bundle"
