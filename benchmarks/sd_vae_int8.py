@@ -4,7 +4,7 @@
 
 Both networks have random weights: the time does not depend on them, and there is no verdict to keep. So the bundle
 is calibrated as `leakrt calibrate` does it (ranges from a stream of images by streaming histograms, percentile, Q/DQ
-of both graphs), without what only changes the values of weights (correction, refit) or looks at verdicts (gate).
+of both graphs), without what only changes the values of weights (correction, refit) or looks at verdicts (the acceptance test).
 Detector.check runs at fp32 and int8 on both backends and PyTorch in between, in turn in one process with as many
 threads. Then the profilers of both runtimes tell where the time goes.
 
@@ -151,7 +151,7 @@ def quantised(
 
 
 def _differences(backends: Backends, networks: Networks, graphs: tuple[bytes, bytes], image: Array) -> dict[str, Any]:
-    """No gate was passed, since there is none for random weights; by how much backends differ is needed to load."""
+    """No acceptance test was passed, since there is none for random weights; by how much backends differ is needed to load."""
     scores = {
         name: run_images(loader(Variant(networks.spec, "int8", *graphs)), networks.spec, [image])[1].scores
         for name, loader in backends.loaders.items()
@@ -161,7 +161,7 @@ def _differences(backends: Backends, networks: Networks, graphs: tuple[bytes, by
 
 
 def load(bundle: Bundle, precision: str, backend: str, threads: int) -> Detector:
-    """A Detector on a variant that no gate has seen: Detector.load refuses it."""
+    """A Detector on a variant that was never tested: Detector.load refuses it."""
     loaded = LoadedVariant.load(bundle, precision, backend, threads=threads)
     return Detector(bundle, GuardedVariant(loaded, lambda: None), None, max_pixels=MAX_PIXELS)
 
