@@ -4,7 +4,7 @@
 
 Both networks have random weights: the time does not depend on them, and there is no verdict to keep. So the bundle
 is calibrated as `leakrt calibrate` does it (ranges from a stream of images by streaming histograms, percentile, Q/DQ
-of both graphs), without what only changes the values of weights (correction, refit) or looks at verdicts (the acceptance test).
+of both graphs), without what only changes the values of weights (correction, refit) or looks at verdicts.
 Detector.check runs at fp32 and int8 on both backends and PyTorch in between, in turn in one process with as many
 threads. Then the profilers of both runtimes tell where the time goes.
 
@@ -151,7 +151,7 @@ def quantised(
 
 
 def _differences(backends: Backends, networks: Networks, graphs: tuple[bytes, bytes], image: Array) -> dict[str, Any]:
-    """No acceptance test was passed, since there is none for random weights; by how much backends differ is needed to load."""
+    """Random weights pass no acceptance test; by how much backends differ is needed to load."""
     scores = {
         name: run_images(loader(Variant(networks.spec, "int8", *graphs)), networks.spec, [image])[1].scores
         for name, loader in backends.loaders.items()

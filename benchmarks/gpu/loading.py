@@ -1,4 +1,4 @@
-"""A variant on a backend, with its engines built first where the backend runs engines. No acceptance test is asked for."""
+"""A variant on a backend, with its engines built first where the backend runs engines. No acceptance test is needed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A bundle with Stable Diffusion's VAE at 256 px and random weights, fp32 and fp16, and what it has to give.
 
 Nothing is fetched and nothing exported: the graphs are those of networks.json. What ONNX Runtime makes of them on the
-CPU in float32 lies beside the bundle, for the chains to be compared with. Random weights have no verdicts that an acceptance test
-could hold, so fp16 has passed none: `Detector.load` refuses it, and parts load it by name. The tolerances are set by
+CPU in float32 lies beside the bundle, for the chains to be compared with. Random weights have no verdicts to test, so
+fp16 has passed no acceptance test: `Detector.load` refuses it, and parts load it by name. The tolerances are set by
 hand, so that a chain that computes something else is refused.
 """
 
