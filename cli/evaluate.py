@@ -13,6 +13,7 @@ from .console import ConsoleProgress, printable
 from .evaluate_precisions import evaluate_precisions
 from .evaluation_images import choose, tell_failures, trained_bundle
 from .evaluation_text import evaluation_text
+from .leave_out import evaluate_leave_out
 from .options import Backend, Device, Json
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ def evaluate(
     open_set: Annotated[
         Path | None,
         typer.Option("--open", metavar="FOLDER", help="Images of generators that training did not see."),
+    ] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS", help="Train RUN again without this class, or all in turn, and evaluate on it as unseen."
+        ),
     ] = None,
     precision: Annotated[
         str, typer.Option(help="Precision of a bundle: auto, fp32, fp16 or int8; all compares them.")
@@ -54,6 +61,11 @@ def evaluate(
     from ..core.errors import UsageError, require
 
     require("sklearn", "train")
+    if leave_out is not None:
+        if open_set is not None or plots is not None or (precision, backend, device) != ("auto", "auto", 0):
+            raise UsageError("--leave-out takes no --open, --plots, --precision, --backend or --device; omit them")
+        require("torch", "train")
+        return evaluate_leave_out(model, data, split, choice=leave_out, json=json)
     if precision == "all":
         if (model / "run.json").is_file() or plots is not None:
             raise UsageError("--precision all takes a bundle and no --plots; export the run first, or omit --plots")

@@ -59,6 +59,7 @@ def _open_set(result: Evaluation) -> list[tuple[str, ...]]:
         ("images", str(unseen.images)),
         ("AUROC", f"{figure(unseen.auroc)} by probability, {figure(unseen.auroc_density)} by log-density"),
         ("FPR at 95 %", figure(unseen.fpr95)),
+        ("AUROC from real", f"{figure(unseen.auroc_real)} by P(generated)"),
         ("OSCR", figure(unseen.oscr)),
         ("classified as", f"generated {percent(unseen.called_generated)}, real {percent(unseen.called_real)}"),
     ]

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,14 +72,17 @@ class DataSet:
         return {s: {name: found[s, k] for k, name in enumerate(self.classes)} for s in SPLITS}
 
 
-def list_data(root: Path, *, more: Sequence[Path] = ()) -> Listing:
+def list_data(root: Path, *, more: Sequence[Path] = (), without: str | None = None) -> Listing:
     """Find the labelled images of a data folder without opening them. train/layout.py describes the layouts.
 
-    The folders of `more` add images to the same classes and splits. Raises DataError for a missing folder, a folder
-    named twice, fewer than two classes, an empty class, a class that only `more` has, no val split, a class that is
-    missing in train or val, or an invalid Split.json.
+    The folders of `more` add images to the same classes and splits. Images of the class `without` are ignored.
+
+    Raises DataError for a missing folder, a folder named twice, fewer than two classes, an empty class, a class that
+    only `more` has, no val split, a class that is missing in train or val, or an invalid Split.json.
     """
     layout = _joined(root, more)
+    if without is not None:
+        layout = replace(layout, images=tuple(a for a in layout.images if a.class_name != without))
     splits = {a.split for a in layout.images}
     if "train" in splits and "val" not in splits:
         present = " and ".join(split for split in SPLITS if split in splits)

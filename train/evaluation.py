@@ -109,6 +109,7 @@ class OpenMetrics:
     oscr: float | None  # area under correct classification of known over acceptance of open images
     auroc_density: float | None
     fpr95_density: float | None
+    auroc_real: float | None  # of real faces against open images, by P(generated)
     called_generated: float  # share of open images classified as generator or unknown
     called_real: float  # share of open images classified as real
     verdicts: Mapping[str, int]
@@ -161,6 +162,7 @@ class Evaluation:
             "oscr": open_set.oscr if open_set else None,
             "open_auroc_density": open_set.auroc_density if open_set else None,
             "open_fpr95_density": open_set.fpr95_density if open_set else None,
+            "open_auroc_real": open_set.auroc_real if open_set else None,
             "open_called_generated": open_set.called_generated if open_set else None,
             "open_called_real": open_set.called_real if open_set else None,
             "open_verdicts": dict(open_set.verdicts) if open_set else None,
@@ -186,7 +188,9 @@ def evaluate(
     return Evaluation(
         closed=closed_metrics(known),
         decision=decision_metrics(known, spec, decision),
-        open=open_metrics(known, unseen) if open_set else None,
+        open=open_metrics(known, unseen, auroc_real=_real_against(closed, labels, open_set, spec=spec))
+        if open_set
+        else None,
         failed=failed,
         missing=known.missing,
     )
@@ -273,7 +277,7 @@ def decision_metrics(results: ClosedResults, spec: ModelSpec, decision: Decision
     )
 
 
-def open_metrics(closed: ClosedResults, unseen: OpenResults) -> OpenMetrics:
+def open_metrics(closed: ClosedResults, unseen: OpenResults, *, auroc_real: float | None) -> OpenMetrics:
     """Compute open-set metrics. Both sets must have taken the same path."""
     kinds = np.array(unseen.kinds)
     auroc = fpr95 = auroc_density = fpr95_density = oscr = None
@@ -289,10 +293,23 @@ def open_metrics(closed: ClosedResults, unseen: OpenResults) -> OpenMetrics:
         oscr=oscr,
         auroc_density=auroc_density,
         fpr95_density=fpr95_density,
+        auroc_real=auroc_real,
         called_generated=float(np.isin(kinds, ("generator", "unknown")).mean()),
         called_real=float((kinds == "real").mean()),
         verdicts=_count(unseen.kinds),
     )
+
+
+def _real_against(
+    closed: Sequence[Verdict], labels: Sequence[str], open_set: Sequence[Verdict], *, spec: ModelSpec
+) -> float | None:
+    """Return the AUROC of real faces against open images by P(generated); None without real faces."""
+    real = [v for v, label in zip(closed, labels, strict=True) if label == spec.real_class and _succeeded(v)]
+    unseen = [v for v in open_set if _succeeded(v)]
+    if not real or not unseen:
+        return None
+    shares = [np.array([v.scores[spec.real_class] for v in part], np.float64) for part in (real, unseen)]
+    return separation(shares[0], shares[1])[0]
 
 
 def _mean_or_none(values: npt.NDArray[np.bool_]) -> float | None:

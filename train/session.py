@@ -32,6 +32,7 @@ from .trainer import BEST, LAST, TrainingData
 from .vae import VaeDescription, VaeEncoder, open_vae
 
 LOCK_FILE = ".lock"
+LEAVE_OUT_FOLDER = "leave-out"  # runs without a class (train/leave_out.py)
 _TRAINED = (RUN_FILE, ITEMS_FILE, *BRANCH_FILES, BEST, LAST, METRICS_FILE)  # only written here, under the lock
 _OWNED = (*_TRAINED, "decision.json", "density.safetensors")
 _PACKAGES = ("leakrt", "torch", "diffusers", "numpy", "onnxruntime")
@@ -52,6 +53,7 @@ class TrainRequest:
     restart: bool = False
     skip_bad: bool = False
     vae_output: str | None = None  # of an ONNX encoder; None: see `open_vae`
+    without: str | None = None  # a class whose images are ignored
 
 
 def train(
@@ -71,7 +73,7 @@ def train(
     Raises DataError, ModelError, UsageError, CheckpointError (`out` holds a different run, or another process trains
     there), StorageError.
     """
-    listing = list_data(request.data, more=request.more)
+    listing = list_data(request.data, more=request.more, without=request.without)
     if request.spec.real_class not in listing.classes:
         found = ", ".join(listing.classes)
         raise UsageError(f"no class is named {request.spec.real_class!r}; choose one of {found} with --real-class")
@@ -154,8 +156,8 @@ def _is_leftover(name: str) -> bool:
 def _clear(out: Path) -> None:
     """Remove the files of a run and nothing else. run.json goes last, since it marks the folder as a run."""
     try:
-        for folder in (".", *BRANCH_FOLDERS):
-            shutil.rmtree(out / folder / TENSORBOARD_FOLDER, ignore_errors=True)
+        for folder in (LEAVE_OUT_FOLDER, *(f"{part}/{TENSORBOARD_FOLDER}" for part in (".", *BRANCH_FOLDERS))):
+            shutil.rmtree(out / folder, ignore_errors=True)
         for name in reversed(_OWNED):
             (out / name).unlink(missing_ok=True)
         for folder in BRANCH_FOLDERS:

@@ -37,6 +37,16 @@ class VaeDescription:
     fingerprint: str  # SHA-256 over weights or file, scale, image size and preprocess version
     output: str = FIRST_OUTPUT  # name of the ONNX output with the latent; empty for the first one and for sd
 
+    @property
+    def option(self) -> str:
+        """The value of `--vae` that opens the encoder again."""
+        return f"{self.kind}:{self.source}"
+
+    @property
+    def named_output(self) -> str | None:
+        """The value of `--vae-output` that opens the encoder again."""
+        return self.output if self.kind == "onnx" else None
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object with one entry per field."""
         return asdict(self)
@@ -86,8 +96,7 @@ def reopen_vae(description: VaeDescription, *, source: str = "") -> SdVae | Onnx
     Raises ModelError if it is missing or has different weights.
     """
     wanted = replace(description, source=source or description.source)
-    output = wanted.output if wanted.kind == "onnx" else None
-    vae = _open(f"{wanted.kind}:{wanted.source}", wanted.scale, wanted.image_size, output=output)
+    vae = _open(wanted.option, wanted.scale, wanted.image_size, output=wanted.named_output)
     if vae.description.fingerprint != description.fingerprint:
         raise ModelError(
             f"{wanted.kind}:{wanted.source} is not the VAE that the run was trained with; restore that one"

@@ -172,3 +172,22 @@ def test_a_folder_that_is_neither_run_nor_bundle_is_refused(leakrt, tmp_path):
     done = leakrt("evaluate", tmp_path, tiny_run() / "data")
     assert done.code == 1
     assert "manifest.json" in done.err
+
+
+def test_leave_out_prints_a_row_per_maker(leakrt, run):
+    done = leakrt("evaluate", run, tiny_run() / "data", "--leave-out", "all")
+    assert done.code == 0
+    rows = [line.split()[0] for line in done.out.splitlines()]
+    assert rows == ["left", "blocky", "smooth", "mean"]
+    again = json.loads(leakrt("evaluate", run, tiny_run() / "data", "--leave-out", "smooth", "--json").out)
+    assert [row["name"] for row in again["left_out"]] == ["smooth"]
+    assert again["mean"]["auroc"] == again["left_out"][0]["auroc"]
+
+
+def test_leave_out_takes_a_run_and_no_other_choice(leakrt, run, tmp_path):
+    done = leakrt("evaluate", run, tiny_run() / "data", "--leave-out", "nobody")
+    assert (done.code, "choose one of blocky, smooth, or all" in done.err) == (2, True)
+    done = leakrt("evaluate", run, tiny_run() / "data", "--leave-out", "all", "--backend", "torch")
+    assert (done.code, "--leave-out takes no" in done.err) == (2, True)
+    done = leakrt("evaluate", tmp_path / "none", tiny_run() / "data", "--leave-out", "all")
+    assert (done.code, "it takes a run" in done.err) == (2, True)

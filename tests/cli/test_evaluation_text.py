@@ -29,8 +29,8 @@ DECISION = DecisionMetrics(
     generated_called_real=0.05,
 )  # fmt: skip
 OPEN = OpenMetrics(
-    images=7, auroc=0.78, fpr95=0.6, oscr=0.7, auroc_density=0.59, fpr95_density=0.8, called_generated=0.714,
-    called_real=0.143, verdicts={"generator": 5, "real": 1, "abstain": 1},
+    images=7, auroc=0.78, fpr95=0.6, oscr=0.7, auroc_density=0.59, fpr95_density=0.8, auroc_real=0.83,
+    called_generated=0.714, called_real=0.143, verdicts={"generator": 5, "real": 1, "abstain": 1},
 )  # fmt: skip
 
 
