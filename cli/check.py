@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
@@ -51,11 +52,14 @@ def check(
     Prints one verdict per image, or with --faces one per face: real, generator with its name, unknown generator, or
     abstain. Exits with code 1 if an image could not be read.
     """
-    from ..core.images import left_out_note, search_images
+    from ..core.images import FoundImages, left_out_note, search_images
     from ..runtime.detector import Detector
     from ..runtime.explain_files import explain_stream
 
-    found = [search_images(path) for path in images]
+    several = any(map(os.path.lexists, images))  # among existing files, a missing one is an error of its own
+    found = [
+        FoundImages((path,), ()) if several and not os.path.lexists(path) else search_images(path) for path in images
+    ]
     paths = [image for one in found for image in one.images]
     rest = left_out_note(out for one in found for out in one.left_out)
     if rest:

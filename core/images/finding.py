@@ -32,6 +32,14 @@ _RAW = frozenset({
 })  # fmt: skip
 _JUNK = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found", "system volume information"})
 _NAMES_SHOWN = 3  # names per reason in a note
+_ONE = {  # reasons in the plural, for a single file or folder
+    "folders beside the splits": "folder beside the splits",
+    "images beside the folders": "image beside the folders",
+    "linked folders": "linked folder",
+    "not regular files": "not a regular file",
+    "camera raw files": "camera raw file",
+    "not images": "not an image",
+}
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,8 @@ def _part(reason: str, group: list[LeftOut]) -> str:
     count = sum(one.files for one in group) or len(group)
     if reason.startswith("in "):  # the folder name suffices
         return f"{count} {reason}"
+    if count == 1:
+        reason = _ONE.get(reason, reason)
     names = [one.path.name if one.path.name.isprintable() else ascii(one.path.name) for one in group[:_NAMES_SHOWN]]
     return f"{count} {reason} ({', '.join(names)}{', ...' if len(group) > _NAMES_SHOWN else ''})"
 

@@ -251,3 +251,12 @@ def test_the_summary_states_what_the_finite_check_caught(leakrt, tmp_path, broke
     assert len(done.lines) == 3
     (summary,) = [line for line in done.err.splitlines() if "3 checked" in line]
     assert ("finite check: " + reported in summary) if reported else ("finite check" not in summary)
+
+
+def test_a_missing_file_among_others_is_an_error_of_its_own(leakrt, tiny, image_folder):
+    folder = image_folder(2)
+    done = leakrt("check", tiny, folder, folder / "gone.jpg", "--json")
+    found = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == 1
+    assert [one["error"] is None for one in found] == [True, True, False]
+    assert "gone.jpg" in found[2]["error"]

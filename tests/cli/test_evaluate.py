@@ -115,7 +115,7 @@ def test_training_images_are_found_among_those_of_a_bundle_whatever_their_format
         assert "trained on 1 of these images" in done.err
         assert "trained on 1 images of --open" in done.err
         assert [Path(one["path"]).name for one in figures(done)["left_out"]] == ["notes.txt"]
-        assert "leakrt: note: left out 1 file: 1 not images (notes.txt)" in done.err
+        assert "leakrt: note: left out 1 file: 1 not an image (notes.txt)" in done.err
 
 
 def test_copies_of_training_images_and_validation_images_are_noted_by_run_and_bundle(leakrt, run, tmp_path):

@@ -163,7 +163,7 @@ def test_a_picture_that_looks_the_same_in_another_split_is_noted_and_kept(data, 
 def test_files_that_are_not_images_are_listed_and_noted(data, load):
     (data / "train/real/notes.txt").touch()
     found = load(data)
-    assert found.notes == ("left out 1 file: 1 not images (notes.txt)",)
+    assert found.notes == ("left out 1 file: 1 not an image (notes.txt)",)
     assert [one.path.name for one in found.left_out] == ["notes.txt"]
 
 

@@ -67,7 +67,7 @@ def test_left_out_files_are_counted_with_their_reasons_in_one_line(tmp_path):
     assert found.images == (image,)
     assert left_out_note(found.left_out) == (
         "left out 10 files: 1 hidden (._a.png), 1 in .ipynb_checkpoints, 2 in @eaDir, 4 not images (Thumbs.db, x.csv, "
-        "y.csv, ...), 1 in __MACOSX, 1 linked folders (linked), 1 camera raw files (raw.NEF)"
+        "y.csv, ...), 1 in __MACOSX, 1 linked folder (linked), 1 camera raw file (raw.NEF)"
     )
     assert left_out_note(()) == ""
 
