@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,8 +18,10 @@ from .options import Backend, Device, Json
 
 if TYPE_CHECKING:
     from ..core.decision import Decision
+    from ..core.outputs import LeakOutputs
     from ..core.progress import Progress
     from ..core.spec import ModelSpec
+    from ..core.support import Support
     from ..core.verdict import Verdict
     from ..train.leakage import Trained
 
@@ -48,6 +50,9 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FOLDER", help="Write plots of confusion, ROC and reliability to this folder."),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a self-contained report to this file.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Measure a run or a bundle on labelled images.
@@ -62,21 +67,31 @@ def evaluate(
 
     require("sklearn", "train")
     if leave_out is not None:
-        if open_set is not None or plots is not None or (precision, backend, device) != ("auto", "auto", 0):
-            raise UsageError("--leave-out takes no --open, --plots, --precision, --backend or --device; omit them")
+        if (
+            open_set is not None
+            or plots is not None
+            or html is not None
+            or (precision, backend, device) != ("auto", "auto", 0)
+        ):
+            raise UsageError(
+                "--leave-out takes no --open, --plots, --html, --precision, --backend or --device; omit them"
+            )
         require("torch", "train")
         return evaluate_leave_out(model, data, split, choice=leave_out, json=json)
     if precision == "all":
-        if (model / "run.json").is_file() or plots is not None:
-            raise UsageError("--precision all takes a bundle and no --plots; export the run first, or omit --plots")
+        if (model / "run.json").is_file() or plots is not None or html is not None:
+            raise UsageError(
+                "--precision all takes a bundle, and neither --plots nor --html; export the run first, or omit them"
+            )
         return evaluate_precisions(model, data, split, open_set=open_set, backend=backend, device=device, json=json)
     from ..train.evaluation import closed_results, open_results
     from ..train.evaluation import evaluate as measure
 
     opened = _open(model, precision, backend, device=device)
     chosen = choose(opened.spec, opened.trained, data, split=split, open_set=open_set, cache=opened.cache)
+    outputs: list[LeakOutputs] | None = [] if html is not None else None
     with ConsoleProgress("images") as progress:
-        verdicts = opened.classify(chosen.paths, progress)
+        verdicts = opened.classify(chosen.paths, progress, outputs)
     labels = chosen.closed.labels
     closed, others = verdicts[: len(labels)], verdicts[len(labels) :]
     tell_failures(verdicts)
@@ -88,6 +103,19 @@ def evaluate(
 
         for path in write_plots(plots, closed_results(closed, labels, opened.spec), open_results(others)):
             print(f"wrote {printable(str(path))}", file=sys.stderr)
+    if html is not None and outputs is not None:
+        from ..train.evaluation_report import Judged, write_evaluation_report
+        from ..train.predict import concatenate
+
+        judged = Judged(
+            verdicts=verdicts,
+            labels=[*labels, *[None] * len(others)],
+            outputs=concatenate(outputs, opened.spec),
+            support=opened.support,
+        )
+        with ConsoleProgress("parts") as progress:
+            write_evaluation_report(html, model.name, result, judged, spec=opened.spec, progress=progress)
+        print(f"wrote {printable(str(html))}", file=sys.stderr)
     return 1 if result.failed else 0
 
 
@@ -116,14 +144,15 @@ class _OpenedRun:
             self._fitted = open_fitted(Run.open(path), progress=progress)
         self.spec: ModelSpec = self._fitted.judge.spec
         self.decision: Decision = self._fitted.judge.decision
+        self.support: Support = self._fitted.judge.support
         self.trained: Trained = TrainedOn.of_run(self._fitted.run)
         self.cache = Path(self._fitted.run.info.cache)
 
-    def classify(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
-        """Return one verdict per image."""
+    def classify(self, paths: Sequence[Path], progress: Progress, outputs: list[LeakOutputs] | None) -> list[Verdict]:
+        """Return one verdict per image, and append the outputs behind them to `outputs`, if it is given."""
         from ..train.judge_images import judge_images
 
-        return judge_images(self._fitted, paths, progress=progress)
+        return judge_images(self._fitted, paths, outputs=outputs, progress=progress)
 
 
 class _OpenedBundle:
@@ -137,13 +166,21 @@ class _OpenedBundle:
         self.spec: ModelSpec = self._detector.spec
         bundle = self._detector.bundle
         self.decision: Decision = bundle.decisions[self._detector.describe().precision]
+        self.support: Support = bundle.support(self._detector.describe().precision)
         self.trained: Trained = trained_bundle(bundle)
         self.cache: Path = cache_folder() / "latents"
 
-    def classify(self, paths: Sequence[Path], progress: Progress) -> list[Verdict]:
-        """Return one verdict per image."""
+    def classify(self, paths: Sequence[Path], progress: Progress, outputs: list[LeakOutputs] | None) -> list[Verdict]:
+        """Return one verdict per image, and append the outputs behind them to `outputs`, if it is given."""
         found = []
-        for verdict in self._detector.check_stream(paths):
+        for verdict in self._detector.check_stream(paths) if outputs is None else self._analysed(paths, outputs):
             found.append(verdict)
             progress("classify", len(found), len(paths))
         return found
+
+    def _analysed(self, paths: Sequence[Path], outputs: list[LeakOutputs]) -> Iterator[Verdict]:
+        for path in paths:
+            (analysis,) = self._detector.analyse(path)
+            if analysis.evidence is not None:
+                outputs.append(analysis.evidence.outputs)
+            yield analysis.verdict

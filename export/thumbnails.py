@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from ..core.exemplars import Exemplars
-from ..core.images import read_image
+from ..core.images import thumbnail
 from ..core.outputs import LeakOutputs
 from ..core.support import Support
 
 PER_PROTOTYPE = 3
 SIDE = 96  # pixels
-_QUALITY = 85
 
 
 def nearest_images(
@@ -41,18 +38,5 @@ def nearest_images(
 def make_exemplars(nearest: dict[tuple[int, int], list[int]], paths: Sequence[str]) -> Exemplars:
     """Read and downscale the images. Raises ImageError if one can't be read."""
     wanted = sorted({i for positions in nearest.values() for i in positions})
-    files = {i: thumbnail(paths[i]) for i in wanted}
+    files = {i: thumbnail(paths[i], side=SIDE) for i in wanted}
     return Exemplars({key: tuple(files[i] for i in positions) for key, positions in nearest.items()})
-
-
-def thumbnail(path: str) -> bytes:
-    """Return the centre square of an image file as a JPEG of 96 x 96 pixels. Raises ImageError."""
-    pixels = read_image(path).pixels
-    height, width = pixels.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = np.ascontiguousarray(pixels[top : top + side, left : left + side, ::-1])
-    image = Image.fromarray(square).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=_QUALITY)
-    return buffer.getvalue()

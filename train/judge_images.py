@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..core.errors import ImageError
 from ..core.images import read_image
+from ..core.outputs import LeakOutputs
 from ..core.progress import Progress, silent
 from ..core.verdict import Verdict
 from .data import hash_image
@@ -19,8 +20,12 @@ from .record_cache import ImageRequest
 from .run import open_cache
 
 
-def judge_images(fitted: FittedRun, paths: Sequence[Path], *, progress: Progress = silent) -> list[Verdict]:
+def judge_images(
+    fitted: FittedRun, paths: Sequence[Path], *, outputs: list[LeakOutputs] | None = None, progress: Progress = silent
+) -> list[Verdict]:
     """Return one verdict per image file, in order. An unreadable file gives a verdict with `error` set.
+
+    The outputs of the readable files are appended to `outputs`, if it is given.
 
     Latents are read from the run's cache and added to it. Raises ModelError if the VAE was moved or changed,
     StorageError.
@@ -36,8 +41,10 @@ def judge_images(fitted: FittedRun, paths: Sequence[Path], *, progress: Progress
     wanted = [ImageRequest(path, digest, (0,)) for path, digest in readable]
     threads = run.info.config.threads
     latents = with_pixel_channels(plain, fitted.encoder, wanted, spec=run.spec, threads=threads, progress=progress)
-    outputs = predict(fitted.encoder, run.spec, latents, progress=progress)
-    found = iter(verdicts(fitted.judge, [str(path) for path, _ in readable], outputs))
+    rows = predict(fitted.encoder, run.spec, latents, progress=progress)
+    if outputs is not None:
+        outputs.append(rows)
+    found = iter(verdicts(fitted.judge, [str(path) for path, _ in readable], rows))
     return [
         next(found)
         if isinstance(result, str)

@@ -37,7 +37,7 @@ def write_plots(folder: Path, closed: ClosedResults, unseen: OpenResults) -> lis
     pictures["reliability.png"] = lambda axes: draw_reliability(axes, closed)
     if len(unseen.log_density) and not closed.missing:
         pictures["open_set.png"] = lambda axes: draw_open_set(axes, closed, unseen)
-    rendered = {name: _render(draw, len(closed.class_names)) for name, draw in pictures.items()}
+    rendered = {name: render(draw, len(closed.class_names)) for name, draw in pictures.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -125,14 +125,17 @@ def _colours(count: int) -> list[Any]:
     return list(matplotlib.color_sequences["tab10" if count <= 10 else "tab20"])
 
 
-def _render(draw: Callable[[Axes], None], classes: int) -> bytes:
-    """Return a plot as PNG bytes, without pyplot: no window, no state shared with the caller's plots."""
+def render(draw: Callable[[Axes], None], classes: int, *, wide: bool = False) -> bytes:
+    """Return a plot as PNG bytes, without pyplot: no window, no state shared with the caller's plots.
+
+    A `wide` plot has room for a legend beside it. Raises MissingExtraError without matplotlib.
+    """
     require("matplotlib", "train")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     side = min(6.0 + 0.2 * max(0, classes - 10), 24.0)
-    figure = Figure(figsize=(side, side), layout="constrained")
+    figure = Figure(figsize=(1.5 * side if wide else side, side), layout="constrained")
     FigureCanvasAgg(figure)
     draw(figure.add_subplot())
     buffer = io.BytesIO()

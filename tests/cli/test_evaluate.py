@@ -11,7 +11,7 @@ from PIL import Image
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxslim")
-from runs import tiny_run, write_images
+from runs import tiny_run, two_branch_bundle, write_images
 
 
 @pytest.fixture
@@ -191,3 +191,26 @@ def test_leave_out_takes_a_run_and_no_other_choice(leakrt, run, tmp_path):
     assert (done.code, "--leave-out takes no" in done.err) == (2, True)
     done = leakrt("evaluate", tmp_path / "none", tiny_run() / "data", "--leave-out", "all")
     assert (done.code, "it takes a run" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("branches", [1, 2])
+def test_the_report_is_one_file_with_every_part(leakrt, run, stripes, tmp_path, branches):
+    model = run if branches == 1 else two_branch_bundle()
+    data = tiny_run() / "data"
+    done = leakrt("evaluate", model, data, "--open", stripes, "--html", tmp_path / "report.html")
+    assert done.code == 0, done.err
+    page = (tmp_path / "report.html").read_text()
+    for heading in ("Attribution", "Embeddings", "Most confident mistakes", "Steps"):
+        assert f"<h2>{heading}" in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert page.count("data:image/png;base64,") >= 5
+    assert "unseen makers" in page
+    assert ("VAE latents" in page) == (branches == 2)
+
+
+def test_a_report_without_real_faces_says_what_was_not_measured(leakrt, run, tmp_path):
+    shutil.copytree(tiny_run() / "data" / "test" / "smooth", tmp_path / "data" / "smooth")
+    done = leakrt("evaluate", run, tmp_path / "data", "--split", "all", "--html", tmp_path / "r.html")
+    assert done.code == 0, done.err
+    assert "Not measured: no image of blocky, real was classified" in (tmp_path / "r.html").read_text()

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from leakrt.core.errors import ImageError
+from leakrt.core.images import thumbnail
 from leakrt.core.outputs import LeakOutputs
 from leakrt.core.support import Support
-from leakrt.export.thumbnails import PER_PROTOTYPE, SIDE, make_exemplars, nearest_images, thumbnail
+from leakrt.export.thumbnails import PER_PROTOTYPE, SIDE, make_exemplars, nearest_images
 
 RNG = np.random.default_rng(4)
 CLASSES, PROTOTYPES, D, N = 3, 2, 5, 17
@@ -80,7 +81,7 @@ def test_a_thumbnail_is_the_centre_square_in_the_original_colours(tmp_path, size
     top, left = (height - side) // 2, (width - side) // 2
     pixels[top : top + side, left : left + side] = (230, 120, 20)
     Image.fromarray(pixels).save(tmp_path / "i.png")
-    found = pixels_of(thumbnail(str(tmp_path / "i.png")))
+    found = pixels_of(thumbnail(str(tmp_path / "i.png"), side=SIDE))
     assert np.abs(found - (230, 120, 20)).max() <= 6
 
 
@@ -90,7 +91,7 @@ def test_the_exif_orientation_is_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # rotated by 90 degrees
     Image.fromarray(pixels).save(tmp_path / "i.jpg", exif=exif, quality=95)
-    found = pixels_of(thumbnail(str(tmp_path / "i.jpg")))
+    found = pixels_of(thumbnail(str(tmp_path / "i.jpg"), side=SIDE))
     assert found[: SIDE // 3].mean() > 200
     assert found[-SIDE // 3 :].mean() < 50
 
