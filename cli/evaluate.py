@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .console import ConsoleProgress, printable
+from .evaluate_grid import grids_text, heat_map, measure_grids, write_heat_maps
 from .evaluate_precisions import evaluate_precisions
 from .evaluation_images import choose, tell_failures, trained_bundle
 from .evaluation_text import evaluation_text
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..core.spec import ModelSpec
     from ..core.support import Support
     from ..core.verdict import Verdict
+    from ..runtime.prepare import Frame
     from ..train.leakage import Trained
 
 
@@ -50,6 +52,12 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FOLDER", help="Write plots of confusion, ROC and reliability to this folder."),
     ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also measure on compressed, resized, blurred and noisy copies.")
+    ] = False,
+    cameras: Annotated[
+        bool, typer.Option("--cameras", help="Also measure on copies as other cameras and backgrounds give them.")
+    ] = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a self-contained report to this file.")
     ] = None,
@@ -67,21 +75,16 @@ def evaluate(
 
     require("sklearn", "train")
     if leave_out is not None:
-        if (
-            open_set is not None
-            or plots is not None
-            or html is not None
-            or (precision, backend, device) != ("auto", "auto", 0)
-        ):
-            raise UsageError(
-                "--leave-out takes no --open, --plots, --html, --precision, --backend or --device; omit them"
-            )
+        chosen_too = (open_set, plots, html) != (None, None, None) or robustness or cameras
+        if chosen_too or (precision, backend, device) != ("auto", "auto", 0):
+            raise UsageError("--leave-out takes RUN, DATA, --split and --json alone; omit the other options")
         require("torch", "train")
         return evaluate_leave_out(model, data, split, choice=leave_out, json=json)
     if precision == "all":
-        if (model / "run.json").is_file() or plots is not None or html is not None:
+        if (model / "run.json").is_file() or (plots, html) != (None, None) or robustness or cameras:
             raise UsageError(
-                "--precision all takes a bundle, and neither --plots nor --html; export the run first, or omit them"
+                "--precision all takes a bundle and no --plots, --html, --robustness or --cameras; "
+                "export the run first, or omit them"
             )
         return evaluate_precisions(model, data, split, open_set=open_set, backend=backend, device=device, json=json)
     from ..train.evaluation import closed_results, open_results
@@ -96,13 +99,18 @@ def evaluate(
     closed, others = verdicts[: len(labels)], verdicts[len(labels) :]
     tell_failures(verdicts)
     result = measure(closed, labels, others, spec=opened.spec, decision=opened.decision)
+    names = [name for name, wanted in (("robustness", robustness), ("cameras", cameras)) if wanted]
+    grids = measure_grids(names, opened.classify_frames, chosen.closed.paths, labels, spec=opened.spec)
     figures = {**result.to_json(), **chosen.examined.to_json()}
-    print(json_module.dumps(figures, ensure_ascii=False) if json else evaluation_text(result))
+    figures |= {name: [cell.to_json() for cell in cells] for name, cells in grids.items()}
+    text = "\n\n".join(filter(None, (evaluation_text(result), grids_text(grids, opened.decision))))
+    print(json_module.dumps(figures, ensure_ascii=False) if json else text)
     if plots is not None:
         from ..train.plots import write_plots
 
         for path in write_plots(plots, closed_results(closed, labels, opened.spec), open_results(others)):
             print(f"wrote {printable(str(path))}", file=sys.stderr)
+        write_heat_maps(plots, grids)
     if html is not None and outputs is not None:
         from ..train.evaluation_report import Judged, write_evaluation_report
         from ..train.predict import concatenate
@@ -114,7 +122,10 @@ def evaluate(
             support=opened.support,
         )
         with ConsoleProgress("parts") as progress:
-            write_evaluation_report(html, model.name, result, judged, spec=opened.spec, progress=progress)
+            maps = {name: heat_map(name, cells) for name, cells in grids.items()}
+            write_evaluation_report(
+                html, model.name, result, judged, spec=opened.spec, heat_maps=maps, progress=progress
+            )
         print(f"wrote {printable(str(html))}", file=sys.stderr)
     return 1 if result.failed else 0
 
@@ -154,6 +165,12 @@ class _OpenedRun:
 
         return judge_images(self._fitted, paths, outputs=outputs, progress=progress)
 
+    def classify_frames(self, frames: Iterable[Frame]) -> Iterator[Verdict]:
+        """Yield one verdict per frame."""
+        from ..train.judge_images import judge_frames
+
+        return judge_frames(self._fitted, frames)
+
 
 class _OpenedBundle:
     """A bundle on a backend."""
@@ -177,6 +194,10 @@ class _OpenedBundle:
             found.append(verdict)
             progress("classify", len(found), len(paths))
         return found
+
+    def classify_frames(self, frames: Iterable[Frame]) -> Iterator[Verdict]:
+        """Yield one verdict per frame."""
+        return self._detector.check_stream(frames)
 
     def _analysed(self, paths: Sequence[Path], outputs: list[LeakOutputs]) -> Iterator[Verdict]:
         for path in paths:

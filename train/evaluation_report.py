@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,9 +43,19 @@ class Judged:
 
 
 def write_evaluation_report(
-    path: Path, model: str, result: Evaluation, judged: Judged, *, spec: ModelSpec, progress: Progress = silent
+    path: Path,
+    model: str,
+    result: Evaluation,
+    judged: Judged,
+    *,
+    spec: ModelSpec,
+    heat_maps: Mapping[str, bytes] | None = None,
+    progress: Progress = silent,
 ) -> None:
-    """Write the report of an evaluation of `model`, which is a name to show. Raises MissingExtraError, StorageError."""
+    """Write the report of an evaluation of `model`, which is a name to show.
+
+    `heat_maps` holds the PNG of each grid of perturbations. Raises MissingExtraError, StorageError.
+    """
     known = [(v, label) for v, label in zip(judged.verdicts, judged.labels, strict=True) if label is not None]
     unseen = [v for v, label in zip(judged.verdicts, judged.labels, strict=True) if label is None]
     verdicts, labels = [v for v, _ in known], [label for _, label in known]
@@ -53,6 +63,7 @@ def write_evaluation_report(
     steps: tuple[Callable[[], str], ...] = (
         lambda: _headline(result, verdicts, labels, spec),
         lambda: _plots(verdicts, labels, unseen, spec),
+        lambda: _heat_maps(heat_maps or {}),
         lambda: _embeddings(judged, spec),
         lambda: _weights(judged, spec),
         lambda: _mistakes(known, spec),
@@ -111,6 +122,13 @@ def _plots(verdicts: Sequence[Verdict], labels: Sequence[str], unseen: Sequence[
         files = write_plots(Path(folder), closed_results(verdicts, labels, spec), open_results(unseen))
         pictures = "".join(picture(path.read_bytes(), "png", path.stem) for path in files)
     return f'<h2>Attribution</h2><div class="plots">{pictures}</div>'
+
+
+def _heat_maps(heat_maps: Mapping[str, bytes]) -> str:
+    maps = [
+        f'<div class="plot">{picture(data, "png", f"heat map of {name}")}</div>' for name, data in heat_maps.items()
+    ]
+    return f"<h2>Perturbed copies</h2>{''.join(maps)}" if maps else ""
 
 
 def _embeddings(judged: Judged, spec: ModelSpec) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from .. import _core
 from ..core.errors import ImageError
 from ..core.images import read_image
 from ..core.outputs import LeakOutputs
@@ -13,11 +18,14 @@ from ..core.progress import Progress, silent
 from ..core.verdict import Verdict
 from .data import hash_image
 from .fit import FittedRun
-from .image_latents import with_pixel_channels
+from .image_latents import encode_images, with_pixel_channels
 from .latents import LatentCache
 from .predict import predict, verdicts
 from .record_cache import ImageRequest
 from .run import open_cache
+
+Frame = npt.NDArray[np.uint8]
+_BATCH = 32
 
 
 def judge_images(
@@ -51,6 +59,23 @@ def judge_images(
         else Verdict.failed(str(path), str(result), origin.backend, precision=origin.precision, bundle=origin.bundle)
         for path, result in zip(paths, checked, strict=True)
     ]
+
+
+def judge_frames(fitted: FittedRun, frames: Iterable[Frame]) -> Iterator[Verdict]:
+    """Yield one verdict per frame uint8 [H, W, 3] BGR, without the latent cache. Raises ModelError."""
+    run, vae = fitted.run, fitted.run.vae()
+    for batch in _batches(frames):
+        images = np.empty((len(batch), 3, run.spec.image_size, run.spec.image_size), np.float32)
+        for image, frame in zip(images, batch, strict=True):
+            _core.preprocess(np.ascontiguousarray(frame), image, threads=run.info.config.threads)
+        outputs = predict(fitted.encoder, run.spec, encode_images(vae, fitted.encoder, images))
+        yield from verdicts(fitted.judge, [""] * len(batch), outputs)
+
+
+def _batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    remaining = iter(frames)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch
 
 
 def _check(cache: LatentCache, paths: Sequence[Path], threads: int, *, progress: Progress) -> list[str | ImageError]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -188,7 +189,7 @@ def test_leave_out_takes_a_run_and_no_other_choice(leakrt, run, tmp_path):
     done = leakrt("evaluate", run, tiny_run() / "data", "--leave-out", "nobody")
     assert (done.code, "choose one of blocky, smooth, or all" in done.err) == (2, True)
     done = leakrt("evaluate", run, tiny_run() / "data", "--leave-out", "all", "--backend", "torch")
-    assert (done.code, "--leave-out takes no" in done.err) == (2, True)
+    assert (done.code, "omit the other options" in done.err) == (2, True)
     done = leakrt("evaluate", tmp_path / "none", tiny_run() / "data", "--leave-out", "all")
     assert (done.code, "it takes a run" in done.err) == (2, True)
 
@@ -214,3 +215,29 @@ def test_a_report_without_real_faces_says_what_was_not_measured(leakrt, run, tmp
     done = leakrt("evaluate", run, tmp_path / "data", "--split", "all", "--html", tmp_path / "r.html")
     assert done.code == 0, done.err
     assert "Not measured: no image of blocky, real was classified" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize("kind", ["run", "bundle"])
+def test_grids_are_measured_for_runs_and_bundles(leakrt, run, tmp_path, kind):
+    model, data = run if kind == "run" else two_branch_bundle(), tiny_run() / "data"
+    options = ("--robustness", "--cameras", "--plots", tmp_path / "plots", "--json")
+    done = leakrt("evaluate", model, data, *options)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    cells = [cell for grid in ("robustness", "cameras") for cell in found[grid]]
+    assert all(cell["images"] == 18 for cell in cells if cell["name"] != "messenger"), "which makes them too small"
+    stored = found["robustness"][0]
+    assert stored["name"] == "as stored"
+    assert stored["macro_auc"] == pytest.approx(found["macro_auc"], abs=1e-6)
+    assert stored["false_alarms"] == found["false_alarm_count"]
+    for name in ("robustness", "cameras"):
+        width, height = Image.open(tmp_path / "plots" / f"{name}.png").size
+        assert width > height > 400
+
+
+def test_the_worst_camera_is_named(leakrt, run):
+    done = leakrt("evaluate", run, tiny_run() / "data", "--cameras")
+    assert done.code == 0, done.err
+    assert re.search(r"most false alarms: .+, [\d.]+ % at a stated 5\.0 %", done.out)
+    refused = leakrt("evaluate", run, tiny_run() / "data", "--leave-out", "all", "--cameras")
+    assert (refused.code, "omit the other options" in refused.err) == (2, True)
