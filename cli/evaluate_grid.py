@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def measure_grids(
-    grids: Sequence[str], classify: Classify, paths: Sequence[Path], labels: Sequence[str], *, spec: ModelSpec
+    grids: Sequence[str], classify: Classify, paths: Sequence[Path], *, labels: Sequence[str], spec: ModelSpec
 ) -> dict[str, list[Cell]]:
     """Return the cells of each named grid, with progress on stderr. Raises DataError."""
     from ..train.perturbations import GRIDS

@@ -33,7 +33,7 @@ _BRANCHES = ("VAE latents", "pixels")  # in the order of `ModelSpec.branches`
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class ClassifiedImages:
     """Images that were classified, with the outputs behind their verdicts."""
 
     verdicts: Sequence[Verdict]
@@ -46,8 +46,8 @@ def write_evaluation_report(
     path: Path,
     model: str,
     result: Evaluation,
-    judged: Judged,
     *,
+    judged: ClassifiedImages,
     spec: ModelSpec,
     heat_maps: Mapping[str, bytes] | None = None,
     progress: Progress = silent,
@@ -61,8 +61,8 @@ def write_evaluation_report(
     verdicts, labels = [v for v, _ in known], [label for _, label in known]
     parts = [f"<h1>{html.escape(model)}</h1><p>{_subtitle(result)}</p>"]
     steps: tuple[Callable[[], str], ...] = (
-        lambda: _headline(result, verdicts, labels, spec),
-        lambda: _plots(verdicts, labels, unseen, spec),
+        lambda: _headline(result, verdicts, labels, spec=spec),
+        lambda: _plots(verdicts, labels, unseen, spec=spec),
         lambda: _heat_maps(heat_maps or {}),
         lambda: _embeddings(judged, spec),
         lambda: _weights(judged, spec),
@@ -81,7 +81,7 @@ def _subtitle(result: Evaluation) -> str:
     return f"{result.closed.images} images of known classes{unseen}{failed}.{missing}"
 
 
-def _headline(result: Evaluation, verdicts: Sequence[Verdict], labels: Sequence[str], spec: ModelSpec) -> str:
+def _headline(result: Evaluation, verdicts: Sequence[Verdict], labels: Sequence[str], *, spec: ModelSpec) -> str:
     decision, unseen = result.decision, result.open
     area, recall = _intervals(verdicts, labels, spec)
     low, high = decision.interval or (0, 0)
@@ -117,7 +117,7 @@ def _intervals(verdicts: Sequence[Verdict], labels: Sequence[str], spec: ModelSp
     return f"{low[0]:.4f} to {high[0]:.4f}", f"{low[1]:.3f} to {high[1]:.3f}"
 
 
-def _plots(verdicts: Sequence[Verdict], labels: Sequence[str], unseen: Sequence[Verdict], spec: ModelSpec) -> str:
+def _plots(verdicts: Sequence[Verdict], labels: Sequence[str], unseen: Sequence[Verdict], *, spec: ModelSpec) -> str:
     with TemporaryDirectory() as folder:
         files = write_plots(Path(folder), closed_results(verdicts, labels, spec), open_results(unseen))
         pictures = "".join(picture(path.read_bytes(), "png", path.stem) for path in files)
@@ -131,7 +131,7 @@ def _heat_maps(heat_maps: Mapping[str, bytes]) -> str:
     return f"<h2>Perturbed copies</h2>{''.join(maps)}" if maps else ""
 
 
-def _embeddings(judged: Judged, spec: ModelSpec) -> str:
+def _embeddings(judged: ClassifiedImages, spec: ModelSpec) -> str:
     """Draw the embeddings with the prototypes that images are nearest to."""
     kept = _classified(judged)
     names = sorted({v.prototype for v, _ in kept if v.prototype})
@@ -157,7 +157,7 @@ def _prototype(support: Support, spec: ModelSpec, name: str) -> npt.NDArray[np.f
     return np.concatenate([part[int(m)] for part, m in zip(parts, indices.split("+"), strict=True)])
 
 
-def _weights(judged: Judged, spec: ModelSpec) -> str:
+def _weights(judged: ClassifiedImages, spec: ModelSpec) -> str:
     """Return mean step weights by class and, with two branches, the share of the evidence that each one gave."""
     groups: dict[str, list[int]] = {}
     kept = _classified(judged)
@@ -176,7 +176,7 @@ def _weights(judged: Judged, spec: ModelSpec) -> str:
     return f"<h2>Steps{' and branches' if several else ''}</h2><p>{note}{more}.</p>{table(head, rows)}"
 
 
-def _branch_shares(judged: Judged, spec: ModelSpec) -> npt.NDArray[np.float64]:
+def _branch_shares(judged: ClassifiedImages, spec: ModelSpec) -> npt.NDArray[np.float64]:
     """Return each branch's share of |evidence| for the winner over the runner-up, float64 [N, branches]."""
     found = []
     for h, w in zip(judged.outputs.embedding, judged.outputs.gates, strict=True):
@@ -208,6 +208,6 @@ def _tile(verdict: Verdict, label: str) -> str:
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
-def _classified(judged: Judged) -> list[tuple[Verdict, str | None]]:
+def _classified(judged: ClassifiedImages) -> list[tuple[Verdict, str | None]]:
     pairs = zip(judged.verdicts, judged.labels, strict=True)
     return [(v, label) for v, label in pairs if v.error is None]

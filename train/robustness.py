@@ -69,7 +69,7 @@ def measure_grid(
         for verdict in classify(_copies(name, perturb, [path for path, _ in kept])):
             verdicts.append(verdict)
             progress("perturbations", position * len(kept) + len(verdicts), len(grid) * len(kept))
-        cells.append(_cell(name, verdicts, [label for _, label in kept], spec))
+        cells.append(_cell(name, verdicts, [label for _, label in kept], spec=spec))
     return cells
 
 
@@ -118,7 +118,7 @@ def _copies(name: str, perturb: Perturbation, paths: Sequence[Path]) -> Iterator
         yield perturbed(name, perturb, read_image(path).pixels)
 
 
-def _cell(name: str, verdicts: Sequence[Verdict], labels: Sequence[str], spec: ModelSpec) -> Cell:
+def _cell(name: str, verdicts: Sequence[Verdict], labels: Sequence[str], *, spec: ModelSpec) -> Cell:
     results = closed_results(verdicts, labels, spec)
     metrics, kinds = closed_metrics(results), np.array(results.kinds)
     alarmed, real = np.isin(kinds, ("generator", "unknown")), results.labels == spec.real_index

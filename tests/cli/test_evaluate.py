@@ -231,7 +231,8 @@ def test_grids_are_measured_for_runs_and_bundles(leakrt, run, tmp_path, kind):
     assert stored["macro_auc"] == pytest.approx(found["macro_auc"], abs=1e-6)
     assert stored["false_alarms"] == found["false_alarm_count"]
     for name in ("robustness", "cameras"):
-        width, height = Image.open(tmp_path / "plots" / f"{name}.png").size
+        with Image.open(tmp_path / "plots" / f"{name}.png") as picture:
+            width, height = picture.size
         assert width > height > 400
 
 
@@ -241,3 +242,27 @@ def test_the_worst_camera_is_named(leakrt, run):
     assert re.search(r"most false alarms: .+, [\d.]+ % at a stated 5\.0 %", done.out)
     refused = leakrt("evaluate", run, tiny_run() / "data", "--leave-out", "all", "--cameras")
     assert (refused.code, "omit the other options" in refused.err) == (2, True)
+
+
+def test_pairs_need_a_bundle_and_a_model_that_finds_faces(leakrt, run, tmp_path):
+    data = tiny_run() / "data"
+    done = leakrt("evaluate", two_branch_bundle(), data, "--pairs", tmp_path)
+    assert (done.code, "belong together" in done.err) == (2, True)
+    done = leakrt("evaluate", run, data, "--pairs", tmp_path, "--faces", tmp_path / "yunet.onnx")
+    assert (done.code, "--pairs takes a bundle" in done.err) == (2, True)
+
+
+def test_crops_are_compared_with_the_files_they_were_cut_from(leakrt, shared, tmp_path):
+    originals, crops = shared("leakbench-originals") / "real", shared("leakbench") / "val" / "real"
+    chosen = sorted(originals.iterdir())[:4]
+    for k, path in enumerate(chosen):
+        for folder, source in (("files", path), ("crops", next(crops.glob(f"{path.stem}*")))):
+            target = tmp_path / folder / ("real" if k < 2 else "smooth")
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    model = shared("models") / "face_detection_yunet_2023mar.onnx"
+    options = ("--split", "all", "--pairs", tmp_path / "files", "--faces", model)
+    found = json.loads(leakrt("evaluate", two_branch_bundle(), tmp_path / "crops", *options, "--json").out)["pairs"]
+    assert (found["pairs"], found["without_partner"], found["failed"]) == (4, 0, 0)
+    assert (found["crops"]["real_faces"], found["files"]["real_faces"]) == (2, 2)
+    assert "same verdict" in leakrt("evaluate", two_branch_bundle(), tmp_path / "crops", *options).out
