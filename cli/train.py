@@ -58,8 +58,11 @@ def train(
     epochs: Annotated[int, typer.Option(help="Passes over the training images, of the latent branch.")] = 16,
     pixel_epochs: Annotated[int, typer.Option(help="Passes over the training images, of the pixel branch.")] = 12,
     augment: Annotated[
-        float, typer.Option(help="Share of training images that are augmented for the pixel branch.")
+        float, typer.Option(help="Share of training images that are augmented: tone, noise, resampling, compression.")
     ] = 0.6,
+    copies: Annotated[
+        int, typer.Option(help="Augmented copies of each image that the VAE encodes; 0 augments no latents.")
+    ] = 3,
     batch_size: Annotated[int, typer.Option(help="Images per optimiser step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the one-cycle schedule.")] = 1e-3,
     weight_decay: Annotated[float, typer.Option(help="Weight decay of AdamW, on all weights.")] = 1e-2,
@@ -101,6 +104,8 @@ def train(
         views=views,
         seed=seed,
         threads=resolve_threads(threads),
+        augment=augment if copies else 0.0,
+        copies=copies if augment else 0,
         pixel=PixelConfig(epochs=pixel_epochs, augment=augment),
     )
     spec = _template(

@@ -50,7 +50,11 @@ class Batches:
         seed = self._config.seed
         draw = np.random.default_rng([seed, epoch])
         count = len(self._data.labels)
-        order, chosen = draw.permutation(count), draw.integers(self._data.latents.views, size=count)
+        plain = self._data.latents.views - self._config.copies
+        order, chosen = draw.permutation(count), draw.integers(plain, size=count)
+        if self._config.augment:
+            copies = plain + draw.integers(self._config.copies, size=count)
+            chosen = np.where(draw.random(count) < self._config.augment, copies, chosen)
         one_hot = np.eye(len(self._spec.class_names), dtype=np.float32)
         # must differ from the seed of inference, whose noise must not be learned
         noise_seed = ((seed + 1) * 0x9E3779B97F4A7C15 + epoch + 1) & _MASK

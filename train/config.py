@@ -9,7 +9,9 @@ from ..core.errors import CheckpointError, UsageError
 from ..core.fields import mistyped
 
 VIEWS = ("plain", "flip", "dihedral")
+MAX_COPIES = 10
 HEADS = ("prototypes", "linear")
+_ADDED = ("pixel", "augment", "copies")  # fields that old runs lack
 _MAX_STAGES = 9  # after the first, eight halve the widest latent, 256, to 1
 
 
@@ -62,6 +64,8 @@ class TrainConfig:
     seed: int = 0
     threads: int = 2  # affects the result: the order of sums depends on it
     views: str = "flip"  # of each training image: plain, flip (2) or dihedral (8)
+    augment: float = 0.0  # share of training latents that are of an augmented copy
+    copies: int = 0  # augmented copies of each training image, encoded once
     mixup: float = 0.0  # a of Beta(a, a) for mixing latents and labels; 0 disables it
     step_dropout: float = 0.15  # probability that a step is left out of the pool
     entropy_weight: float = 0.1  # weight of the step-entropy bonus
@@ -79,6 +83,7 @@ class TrainConfig:
     def pixel_branch(self) -> TrainConfig:
         """Return the configuration of the pixel branch's step encoder."""
         own = {name: getattr(self.pixel, name) for name in self.__dataclass_fields__ if hasattr(self.pixel, name)}
+        own |= {"augment": 0.0, "copies": 0}  # its images are augmented anew in each epoch, not its latents
         return self if own.items() <= vars(self).items() else replace(self, **own)
 
     def _problems(self) -> list[str]:
@@ -92,6 +97,12 @@ class TrainConfig:
             (0 <= self.seed < 2**32, f"seed {self.seed}: must be in [0, 2^32)"),
             (self.threads >= 1, f"threads {self.threads}: must be at least 1"),
             (self.views in VIEWS, f"views {self.views!r} do not exist; choose one of: {', '.join(VIEWS)}"),
+            (0 <= self.augment <= 1, f"augmented share {self.augment}: must be between 0 and 1"),
+            (0 <= self.copies <= MAX_COPIES, f"augmented copies {self.copies}: must be between 0 and {MAX_COPIES}"),
+            (
+                self.augment == 0 or self.copies > 0,
+                f"augmented share {self.augment} without augmented copies: give 1 or more",
+            ),
             (0 <= self.mixup < 10, f"mixup {self.mixup}: must be in [0, 10)"),
             (0 <= self.step_dropout < 1, f"step dropout {self.step_dropout}: must be in [0, 1)"),
             (
@@ -118,8 +129,11 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, data: object) -> TrainConfig:
-        """Read a JSON object written by `to_json`; old ones lack `pixel`. Raises CheckpointError."""
-        if not isinstance(data, dict) or {"pixel", *data} != set(cls.__dataclass_fields__):
+        """Read a JSON object written by `to_json`; old ones lack `pixel`, `augment` and `copies`.
+
+        Raises CheckpointError.
+        """
+        if not isinstance(data, dict) or {*_ADDED, *data} != set(cls.__dataclass_fields__):
             raise CheckpointError("the training configuration lacks fields or has unknown ones; train again")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         for problem in mistyped(cls, {name: value for name, value in values.items() if name != "pixel"}):

@@ -1,7 +1,8 @@
-"""A map of embeddings in two dimensions, for people: classes, unseen makers and the nearest prototypes."""
+"""A map of embeddings in two dimensions, for people: classes, unseen makers and prototypes."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _PERPLEXITY = 30.0
 _MAX_POINTS = 3000  # a larger set is sampled with a fixed seed
+_MARKED = 3  # images that a prototype must be nearest to, to be drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,7 @@ class EmbeddingMap:
 
     embeddings: Array  # [N, D]
     groups: tuple[str, ...]  # [N] class names, and UNSEEN for images of an open set
-    prototypes: Array  # [P, D]
+    prototypes: tuple[str, ...]  # [N] the prototype that each is nearest to
 
 
 UNSEEN = "unseen makers"
@@ -32,14 +34,14 @@ UNSEEN = "unseen makers"
 def draw_map(axes: Axes, data: EmbeddingMap) -> None:
     """Draw the map by t-SNE (van der Maaten & Hinton, 2008), started from principal components, with a fixed seed.
 
-    Distances on it are not distances of the density: near points are alike, far ones need not differ by as much.
+    A prototype is drawn at the mean place of the images that are nearest to it. Distances on the map are not those of
+    the density: near points are alike, but far ones need not differ by as much.
     """
     from matplotlib import color_sequences
 
     chosen = _sample(len(data.groups))
     groups = [data.groups[i] for i in chosen]
-    places = _places(np.concatenate([data.embeddings[chosen], data.prototypes]))
-    points, marks = places[: len(chosen)], places[len(chosen) :]
+    points = _places(data.embeddings[chosen])
     names = sorted(set(groups) - {UNSEEN}) + ([UNSEEN] if UNSEEN in groups else [])
     colours = color_sequences["tab10" if len(names) <= 11 else "tab20"]
     for k, name in enumerate(names):
@@ -47,7 +49,9 @@ def draw_map(axes: Axes, data: EmbeddingMap) -> None:
         colour = "black" if name == UNSEEN else colours[k % len(colours)]
         marker = "x" if name == UNSEEN else "o"
         axes.scatter(own[:, 0], own[:, 1], s=9, color=colour, marker=marker, linewidths=0.8, label=name)
-    axes.scatter(marks[:, 0], marks[:, 1], s=60, marker="*", color="white", edgecolors="black", label="prototype")
+    marks = _centres(points, [data.prototypes[i] for i in chosen])
+    if len(marks):
+        axes.scatter(marks[:, 0], marks[:, 1], s=60, marker="*", color="white", edgecolors="black", label="prototype")
     axes.set(xticks=[], yticks=[], aspect="equal")
     axes.set_title("Embeddings (t-SNE)", fontsize=10)
     axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -55,6 +59,13 @@ def draw_map(axes: Axes, data: EmbeddingMap) -> None:
 
 def _sample(count: int) -> npt.NDArray[np.int64]:
     return np.sort(np.random.default_rng(0).permutation(count)[:_MAX_POINTS])
+
+
+def _centres(points: Array, prototypes: list[str]) -> Array:
+    counts = Counter(prototypes)
+    names = sorted(name for name, count in counts.items() if count >= _MARKED)
+    means = [points[[name == other for other in prototypes]].mean(axis=0) for name in names]
+    return np.array(means, np.float32).reshape(-1, 2)
 
 
 def _places(vectors: Array) -> Array:

@@ -132,29 +132,18 @@ def _heat_maps(heat_maps: Mapping[str, bytes]) -> str:
 
 
 def _embeddings(judged: ClassifiedImages, spec: ModelSpec) -> str:
-    """Draw the embeddings with the prototypes that images are nearest to."""
     kept = _classified(judged)
-    names = sorted({v.prototype for v, _ in kept if v.prototype})
-    prototypes = [_prototype(judged.support, spec, name) for name in names]
-    finite = np.isfinite(judged.outputs.embedding).all(axis=1)
-    if finite.sum() < 3:
+    finite = np.flatnonzero(np.isfinite(judged.outputs.embedding).all(axis=1))
+    if len(finite) < 3:
         return ""
     data = EmbeddingMap(
         embeddings=judged.outputs.embedding[finite],
-        groups=tuple(UNSEEN if kept[i][1] is None else str(kept[i][1]) for i in np.flatnonzero(finite)),
-        prototypes=np.array(prototypes, np.float32).reshape(-1, spec.embedding_dim),
+        groups=tuple(UNSEEN if kept[i][1] is None else str(kept[i][1]) for i in finite),
+        prototypes=tuple(kept[i][0].prototype for i in finite),
     )
     drawn = render(lambda axes: draw_map(axes, data), len(spec.class_names), wide=True)
-    note = "Each point is an image. A star is a prototype that at least one image is nearest to."
+    note = "Each point is an image. A star marks the images that are nearest to one prototype, or pair of prototypes."
     return f'<h2>Embeddings</h2><p>{note}</p><div class="plot">{picture(drawn, "png", "map of the embeddings")}</div>'
-
-
-def _prototype(support: Support, spec: ModelSpec, name: str) -> npt.NDArray[np.float32]:
-    """Return the vector [D] of "CLASS/INDEX" or, with two branches, "CLASS/INDEX+INDEX"."""
-    label, _, indices = name.rpartition("/")
-    rows = support.prototypes[spec.class_names.index(label)]
-    parts = np.split(rows, len(spec.branches), axis=-1)
-    return np.concatenate([part[int(m)] for part, m in zip(parts, indices.split("+"), strict=True)])
 
 
 def _weights(judged: ClassifiedImages, spec: ModelSpec) -> str:

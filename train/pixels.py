@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ..core.images import READER_VERSION
 from ..core.progress import Progress, silent
-from .image_ops import Image, to_uint8
-from .latents import Array, preprocessed
+from .latents import preprocessed, to_pixels
 from .record_cache import Computed, ImageRequest, RecordCache
 from .vae import PREPROCESS_VERSION
 
@@ -35,8 +32,3 @@ class PixelCache(RecordCache):
     def _read(self, image: ImageRequest) -> list[Computed]:
         pixels = to_pixels(preprocessed(image, self._size))
         return [((image.digest, view), pixels) for view in image.views]
-
-
-def to_pixels(image: Array) -> Image:
-    """Return a preprocessed image, float32 RGB [3, S, S] in [-1, 1], as uint8 BGR [S, S, 3]."""
-    return to_uint8((image[::-1].transpose(1, 2, 0) + 1) * np.float32(127.5))

@@ -31,7 +31,7 @@ from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .contents import Content
 from .data import DataSet, Item, hash_image
-from .latents import VIEW_COUNTS, LatentCache
+from .latents import VIEW_COUNTS, LatentCache, copy_views
 from .layout import SPLITS, Split
 from .metrics_log import EpochMetrics, read_metrics
 from .record_cache import ImageRequest
@@ -188,8 +188,8 @@ def open_cache(root: Path, vae: VaeDescription) -> LatentCache:
 
 
 def training_views(config: TrainConfig) -> tuple[int, ...]:
-    """Return the views of a training image that the configuration selects."""
-    return tuple(range(VIEW_COUNTS[config.views]))
+    """Return the views of a training image that the configuration selects, then those of its augmented copies."""
+    return (*range(VIEW_COUNTS[config.views]), *copy_views(config.copies))
 
 
 def write_items(folder: Path, data: DataSet) -> tuple[RunItem, ...]:

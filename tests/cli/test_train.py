@@ -29,7 +29,13 @@ def inputs(tmp_path_factory):
 
 def arguments(inputs, out, **changes):
     options = {"epochs": 30, "batch-size": 8, "image-size": 32, "timesteps": "0,60", "embedding-dim": 12, "threads": 1}
-    options |= {"vae": f"onnx:{inputs / 'vae.onnx'}", "cache": inputs / "cache", "out": out, "branch-channels": 0}
+    options |= {
+        "vae": f"onnx:{inputs / 'vae.onnx'}",
+        "cache": inputs / "cache",
+        "out": out,
+        "branch-channels": 0,
+        "copies": 0,
+    }
     options |= changes
     return ["train", inputs / "data", *(part for name, value in options.items() for part in (f"--{name}", value))]
 

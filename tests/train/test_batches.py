@@ -13,8 +13,9 @@ from runs import CLASSES, SPEC
 
 from leakrt.core.noise import noise_steps, normals
 from leakrt.core.schedule import step_coefficients
-from leakrt.train.batches import Batches
+from leakrt.train.batches import Batches, LatentSet
 from leakrt.train.config import TrainConfig
+from leakrt.train.record_cache import RecordTable
 
 SPEC = replace(SPEC, class_names=CLASSES)
 CONFIG = TrainConfig(epochs=4, batch_size=8, widths=(8, 12), threads=1, views="flip", mixup=0.0)
@@ -76,3 +77,16 @@ def test_mixup_mixes_images_and_targets_by_the_same_share():
 
 def test_views_are_drawn_again_each_epoch():
     assert not np.array_equal(epoch(0)[0].noised, epoch(1)[0].noised)
+
+
+def test_a_share_of_the_latents_are_of_augmented_copies():
+    table = np.zeros((200, 5, *SPEC.latent_shape), np.float32)
+    table[:] = np.arange(5)[None, :, None, None, None]
+    data = LatentSet(RecordTable.of(table), np.arange(200) % len(SPEC.class_names))
+    config = replace(CONFIG, augment=0.6, copies=3, mixup=0.0, batch_size=8)
+    alpha = step_coefficients(SPEC.schedule, SPEC.timesteps, SPEC.sigma_normalize)[0, 0]
+    noised = np.concatenate([batch.noised[:, 0] for batch in Batches(data, SPEC, config).epoch(0)])
+    seen = np.rint(noised.mean(axis=(1, 2, 3)) / alpha).astype(int)
+    counts = np.bincount(seen, minlength=5) / len(seen)
+    assert counts[2:].sum() == pytest.approx(0.6, abs=0.1)
+    assert (counts > 0.05).all()

@@ -16,11 +16,12 @@ from bundles import vae_encoder
 from runs import SPEC, write_images
 from small_disk import needs_own_mounts, run_on_small_disk
 
+from leakrt import _core
 from leakrt.core.errors import DataError, ImageError, ModelError, StorageError
 from leakrt.core.images import READER_VERSION
 from leakrt.core.locks import take
 from leakrt.train.data import hash_image
-from leakrt.train.latents import LatentCache, apply_view
+from leakrt.train.latents import LatentCache, apply_view, copy_views, to_image, to_pixels
 from leakrt.train.record_cache import ImageRequest, RecordTable
 from leakrt.train.vae import open_vae
 
@@ -309,3 +310,25 @@ def test_a_table_returns_views_and_their_deviation():
     assert np.array_equal(table.take(rows, views), latents[rows, views])
     assert np.array_equal(table.plain(), latents[:, 0])
     assert table.std() == pytest.approx(latents[:, 0].std(), rel=1e-5)
+
+
+def test_an_augmented_copy_depends_on_its_number_and_file_only():
+    image = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32)).astype(np.float32)
+    first, second, third = copy_views(3)
+    digest, other = "ab" * 32, "cd" * 32
+    copies = [apply_view(image, view, digest=digest) for view in (first, second, third)]
+    assert np.array_equal(copies[0], apply_view(image, first, digest=digest))
+    assert not np.array_equal(copies[0], apply_view(image, first, digest=other))
+    assert not np.array_equal(copies[0], copies[1])
+    assert all(copy.shape == image.shape and copy.dtype == np.float32 for copy in copies)
+    assert all(copy.min() >= -1 and copy.max() <= 1 for copy in copies)
+    assert len({first, second, third} & set(range(8))) == 0
+    assert np.array_equal(apply_view(image, 1), image[:, :, ::-1])
+
+
+def test_pixels_become_the_image_that_preprocess_makes_of_them():
+    pixels = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    square = np.empty((3, 32, 32), np.float32)
+    _core.preprocess(pixels, square)
+    assert np.array_equal(to_image(pixels), square)
+    assert np.array_equal(to_pixels(square), pixels)
