@@ -6,6 +6,8 @@ operators that ONNX Runtime has no kernel for.
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from variants import Modern, Old, add_variants
@@ -19,16 +21,19 @@ PRECISIONS = ("fp32", "fp16", "int8")
 TARGETS = ("8.0", "8.6", "8.9", "12.0")
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+@pytest.fixture(scope="module", params=["one branch", "two branches"])
+def trained(request, tmp_path_factory):
     """A bundle trained and exported by the normal code, with all three precisions."""
-    from runs import tiny_run
+    from runs import tiny_run, two_branch_bundle
 
     from leakrt.export.exporter import export_run
     from leakrt.train.run import Run
 
     out = tmp_path_factory.mktemp("trained") / "bundle"
-    export_run(Run.open(tiny_run() / "run"), out)
+    if request.param == "two branches":
+        shutil.copytree(two_branch_bundle(), out)
+    else:
+        export_run(Run.open(tiny_run() / "run"), out)
     return Bundle(add_variants(out, int8_leak=True))
 
 
