@@ -29,7 +29,7 @@ def train(
     data: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DATA...",
+            metavar="DATA",
             help="Folder of images: one subfolder per class, or train/, val/ and test/ of them. Further folders add"
             " images of the same classes.",
         ),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..core.exemplars import Exemplars
-from ..core.images import thumbnail
+from ..core.images.thumbnail import thumbnail
 from ..core.outputs import LeakOutputs
 from ..core.support import Support
 

@@ -16,7 +16,7 @@ from ..core.errors import ImageError
 from ..core.figures import figure, percent
 from ..core.files import atomic_write
 from ..core.html import cards, page, picture, table
-from ..core.images import thumbnail
+from ..core.images.thumbnail import thumbnail
 from ..core.outputs import LeakOutputs
 from ..core.progress import Progress, silent
 from ..core.spec import ModelSpec

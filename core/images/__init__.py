@@ -18,4 +18,3 @@ from .pillow_images import convert_image as convert_image
 from .reader import DecodedImage as DecodedImage
 from .reader import decode_image as decode_image
 from .reader import read_image as read_image
-from .thumbnail import thumbnail as thumbnail

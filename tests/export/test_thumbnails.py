@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from leakrt.core.errors import ImageError
-from leakrt.core.images import thumbnail
+from leakrt.core.images.thumbnail import thumbnail
 from leakrt.core.outputs import LeakOutputs
 from leakrt.core.support import Support
 from leakrt.export.thumbnails import PER_PROTOTYPE, SIDE, make_exemplars, nearest_images
