@@ -10,6 +10,7 @@ import typer
 
 from .console import ConsoleProgress, coloured, printable, table
 from .options import Device, Json, Threads
+from .refused import changes_text
 
 if TYPE_CHECKING:
     from ..calibration.acceptance.on_backend import AcceptanceResult
@@ -65,6 +66,7 @@ def _text(result: AcceptanceResult) -> str:
         ("validation images", str(found.images)),
         ("macro AUC", f"{found.macro_auc:.4f}, drop from fp32 {found.macro_auc_drop:+.5f}"),
         ("labels as fp32", f"{found.agreement:.2%}; confident half {found.agreement_confident:.2%}"),
+        ("verdicts", changes_text(found)),
         (
             "false alarms",
             f"{found.false_alarms} of {found.real_faces}; the target rate allows {found.interval[1]}",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Rows = list[tuple[str, ...]]
 # Fields of a manifest that other tables show, or that are too long for a screen.
-_VARIANT_LONG = ("gate", "sensitivity", "islands", "search", "images_fingerprint")
+_VARIANT_LONG = ("gate", "refused", "sensitivity", "islands", "search", "images_fingerprint")
 _METRICS_LONG = ("class_names", "confusion", "per_class_auc", "verdicts")
 
 
@@ -28,6 +28,8 @@ def bundle_sections(report: BundleReport) -> list[tuple[str, Rows]]:
     ]
     if report.gates:
         found.append(("acceptance tests, on validation images", _gates(report.gates)))
+    if kept := _refused(report):
+        found.append(("refused variants that were kept, and why", kept))
     found.append(("decision", _decisions(report.decisions)))
     provenance = _provenance(report.provenance)
     return [*found, ("provenance (--json prints all of it)", provenance)] if provenance else found
@@ -51,7 +53,8 @@ def _tensors(graphs: Sequence[GraphReport]) -> Rows:
 
 
 def _gates(gates: Sequence[AcceptanceReport]) -> Rows:
-    rows: Rows = [("", "result", "speed over fp32", "macro AUC", "labels", "confident half", "false alarms", "")]
+    columns = ("macro AUC", "labels", "confident half", "verdicts", "crossings", "false alarms")
+    rows: Rows = [("", "result", "speed over fp32", *columns, "")]
     for gate in gates:
         times, passed = gate.speedup, "passed" if gate.passed else "failed"
         fast = f"{times.median:.2f} x ({times.low:.2f} to {times.high:.2f})"
@@ -59,14 +62,23 @@ def _gates(gates: Sequence[AcceptanceReport]) -> Rows:
     return rows
 
 
-def _figures(found: Comparison | None) -> tuple[str, str, str, str]:
+def _refused(report: BundleReport) -> Rows:
+    from ..core.variants import refusal
+
+    return [(precision, why) for precision in report.decisions for why in refusal(report.provenance, precision)]
+
+
+def _figures(found: Comparison | None) -> tuple[str, ...]:
     if found is None:
-        return "", "", "", ""
-    agreements = f"{found.agreement:.1%}", f"{found.agreement_confident:.1%}"
-    return f"{-found.macro_auc_drop:+.4f}", *agreements, f"{found.false_alarms} of {found.real_faces}"
+        return ("",) * 6
+    agreements = f"{found.agreement:.1%}", f"{found.agreement_confident:.1%}", f"{found.verdict_agreement:.1%}"
+    crossings = "?" if found.changes is None else str(found.changes.crossings)
+    return f"{-found.macro_auc_drop:+.4f}", *agreements, crossings, f"{found.false_alarms} of {found.real_faces}"
 
 
 def _use(gate: AcceptanceReport) -> str:
+    if gate.refused:
+        return f"refused: only --precision {gate.precision} selects it"
     if not gate.passed:
         return "not used on this backend"
     return "" if gate.auto else "may be slower than fp32: auto skips it, --precision selects it"

@@ -11,6 +11,7 @@ import typer
 from ..core.acceptance import MAX_DROP, Limits
 from .console import ConsoleProgress, coloured, printable, table
 from .options import Json, Threads
+from .refused import KEEP_REFUSED, changes_text, failed_text
 
 if TYPE_CHECKING:
     from ..calibration.acceptance.attempts import Attempt
@@ -42,6 +43,7 @@ _WeightBits = Annotated[
     typer.Option(help="Bits of the weights: 7 is exact on every CPU, 8 only on CPUs with int8 dot products (VNNI)."),
 ]
 _Replace = Annotated[bool, typer.Option("--replace", help="Replace an existing int8 variant.")]
+_KeepRefused = Annotated[bool, typer.Option("--keep-refused", help=KEEP_REFUSED)]
 _Plot = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write a PNG with the error and the speed of int8 in each layer.")
 ]
@@ -60,6 +62,7 @@ def calibrate(
     max_shift: _MaxShift = 0.2,
     weight_bits: _WeightBits = 7,
     replace: _Replace = False,
+    keep_refused: _KeepRefused = False,
     plot: _Plot = None,
     threads: Threads = 0,
     json: Json = False,
@@ -67,7 +70,7 @@ def calibrate(
     """Add an int8 variant that passes its acceptance test.
 
     The test compares its verdicts on validation images with those of fp32. If every attempt fails, the bundle is not
-    changed and the exit code is 1.
+    changed and the exit code is 1. With --keep-refused the last attempt is written all the same, marked as refused.
     """
     from ..core.errors import require
 
@@ -90,6 +93,7 @@ def calibrate(
         range_images=range_images,
         replace=replace,
         max_shift=max_shift,
+        keep_refused=keep_refused,
     )
     refitter = _refitter(bundle, run) if refit else None
     cache = cache_folder() / "ranges"
@@ -150,14 +154,16 @@ def _report(result: CalibrationResult, options: CalibrationOptions, data: Path, 
         print(json_module.dumps({**_to_json(result, options), "left_out": left_out_of(data)}))
     else:
         print(_text(result, options))
-    if result.written is None:
-        print("leakrt: every attempt failed its acceptance test; the bundle is not changed", file=sys.stderr)
+    outcome = failed_text("int8", kept=result.refused, asked=options.keep_refused)
+    if result.written is None or result.refused:
+        print(f"leakrt: every attempt failed its acceptance test; {outcome}", file=sys.stderr)
     return 0 if result.written else 1
 
 
 def _to_json(result: CalibrationResult, options: CalibrationOptions) -> dict[str, object]:
     return {
         "written": None if result.written is None else str(result.written),
+        "refused": result.refused,
         "images_shift": result.shift.to_json(options.max_shift),
         "attempts": [
             {
@@ -222,7 +228,7 @@ def _attempt(attempt: Attempt) -> str:
     for name, found in ((name, backend.comparison) for name, backend in attempt.backends.items()):
         lines.append(
             f"  {name}: macro AUC {found.macro_auc:.4f} (drop {found.macro_auc_drop:+.4f}), labels agree "
-            f"{found.agreement:.1%}, of confident images {found.agreement_confident:.2%}, "
+            f"{found.agreement:.1%}, of confident images {found.agreement_confident:.2%}, {changes_text(found)}, "
             f"{attempt.backends[name].speedup}"
         )
     return "\n".join([*lines, *(f"  {why}" for why in attempt.failures)])

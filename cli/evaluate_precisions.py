@@ -27,6 +27,7 @@ def evaluate_precisions(
 
     from ..core.bundle import Bundle
     from ..core.files import cache_folder
+    from ..core.variants import refusal_notes
 
     bundle = Bundle(path)
     bundle.require_precision("fp32")
@@ -46,7 +47,8 @@ def evaluate_precisions(
         print(json_module.dumps(found, ensure_ascii=False))
     else:
         print(precisions_table(results))
-        for why in refused.values():
+        kept = [note for precision in detectors for note in refusal_notes(bundle.provenance, precision)]
+        for why in (*refused.values(), *kept):
             print(printable(why), file=sys.stderr)
     return 1 if any(r.evaluation.failed for r in results) else 0
 

@@ -11,6 +11,7 @@ import typer
 
 from .console import ConsoleProgress, coloured, printable, size, table
 from .options import Json
+from .refused import KEEP_REFUSED, changes_text, failed_text
 
 if TYPE_CHECKING:
     from ..calibration.fp16.variant import HalfAttempt, HalfResult
@@ -40,6 +41,7 @@ def export(
         bool, typer.Option("--exemplars/--no-exemplars", help="Store thumbnails of training images for explanations.")
     ] = True,
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing fp16 variant.")] = False,
+    keep_refused: Annotated[bool, typer.Option("--keep-refused", help=f"For fp16: {KEEP_REFUSED}")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads for fp16; 0: one per physical core.")] = 0,
     json: Json = False,
 ) -> int:
@@ -49,7 +51,8 @@ def export(
     scores or verdicts differ. Thresholds are fitted to the target false-alarm rate on validation images.
 
     With --precision fp16, both graphs of a bundle are converted to fp16, except the nodes that change the scores most.
-    If the variant fails its acceptance test, the bundle is not changed and the exit code is 1.
+    If the variant fails its acceptance test, the bundle is not changed and the exit code is 1. With --keep-refused it
+    is written all the same, marked as refused.
     """
     from ..core.errors import UsageError
 
@@ -70,7 +73,7 @@ def export(
             raise UsageError(
                 "--precision fp16 needs the labelled images of the run for its acceptance test; give --data DATA"
             )
-        return _add_fp16(source, data, replace, threads=threads, json=json)
+        return _add_fp16(source, data, replace, keep_refused=keep_refused, threads=threads, json=json)
     advice = "use leakrt calibrate" if precision == "int8" else "choose fp32 or fp16"
     raise UsageError(f"--precision {precision} cannot be exported; {advice}")
 
@@ -97,7 +100,7 @@ def _export_run(run: Path, out: Path, false_alarm_rate: float, *, exemplars: boo
     return 0
 
 
-def _add_fp16(bundle: Path, data: Path, replace: bool, *, threads: int, json: bool) -> int:
+def _add_fp16(bundle: Path, data: Path, replace: bool, *, keep_refused: bool, threads: int, json: bool) -> int:
     import json as json_module
 
     from ..core.errors import require
@@ -111,7 +114,7 @@ def _add_fp16(bundle: Path, data: Path, replace: bool, *, threads: int, json: bo
     from ..runtime.threads import resolve_threads
 
     threads = resolve_threads(threads)
-    options = HalfOptions(threads=threads, replace=replace)
+    options = HalfOptions(threads=threads, replace=replace, keep_refused=keep_refused)
     backends = installed(threads, weights=weights_of(Bundle(bundle)))
     with ConsoleProgress("images") as progress:
         result = add_fp16(bundle, data, options, backends=backends, progress=progress)
@@ -121,14 +124,16 @@ def _add_fp16(bundle: Path, data: Path, replace: bool, *, threads: int, json: bo
         print(json_module.dumps({**_half_json(result), "left_out": left_out_of(data)}))
     else:
         print(_half_text(result))
-    if result.written is None:
-        print("leakrt: every fp16 variant failed its acceptance test; the bundle is not changed", file=sys.stderr)
+    if result.written is None or result.refused:
+        outcome = failed_text("fp16", kept=result.refused, asked=keep_refused)
+        print(f"leakrt: every fp16 variant failed its acceptance test; {outcome}", file=sys.stderr)
     return 0 if result.written else 1
 
 
 def _half_json(result: HalfResult) -> dict[str, object]:
     return {
         "written": None if result.written is None else str(result.written),
+        "refused": result.refused,
         "search": [
             {
                 "island": s.region,
@@ -169,7 +174,7 @@ def _half_attempt(attempt: HalfAttempt) -> str:
     lines = [f"{len(attempt.step.islands)} nodes in float32: {verdict}"]
     lines += [
         f"  {name}: macro AUC {c.macro_auc:.4f} (drop {c.macro_auc_drop:+.5f}), labels agree {c.agreement:.2%}, "
-        f"verdicts {c.verdict_agreement:.2%}, {c.false_alarms} false alarms on {c.real_faces} real faces"
+        f"{changes_text(c)}, {c.false_alarms} false alarms on {c.real_faces} real faces"
         for name, c in attempt.comparisons.items()
     ]
     for name, times in attempt.speedups.items():

@@ -84,6 +84,7 @@ def _engine_sections(report: EngineReport) -> list[tuple[str, Rows]]:
     built += [
         (f"parity of {p.output}", f"error {p.error:.2e} of its spread, limit {p.limit:.2e}") for p in record.parity
     ]
+    built += [("refused", why) for why in record.refused]
     if report.closed:
         built.append(("not loaded", report.closed))
     sizes = "one batch size" if len(key.batches) == 1 else f"{len(key.batches)} batch sizes"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .binomial import clopper_pearson
+from .earlier_acceptance import EARLIER_LIMITS, EarlierLimits
 from .fields import EXACT, mistyped
 
 MAX_DROP = 0.002  # macro AUC that int8 may lose
 MAX_DROP_FP16 = 0.0005
-MIN_AGREEMENT = 0.99  # on images whose fp32 margin is above the median
-MIN_AGREEMENT_FP16 = 0.999  # on all images
+MAX_IMAGES = 10_000_000  # of a record: the interval's time grows with the root of their number
 MIN_INT8_SHARE = 0.8  # of the VAE's multiplications that an int8 variant must run in int8
 MIN_INT8_SPEEDUP = 1.3  # over fp32 that an int8 variant must reach on at least one backend
 AUTO_SPEEDUP = 0.9  # over fp32 that `auto` requires of a variant; below 1 to allow for timing noise
@@ -20,17 +21,60 @@ AUTO_SPEEDUP = 0.9  # over fp32 that `auto` requires of a variant; below 1 to al
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Limits of the acceptance test: how far a variant may deviate from fp32."""
+    """Limits of the acceptance test: how far a variant may deviate from fp32.
+
+    A share is refused if the 95 % confidence interval of what was counted lies above it.
+    """
 
     max_drop: float = MAX_DROP  # of macro AUC
-    min_agreement: float = MIN_AGREEMENT
-    confident_only: bool = True  # measure agreement only on images whose fp32 margin is above the median
-    spare: int = 0  # images that may always disagree: a share of less than one image can't be measured
+    max_crossings: int = 0  # faces whose verdict goes from real to generator or unknown, or back
+    max_changed: float = 0.05  # share of verdicts of another kind
+    max_moved: float = 0.01  # share of other labels, of images whose fp32 margin exceeds the score error
+    min_counted: float = 0.5  # least share of images whose fp32 margin exceeds the score error
+    min_agreement: float = 0.99  # of labels, on the half of images with the largest fp32 margins
+
+    def failures(self, found: Comparison) -> tuple[str, ...]:
+        """Return why a comparison fails these limits; empty if it passes."""
+        if found.changes is None:
+            return ("the record does not say which verdicts change",)
+        return (*found.lost(self.max_drop), *self._changed(found.changes, found), *found.alarmed())
+
+    def _changed(self, changes: Changes, found: Comparison) -> Iterator[str]:
+        if changes.crossings > self.max_crossings:
+            yield f"{changes.crossings} faces go from real to generator or unknown, or back"
+        yield from _above("verdicts change", changes.verdicts, found.images, limit=self.max_changed)
+        counted = changes.counted / found.images
+        if not counted >= self.min_counted:
+            yield (
+                f"the margin of fp32 exceeds the score error of {changes.score_error:.3g} on {counted:.1%} of images, "
+                f"less than {self.min_counted:.0%}"
+            )
+        yield from _above("labels beyond the score error change", changes.labels, changes.counted, limit=self.max_moved)
+        if not found.agreement_confident >= self.min_agreement:
+            yield (
+                f"{found.agreement_confident:.2%} of labels agree on images with a margin above the median, "
+                f"less than {self.min_agreement:.1%}"
+            )
 
 
-# One near tie among 900 validation images is 99.89 %, which must not fail a limit of 99.9 %.
-FP16_LIMITS = Limits(max_drop=MAX_DROP_FP16, min_agreement=MIN_AGREEMENT_FP16, confident_only=False, spare=1)
+FP16_LIMITS = Limits(max_drop=MAX_DROP_FP16, max_changed=0.005, max_moved=0.001, min_counted=0.95, min_agreement=0.999)
 LIMITS: Mapping[str, Limits] = {"fp32": FP16_LIMITS, "fp16": FP16_LIMITS, "int8": Limits()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What a user sees change between fp32 and a variant on the same images."""
+
+    verdicts: int  # images whose kind of verdict differs; from and to abstain included
+    crossings: int  # of `verdicts`, between real and generator or unknown
+    score_error: float  # 99th percentile over images of how far the variant moves a difference of two scores
+    counted: int  # images whose two highest fp32 scores differ by more than `score_error`
+    labels: int  # of `counted`, images whose likeliest class differs
+
+    def possible(self, images: int) -> bool:
+        """Return whether these are counts of `images` images."""
+        verdicts, labels = 0 <= self.crossings <= self.verdicts <= images, 0 <= self.labels <= self.counted <= images
+        return verdicts and labels and self.score_error >= 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,29 +90,35 @@ class Comparison:
     false_alarms: int
     real_faces: int
     interval: tuple[int, ...]  # two: the 95 % prediction interval of the false alarms on new faces
+    changes: Changes | None = None  # None in a record of an earlier version
 
     @property
     def inside_interval(self) -> bool:
         """Whether the number of false alarms does not exceed its prediction interval."""
         return self.false_alarms <= self.interval[1]
 
-    def failures(self, limits: Limits) -> tuple[str, ...]:
+    def failures(self, limits: Limits | EarlierLimits) -> tuple[str, ...]:
         """Return why the variant fails acceptance; empty if it passes."""
-        agreement = self.agreement_confident if limits.confident_only else self.agreement
-        where = "images with a margin above the median" if limits.confident_only else "all images"
-        found = []
-        if not self.macro_auc_drop <= limits.max_drop:
-            found.append(f"macro AUC drops by {self.macro_auc_drop:.4f}, more than {limits.max_drop:g}")
-        spared = limits.spare > 0 and (1.0 - agreement) * self.images < limits.spare + 0.5
-        if not (agreement >= limits.min_agreement or spared):
-            found.append(f"{agreement:.2%} of labels agree on {where}, less than {limits.min_agreement:.1%}")
-        if not self.inside_interval:
-            found.append(f"{self.false_alarms} false alarms, more than the {self.interval[1]} of the stated rate")
-        return tuple(found)
+        return limits.failures(self)
+
+    def lost(self, limit: float) -> tuple[str, ...]:
+        """Return that macro AUC drops by more than `limit`; empty if it does not."""
+        if self.macro_auc_drop <= limit:
+            return ()
+        return (f"macro AUC drops by {self.macro_auc_drop:.4f}, more than {limit:g}",)
+
+    def alarmed(self) -> tuple[str, ...]:
+        """Return that there are more false alarms than the stated rate allows; empty if there are not."""
+        if self.inside_interval:
+            return ()
+        return (f"{self.false_alarms} false alarms, more than the {self.interval[1]} of the stated rate",)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON object with one entry per field."""
-        return {**asdict(self), "interval": list(self.interval)}
+        """Return a JSON object with one entry per field, without `changes` if there are none."""
+        body = {**asdict(self), "interval": list(self.interval)}
+        if self.changes is None:
+            del body["changes"]
+        return body
 
 
 @dataclass(frozen=True)
@@ -140,26 +190,55 @@ def acceptance_holds(precision: str, gate: Mapping[str, Any]) -> bool:
     """Return whether a backend's acceptance record in a manifest says that it passed and its figures confirm it.
 
     A record with missing figures did not pass. The figures are compared with the recorded limits, or with the default
-    limits of the precision if the record has none.
+    limits of the precision if the record has none. A record without `changes` is of an earlier version, and its limits
+    are `EarlierLimits`.
     """
-    bounds = asdict(LIMITS[precision])
-    stated = gate.get("limits", bounds)
-    if gate.get("passed") is not True or not isinstance(stated, dict) or stated.keys() != bounds.keys():
+    if gate.get("passed") is not True:
         return False
-    found = comparison_of(gate)
-    if found is None or mistyped(Limits, stated) or not _small(stated.values()):
-        return False
-    return not found.failures(Limits(**stated))
+    found, limits = comparison_of(gate), _limits_of(precision, gate)
+    return found is not None and limits is not None and not found.failures(limits)
 
 
 def comparison_of(gate: Mapping[str, Any]) -> Comparison | None:
     """Return the figures of a backend's acceptance record in a manifest; None if any is missing or invalid."""
-    figures: dict[str, Any] = {name: gate.get(name) for name in Comparison.__dataclass_fields__}
+    figures: dict[str, Any] = {name: gate.get(name) for name in Comparison.__dataclass_fields__ if name != "changes"}
     if isinstance(figures["interval"], list):
         figures["interval"] = tuple(figures["interval"])
     if mistyped(Comparison, figures) or not _small(figures.values()) or len(figures["interval"]) != 2:
         return None
-    return Comparison(**figures)
+    if "changes" not in gate:
+        return Comparison(**figures)
+    changes, images = gate["changes"], figures["images"]
+    if not _fits(Changes, changes) or not 0 < images <= MAX_IMAGES or not Changes(**changes).possible(images):
+        return None
+    return Comparison(**figures, changes=Changes(**changes))
+
+
+def _limits_of(precision: str, gate: Mapping[str, Any]) -> Limits | EarlierLimits | None:
+    """Return the limits of a record, by default those of the precision; None if they are invalid."""
+    if "changes" in gate:
+        stated = gate.get("limits", asdict(LIMITS[precision]))
+        return Limits(**stated) if _fits(Limits, stated) else None
+    stated = gate.get("limits", asdict(EARLIER_LIMITS[precision]))
+    return EarlierLimits(**stated) if _fits(EarlierLimits, stated) else None
+
+
+def _fits(cls: type, values: object) -> bool:
+    """Return whether a JSON value holds exactly the fields of a dataclass, each of its type."""
+    names = cls.__dataclass_fields__.keys()  # type: ignore[attr-defined]
+    return isinstance(values, dict) and values.keys() == names and not mistyped(cls, values) and _small(values.values())
+
+
+def _above(what: str, count: int, total: int, *, limit: float) -> Iterator[str]:
+    """Yield that `count` of `total` is a share above `limit`, with 95 % confidence; nothing if it is not."""
+    if count <= limit * total:
+        return
+    low, high = clopper_pearson(count, total)
+    if not low <= limit:
+        yield (
+            f"{count} of {total} {what} ({count / total:.2%}; 95 % interval {low:.2%} to {high:.2%}), "
+            f"more than {limit:.1%}"
+        )
 
 
 def _small(values: Iterable[object]) -> bool:

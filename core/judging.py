@@ -36,8 +36,11 @@ class Subject:
 class Judge:
     """Turns outputs into verdicts, with the spec, decision and support of one precision."""
 
-    def __init__(self, spec: ModelSpec, decision: Decision, support: Support, *, origin: Origin) -> None:
-        self.spec, self.decision, self.support, self.origin = spec, decision, support, origin
+    def __init__(
+        self, spec: ModelSpec, decision: Decision, support: Support, *, origin: Origin, notes: tuple[str, ...] = ()
+    ) -> None:
+        """`notes` hold for the precision as a whole; every verdict has them among its reasons."""
+        self.spec, self.decision, self.support, self.origin, self.notes = spec, decision, support, origin, notes
 
     def verdict(
         self, subject: Subject, outputs: LeakOutputs, row: int, *, log_density: float, faults: tuple[str, ...] = ()
@@ -61,7 +64,7 @@ class Judge:
             scores=dict(zip(spec.class_names, shares.tolist(), strict=True)),
             step_weights={str(t): float(w) for t, w in zip(spec.timesteps, weights, strict=True)},
             prototype=self.nearest_prototype(outputs, row),
-            reasons=(*judgement.reasons, *subject.notes),
+            reasons=(*judgement.reasons, *self.notes, *subject.notes),
             backend=self.origin.backend,
             precision=self.origin.precision,
             bundle=self.origin.bundle,

@@ -9,6 +9,7 @@ from typing import Any
 from .acceptance import UNCHANGED, Comparison, Speedup, acceptance_holds, comparison_of, share_failures, speed_failures
 
 VARIANTS = "variants"  # key in the manifest's provenance: precision to its measurements
+REFUSED = "refused"  # key of a precision's measurements: why its acceptance test refused it
 NAMED_ONLY = ("openvino_bf16",)  # never `auto` or `fastest`; their speed does not count for int8
 _HALF_FROM = (1, 32)  # oldest ONNX Runtime for FP16 variants; 1.24 computes some of them incorrectly
 
@@ -22,13 +23,30 @@ def accepted_backends(provenance: Mapping[str, Any], precision: str) -> tuple[st
     """Return the backends on which a precision passed acceptance, sorted.
 
     A manifest may have been edited by hand: an invalid record, or one whose figures contradict its result, counts as
-    failed. An int8 variant that fails its own requirements (`contradictions`) passed on no backend.
+    failed. A refused variant, and an int8 variant that fails its own requirements (`contradictions`), passed on no
+    backend.
     """
-    if contradictions(provenance, precision):
+    if refusal(provenance, precision) or contradictions(provenance, precision):
         return ()
     gates = _lookup(provenance, precision, "gate")
     measured = measured_backends(provenance, precision)
     return tuple(backend for backend in measured if acceptance_holds(precision, gates[backend]))
+
+
+def refusal(provenance: Mapping[str, Any], precision: str) -> tuple[str, ...]:
+    """Return why the acceptance test refused a variant that was kept all the same; empty if it was not refused."""
+    reasons = _lookup(provenance, precision, REFUSED)
+    if reasons is None or reasons == []:
+        return ()
+    if isinstance(reasons, list) and all(isinstance(why, str) for why in reasons):
+        return tuple(reasons)
+    return ("the manifest does not say why",)
+
+
+def refusal_notes(provenance: Mapping[str, Any], precision: str) -> tuple[str, ...]:
+    """Return the note that every verdict of a refused variant carries; empty for any other variant."""
+    reasons = refusal(provenance, precision)
+    return (f"the {precision} variant was refused by its acceptance test: {'; '.join(reasons)}",) if reasons else ()
 
 
 def contradictions(provenance: Mapping[str, Any], precision: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from ..core.acceptance import Comparison, Speedup
 from ..core.bundle import Bundle
 from ..core.errors import ModelError
 from ..core.spec import ModelSpec
-from ..core.variants import accepted_backends, comparison, measured_backends, speedup, worth_taking
+from ..core.variants import accepted_backends, comparison, measured_backends, refusal, speedup, worth_taking
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class AcceptanceReport:
     speedup: Speedup  # over fp32 on that backend, measured when the variant was created
     auto: bool  # whether `auto` may choose it there
     figures: Comparison | None  # compared with fp32 on validation images; None if the manifest omits it
+    refused: bool = False  # whether the variant failed when it was created, and was kept: only its name selects it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,7 @@ def _gates(bundle: Bundle) -> Iterator[AcceptanceReport]:
                 speedup=times,
                 auto=auto,
                 figures=figures,
+                refused=bool(refusal(provenance, precision)),
             )
 
 

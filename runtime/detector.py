@@ -80,8 +80,9 @@ class Detector:
 
         `backend`: a name; "auto" selects the first backend, in a fixed order, that can run here and that the bundle
         was measured on; "fastest" times all of those on this machine and selects the fastest.
-        `precision`: a name, which must have passed its acceptance test on the backend; "auto" selects the first of
-        int8, fp16 and fp32 that the bundle contains, that passed there and that was not slower than fp32 there.
+        `precision`: a name, which must have passed its acceptance test on the backend, or be a refused variant that was
+        kept (its verdicts say so); "auto" selects the first of int8, fp16 and fp32 that the bundle contains, that
+        passed there and that was not slower than fp32 there.
         `threads`: number of CPU threads; 0 means one per physical core.
         `faces`: a YuNet ONNX file. With it, faces are classified; without it, whole images.
         `max_pixels`: larger image files are rejected before they are decoded.
@@ -218,14 +219,15 @@ class Detector:
         return verdicts
 
     def _unclassified(self, prepared: Prepared) -> Verdict:
-        origin = self._guarded.variant.judge.origin
+        judge = self._guarded.variant.judge
+        origin, notes = judge.origin, (*prepared.notes, *judge.notes)
         where = (origin.backend, origin.precision, origin.bundle)
         if prepared.error is not None:
             return Verdict.failed(
                 prepared.path, prepared.error, origin.backend, precision=origin.precision, bundle=origin.bundle
             )
         return Verdict(
-            prepared.path, "abstain", "abstain", 0.0, math.nan, {}, {}, "", prepared.notes, *where, prepared.latency_ms
+            prepared.path, "abstain", "abstain", 0.0, math.nan, {}, {}, "", notes, *where, prepared.latency_ms
         )
 
     def _verdict(self, prepared: Prepared, outcome: Outcome) -> Verdict:

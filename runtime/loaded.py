@@ -7,6 +7,7 @@ from functools import partial
 
 from ..core.bundle import Bundle
 from ..core.judging import Judge, Origin
+from ..core.variants import refusal_notes
 from ..core.weights import WEIGHTS_NAME
 from .backends import registry
 from .backends.base import Backend, Frame, Variant
@@ -22,7 +23,8 @@ class LoadedVariant:
         precision = backend.precision
         decision, self.support = bundle.decisions[precision], bundle.support(precision)
         self.backend = backend
-        self.judge = Judge(bundle.spec, decision, self.support, origin=Origin(backend.name, precision, bundle.identity))
+        origin, notes = Origin(backend.name, precision, bundle.identity), refusal_notes(bundle.provenance, precision)
+        self.judge = Judge(bundle.spec, decision, self.support, origin=origin, notes=notes)
         self.pipeline = Pipeline(bundle.spec, self.support, backend, threads=threads, bounds=decision.bounds)
         try:
             check_golden(bundle, self.pipeline, backend)

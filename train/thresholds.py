@@ -2,7 +2,7 @@
 
 Only validation images are used. The alarm threshold is conformal (Vovk, Gammerman & Shafer, 2005): of n validation
 real faces at most k = floor(rate (n + 1)) raise an alarm. A new real face, exchangeable with them, then raises one with
-probability at most k / (n + 1) <= rate (except for faces within `_MARGIN` of the threshold).
+probability at most k / (n + 1) <= rate (except for faces within `margin` of the threshold).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FALSE_ALARM_RATE = 0.05
 UNKNOWN_RATE = 0.01  # share of closed validation images that the density threshold classifies as unknown
 COVERAGE = 0.85  # least share without abstention, both of real and of all validation images
 MIN_ALARM_THRESHOLD = 0.5  # a face that is more likely real than generated never raises an alarm
-_MARGIN = 1e-4  # distance of a threshold from the face that sets it, so that rounding can't cross it
+MARGIN = 1e-4  # distance of a threshold from the face that sets it, so that float32 rounding can't cross it
 
 Doubles = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -44,8 +44,18 @@ class ValidationOutputs:
             raise DataError("the network's outputs on validation images are not finite; train it again")
 
 
-def fit_decision(outputs: ValidationOutputs, spec: ModelSpec, *, rate: float = FALSE_ALARM_RATE) -> Decision:
+def fit_decision(
+    outputs: ValidationOutputs,
+    spec: ModelSpec,
+    *,
+    rate: float = FALSE_ALARM_RATE,
+    margin: float = MARGIN,
+    density_margin: float = MARGIN,
+) -> Decision:
     """Fit a Decision at a false-alarm rate.
+
+    A threshold lies `margin` (of 1 - P(real)) or `density_margin` (of log-density) from the face that sets it, but not
+    beyond the middle to the next face. Outputs that are off by less do not cross it.
 
     A false alarm is a real face classified as generator or unknown. The density test comes first (as in
     `core.decision.judge`) and may use half of the alarms that the rate allows; the alarm threshold uses the rest.
@@ -56,15 +66,15 @@ def fit_decision(outputs: ValidationOutputs, spec: ModelSpec, *, rate: float = F
     real = outputs.labels == spec.real_index
     temperature = fit_temperature(outputs.scores, outputs.labels)
     generated = 1.0 - probabilities(outputs.scores, temperature)[:, spec.real_index]
-    density_threshold = _density_threshold(outputs.log_density, real, allowed)
+    density_threshold = _density_threshold(outputs.log_density, real, allowed, margin=density_margin)
     unknown = outputs.log_density < density_threshold
     remaining = generated[real & ~unknown]
     left = allowed - int((real & unknown).sum())
-    alarm = max(MIN_ALARM_THRESHOLD, _threshold_above(remaining, left))
+    alarm = max(MIN_ALARM_THRESHOLD, _threshold_above(remaining, left, margin=margin))
     return Decision(
         temperature=temperature,
         alarm_threshold=alarm,
-        real_threshold=_real_threshold(generated, real, unknown, alarm=alarm),
+        real_threshold=_real_threshold(generated, real, unknown, alarm=alarm, margin=margin),
         density_threshold=density_threshold,
         false_alarm_rate=rate,
         validation_real=int(real.sum()),
@@ -120,30 +130,30 @@ def alarm_interval(alarms: int, validation_faces: int, faces: int, *, level: flo
     return int(count.ppf(tail)), int(count.ppf(1.0 - tail))
 
 
-def _density_threshold(log_density: Doubles, real: npt.NDArray[np.bool_], allowed: int) -> float:
+def _density_threshold(log_density: Doubles, real: npt.NDArray[np.bool_], allowed: int, *, margin: float) -> float:
     """Return the highest threshold with at most 1 % of all images and half of the allowed alarms below it."""
     among_all = math.floor(UNKNOWN_RATE * (len(log_density) + 1))
-    highest = -_threshold_above(-log_density, among_all)
-    among_real = -_threshold_above(-log_density[real], allowed // 2)
+    highest = -_threshold_above(-log_density, among_all, margin=margin)
+    among_real = -_threshold_above(-log_density[real], allowed // 2, margin=margin)
     return min(highest, among_real)
 
 
-def _threshold_above(values: Doubles, count: int) -> float:
+def _threshold_above(values: Doubles, count: int, *, margin: float = MARGIN) -> float:
     """Return the lowest threshold that at most `count` values reach, just below the smallest of these."""
     descending = np.sort(values)[::-1]
     last = min(count, len(descending))
     while 0 < last < len(descending) and descending[last - 1] == descending[last]:
         last -= 1
     if last == 0:
-        return max(float(descending[0]) + _MARGIN, float(np.nextafter(descending[0], np.inf)))
+        return max(float(descending[0]) + margin, float(np.nextafter(descending[0], np.inf)))
     reached = float(descending[last - 1])
     gap = reached - float(descending[last]) if last < len(descending) else np.inf
-    under = reached - min(gap / 2.0, _MARGIN)
+    under = reached - min(gap / 2.0, margin)
     return under if last == len(descending) or under > descending[last] else reached  # they may be adjacent floats
 
 
 def _real_threshold(
-    generated: Doubles, real: npt.NDArray[np.bool_], unknown: npt.NDArray[np.bool_], *, alarm: float
+    generated: Doubles, real: npt.NDArray[np.bool_], unknown: npt.NDArray[np.bool_], *, alarm: float, margin: float
 ) -> float:
     """Return a threshold at which the coverage of real faces and of all images is at least `COVERAGE`.
 
@@ -154,20 +164,20 @@ def _real_threshold(
     for group in (real, np.ones_like(real)):
         doubtful = np.sort(generated[group & ~unknown & (generated < alarm)])
         abstained = math.floor((1.0 - COVERAGE) * int(group.sum()) + 1e-9)
-        thresholds.append(_below_last(doubtful, abstained))
+        thresholds.append(_below_last(doubtful, abstained, margin=margin))
     covering = max(thresholds)
     above = generated[~real & ~unknown & (generated > covering)]
     if len(above) == 0:
         return alarm
     following = float(above.min())
-    under = following - min((following - covering) / 2.0, _MARGIN)
+    under = following - min((following - covering) / 2.0, margin)
     return min(alarm, under if under < following else covering)
 
 
-def _below_last(ascending: Doubles, count: int) -> float:
+def _below_last(ascending: Doubles, count: int, *, margin: float = MARGIN) -> float:
     """Return a threshold with at most `count` values above it, just above the largest of the others."""
     first = len(ascending) - count  # how many are at or below it
     if first <= 0:
         return 0.0
     gap = float(ascending[first] - ascending[first - 1]) if first < len(ascending) else np.inf
-    return float(ascending[first - 1]) + min(gap / 2.0, _MARGIN)
+    return float(ascending[first - 1]) + min(gap / 2.0, margin)

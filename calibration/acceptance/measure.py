@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...core.acceptance import Comparison
+from ...core.acceptance import Changes, Comparison
 from ...core.decision import Decision, probabilities
 from ...core.errors import DataError
 from ...core.judging import Judge, Origin, Subject
@@ -19,7 +19,11 @@ from ...train.density import support_log_density
 from ...train.metrics import macro_auc
 from ...train.thresholds import alarm_interval, allowed_alarms
 
+_ALARMS = ("generator", "unknown")
+_ERROR_QUANTILE = 0.99  # of images: a label counts where its fp32 margin exceeds this score error
+
 Labels = npt.NDArray[np.int64]
+Kinds = npt.NDArray[np.str_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,8 @@ def compare(reference: Judged, variant: Judged, spec: ModelSpec, *, decision: De
     same = reference.predicted == variant.predicted
     confident = margins(reference) > np.median(margins(reference))
     real = variant.labels == spec.real_index
-    alarms = np.isin(np.array(variant.kinds), ("generator", "unknown")) & real
+    kinds = np.array(reference.kinds), np.array(variant.kinds)
+    alarms = np.isin(kinds[1], _ALARMS) & real
     allowed = allowed_alarms(decision.false_alarm_rate, decision.validation_real, real_class=spec.real_class)
     return Comparison(
         images=len(same),
@@ -76,10 +81,37 @@ def compare(reference: Judged, variant: Judged, spec: ModelSpec, *, decision: De
         macro_auc_drop=reference.macro_auc - variant.macro_auc,
         agreement=float(same.mean()),
         agreement_confident=float(same[confident].mean()),
-        verdict_agreement=float(np.mean(np.array(reference.kinds) == np.array(variant.kinds))),
+        verdict_agreement=float(np.mean(kinds[0] == kinds[1])),
         false_alarms=int(alarms.sum()),
         real_faces=int(real.sum()),
         interval=alarm_interval(allowed, decision.validation_real, int(real.sum())),
+        changes=_changes(reference, variant, kinds),
+    )
+
+
+def score_error(reference: Judged, variant: Judged) -> float:
+    """Return the 99th percentile, over images, of how far the variant moves a difference of two scores.
+
+    For one image that is the largest difference between two of its K score errors (before temperature). A label can
+    change only if it reaches the fp32 margin. An offset common to all scores of an image changes nothing, and does not
+    count.
+    """
+    errors = variant.outputs.scores.astype(np.float64) - reference.outputs.scores
+    return float(np.quantile(np.ptp(errors, axis=1), _ERROR_QUANTILE, method="lower"))
+
+
+def _changes(reference: Judged, variant: Judged, kinds: tuple[Kinds, Kinds]) -> Changes:
+    alarms, reals = (np.isin(k, _ALARMS) for k in kinds), (k == "real" for k in kinds)
+    (alarm, alarm_then), (real, real_then) = alarms, reals
+    error = score_error(reference, variant)
+    ordered = np.sort(reference.outputs.scores.astype(np.float64), axis=1)
+    counted = ordered[:, -1] - ordered[:, -2] > error
+    return Changes(
+        verdicts=int((kinds[0] != kinds[1]).sum()),
+        crossings=int(((real & alarm_then) | (alarm & real_then)).sum()),
+        score_error=error,
+        counted=int(counted.sum()),
+        labels=int((counted & (reference.predicted != variant.predicted)).sum()),
     )
 
 

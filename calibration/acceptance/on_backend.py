@@ -17,7 +17,7 @@ from ...core.errors import DataError, LeakRTError
 from ...core.exclusive import changing
 from ...core.outputs import LeakOutputs
 from ...core.progress import Progress
-from ...core.variants import VARIANTS
+from ...core.variants import VARIANTS, refusal_notes
 from ...core.weights import WEIGHTS_NAME
 from ...runtime.backends import registry
 from ...runtime.backends.base import Backend, Variant
@@ -42,7 +42,7 @@ class AcceptanceResult:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object, as the manifest stores it for a backend."""
-        return self.found.to_json(LIMITS[self.precision])
+        return {**self.found.to_json(LIMITS[self.precision]), "passed": not self.failures}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +59,9 @@ def run_acceptance_test(path: Path, data: Path, request: AcceptanceRequest, *, p
     """Run the acceptance test of a precision on a backend, and write the result to the bundle.
 
     Compares verdicts on the run's validation images with those of fp32 on ONNX Runtime. If the precision is accepted,
-    the bundle also gets a tolerance for the golden image, and `auto` may select the precision on that backend. Raises
-    BundleError, UsageError, BackendError, EngineError, DataError, ModelError, StorageError; the bundle is then not
-    changed.
+    the bundle also gets a tolerance for the golden image, and `auto` may select the precision on that backend. A
+    refused variant that was kept stays refused. Raises BundleError, UsageError, BackendError, EngineError, DataError,
+    ModelError, StorageError; the bundle is then not changed.
     """
     with changing(path, progress):
         bundle = Bundle(path)
@@ -107,7 +107,10 @@ class _Measurement:
             precision=precision,
             backend=request.backend,
             found=found,
-            failures=comparison.failures(LIMITS[precision]),
+            failures=(
+                *comparison.failures(LIMITS[precision]),
+                *refusal_notes(self._bundle.provenance, precision),
+            ),
         )
 
     def _speedup(self, runner: VariantRunner) -> Speedup:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ...core.decision import Decision
 from ...core.errors import BundleError
 from ...core.outputs import LeakOutputs
 from ...core.support import Support
-from ...core.variants import VARIANTS
+from ...core.variants import REFUSED, VARIANTS, accepted_backends
 from .measuring import VariantRunner, run_images
 
 _TOLERANCE = {"fp16": 2e-2, "int8": 8e-2}  # relative to the largest score: CPUs differ in the order of sums
@@ -25,7 +25,7 @@ _FALLBACK_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class NewVariant:
-    """An accepted variant, ready to be written."""
+    """A fitted variant, ready to be written."""
 
     precision: str
     vae_encoder: bytes
@@ -59,6 +59,19 @@ def add_variant(bundle: Bundle, variant: NewVariant, runner: VariantRunner) -> P
     reports = {**bundle.provenance.get(VARIANTS, {}), precision: dict(variant.report)}
     write_bundle(bundle.path, bundle.spec, files, provenance={**bundle.provenance, VARIANTS: reports})
     return bundle.path
+
+
+def add_refused(bundle: Bundle, variant: NewVariant, runner: VariantRunner, *, reasons: Sequence[str]) -> Path | None:
+    """Add a variant that failed its acceptance test, marked with the `reasons`, at least one.
+
+    No backend of it counts as passed, so that only its name selects it. Returns None, and does not change the bundle,
+    if that would replace a variant that passed. Raises BundleError, StorageError.
+    """
+    if accepted_backends(bundle.provenance, variant.precision):
+        return None
+    gates = {name: {**test, "passed": False} for name, test in variant.report.get("gate", {}).items()}
+    report = {**variant.report, "gate": gates, REFUSED: list(reasons)}
+    return add_variant(bundle, replace(variant, report=report), runner)
 
 
 def _golden(bundle: Bundle, precision: str, runner: VariantRunner) -> tuple[Golden, LeakOutputs]:

@@ -21,11 +21,11 @@ from ...core.outputs import LeakOutputs
 from ...core.progress import Progress
 from ...export.graph_io import parse_graph
 from ...export.sessions import SessionPair
-from ...train.density import fit_support, support_log_density
-from ...train.thresholds import ValidationOutputs, fit_decision
+from ...train.density import fit_support
 from ..acceptance.attempts import Attempt, Examiner, failures
+from ..acceptance.doubt import fit_with_doubt
 from ..acceptance.measuring import Backends, load_variant
-from ..acceptance.variant_files import NewVariant, add_variant
+from ..acceptance.variant_files import NewVariant, add_refused, add_variant
 from ..images import CalibrationImages, choose_images, images, plain_folder
 from ..layers import find_layers, int8_layers, int8_share, multiplications
 from ..validation_images import labelled, labels_of, paths_of
@@ -58,6 +58,7 @@ class CalibrationOptions:
     range_images: Path | None = None  # folder to take ranges from, instead of the training images
     replace: bool = False  # replace an existing int8 variant
     max_shift: float = MAX_SHIFT  # see `shift`
+    keep_refused: bool = False  # write the last attempt, marked, if none is accepted
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.limits.max_drop):
@@ -68,7 +69,7 @@ class CalibrationOptions:
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """The attempts, and the bundle that was written (None if no attempt was accepted)."""
+    """The attempts, and the bundle that was written (None if it was not changed)."""
 
     attempts: tuple[Attempt, ...]
     sensitivities: tuple[LayerSensitivity, ...]
@@ -76,6 +77,7 @@ class CalibrationResult:
     shift: Shift  # of the calibration images from validation images
     fp32_ms: Mapping[str, float]  # layer of the VAE encoder to its time on ONNX Runtime
     int8_ms: Mapping[str, float]  # the same in the last attempt
+    refused: bool = False  # whether the variant that was written is marked as refused
 
 
 def calibrate(
@@ -90,8 +92,9 @@ def calibrate(
 ) -> CalibrationResult:
     """Calibrate, refit (None keeps the fp32 leak encoder), search for layers, and write the variant.
 
-    The bundle is changed only if an attempt is accepted. Other writers of the bundle wait. Raises UsageError, DataError
-    (too few images, or images of another kind), BundleError, ModelError, StorageError.
+    The bundle is changed only if an attempt is accepted, or with `keep_refused` (see `add_refused`). Other writers of
+    the bundle wait. Raises UsageError, DataError (too few images, or images of another kind), BundleError, ModelError,
+    StorageError.
     """
     check_method(options.method)
     with changing(path, progress):
@@ -167,7 +170,14 @@ class _Calibration:
                     complete = self._reported(variant, attempts[-1], sensitivities, examiner=examiner)
                     result = self._result(attempts, sensitivities, vae)
                     return replace(result, written=add_variant(self._bundle, complete, self._loaded(vae, leak)))
-        return self._result(attempts, sensitivities, vae)
+        result = self._result(attempts, sensitivities, vae)
+        if not self._options.keep_refused:
+            return result
+        complete = self._reported(variant, attempts[-1], sensitivities, examiner=examiner)
+        written = add_refused(
+            self._bundle, complete, self._loaded(vae, variant.leak_encoder), reasons=attempts[-1].failures
+        )
+        return replace(result, written=written, refused=written is not None)
 
     def _result(
         self, attempts: Sequence[Attempt], sensitivities: tuple[LayerSensitivity, ...], vae: bytes
@@ -178,7 +188,7 @@ class _Calibration:
             layer_times(graph, "vae_encoder", self._layers, value=image, threads=self._options.threads)
             for graph in (self._vae, vae)
         ]
-        return CalibrationResult(tuple(attempts), sensitivities, None, self._shift, *times)
+        return CalibrationResult(tuple(attempts), sensitivities, None, self._shift, fp32_ms=times[0], int8_ms=times[1])
 
     def _choose(self) -> CalibrationImages:
         folder = self._options.range_images
@@ -288,8 +298,9 @@ class _Calibration:
         if train is not None and self._refitter is not None:
             support = fit_support(train.embedding, outputs.embedding, self._refitter.prototypes)
         rate = self._bundle.decisions["fp32"].false_alarm_rate
-        density = support_log_density(support, outputs.embedding)
-        decision = fit_decision(ValidationOutputs(outputs.scores, density, self._labels), self._spec, rate=rate)
+        decision = fit_with_doubt(
+            examiner.exact, (outputs,), self._spec, support=support, labels=self._labels, rate=rate
+        )
         decision = replace(decision, bounds=observe(latents, outputs))
         return NewVariant(
             precision="int8", vae_encoder=vae, leak_encoder=leak, support=support, decision=decision, report={}

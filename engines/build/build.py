@@ -12,6 +12,7 @@ from ...core.errors import BackendError, EngineError, UsageError
 from ...core.files import sha256_bytes
 from ...core.graphs import GraphSpec, leak_encoder_graph, vae_encoder_graph
 from ...core.progress import Progress
+from ...core.variants import refusal, refusal_notes
 from ..cache.cache import EngineCache
 from ..cache.index import engine_locks
 from ..cache.key import EngineKey, canonical, device_misfit
@@ -68,7 +69,8 @@ def build_bundle(
     device = _device(request)
     golden = _LazyGolden(bundle, request.precision)
     steps = tuple(_step(bundle, graph, request, device=device) for graph in bundle_graphs(bundle))
-    notes: tuple[list[str], ...] = tuple([] for _ in steps)
+    refused = refusal_notes(bundle.provenance, request.precision)
+    notes: tuple[list[str], ...] = tuple([*refused] for _ in steps)
     found = [_cached(step, cache, step_notes) for step, step_notes in zip(steps, notes, strict=True)]
     if None in found:
         names = {step.key.digest: step.graph.stem for step in steps}
@@ -240,6 +242,7 @@ def _record(step: _BuildStep, built: BuiltEngine, parity: tuple[OutputParity, ..
         compiled=built.compiled,
         warnings=built.warnings,
         parity=parity,
+        refused=refusal(step.bundle.provenance, step.request.precision),
     )
 
 

@@ -42,6 +42,7 @@ class EngineRecord:
     compiled: tuple[FusedLayer, ...]  # as logged by the builder, for every profile; empty if it logs none
     warnings: tuple[str, ...]
     parity: tuple[OutputParity, ...]  # empty: not checked, or built from the bundle's own ONNX
+    refused: tuple[str, ...] = ()  # why the acceptance test refused the variant, if it was kept all the same
 
     @property
     def file(self) -> str:
@@ -61,6 +62,8 @@ class EngineRecord:
     def to_bytes(self) -> bytes:
         """Return the content of the JSON file."""
         body = {"format": RECORD_FORMAT, **asdict(self), "key": self.key.to_json()}
+        if not self.refused:  # as in records of versions that knew no refused variants
+            del body["refused"]
         return json.dumps(body, indent=1, sort_keys=True, allow_nan=False).encode()
 
     @classmethod
@@ -74,7 +77,7 @@ class EngineRecord:
             raise EngineError(f"{where}: not JSON ({error})") from error
         if not isinstance(body, dict) or body.pop("format", None) != RECORD_FORMAT:
             raise EngineError(f"{where}: not the JSON file of an engine in format {RECORD_FORMAT}; rebuild the engine")
-        values: dict[str, Any] = read_fields(cls, body, where)
+        values: dict[str, Any] = read_fields(cls, {"refused": [], **body}, where)
         try:
             values["key"] = EngineKey.from_json(values["key"])
         except EngineError as error:

@@ -82,3 +82,25 @@ def test_what_fills_screens_is_left_to_json(report):
 )
 def test_a_manifest_of_another_shape_is_no_reason_to_stop(report, reported):
     assert bundle_sections(replace(report, provenance=reported))
+
+
+def test_a_refused_variant_is_listed_with_its_reasons_and_no_other_is(report):
+    gate = AcceptanceReport(
+        precision="fp16",
+        backend="onnxruntime",
+        passed=False,
+        speedup=Speedup(1.0, 1.0, 1.0, 9),
+        auto=False,
+        figures=None,
+        refused=True,
+    )
+    kept = replace(
+        report,
+        gates=(gate,),
+        decisions={"fp32": {}, "fp16": {}},
+        provenance={"variants": {"fp16": {"refused": ["2 faces cross", "too many"], "half_share": 0.9}}},
+    )
+    assert rows(kept, "acceptance tests")[1][-1] == "refused: only --precision fp16 selects it"
+    assert rows(kept, "refused variants") == [("fp16", "2 faces cross"), ("fp16", "too many")]
+    assert rows(kept, "provenance") == [("fp16.half_share", "0.9")]
+    assert not any(title.startswith("refused") for title, _ in bundle_sections(report))

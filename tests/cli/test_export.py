@@ -87,7 +87,14 @@ def test_an_fp16_variant_is_added_and_what_was_measured_is_shown(leakrt, bundle,
     )
     assert (done.code, "Traceback" in done.err) == (0, False)
     assert "float32 island" in done.lines[0]
-    for word in ("passed", "rounded: macro AUC", "onnxruntime: macro AUC", "labels agree"):
+    for word in (
+        "passed",
+        "rounded: macro AUC",
+        "onnxruntime: macro AUC",
+        "labels agree",
+        "verdicts change (",
+        "0 cross",
+    ):
         assert word in done.out
     checked = leakrt("check", bundle, tiny_run() / "data" / "test" / "smooth", "--precision", "fp16", "--json")
     assert {json.loads(line)["precision"] for line in checked.lines} == {"fp16"}
@@ -114,6 +121,33 @@ def test_a_failed_acceptance_test_is_exit_code_1_and_the_bundle_stays(leakrt, bu
     )
     assert "macro AUC drops by" in done.out
     assert files_of(bundle) == before
+
+
+def test_a_refused_variant_is_kept_by_name_and_every_command_says_so(leakrt, bundle, monkeypatch):
+    from leakrt.core.acceptance import Limits
+
+    impossible = Limits(max_drop=-1.0)
+    monkeypatch.setattr("leakrt.calibration.fp16.variant.HalfOptions.__init__.__defaults__", (impossible, 1, False))
+    fp16 = ("export", bundle, "--precision", "fp16", "--data", tiny_run() / "data", "--keep-refused")
+    done = leakrt(*fp16)
+    assert done.code == 0
+    assert done.err.splitlines()[-1] == (
+        "leakrt: every fp16 variant failed its acceptance test; "
+        "kept as refused: only --precision fp16 selects it, and its verdicts say so"
+    )
+    images = tiny_run() / "data" / "test" / "smooth"
+    plain = [json.loads(line) for line in leakrt("check", bundle, images, "--json").lines]
+    named = [json.loads(line) for line in leakrt("check", bundle, images, "--precision", "fp16", "--json").lines]
+    assert {v["precision"] for v in plain} == {"fp32"}
+    assert {v["precision"] for v in named} == {"fp16"}
+    note = "the fp16 variant was refused by its acceptance test: rounded: macro AUC drops"
+    assert all(v["reasons"][-1].startswith(note) for v in named)
+    assert not any(note in reason for v in plain for reason in v["reasons"])
+    assert note in leakrt("check", bundle, images, "--precision", "fp16").out
+    shown = leakrt("inspect", bundle).out
+    assert "refused variants that were kept, and why" in shown
+    assert "refused: only --precision fp16 selects it" in shown
+    assert json.loads(leakrt(*fp16, "--replace", "--json").out)["refused"] is True
 
 
 def test_a_disk_that_fills_up_leaves_the_bundle_as_it_was(start_leakrt, bundle):

@@ -74,7 +74,7 @@ def test_figures_stand_beside_their_gate_and_lists_that_fill_screens_in_json_alo
     pytest.importorskip("onnx", reason="the graphs are made with onnx")
     from guarded import guarded_bundle
 
-    from leakrt.core.acceptance import Comparison, Limits, Speedup, acceptance_to_json
+    from leakrt.core.acceptance import Changes, Comparison, Limits, Speedup, acceptance_to_json
 
     found = Comparison(
         images=900,
@@ -86,12 +86,13 @@ def test_figures_stand_beside_their_gate_and_lists_that_fill_screens_in_json_alo
         false_alarms=4,
         real_faces=90,
         interval=(0, 10),
+        changes=Changes(verdicts=18, crossings=0, score_error=0.1, counted=700, labels=0),
     )
     gate = acceptance_to_json(found, Limits(), Speedup(1.83, 1.82, 1.84, 60))
     bundle = guarded_bundle(tmp_path / "b", {}, gates={"int8": {"onnxruntime": gate}})
     done = leakrt("inspect", bundle)
     lines = [" ".join(line.split()) for line in done.lines]
-    assert "int8 on onnxruntime passed 1.83 x (1.82 to 1.84) -0.0007 98.1% 100.0% 4 of 90" in lines
+    assert "int8 on onnxruntime passed 1.83 x (1.82 to 1.84) -0.0007 98.1% 100.0% 98.0% 0 4 of 90" in lines
     assert "false_alarm_rate 0.05 0.05 0.05" in lines
     assert "agreement_confident" not in done.out
     reported = json.loads(leakrt("inspect", bundle, "--json").out)

@@ -137,3 +137,15 @@ def test_the_rule_holds_for_any_scores_and_density(scores, density):
         wanted, {"gan", "vae"}
     )
     assert verdict.reasons
+
+
+def test_notes_on_the_precision_follow_the_decision_and_precede_those_of_the_image():
+    judge = Judge(SPEC, DECISION, SUPPORT, origin=JUDGE.origin, notes=("refused",))
+    subject = Subject(path="x", notes=("converted",))
+    reasons = judge.verdict(subject, outputs([0, 9, 0]), 0, log_density=0.0).reasons
+    assert reasons[1:] == ("refused", "converted")
+    assert judge.verdict(subject, outputs([0, 9, 0]), 0, log_density=0.0, faults=("bad",)).reasons == (
+        "bad",
+        "refused",
+        "converted",
+    )

@@ -13,6 +13,8 @@ from leakrt.core.variants import (
     contradictions,
     measured_backends,
     passed_acceptance,
+    refusal,
+    refusal_notes,
     speedup,
     worth_taking,
 )
@@ -92,3 +94,22 @@ def test_an_int8_variant_that_fails_its_own_requirements_passed_nowhere(changes,
 def test_a_record_that_its_figures_contradict_or_without_figures_did_not_pass():
     for gate in (result_with_figures("fp16", {"passed": True, "macro_auc_drop": 0.3}), {"passed": True}):
         assert accepted_backends({"variants": {"fp16": {"gate": {"onnxruntime": gate}}}}, "fp16") == ()
+
+
+def test_a_refused_variant_passed_nowhere_whatever_its_records_say():
+    accepted = {"gate": results_with_figures("fp16", {"onnxruntime": {"passed": True}})}
+    assert accepted_backends({"variants": {"fp16": {**accepted, "refused": []}}}, "fp16") == ("onnxruntime",)
+    provenance = {"variants": {"fp16": {**accepted, "refused": ["a", "b"]}}}
+    assert refusal(provenance, "fp16") == ("a", "b")
+    assert accepted_backends(provenance, "fp16") == ()
+    assert not worth_taking(provenance, "fp16", "onnxruntime")
+    assert measured_backends(provenance, "fp16") == ("onnxruntime",)
+    assert refusal_notes(provenance, "fp16") == ("the fp16 variant was refused by its acceptance test: a; b",)
+    assert refusal_notes(provenance, "int8") == refusal_notes({}, "fp16") == ()
+
+
+@pytest.mark.parametrize("mark", ["yes", True, 0, {"why": "x"}, [1], ["a", None]])
+def test_an_invalid_mark_still_refuses(mark):
+    accepted = {"gate": results_with_figures("fp16", {"onnxruntime": {"passed": True}}), "refused": mark}
+    assert refusal({"variants": {"fp16": accepted}}, "fp16") == ("the manifest does not say why",)
+    assert accepted_backends({"variants": {"fp16": accepted}}, "fp16") == ()

@@ -163,3 +163,46 @@ def test_an_int8_variant_that_fails_its_own_requirements_raises_if_named_and_is_
     ):
         choose(opened, "onnxruntime", "int8")
     assert choose(opened, "onnxruntime", "auto")[0].precision == "fp16"
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A bundle with int8 that passed, and fp16 that was refused on ONNX Runtime and kept."""
+    gates = {"int8": {"onnxruntime": PASSED}, "fp16": {"onnxruntime": FAILED}}
+    return Bundle(guarded_bundle(tmp_path / "kept", {}, gates=gates, refused={"fp16": ["2 faces cross"]}))
+
+
+def test_a_refused_variant_is_used_only_if_it_is_named_and_where_it_was_measured(kept):
+    for backend in ("onnxruntime", "auto", "fastest"):
+        assert chosen(kept, "fp16", backend) == [("fp16", "onnxruntime")]
+    assert chosen(kept) == chosen(kept, "auto", "auto") == [("int8", "onnxruntime")]
+    with pytest.raises(BundleError, match=r"fp16 was refused by its acceptance test, and was not measured on openvino"):
+        chosen(kept, "fp16", "openvino")
+
+
+def test_a_refused_variant_is_no_fallback(kept):
+    assert safer_precision(kept, Choice("int8", "onnxruntime", "1.32.0")) == "fp32"
+
+
+def test_auto_has_nothing_to_select_in_a_bundle_of_one_refused_variant(tmp_path):
+    opened = Bundle(
+        guarded_bundle(
+            tmp_path / "b",
+            {},
+            precisions=("fp16",),
+            gates={"fp16": {"onnxruntime": FAILED}},
+            refused={"fp16": ["2 faces cross"]},
+        )
+    )
+    with pytest.raises(BundleError, match="fp16 has not passed its acceptance test"):
+        chosen(opened)
+    assert chosen(opened, "fp16") == [("fp16", "onnxruntime")]
+
+
+def test_every_verdict_of_a_refused_variant_says_so(kept):
+    from bundles import noise_image
+
+    note = "the fp16 variant was refused by its acceptance test: 2 faces cross"
+    named = Detector.load(kept.path, precision="fp16", threads=1)
+    assert all(v.reasons[-1] == note for v in named.check_stream([noise_image(i) for i in range(3)]))
+    assert note not in Detector.load(kept.path, threads=1).check(noise_image(0)).reasons

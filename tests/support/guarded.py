@@ -59,11 +59,12 @@ def guarded_bundle(
     *,
     precisions: Sequence[str] = ("fp32", "fp16", "int8"),
     gates: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+    refused: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Write a bundle whose precisions are all float32 graphs of the same weights.
 
     `broken_in`: precision to (graph, output, value), failing as `broken` does. `gates`: precision to its gate block;
-    without it all passed on ONNX Runtime. A gate's figures hold, and int8 is what it should be, where it says no other.
+    without it all passed on ONNX Runtime. `refused`: precision to the reasons of a mark. A gate's figures hold, and int8 is what it should be, where it says no other.
     """
     shape = (len(SPEC.class_names), SPEC.prototypes_per_class, SPEC.embedding_dim)
     prototypes = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
@@ -86,6 +87,8 @@ def guarded_bundle(
     ).to_bytes()
     passed = {p: {"onnxruntime": {"passed": True}} for p in precisions if p != "fp32"} if gates is None else gates
     told = {p: {"int8_share": 0.95, "gate": results_with_figures(p, gate)} for p, gate in passed.items()}
+    for precision, reasons in (refused or {}).items():
+        told[precision]["refused"] = list(reasons)
     write_bundle(path, SPEC, files, provenance={"variants": told})
     return path
 

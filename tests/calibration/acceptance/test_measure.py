@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("sklearn", reason="needs scikit-learn: pip install 'leakrt[train]'")
 from bundles import TINY_SPEC
 
-from leakrt.calibration.acceptance.measure import Judged, compare, margins
-from leakrt.core.acceptance import FP16_LIMITS, Comparison, Limits
+from leakrt.calibration.acceptance.measure import Judged, compare, margins, score_error
+from leakrt.core.acceptance import FP16_LIMITS, Changes, Comparison, Limits
 from leakrt.core.decision import Decision
 from leakrt.core.errors import DataError
 from leakrt.core.outputs import LeakOutputs
@@ -38,6 +38,7 @@ HOLDS = Comparison(
     false_alarms=0,
     real_faces=3,
     interval=(0, 2),
+    changes=Changes(verdicts=0, crossings=0, score_error=0.0, counted=7, labels=0),
 )
 
 
@@ -110,18 +111,42 @@ def test_all_reasons_are_listed():
     assert len(replace(HOLDS, macro_auc_drop=1.0, agreement_confident=0.0, false_alarms=9).failures(Limits())) == 3
 
 
-def test_fp16_must_agree_on_all_images():
-    moved = replace(HOLDS, images=1800, agreement=1 - 2 / 1800)
-    assert moved.failures(Limits()) == ()
-    assert "on all images" in moved.failures(FP16_LIMITS)[0]
+def shifted(by) -> Judged:
+    """The reference with scores moved by float [N, K]; its verdicts and probabilities are those of the reference."""
+    sound = judged()
+    scores = (sound.outputs.scores + np.asarray(by)).astype(np.float32)
+    return replace(sound, outputs=replace(sound.outputs, scores=scores))
 
 
-def test_one_changed_image_is_allowed_and_two_are_not():
-    few = replace(HOLDS, images=900, agreement=1 - 1 / 900)
-    assert few.failures(FP16_LIMITS) == ()
-    assert len(replace(few, agreement=1 - 2 / 900).failures(FP16_LIMITS)) == 1
-    assert len(replace(few, agreement=float("nan")).failures(FP16_LIMITS)) == 1
-    assert len(replace(few, agreement_confident=1 - 1 / 90).failures(Limits())) == 1  # a confident image counts
+def test_verdicts_that_change_are_counted_and_those_between_real_and_an_alarm_cross():
+    kinds = ["generator", "real", "generator", "real", "unknown", "unknown", "abstain"]
+    found = compare(judged(), judged(kinds=kinds), SPEC, decision=DECISION).changes
+    # row 3: generator to real, row 4: real to unknown; row 5: generator to unknown, row 6: real to abstain
+    assert (found.verdicts, found.crossings) == (4, 2)
+
+
+def test_leaving_abstain_changes_a_verdict_and_crosses_nothing():
+    doubtful = judged(kinds=["abstain"] * 7)
+    for kinds in (["real"] * 7, ["generator"] * 7, ["unknown"] * 7):
+        found = compare(doubtful, judged(kinds=kinds), SPEC, decision=DECISION).changes
+        assert (found.verdicts, found.crossings) == (7, 0)
+
+
+def test_the_score_error_is_how_far_two_scores_move_apart_not_how_far_both_move():
+    assert score_error(judged(), shifted(np.full((7, 3), 5.0))) == pytest.approx(0.0, abs=1e-6)
+    assert score_error(judged(), shifted(np.tile([0.1, -0.2, 0.0], (7, 1)))) == pytest.approx(0.3, abs=1e-6)
+    one = np.zeros((7, 3))
+    one[2] = [9.0, 0.0, 0.0]  # one image of seven is above the percentile
+    assert score_error(judged(), shifted(one)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_changed_label_counts_only_where_the_margin_of_fp32_exceeds_the_score_error():
+    noisy = shifted(np.tile([0.2, -0.2, 0.0], (7, 1)))  # the margins of rows 4, 5 and 6 are below 0.4
+    for row, counts in ((0, 1), (6, 0)):
+        variant = replace(noisy, probabilities=judged(moved=[row]).probabilities)
+        found = compare(judged(), variant, SPEC, decision=DECISION).changes
+        assert (found.counted, found.labels) == (4, counts)
+    assert compare(judged(), judged(), SPEC, decision=DECISION).changes == HOLDS.changes
 
 
 def test_outputs_that_are_not_finite_are_refused():

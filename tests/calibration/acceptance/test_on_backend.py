@@ -23,7 +23,7 @@ from leakrt.core.variants import accepted_backends, measured_backends
 from leakrt.runtime.detector import Detector
 
 SPEC = replace(TINY_SPEC, class_names=("blocky", "real", "smooth"))
-EASY = Limits(max_drop=0.05, min_agreement=0.9, confident_only=False)
+EASY = Limits(max_drop=0.05, max_crossings=72, max_changed=1.0, min_agreement=0.9)
 IMPOSSIBLE = Limits(max_drop=-1.0)
 
 
@@ -78,6 +78,20 @@ def test_a_rejected_variant_is_reported_and_stays_unusable(bundle, data, limits)
     assert after.decisions == before.decisions
     with pytest.raises(BundleError, match="has not passed its acceptance test on openvino"):
         Detector.load(bundle, backend="openvino", precision="fp16", threads=1)
+
+
+def test_a_refused_variant_that_was_kept_is_measured_and_stays_refused(data, tmp_path, limits):
+    path = random_bundle(tmp_path / "kept", spec=SPEC)
+    options = HalfOptions(IMPOSSIBLE, 1, keep_refused=True)
+    add_fp16(path, data, options, backends=onnxruntime_only(1), progress=silent)
+    limits(EASY)
+    result = measure(path, data)
+    assert result.failures[-1].startswith("the fp16 variant was refused by its acceptance test")
+    after = Bundle(path)
+    assert after.provenance["variants"]["fp16"]["gate"]["openvino"]["passed"] is False
+    assert accepted_backends(after.provenance, "fp16") == ()
+    assert Detector.load(path, backend="openvino", precision="fp16", threads=1).describe().precision == "fp16"
+    assert Detector.load(path, threads=1).describe().precision == "fp32"
 
 
 def test_it_adds_to_the_manifest_and_the_tolerances_and_changes_nothing_else(bundle, data, limits):

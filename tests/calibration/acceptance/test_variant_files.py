@@ -13,11 +13,11 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from leakrt.calibration.acceptance.measuring import load_variant
-from leakrt.calibration.acceptance.variant_files import NewVariant, add_variant
+from leakrt.calibration.acceptance.variant_files import NewVariant, add_refused, add_variant
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import BundleError, StorageError
 from leakrt.core.outputs import LeakOutputs
-from leakrt.core.variants import accepted_backends
+from leakrt.core.variants import accepted_backends, measured_backends, refusal
 
 
 @pytest.fixture
@@ -143,3 +143,26 @@ def test_a_disk_that_fills_up_at_any_file_leaves_the_bundle(bundle, monkeypatch,
     monkeypatch.undo()
     assert files_of(bundle) == before
     assert [path.name for path in bundle.path.parent.iterdir()] == ["bundle"]
+
+
+def test_a_refused_variant_is_written_with_its_reasons_and_passed_nowhere(bundle):
+    variant = variant_of(bundle)
+    assert add_refused(bundle, variant, runner_of(variant), reasons=["too many labels", "too slow"]) == bundle.path
+    found = Bundle(bundle.path)
+    assert refusal(found.provenance, "int8") == ("too many labels", "too slow")
+    assert accepted_backends(found.provenance, "int8") == ()
+    assert measured_backends(found.provenance, "int8") == ("onnxruntime", "openvino")
+    recorded = found.provenance["variants"]["int8"]["gate"]
+    assert [test["passed"] for test in recorded.values()] == [False, False]  # also for readers that know no mark
+
+
+def test_a_refused_variant_replaces_a_refused_one_but_none_that_passed(bundle):
+    variant = variant_of(bundle)
+    add_refused(bundle, variant, runner_of(variant), reasons=["first"])
+    again = Bundle(bundle.path)
+    assert add_refused(again, variant, runner_of(variant), reasons=["second"]) == bundle.path
+    assert refusal(Bundle(bundle.path).provenance, "int8") == ("second",)
+    passed = added(Bundle(bundle.path))[0]
+    before = files_of(passed)
+    assert add_refused(passed, variant, runner_of(variant), reasons=["third"]) is None
+    assert files_of(passed) == before

@@ -21,12 +21,12 @@ from leakrt.core.bundle import Bundle, write_bundle
 from leakrt.core.errors import BackendError, BundleError, DataError, ModelError
 from leakrt.core.graphs import vae_encoder_graph
 from leakrt.core.progress import silent
-from leakrt.core.variants import accepted_backends
+from leakrt.core.variants import accepted_backends, refusal
 from leakrt.runtime.detector import Detector
 
 SPEC = replace(TINY_SPEC, class_names=("blocky", "real", "smooth"))
-EASY = Limits(max_drop=0.05, min_agreement=0.9, confident_only=False)
-IMPOSSIBLE = Limits(max_drop=-1.0, min_agreement=0.9, confident_only=False)
+EASY = Limits(max_drop=0.05, max_crossings=72, max_changed=1.0, min_agreement=0.9)
+IMPOSSIBLE = replace(EASY, max_drop=-1.0)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +127,30 @@ def test_a_rejected_variant_is_not_written_and_has_reasons(bundle, data):
     result = make(bundle, data, IMPOSSIBLE)
     assert result.written is None
     assert any("macro AUC" in why for why in result.attempts[-1].failures)
+    assert files_of(bundle) == before
+
+
+def test_a_rejected_variant_is_kept_on_request_marked_and_used_only_by_name(bundle, data):
+    result = make(bundle, data, IMPOSSIBLE, keep_refused=True)
+    assert (result.written, result.refused) == (bundle, True)
+    opened = Bundle(bundle)
+    assert refusal(opened.provenance, "fp16") == result.attempts[-1].failures
+    assert any("macro AUC drops" in why for why in result.attempts[-1].failures)
+    assert opened.provenance["variants"]["fp16"]["gate"]["onnxruntime"]["passed"] is False
+    assert result.attempts[-1].speedups["onnxruntime"].median == 1.5
+    assert Detector.load(bundle, threads=1).check(noise_image(3)).precision == "fp32"
+    named = Detector.load(bundle, precision="fp16", threads=1).check(noise_image(3))
+    assert named.precision == "fp16"
+    assert named.reasons[-1].startswith("the fp16 variant was refused by its acceptance test: rounded: macro AUC drops")
+
+
+def test_keeping_refused_variants_changes_nothing_for_one_that_is_accepted(bundle, data):
+    result = make(bundle, data, keep_refused=True)
+    assert (result.written, result.refused) == (bundle, False)
+    assert accepted_backends(Bundle(bundle).provenance, "fp16") == ("onnxruntime",)
+    before = files_of(bundle)
+    refused = make(bundle, data, IMPOSSIBLE, keep_refused=True, replace=True)
+    assert (refused.written, refused.refused) == (None, False)  # it would replace one that passed
     assert files_of(bundle) == before
 
 

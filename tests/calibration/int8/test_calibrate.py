@@ -16,11 +16,11 @@ from leakrt.core.acceptance import Limits
 from leakrt.core.bundle import Bundle
 from leakrt.core.errors import BundleError, DataError, UsageError
 from leakrt.core.progress import silent
-from leakrt.core.variants import passed_acceptance
+from leakrt.core.variants import passed_acceptance, refusal
 from leakrt.runtime.detector import Detector
 
 SPEC = replace(TINY_SPEC, class_names=("blocky", "real", "smooth"))
-EASY = Limits(max_drop=0.5, min_agreement=0.5)
+EASY = Limits(max_drop=0.5, max_crossings=72, max_changed=1.0, max_moved=1.0, min_counted=0.0, min_agreement=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +68,22 @@ def test_an_accepted_variant_loads_and_is_in_the_manifest(bundle, data, tmp_path
 
 def test_a_variant_that_fails_acceptance_is_not_written(bundle, data, tmp_path, any_speed):
     before = files_of(bundle)
-    result = run(bundle, data, tmp_path / "cache", limits=Limits(max_drop=-1.0))
+    result = run(bundle, data, tmp_path / "cache", limits=replace(EASY, max_drop=-1.0))
     assert result.written is None
     assert all("macro AUC" in attempt.failures[0] for attempt in result.attempts)
     assert files_of(bundle) == before
+
+
+def test_a_refused_variant_is_kept_on_request_with_its_reasons(bundle, data, tmp_path, any_speed):
+    result = run(bundle, data, tmp_path / "cache", limits=replace(EASY, max_drop=-1.0), keep_refused=True)
+    assert (result.written, result.refused) == (bundle, True)
+    opened = Bundle(bundle)
+    assert refusal(opened.provenance, "int8") == result.attempts[-1].failures
+    assert "macro AUC" in result.attempts[-1].failures[0]
+    assert not passed_acceptance(opened.provenance, "int8", "onnxruntime")
+    assert Detector.load(bundle, threads=1).describe().precision == "fp32"
+    named = Detector.load(bundle, precision="int8", threads=1).check(noise_image(5))
+    assert named.reasons[-1].startswith("the int8 variant was refused by its acceptance test: macro AUC drops")
 
 
 def test_a_variant_that_is_no_faster_is_refused(bundle, data, tmp_path, monkeypatch):

@@ -77,3 +77,11 @@ def test_an_invalid_record_is_refused_with_the_reason(data, words):
     with pytest.raises(EngineError, match=words) as caught:
         EngineRecord.from_bytes(data, "x.json")
     assert "\n" not in str(caught.value)
+
+
+def test_why_a_variant_was_refused_is_kept_and_records_of_others_are_as_before():
+    refused = replace(FULL, refused=("2 faces cross",))
+    assert EngineRecord.from_bytes(refused.to_bytes(), "x.json") == refused
+    assert "refused" not in json.loads(FULL.to_bytes())
+    with pytest.raises(EngineError, match="refused is not of type"):
+        EngineRecord.from_bytes(changed(refused="yes"), "x.json")
