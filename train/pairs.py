@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from ..core.binomial import clopper_pearson
 from ..core.errors import DataError
 from ..core.images import find_images
 from ..core.spec import ModelSpec
 from ..core.verdict import Verdict
-from .robustness import clopper_pearson
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import beta
 
+from ..core.binomial import clopper_pearson
 from ..core.errors import DataError, ImageError
 from ..core.images import read_image
 from ..core.progress import Progress, silent
@@ -136,11 +136,3 @@ def _cell(name: str, verdicts: Sequence[Verdict], labels: Sequence[str], *, spec
         called_real=float((kinds[~real] == "real").mean()) if not real.all() else None,
         abstained=float((kinds == "abstain").mean()),
     )
-
-
-def clopper_pearson(count: int, total: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Return the exact confidence interval of a share (Clopper & Pearson, 1934)."""
-    tail = (1 - level) / 2
-    low = 0.0 if count == 0 else float(beta.ppf(tail, count, total - count + 1))
-    high = 1.0 if count == total else float(beta.ppf(1 - tail, count + 1, total - count))
-    return low, high

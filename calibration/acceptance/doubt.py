@@ -52,10 +52,11 @@ def fit_with_doubt(
     )
     real = labels == spec.real_index
     unknown = validation.log_density[real] < decision.density_threshold
-    return widened(decision, error, _generated(found[0], temperature, spec)[real][~unknown], int(unknown.sum()))
+    counted = _generated(found[0], temperature, spec)[real][~unknown]
+    return widened(decision, error, real=counted, unknown=int(unknown.sum()))
 
 
-def widened(decision: Decision, error: float, real: Doubles, unknown: int) -> Decision:
+def widened(decision: Decision, error: float, *, real: Doubles, unknown: int) -> Decision:
     """Return the decision with a band of at least `error` on both sides of its alarm threshold.
 
     A band that is wide enough stays as it is. `real` float64 [R] is 1 - P(real) of the real validation faces that the

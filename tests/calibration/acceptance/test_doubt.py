@@ -50,19 +50,19 @@ def fit(*found):
 
 
 def test_a_band_that_is_wider_than_the_error_stays_as_it_is():
-    assert widened(NARROW, 0.005, np.array([0.8]), 1) is NARROW
+    assert widened(NARROW, 0.005, real=np.array([0.8]), unknown=1) is NARROW
 
 
 def test_a_narrow_band_is_widened_to_the_error_on_both_sides_and_its_alarms_are_counted_again():
-    found = widened(NARROW, 0.05, np.array([0.2, 0.71, 0.76]), 1)
+    found = widened(NARROW, 0.05, real=np.array([0.2, 0.71, 0.76]), unknown=1)
     assert (found.alarm_threshold, found.real_threshold) == pytest.approx((0.75, 0.65))
     assert (found.validation_real, found.validation_alarms) == (40, 2)  # 0.76, and one that is unknown
 
 
 def test_a_real_threshold_that_is_low_enough_is_not_raised():
-    found = widened(replace(NARROW, real_threshold=0.66), 0.05, np.empty(0), 0)
+    found = widened(replace(NARROW, real_threshold=0.66), 0.05, real=np.empty(0), unknown=0)
     assert found.real_threshold == pytest.approx(0.65)
-    assert widened(replace(NARROW, real_threshold=0.6), 0.05, np.empty(0), 0).real_threshold == 0.6
+    assert widened(replace(NARROW, real_threshold=0.6), 0.05, real=np.empty(0), unknown=0).real_threshold == 0.6
 
 
 @pytest.mark.parametrize("seed", range(5))
