@@ -64,7 +64,8 @@ def guarded_bundle(
     """Write a bundle whose precisions are all float32 graphs of the same weights.
 
     `broken_in`: precision to (graph, output, value), failing as `broken` does. `gates`: precision to its gate block;
-    without it all passed on ONNX Runtime. `refused`: precision to the reasons of a mark. A gate's figures hold, and int8 is what it should be, where it says no other.
+    without it all passed on ONNX Runtime. A gate's figures hold, and int8 is what it should be, where it says no other.
+    `refused`: precision to the reasons of a mark.
     """
     shape = (len(SPEC.class_names), SPEC.prototypes_per_class, SPEC.embedding_dim)
     prototypes = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
