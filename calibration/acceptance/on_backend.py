@@ -17,7 +17,7 @@ from ...core.errors import DataError, LeakRTError
 from ...core.exclusive import changing
 from ...core.outputs import LeakOutputs
 from ...core.progress import Progress
-from ...core.variants import VARIANTS, refusal_notes
+from ...core.variants import VARIANTS, refusal, refusal_notes
 from ...core.weights import WEIGHTS_NAME
 from ...runtime.backends import registry
 from ...runtime.backends.base import Backend, Variant
@@ -163,7 +163,7 @@ def _close(runner: VariantRunner) -> None:
 def _write(bundle: Bundle, result: AcceptanceResult) -> None:
     """Write the result to the bundle. Results of other backends stay."""
     precision, provenance, decisions = result.precision, dict(bundle.provenance), dict(bundle.decisions)
-    if not result.failures:
+    if not result.failures or refusal(bundle.provenance, precision):  # a refused variant may be named where measured
         decision = decisions[precision]
         allowed = max(decision.tolerance.get(_REFERENCE, 0.0), result.found.score_difference)
         decisions[precision] = replace(decision, tolerance={**decision.tolerance, result.backend: allowed})

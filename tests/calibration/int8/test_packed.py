@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from bundles import TINY_SPEC, leak_encoder, vae_encoder
+from cpu import sums_int8_exactly
 
 onnx = pytest.importorskip("onnx")
 
@@ -49,8 +50,10 @@ def test_onnx_runtime_gives_the_same_bits(quantised, optimised):
     np.testing.assert_array_equal(after, before)
 
 
-def test_openvino_runs_it_at_least_as_close_to_onnx_runtime(quantised):
+def test_openvino_runs_it_at_least_as_close_to_onnx_runtime(quantised, request):
     pytest.importorskip("openvino")
+    if "8_bits" in request.node.name and not sums_int8_exactly():
+        pytest.skip("without VNNI, sums of 8-bit products saturate on this CPU")
     from leakrt.runtime.backends.base import Variant
     from leakrt.runtime.backends.openvino import OpenVinoBackend
 
